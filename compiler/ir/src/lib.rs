@@ -1,0 +1,1 @@
+//! The graph: operators, functions, programs, text form, verifier and interpreter.

@@ -1,0 +1,1 @@
+//! Per-rank programs and the plan.bin file.

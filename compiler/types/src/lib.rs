@@ -1,0 +1,1 @@
+//! Element types, named dims, shapes, regions, meshes and counter-based random numbers.

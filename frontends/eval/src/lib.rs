@@ -1,0 +1,1 @@
+//! Evaluates .mm files and records their tensor operations as a graph.

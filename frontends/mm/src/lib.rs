@@ -1,0 +1,1 @@
+//! The vocabulary of .mm files as rustc sees it.

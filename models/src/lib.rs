@@ -1,0 +1,1 @@
+//! The published models in the .mm language, shown to rustc.

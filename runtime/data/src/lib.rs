@@ -1,0 +1,1 @@
+//! Where feeds, parameters and checkpoints come from and go to.

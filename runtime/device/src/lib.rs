@@ -1,0 +1,1 @@
+//! Kernel providers: the CPU's shared object, loaded and checked.

@@ -1,0 +1,1 @@
+//! The CPU target: fused kernels through MLIR and LLVM to one shared object.
