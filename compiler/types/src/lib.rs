@@ -1,1 +1,15 @@
-//! Element types, named dims, shapes, regions, meshes and counter-based random numbers.
+//! Element types, named dims, shapes, regions, meshes and counter-based random numbers: the words every other crate speaks.
+
+mod draw;
+mod dtype;
+mod mesh;
+mod name;
+mod philox;
+mod shape;
+
+pub use draw::{Distribution, Init, fill};
+pub use dtype::DType;
+pub use mesh::{Axis, Cut, Mesh, MeshError, Region};
+pub use name::Name;
+pub use philox::{Key, philox4x32_10};
+pub use shape::{Dim, TensorType, TypeParseError};
