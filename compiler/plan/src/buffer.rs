@@ -1,0 +1,100 @@
+//! A buffer: a named range of a rank's arena, with the time during which its bytes mean something.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use types::{Name, TensorType};
+
+use crate::BufferId;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BufferKind {
+    Parameter,
+    /// Moments and master weights.
+    Optimizer,
+    /// The step and what else lives from step to step.
+    State,
+    Gradient,
+    Activation,
+    Feed,
+    Workspace,
+    Comm,
+}
+
+impl BufferKind {
+    pub const ALL: [BufferKind; 8] = [
+        BufferKind::Parameter,
+        BufferKind::Optimizer,
+        BufferKind::State,
+        BufferKind::Gradient,
+        BufferKind::Activation,
+        BufferKind::Feed,
+        BufferKind::Workspace,
+        BufferKind::Comm,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            BufferKind::Parameter => "parameter",
+            BufferKind::Optimizer => "optimizer",
+            BufferKind::State => "state",
+            BufferKind::Gradient => "gradient",
+            BufferKind::Activation => "activation",
+            BufferKind::Feed => "feed",
+            BufferKind::Workspace => "workspace",
+            BufferKind::Comm => "comm",
+        }
+    }
+}
+
+impl fmt::Display for BufferKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    /// Lives from step to step, shared by all programs of the plan.
+    Persistent,
+    /// From the first to the last instruction that touches it, both included, as indices into [`crate::Body::instructions`].
+    Span { first: u32, last: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    pub name: Name,
+    pub kind: BufferKind,
+    /// First byte in the arena.
+    pub offset: u64,
+    pub bytes: u64,
+    /// What this rank holds, at its capacity; none for raw scratch.
+    pub ty: Option<TensorType>,
+    pub life: Life,
+}
+
+impl Buffer {
+    pub const fn is_persistent(&self) -> bool {
+        matches!(self.life, Life::Persistent)
+    }
+
+    /// One past the last byte in the arena; saturates, and the verifier then finds it outside.
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
+}
+
+/// A range of bytes of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Slice {
+    pub buffer: BufferId,
+    /// From the start of the buffer.
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+impl Slice {
+    pub const fn whole(buffer: BufferId, bytes: u64) -> Self {
+        Self { buffer, offset: 0, bytes }
+    }
+}

@@ -1,0 +1,36 @@
+//! The header: what was compiled, for which machine and mesh, and the numbers that progress lines need.
+
+use serde::{Deserialize, Serialize};
+use types::{DType, Mesh, Name};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// File name of the model, without its folder.
+    pub model: Name,
+    pub preset: Name,
+    pub task: Name,
+    /// `cpu`, `ascend-910b3`, `none`.
+    pub target: Name,
+    /// The processor the kernels were made for, e.g. `znver4`, and the features that the machine must have.
+    pub cpu: Name,
+    pub features: Vec<Name>,
+    /// The working type that the precision pass chose.
+    pub dtype: DType,
+    /// Seed of the initialisers and of the draws.
+    pub seed: u64,
+    /// Version of the compiler.
+    pub compiler: Name,
+    /// Axes in the order pp, dp, fsdp, cp, tp, those of size 1 included.
+    pub mesh: Mesh,
+    /// Of the whole world, so that tokens a second mean what users expect.
+    pub tokens_per_step: u64,
+    pub flops_per_step: u64,
+    /// Version of the calling convention of the kernels: see [`crate::KERNEL_ABI`].
+    pub kernel_abi: u32,
+}
+
+impl Header {
+    pub fn world(&self) -> usize {
+        self.mesh.world()
+    }
+}

@@ -1,0 +1,106 @@
+//! An instruction: one step of one lane.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use types::Name;
+
+use crate::{Access, Affine, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId, Slice};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instruction {
+    pub lane: LaneId,
+    pub place: PlaceId,
+    pub op: Op,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    Launch(Launch),
+    Collect(Collect),
+    Copy {
+        from: Slice,
+        to: Slice,
+    },
+    /// Marks all that this lane did so far as done. Each event is recorded once a run.
+    Record {
+        event: EventId,
+    },
+    /// Holds this lane until the event is recorded.
+    Wait {
+        event: EventId,
+    },
+    /// Fills a slice with the feed's values of this step.
+    Feed {
+        feed: FeedId,
+        to: Slice,
+    },
+    /// Hands a slice to whoever asked for the emit, and does nothing if no one did.
+    Emit {
+        emit: EmitId,
+        from: Slice,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    pub kernel: KernelId,
+    pub args: Vec<Slice>,
+    pub scalars: Vec<Affine>,
+}
+
+/// A collective or a message between ranks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Collect {
+    /// The same on all ranks that take part, and unique in the plan.
+    pub id: u32,
+    pub kind: CollectKind,
+    /// The mesh axes that span the group; ranks that agree on all others form one group.
+    pub group: Vec<Name>,
+    pub from: Vec<Slice>,
+    pub to: Vec<Slice>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CollectKind {
+    AllReduce(Reduce),
+    AllGather,
+    ReduceScatter(Reduce),
+    AllToAll,
+    /// Peers are positions in the group.
+    Broadcast {
+        root: Affine,
+    },
+    /// One exchange: `from[i]` goes to `to[i]` of the rank `shifts[i]` further on around the group.
+    Permute {
+        shifts: Vec<i64>,
+    },
+    Send {
+        peer: Affine,
+    },
+    Receive {
+        peer: Affine,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reduce {
+    Sum,
+    Max,
+}
+
+impl Op {
+    /// The slices that this instruction touches, and how. `kernel` gives the declared accesses of a launch's kernel.
+    pub fn touches<'p>(&self, kernel: impl Fn(KernelId) -> &'p [Access]) -> SmallVec<[(Slice, Access); 8]> {
+        match self {
+            Op::Launch(launch) => launch.args.iter().copied().zip(kernel(launch.kernel).iter().copied()).collect(),
+            Op::Collect(collect) => {
+                let from = collect.from.iter().map(|s| (*s, Access::Read));
+                from.chain(collect.to.iter().map(|s| (*s, Access::Write))).collect()
+            }
+            Op::Copy { from, to } => [(*from, Access::Read), (*to, Access::Write)].into_iter().collect(),
+            Op::Record { .. } | Op::Wait { .. } => SmallVec::new(),
+            Op::Feed { to, .. } => [(*to, Access::Write)].into_iter().collect(),
+            Op::Emit { from, .. } => [(*from, Access::Read)].into_iter().collect(),
+        }
+    }
+}

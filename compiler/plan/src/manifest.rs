@@ -1,0 +1,105 @@
+//! The manifest: every feed, parameter, state and emit of the plan, by its global name, type and place in memory.
+
+use serde::{Deserialize, Serialize};
+use types::{Distribution, Init, Name, TensorType};
+
+use crate::{BufferId, ClassId, Layout};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub feeds: Vec<Feed>,
+    pub parameters: Vec<Parameter>,
+    pub states: Vec<State>,
+    pub emits: Vec<Emit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feed {
+    pub name: Name,
+    /// Of the whole logical tensor.
+    pub ty: TensorType,
+    pub layout: Layout,
+    pub source: Source,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Source {
+    /// Comes from `--data` or `--inputs`.
+    Data,
+    /// Drawn by the runtime for each step, unless `--inputs` gives a tensor of that name.
+    Draw(Distribution),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// The checkpoint's name.
+    pub name: Name,
+    /// Names in other releases.
+    pub aliases: Vec<Name>,
+    /// Of the whole logical tensor, in the stored type.
+    pub ty: TensorType,
+    pub layout: Layout,
+    pub init: Init,
+    pub trainable: bool,
+    /// The persistent buffer in each class; none where the class does not hold it.
+    pub buffers: Vec<Option<BufferId>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// `step`, `exp_avg/blocks.0.ffn.net.2.weight`, ...
+    pub name: Name,
+    pub ty: TensorType,
+    pub layout: Layout,
+    pub init: StateInit,
+    pub buffers: Vec<Option<BufferId>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StateInit {
+    Value(Init),
+    /// Begins as the parameter of that name, as loaded: master weights.
+    Parameter(Name),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Emit {
+    /// `loss`, `out`, `grad/blocks.0.ffn.net.2.weight`, ...
+    pub name: Name,
+    pub ty: TensorType,
+    pub layout: Layout,
+    pub when: When,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    Always,
+    /// If `--emit` names this word: `grads`.
+    OnRequest(Name),
+}
+
+impl Parameter {
+    pub fn buffer(&self, class: ClassId) -> Option<BufferId> {
+        self.buffers.get(class.index()).copied().flatten()
+    }
+}
+
+impl State {
+    pub fn buffer(&self, class: ClassId) -> Option<BufferId> {
+        self.buffers.get(class.index()).copied().flatten()
+    }
+}
+
+impl Manifest {
+    pub fn feed(&self, name: &str) -> Option<&Feed> {
+        self.feeds.iter().find(|f| f.name == *name)
+    }
+
+    pub fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|p| p.name == *name)
+    }
+
+    pub fn state(&self, name: &str) -> Option<&State> {
+        self.states.iter().find(|s| s.name == *name)
+    }
+}

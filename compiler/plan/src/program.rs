@@ -1,0 +1,109 @@
+//! The plan, its classes of ranks, and the programs each class runs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use types::Name;
+
+use crate::{Access, Buffer, BufferId, ClassId, Header, Instruction, Kernel, KernelId, LaneId, Manifest, Place, Ranks};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub header: Header,
+    pub kernels: Vec<Kernel>,
+    /// A partition of the world; one class while there are no pipeline stages.
+    pub classes: Vec<Class>,
+    pub programs: Vec<Program>,
+    pub manifest: Manifest,
+    pub places: Vec<Place>,
+    /// The shared object that holds the kernels; empty for the target `none`.
+    pub object: Vec<u8>,
+}
+
+/// Ranks that run the same programs on the same buffers, and differ in their mesh coordinates alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    pub name: Name,
+    pub ranks: Ranks,
+    /// Parameters, optimiser moments and other state, which all programs share: the first bytes of the arena.
+    pub persistent: Vec<Buffer>,
+}
+
+/// A straight-line program: (state, feeds, step) -> (state, emits).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// The task: `train`, `forward`, `sample`, ...
+    pub name: Name,
+    /// One for each class of the plan, in that order.
+    pub bodies: Vec<Body>,
+}
+
+/// What the ranks of one class do in one run of a program.
+///
+/// [`BufferId`]s count the class's persistent buffers first and then `buffers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Body {
+    pub buffers: Vec<Buffer>,
+    /// Lanes run at the same time; the instructions of one lane run one after another.
+    pub lanes: Vec<LaneKind>,
+    /// All lanes' instructions in schedule order: running them one by one in this order is correct.
+    pub instructions: Vec<Instruction>,
+    /// Number of events.
+    pub events: u32,
+    /// Size of the arena, persistent buffers included.
+    pub arena_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LaneKind {
+    Compute,
+    Copy,
+    /// One communicator.
+    Comm(u32),
+}
+
+impl fmt::Display for LaneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LaneKind::Compute => f.pad("compute"),
+            LaneKind::Copy => f.pad("copy"),
+            LaneKind::Comm(n) => f.pad(&format!("comm{n}")),
+        }
+    }
+}
+
+impl Plan {
+    /// The class that a rank belongs to.
+    pub fn class_of(&self, rank: usize) -> Option<ClassId> {
+        let coordinates = self.header.mesh.coordinates(rank);
+        self.classes.iter().position(|c| c.ranks.contain(&self.header.mesh, &coordinates)).map(ClassId::new)
+    }
+
+    /// Declared accesses of a kernel; empty for an id out of range, which the verifier reports.
+    pub fn accesses(&self, kernel: KernelId) -> &[Access] {
+        self.kernels.get(kernel.index()).map_or(&[], |k| &k.args)
+    }
+
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|p| p.name == *name)
+    }
+}
+
+impl Body {
+    pub fn buffer<'a>(&'a self, class: &'a Class, id: BufferId) -> Option<&'a Buffer> {
+        match id.index().checked_sub(class.persistent.len()) {
+            None => class.persistent.get(id.index()),
+            Some(own) => self.buffers.get(own),
+        }
+    }
+
+    /// All buffers with their ids, persistent ones first.
+    pub fn all_buffers<'a>(&'a self, class: &'a Class) -> impl Iterator<Item = (BufferId, &'a Buffer)> {
+        class.persistent.iter().chain(&self.buffers).enumerate().map(|(i, b)| (BufferId::new(i), b))
+    }
+
+    /// The instructions of one lane, with their places in schedule order.
+    pub fn lane(&self, lane: LaneId) -> impl Iterator<Item = (usize, &Instruction)> {
+        self.instructions.iter().enumerate().filter(move |(_, i)| i.lane == lane)
+    }
+}
