@@ -1,0 +1,3 @@
+//! A smoke test of the link.
+#[test]
+fn link() { let _ = melior::Context::new(); }
