@@ -1,21 +1,32 @@
 //! The plan: per class of ranks, the straight-line programs, buffers and kernels that `mmrun` runs, and the file they travel in.
 
 mod buffer;
+mod container;
 mod coordinate;
 mod header;
 mod id;
 mod instruction;
 mod kernel;
 mod manifest;
+mod memory;
 mod place;
 mod program;
+#[cfg(feature = "sample")]
+pub mod sample;
+mod text;
+mod verify;
+mod violation;
 
 pub use buffer::{Buffer, BufferKind, Life, Slice};
+pub use container::{FORMAT_VERSION, PlanFile, PlanHash, ReadError, WriteError};
 pub use coordinate::{Affine, Layout, Ranks, Term};
 pub use header::Header;
 pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId};
 pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Reduce};
 pub use kernel::{Access, KERNEL_ABI, Kernel};
 pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, When};
+pub use memory::{Memory, memory};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program};
+pub use verify::{structure, verify};
+pub use violation::{Rule, Violation};

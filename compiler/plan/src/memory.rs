@@ -1,0 +1,76 @@
+//! What a rank's memory is used for, summed from the buffers and instructions of a program.
+
+use serde::Serialize;
+
+use crate::{Body, BufferKind, Class, Life, Plan};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    pub params_bytes: u64,
+    /// Live when the optimiser starts: at the first instruction that writes a parameter or a moment.
+    pub gradients_bytes: u64,
+    /// Moments and master weights.
+    pub optimizer_bytes: u64,
+    /// Other state, such as the step.
+    pub state_bytes: u64,
+    /// The most that activations and feeds hold at any one time.
+    pub activations_peak_bytes: u64,
+    /// The most at any one time.
+    pub comm_bytes: u64,
+    /// The most at any one time.
+    pub workspace_bytes: u64,
+    /// The arena up to the end of the last buffer that is neither workspace nor communication.
+    pub peak_bytes: u64,
+    /// The whole arena.
+    pub arena_bytes: u64,
+}
+
+pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
+    let sum = |kind: BufferKind| class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum();
+    let update = body.instructions.iter().position(|instruction| {
+        instruction.op.touches(|k| plan.accesses(k)).iter().any(|(slice, access)| {
+            let kind = class.persistent.get(slice.buffer.index()).map(|b| b.kind);
+            access.writes() && matches!(kind, Some(BufferKind::Parameter | BufferKind::Optimizer))
+        })
+    });
+    let gradients = body.buffers.iter().filter(|b| b.kind == BufferKind::Gradient);
+    let kept = |kind: BufferKind| !matches!(kind, BufferKind::Workspace | BufferKind::Comm);
+    Memory {
+        params_bytes: sum(BufferKind::Parameter),
+        gradients_bytes: update.map_or(0, |at| {
+            gradients
+                .filter(
+                    |b| matches!(b.life, Life::Span { first, last } if (first as usize..=last as usize).contains(&at)),
+                )
+                .map(|b| b.bytes)
+                .sum()
+        }),
+        optimizer_bytes: sum(BufferKind::Optimizer),
+        state_bytes: sum(BufferKind::State),
+        activations_peak_bytes: peak(body, &[BufferKind::Activation, BufferKind::Feed]),
+        comm_bytes: peak(body, &[BufferKind::Comm]),
+        workspace_bytes: peak(body, &[BufferKind::Workspace]),
+        peak_bytes: body.all_buffers(class).filter(|(_, b)| kept(b.kind)).map(|(_, b)| b.end()).max().unwrap_or(0),
+        arena_bytes: body.arena_bytes,
+    }
+}
+
+/// The most bytes that buffers of these kinds hold at one instruction.
+fn peak(body: &Body, kinds: &[BufferKind]) -> u64 {
+    let mut change = vec![0i128; body.instructions.len() + 1];
+    for buffer in body.buffers.iter().filter(|b| kinds.contains(&b.kind)) {
+        if let Life::Span { first, last } = buffer.life
+            && (last as usize) < body.instructions.len()
+            && first <= last
+        {
+            change[first as usize] += i128::from(buffer.bytes);
+            change[last as usize + 1] -= i128::from(buffer.bytes);
+        }
+    }
+    let mut now = 0;
+    let most = change.iter().map(|c| {
+        now += c;
+        now
+    });
+    u64::try_from(most.max().unwrap_or(0)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,202 @@
+//! Races: every read finds its own buffer's bytes written, and all conflicting accesses are ordered.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::violation::{Findings, Rule, describe};
+use crate::{Access, Body, BufferId, Class, Op, Plan, Slice};
+
+/// For each lane, how many of its instructions are known to be done.
+type Clock = SmallVec<[u32; 8]>;
+
+/// One access, as later accesses need to know it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Event {
+    lane: u32,
+    /// From 1, within the lane.
+    position: u32,
+    instruction: u32,
+}
+
+/// What is known of a range of bytes.
+#[derive(Clone)]
+struct Segment {
+    end: u64,
+    /// Whose content the bytes are.
+    owner: BufferId,
+    /// None for what was there before the program began.
+    write: Option<Event>,
+    /// The latest read of each lane since that write.
+    reads: SmallVec<[Event; 2]>,
+}
+
+struct Walk<'a> {
+    plan: &'a Plan,
+    class: &'a Class,
+    body: &'a Body,
+    /// By first byte; gaps have never been written.
+    segments: BTreeMap<u64, Segment>,
+}
+
+pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
+    let lanes = body.lanes.len();
+    let mut clocks: Vec<Clock> = vec![SmallVec::from_elem(0, lanes); lanes];
+    let mut events: Vec<Option<Clock>> = vec![None; body.events as usize];
+    let mut walk = Walk { plan, class, body, segments: BTreeMap::new() };
+    for (i, buffer) in class.persistent.iter().enumerate().filter(|(_, b)| b.bytes > 0) {
+        let segment = Segment { end: buffer.end(), owner: BufferId::new(i), write: None, reads: SmallVec::new() };
+        walk.segments.insert(buffer.offset, segment);
+    }
+    for (index, instruction) in body.instructions.iter().enumerate() {
+        if findings.full() {
+            return;
+        }
+        let lane = instruction.lane.index();
+        clocks[lane][lane] += 1;
+        match &instruction.op {
+            Op::Record { event } => {
+                let slot = &mut events[event.index()];
+                if slot.is_some() {
+                    findings.add(Rule::Event, format!("{} records a second time", describe(plan, class, body, index)));
+                }
+                *slot = Some(clocks[lane].clone());
+            }
+            Op::Wait { event } => match &events[event.index()] {
+                Some(clock) => {
+                    for (mine, theirs) in clocks[lane].iter_mut().zip(clock) {
+                        *mine = (*mine).max(*theirs);
+                    }
+                }
+                None => {
+                    let who = describe(plan, class, body, index);
+                    findings.add(Rule::Event, format!("{who} comes before any record of {event}"));
+                }
+            },
+            _ => {}
+        }
+        let event = Event { lane: lane as u32, position: clocks[lane][lane], instruction: index as u32 };
+        let touches = instruction.op.touches(|k| plan.accesses(k));
+        walk.within(index, &touches, findings);
+        // Reads first: an instruction may overwrite what it reads, not the other way round.
+        for (slice, _) in touches.iter().filter(|(s, a)| a.reads() && s.bytes > 0) {
+            walk.read(event, &clocks[lane], *slice, findings);
+        }
+        for (slice, _) in touches.iter().filter(|(s, a)| a.writes() && s.bytes > 0) {
+            walk.write(event, &clocks[lane], *slice, findings);
+        }
+    }
+}
+
+fn ordered(clock: &Clock, earlier: Event) -> bool {
+    clock[earlier.lane as usize] >= earlier.position
+}
+
+impl Walk<'_> {
+    fn range(&self, slice: Slice) -> (u64, u64) {
+        let start = self.body.buffer(self.class, slice.buffer).map_or(0, |b| b.offset) + slice.offset;
+        (start, start + slice.bytes)
+    }
+
+    fn name(&self, buffer: BufferId) -> &str {
+        self.body.buffer(self.class, buffer).map_or("?", |b| b.name.as_str())
+    }
+
+    /// The parts of one call run in any order, so its own arguments must not conflict either.
+    fn within(&self, index: usize, touches: &[(Slice, Access)], findings: &mut Findings) {
+        for (i, (a, how)) in touches.iter().enumerate() {
+            for (b, also) in &touches[i + 1..] {
+                let ((a0, a1), (b0, b1)) = (self.range(*a), self.range(*b));
+                if (how.writes() || also.writes()) && a0 < b1 && b0 < a1 {
+                    let who = describe(self.plan, self.class, self.body, index);
+                    let (x, y) = (self.name(a.buffer), self.name(b.buffer));
+                    let message = format!("{who}: the slices of `{x}` and `{y}` overlap and one of them is written");
+                    findings.add(Rule::Race, message);
+                }
+            }
+        }
+    }
+
+    /// Cuts the segment that spans `at`, if one does, so that a segment begins there.
+    fn cut(&mut self, at: u64) {
+        if let Some((&start, segment)) = self.segments.range_mut(..at).next_back()
+            && segment.end > at
+        {
+            debug_assert!(start < at);
+            let upper = segment.clone();
+            segment.end = at;
+            self.segments.insert(at, upper);
+        }
+    }
+
+    fn read(&mut self, event: Event, clock: &Clock, slice: Slice, findings: &mut Findings) {
+        let (start, end) = self.range(slice);
+        self.cut(start);
+        self.cut(end);
+        let (mut covered, mut stale, mut racing) = (start, None, None);
+        for (&from, segment) in self.segments.range_mut(start..end) {
+            if from != covered {
+                break;
+            }
+            covered = segment.end;
+            if segment.owner != slice.buffer {
+                stale = stale.or(Some((segment.owner, segment.write)));
+            }
+            if let Some(write) = segment.write.filter(|w| !ordered(clock, *w)) {
+                racing = racing.or(Some((write, from, segment.end)));
+            }
+            match segment.reads.iter_mut().find(|r| r.lane == event.lane) {
+                Some(read) => *read = event,
+                None => segment.reads.push(event),
+            }
+        }
+        let who = || describe(self.plan, self.class, self.body, event.instruction as usize);
+        if covered < end {
+            let message = format!("{} reads `{}`, which nothing wrote before", who(), self.name(slice.buffer));
+            findings.add(Rule::Unwritten, message);
+        } else if let Some((owner, write)) = stale {
+            let by = write.map(|w| describe(self.plan, self.class, self.body, w.instruction as usize));
+            let by = by.map(|by| format!(", by {by}")).unwrap_or_default();
+            let (mine, other) = (self.name(slice.buffer), self.name(owner));
+            findings.add(Rule::Unwritten, format!("{} reads `{mine}`, whose bytes hold `{other}` by then{by}", who()));
+        }
+        if let Some((write, from, to)) = racing {
+            self.race(event, write, (from, to), findings);
+        }
+    }
+
+    fn write(&mut self, event: Event, clock: &Clock, slice: Slice, findings: &mut Findings) {
+        let (start, end) = self.range(slice);
+        self.cut(start);
+        self.cut(end);
+        let mut racing: Option<(Event, u64, u64)> = None;
+        let mut inside: SmallVec<[u64; 16]> = SmallVec::new();
+        for (&from, segment) in self.segments.range(start..end) {
+            inside.push(from);
+            let earlier = segment.write.iter().chain(&segment.reads);
+            if let Some(other) = earlier.copied().find(|e| e.instruction != event.instruction && !ordered(clock, *e)) {
+                racing = racing.or(Some((other, from, segment.end)));
+            }
+        }
+        for from in inside {
+            self.segments.remove(&from);
+        }
+        let segment = Segment { end, owner: slice.buffer, write: Some(event), reads: SmallVec::new() };
+        self.segments.insert(start, segment);
+        if let Some((other, from, to)) = racing {
+            self.race(event, other, (from, to), findings);
+        }
+    }
+
+    fn race(&self, event: Event, other: Event, (from, to): (u64, u64), findings: &mut Findings) {
+        let describe = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
+        let lane = |e: Event| self.body.lanes[e.lane as usize];
+        findings.add(
+            Rule::Race,
+            format!(
+                "no event orders #{} (lane {}) and #{} (lane {}), which share bytes {from}..{to} of the arena and do not both read: {}; {}",
+                other.instruction, lane(other), event.instruction, lane(event), describe(other), describe(event),
+            ),
+        );
+    }
+}

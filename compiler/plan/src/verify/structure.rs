@@ -1,0 +1,296 @@
+//! Structure: every index in a plan points at something, sizes agree, and no arithmetic on them overflows.
+
+use rustc_hash::FxHashSet;
+use types::{DType, Mesh, Name, TensorType};
+
+use crate::violation::{Findings, Rule};
+use crate::{
+    Body, Buffer, BufferId, BufferKind, Class, Instruction, Layout, Life, Op, Plan, Slice, StateInit, Violation,
+};
+
+/// No plan comes near these; they keep all later arithmetic inside 64 bits.
+const MOST_BYTES: u64 = 1 << 50;
+const MOST_RANKS: usize = 1 << 24;
+const MOST_LANES: usize = 1024;
+
+/// Checks what all other code takes for granted when it indexes into a plan.
+pub fn structure(plan: &Plan) -> Result<(), Vec<Violation>> {
+    let mut findings = Findings::new();
+    mesh(&plan.header.mesh, &mut findings);
+    // What follows computes with the mesh.
+    if findings.list.is_empty() {
+        whole(plan, &mut findings);
+        manifest(plan, &mut findings);
+        for (c, class) in plan.classes.iter().enumerate() {
+            findings.scope = class.name.to_string();
+            persistent(class, &mut findings);
+            for program in &plan.programs {
+                if let Some(body) = program.bodies.get(c) {
+                    findings.scope = format!("{}, {}", program.name, class.name);
+                    check_body(plan, class, body, &mut findings);
+                }
+            }
+        }
+    }
+    findings.into_result()
+}
+
+fn mesh(mesh: &Mesh, findings: &mut Findings) {
+    let world =
+        mesh.axes.iter().try_fold(1usize, |n, a| n.checked_mul(a.size)).filter(|n| (1..=MOST_RANKS).contains(n));
+    if world.is_none() {
+        findings.add(Rule::Structure, "the mesh has no ranks, or more than can be");
+    }
+    distinct("mesh axes", mesh.axes.iter().map(|a| &a.name), findings);
+}
+
+fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a Name>, findings: &mut Findings) {
+    let mut seen = FxHashSet::default();
+    for name in names {
+        if !seen.insert(name) {
+            findings.add(Rule::Structure, format!("two {what} are called `{name}`"));
+        }
+    }
+}
+
+fn whole(plan: &Plan, findings: &mut Findings) {
+    let mesh = &plan.header.mesh;
+    let mut ranks = 0;
+    for (i, class) in plan.classes.iter().enumerate() {
+        distinct("conditions of a class", class.ranks.at.iter().map(|(axis, _)| axis), findings);
+        if let Some((axis, at)) =
+            class.ranks.at.iter().find(|(axis, at)| mesh.position(axis).is_none() || *at >= mesh.size(axis))
+        {
+            findings
+                .add(Rule::Structure, format!("class `{}` is at {axis}={at}, where the mesh has no rank", class.name));
+            return;
+        }
+        ranks += mesh.world() / class.ranks.at.iter().map(|(axis, _)| mesh.size(axis)).product::<usize>();
+        for other in &plan.classes[..i] {
+            let differ = |(axis, at): &(Name, usize)| other.ranks.at.iter().any(|(a, v)| a == axis && v != at);
+            if !class.ranks.at.iter().any(differ) {
+                findings.add(Rule::Structure, format!("classes `{}` and `{}` share ranks", other.name, class.name));
+            }
+        }
+    }
+    if ranks != mesh.world() {
+        findings.add(Rule::Structure, format!("the classes hold {ranks} ranks, and the mesh {}", mesh.world()));
+    }
+    distinct("classes", plan.classes.iter().map(|c| &c.name), findings);
+    distinct("programs", plan.programs.iter().map(|p| &p.name), findings);
+    for program in plan.programs.iter().filter(|p| p.bodies.len() != plan.classes.len()) {
+        let (have, want) = (program.bodies.len(), plan.classes.len());
+        findings.add(Rule::Structure, format!("program `{}` has {have} bodies for {want} classes", program.name));
+    }
+    for kernel in plan.kernels.iter().filter(|k| k.max_parts == 0) {
+        findings.add(Rule::Structure, format!("kernel `{}` may be split into no parts at all", kernel.symbol));
+    }
+}
+
+/// Bytes of a type, if they stay within reason and the type may occur in a plan.
+fn bytes(ty: &TensorType) -> Option<u64> {
+    let sizes = ty.dims.iter().try_fold(1u64, |n, d| n.checked_mul(d.size as u64));
+    sizes?.checked_mul(ty.dtype.bytes() as u64).filter(|b| *b <= MOST_BYTES && ty.dtype != DType::Work)
+}
+
+/// Bytes that a rank reserves for its region: whole ceil blocks.
+fn capacity(mesh: &Mesh, ty: &TensorType, layout: &Layout) -> Option<u64> {
+    bytes(ty)?;
+    let mut elements = 1u64;
+    for (i, dim) in ty.dims.iter().enumerate() {
+        let axes = layout.cuts.get(i).into_iter().flat_map(|c| &c.axes);
+        let parts = axes.fold(1usize, |n, a| n.saturating_mul(mesh.size(a)));
+        elements = elements.checked_mul(dim.size.div_ceil(parts) as u64)?;
+    }
+    elements.checked_mul(ty.dtype.bytes() as u64)
+}
+
+fn manifest(plan: &Plan, findings: &mut Findings) {
+    let m = &plan.manifest;
+    let mesh = &plan.header.mesh;
+    distinct("feeds", m.feeds.iter().map(|f| &f.name), findings);
+    distinct("parameters", m.parameters.iter().flat_map(|p| [&p.name].into_iter().chain(&p.aliases)), findings);
+    distinct("states", m.states.iter().map(|s| &s.name), findings);
+    distinct("emits", m.emits.iter().map(|e| &e.name), findings);
+
+    let mut typed = |what: &str, name: &Name, ty: &TensorType, layout: &Layout| {
+        let known = layout.cuts.iter().flat_map(|c| &c.axes).all(|a| mesh.position(a).is_some());
+        let once: FxHashSet<_> = layout.cuts.iter().flat_map(|c| &c.axes).collect();
+        let axes = layout.cuts.iter().map(|c| c.axes.len()).sum::<usize>();
+        if !known || once.len() != axes || !(layout.cuts.is_empty() || layout.cuts.len() == ty.rank()) {
+            findings
+                .add(Rule::Structure, format!("{what} `{name}` is cut in a way that its dims or the mesh do not have"));
+        }
+        if bytes(ty).is_none() {
+            findings.add(Rule::Structure, format!("{what} `{name}` cannot have the type {ty}"));
+        }
+    };
+    m.feeds.iter().for_each(|x| typed("feed", &x.name, &x.ty, &x.layout));
+    m.parameters.iter().for_each(|x| typed("parameter", &x.name, &x.ty, &x.layout));
+    m.states.iter().for_each(|x| typed("state", &x.name, &x.ty, &x.layout));
+    m.emits.iter().for_each(|x| typed("emit", &x.name, &x.ty, &x.layout));
+
+    for p in &m.parameters {
+        held(plan, "parameter", &p.name, (&p.ty, &p.layout), &p.buffers, &[BufferKind::Parameter], findings);
+    }
+    for s in &m.states {
+        let kinds = [BufferKind::Optimizer, BufferKind::State];
+        held(plan, "state", &s.name, (&s.ty, &s.layout), &s.buffers, &kinds, findings);
+        if let StateInit::Parameter(name) = &s.init
+            && !m.parameter(name).is_some_and(|p| p.ty.sizes() == s.ty.sizes() && p.layout == s.layout)
+        {
+            findings.add(
+                Rule::Structure,
+                format!("state `{}` begins as `{name}`, which is no parameter of its shape", s.name),
+            );
+        }
+    }
+}
+
+fn held(
+    plan: &Plan,
+    what: &str,
+    name: &Name,
+    (ty, layout): (&TensorType, &Layout),
+    buffers: &[Option<BufferId>],
+    kinds: &[BufferKind],
+    findings: &mut Findings,
+) {
+    if buffers.len() != plan.classes.len() {
+        let (have, want) = (buffers.len(), plan.classes.len());
+        findings.add(Rule::Structure, format!("{what} `{name}` names {have} buffers for {want} classes"));
+        return;
+    }
+    if buffers.iter().all(Option::is_none) {
+        findings.add(Rule::Structure, format!("{what} `{name}` is in no class's memory"));
+    }
+    for (class, id) in plan.classes.iter().zip(buffers).filter_map(|(c, id)| id.map(|id| (c, id))) {
+        let fits = class.persistent.get(id.index()).is_some_and(|b| {
+            kinds.contains(&b.kind)
+                && b.ty.as_ref().is_some_and(|t| t.dtype == ty.dtype)
+                && capacity(&plan.header.mesh, ty, layout).is_some_and(|c| c <= b.bytes)
+        });
+        if !fits {
+            let message = format!("{what} `{name}` does not fit {id}, its buffer in class `{}`", class.name);
+            findings.add(Rule::Structure, message);
+        }
+    }
+}
+
+fn persistent(class: &Class, findings: &mut Findings) {
+    for buffer in &class.persistent {
+        check_buffer(buffer, MOST_BYTES, findings);
+        if !buffer.is_persistent() {
+            findings.add(Rule::Structure, format!("`{}` stands among the persistent buffers and is none", buffer.name));
+        }
+    }
+}
+
+fn check_buffer(buffer: &Buffer, room: u64, findings: &mut Findings) {
+    if buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > room) {
+        let range = format!("{}..{}", buffer.offset, buffer.end());
+        findings.add(Rule::Structure, format!("`{}` at bytes {range} is outside the arena of {room}", buffer.name));
+    }
+    if let Some(ty) = &buffer.ty
+        && bytes(ty).is_none_or(|b| b > buffer.bytes)
+    {
+        findings.add(Rule::Structure, format!("`{}` has {} bytes, too few for {ty}", buffer.name, buffer.bytes));
+    }
+}
+
+fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
+    if body.arena_bytes > MOST_BYTES || body.lanes.len() > MOST_LANES || body.events as usize > body.instructions.len()
+    {
+        findings.add(Rule::Structure, "more memory, lanes or events than can be");
+        return;
+    }
+    let first_free = class.persistent.iter().map(Buffer::end).max().unwrap_or(0);
+    if first_free > body.arena_bytes {
+        findings.add(Rule::Structure, "the arena has no room for the persistent buffers");
+    }
+    for buffer in &body.buffers {
+        check_buffer(buffer, body.arena_bytes, findings);
+        match buffer.life {
+            Life::Persistent => {
+                findings
+                    .add(Rule::Structure, format!("`{}` is persistent and does not belong to a program", buffer.name));
+            }
+            Life::Span { first, last } if first > last || last as usize >= body.instructions.len() => {
+                findings.add(
+                    Rule::Structure,
+                    format!("`{}` lives from #{first} to #{last}, which is no span", buffer.name),
+                );
+            }
+            Life::Span { .. } => {}
+        }
+        if buffer.offset < first_free && buffer.bytes > 0 {
+            findings.add(Rule::Structure, format!("`{}` lies among the persistent buffers", buffer.name));
+        }
+    }
+    for (index, instruction) in body.instructions.iter().enumerate() {
+        if findings.full() {
+            return;
+        }
+        if let Some(what) = fault(plan, class, body, instruction) {
+            findings.add(Rule::Structure, format!("#{index} {what}"));
+        }
+    }
+}
+
+fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> Option<String> {
+    if instruction.lane.index() >= body.lanes.len() {
+        return Some(format!("runs on {}, which does not exist", instruction.lane));
+    }
+    if instruction.place.index() >= plan.places.len() {
+        return Some(format!("comes from {}, which does not exist", instruction.place));
+    }
+    let outside = |slice: &Slice| {
+        let buffer = body.buffer(class, slice.buffer);
+        let inside = buffer.is_some_and(|b| slice.offset.checked_add(slice.bytes).is_some_and(|end| end <= b.bytes));
+        (!inside)
+            .then(|| format!("touches {}[{}, {} bytes], which is not there", slice.buffer, slice.offset, slice.bytes))
+    };
+    // A slice that takes a value of the manifest has exactly this rank's share of it.
+    let share = |name: &Name, ty: &TensorType, layout: &Layout, slice: &Slice| {
+        let want = capacity(&plan.header.mesh, ty, layout);
+        (want != Some(slice.bytes)).then(|| format!("gives {} bytes to `{name}`, whose type is {ty}", slice.bytes))
+    };
+    match &instruction.op {
+        Op::Launch(launch) => {
+            let Some(kernel) = plan.kernels.get(launch.kernel.index()) else {
+                return Some(format!("launches {}, which does not exist", launch.kernel));
+            };
+            if kernel.args.len() != launch.args.len() || kernel.scalars as usize != launch.scalars.len() {
+                let (a, s) = (launch.args.len(), launch.scalars.len());
+                return Some(format!(
+                    "launches `{}` with {a} arguments and {s} scalars; it takes {} and {}",
+                    kernel.symbol,
+                    kernel.args.len(),
+                    kernel.scalars
+                ));
+            }
+            launch.args.iter().find_map(outside)
+        }
+        Op::Collect(collect) => {
+            if let Some(axis) = collect.group.iter().find(|a| plan.header.mesh.position(a).is_none()) {
+                return Some(format!("collects over `{axis}`, which the mesh does not have"));
+            }
+            collect.from.iter().chain(&collect.to).find_map(outside)
+        }
+        Op::Copy { from, to } => {
+            let sizes = || format!("copies {} bytes to {}", from.bytes, to.bytes);
+            outside(from).or_else(|| outside(to)).or_else(|| (from.bytes != to.bytes).then(sizes))
+        }
+        Op::Record { event } | Op::Wait { event } => {
+            (event.0 >= body.events).then(|| format!("names {event}, which does not exist"))
+        }
+        Op::Feed { feed, to } => match plan.manifest.feeds.get(feed.index()) {
+            Some(f) => outside(to).or_else(|| share(&f.name, &f.ty, &f.layout, to)),
+            None => Some(format!("takes {feed}, which does not exist")),
+        },
+        Op::Emit { emit, from } => match plan.manifest.emits.get(emit.index()) {
+            Some(e) => outside(from).or_else(|| share(&e.name, &e.ty, &e.layout, from)),
+            None => Some(format!("gives {emit}, which does not exist")),
+        },
+    }
+}

@@ -1,0 +1,73 @@
+//! A violation: one way in which a plan breaks a rule, with the instructions and places concerned.
+
+use std::fmt;
+
+use crate::{Body, Class, Plan};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// An index, a size or a name that does not fit the rest of the plan.
+    Structure,
+    /// Two buffers that live at the same time share bytes, or a buffer is used outside its life.
+    Life,
+    /// Bytes are read that nothing wrote, or that something else overwrote.
+    Unwritten,
+    /// Two instructions touch the same bytes, one of them writes, and nothing orders them.
+    Race,
+    /// A wait comes before its record, so that a lane would never go on.
+    Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub rule: Rule,
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Violations found so far, under the name of the part of the plan that is being looked at.
+pub(crate) struct Findings {
+    /// `train, stage0`, or empty for the plan as a whole.
+    pub scope: String,
+    pub list: Vec<Violation>,
+}
+
+impl Findings {
+    /// Enough to see a pattern; a broken pass would otherwise report every instruction.
+    const MOST: usize = 64;
+
+    pub fn new() -> Self {
+        Self { scope: String::new(), list: Vec::new() }
+    }
+
+    pub fn full(&self) -> bool {
+        self.list.len() >= Self::MOST
+    }
+
+    pub fn add(&mut self, rule: Rule, message: impl fmt::Display) {
+        if !self.full() {
+            let message =
+                if self.scope.is_empty() { message.to_string() } else { format!("{}: {message}", self.scope) };
+            self.list.push(Violation { rule, message });
+        }
+    }
+
+    pub fn into_result(self) -> Result<(), Vec<Violation>> {
+        if self.list.is_empty() { Ok(()) } else { Err(self.list) }
+    }
+}
+
+/// `#12 k3 matmul(b0 b1 -> b2) at wan2.2.mm:10:9`
+pub(crate) fn describe(plan: &Plan, class: &Class, body: &Body, index: usize) -> String {
+    let Some(instruction) = body.instructions.get(index) else { return format!("#{index}") };
+    let mut text = format!("#{index} {}", crate::text::operation(plan, class, body, &instruction.op));
+    if let Some(place) = plan.places.get(instruction.place.index()) {
+        text.push_str(&format!(" at {place}"));
+    }
+    text
+}
