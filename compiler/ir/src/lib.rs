@@ -1,1 +1,33 @@
 //! The graph: operators, functions, programs, text form, verifier and interpreter.
+
+mod arena;
+mod array;
+mod builder;
+mod call;
+mod factors;
+mod function;
+mod interpret;
+mod mismatch;
+mod module;
+mod op;
+pub mod ops;
+mod rewrite;
+mod text;
+mod ty;
+mod verify;
+
+pub use arena::{Arena, Id};
+pub use array::{Array, dot, for_each_index, strides_in};
+pub use builder::Builder;
+pub use call::same_sizes;
+pub use factors::{Factor, FactorKind, Factors};
+pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
+pub use interpret::{Interpreter, Precision, Value};
+pub use mismatch::Mismatch;
+pub use module::{Feed, Input, Module, Output, Parameter, Program, Record, State, indexed_name};
+pub use op::{Class, NodeIds, Semantics, Types, Vjp};
+pub use ops::Op;
+pub use rewrite::Rewriter;
+pub use text::{ParseError, parse};
+pub use ty::Type;
+pub use verify::{Violation, verify};

@@ -21,6 +21,12 @@ impl Name {
     }
 }
 
+impl Default for Name {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
 impl Deref for Name {
     type Target = str;
     fn deref(&self) -> &str {

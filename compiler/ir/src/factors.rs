@@ -1,0 +1,70 @@
+//! Factors: the loop indices of an operator, and which dims of its operands and results each one runs over.
+//!
+//! After the factor rules of Shardy (OpShardingRuleAttr) and nnScaler's annotations. Sharding and cost follow from them.
+
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FactorKind {
+    /// Cut freely: every result has it, or does not depend on which part it is.
+    Parallel,
+    /// Cutting it leaves partial sums.
+    Sum,
+    /// Cutting it leaves partial maxima.
+    Max,
+    /// Must be whole on every rank.
+    Whole,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factor {
+    pub name: Name,
+    pub size: usize,
+    pub kind: FactorKind,
+}
+
+/// For each operand and result, for each dim, its factors, major first (several where a dim is split or merged;
+/// none where the dim is private to that tensor and must be whole).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Factors {
+    pub factors: Vec<Factor>,
+    pub args: Vec<Vec<SmallVec<[usize; 2]>>>,
+    pub results: Vec<Vec<SmallVec<[usize; 2]>>>,
+}
+
+impl Factors {
+    /// Dims of one name are one factor; a factor that no result has is summed.
+    pub fn by_name(args: &[&TensorType], results: &[TensorType]) -> Self {
+        let mut out = Self::default();
+        out.results = results.iter().map(|ty| out.dims(ty)).collect();
+        let kept = out.factors.len();
+        out.args = args.iter().map(|ty| out.dims(ty)).collect();
+        for factor in &mut out.factors[kept..] {
+            factor.kind = FactorKind::Sum;
+        }
+        out
+    }
+
+    fn dims(&mut self, ty: &TensorType) -> Vec<SmallVec<[usize; 2]>> {
+        ty.dims
+            .iter()
+            .map(|dim| {
+                let at = self.factors.iter().position(|f| f.name == dim.name).unwrap_or_else(|| {
+                    self.factors.push(Factor { name: dim.name.clone(), size: dim.size, kind: FactorKind::Parallel });
+                    self.factors.len() - 1
+                });
+                smallvec![at]
+            })
+            .collect()
+    }
+
+    /// The same with the factors of these names marked.
+    #[must_use]
+    pub fn mark(mut self, names: &[&Name], kind: FactorKind) -> Self {
+        for factor in self.factors.iter_mut().filter(|f| names.contains(&&f.name)) {
+            factor.kind = kind;
+        }
+        self
+    }
+}

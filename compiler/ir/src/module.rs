@@ -1,0 +1,122 @@
+//! A module: functions, and the programs that run them over named parameters, state and feeds.
+
+use diag::Places;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use types::{DType, Distribution, Init, Mesh, Name};
+
+use crate::{Arena, Function, Id, Type};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Module {
+    pub name: Name,
+    pub functions: Arena<Function>,
+    pub programs: Vec<Program>,
+    pub parameters: IndexMap<Name, Parameter>,
+    pub states: IndexMap<Name, State>,
+    pub mesh: Mesh,
+    pub places: Places,
+}
+
+impl Module {
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|p| p.name == *name)
+    }
+
+    pub fn function_named(&self, name: &str) -> Option<Id<Function>> {
+        self.functions.iter().find(|(_, f)| f.name == *name).map(|(id, _)| id)
+    }
+
+    /// `base`, or `base.2`, `base.3` ... if functions of that name exist.
+    pub fn fresh_name(&self, base: &str) -> Name {
+        let mut name = Name::new(base);
+        let mut n = 2;
+        while self.function_named(&name).is_some() {
+            name = Name::from(format!("{base}.{n}"));
+            n += 1;
+        }
+        name
+    }
+
+    /// Total number of elements of all parameters.
+    pub fn parameter_count(&self) -> u64 {
+        self.parameters.values().map(|p| p.ty.count() as u64 * p.ty.element().map_or(0, |t| t.elements() as u64)).sum()
+    }
+}
+
+/// A parameter, or a family of equal ones: `blocks.{}.ffn.net.2.weight` with type `40 x f32[..]` stands for forty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// The master copy's type: what is trained and stored.
+    pub ty: Type,
+    pub record: Record,
+}
+
+/// What a checkpoint and an optimiser need to know of a parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub init: Init,
+    pub trainable: bool,
+    /// Names of the same tensor in other releases of the checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Name>,
+    /// The type in which published checkpoints store it, if not the master's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<DType>,
+    /// The checkpoint may leave it out because it equals this one (tied weights are one parameter with two names).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tied: Vec<Name>,
+}
+
+/// A tensor that a run keeps from step to step beside the parameters: optimiser moments, the step counter, a latent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub ty: Type,
+    pub init: Init,
+}
+
+/// The name of the `index`-th of a family: `{}` is replaced.
+pub fn indexed_name(family: &str, index: usize) -> String {
+    family.replacen("{}", &index.to_string(), 1)
+}
+
+/// (state, feeds, step) -> (state, emits): one function, and what each of its parameters and results is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    pub name: Name,
+    pub function: Id<Function>,
+    /// One for each parameter of the function.
+    pub inputs: Vec<Input>,
+    /// One for each result of the function.
+    pub outputs: Vec<Output>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    Parameter(Name),
+    State(Name),
+    Feed(Feed),
+}
+
+/// What comes in at every step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feed {
+    pub name: Name,
+    /// Random numbers, unless the user gives a tensor of this name; otherwise data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<Distribution>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The parameter's value after the step.
+    Parameter(Name),
+    State(Name),
+    /// A scalar to minimise: emitted, and what `autodiff` starts from.
+    Loss(Name),
+    /// The gradient of the loss by a parameter, before clipping; emitted on request as `grad/<name>`.
+    Gradient(Name),
+    Emit(Name),
+}

@@ -1,0 +1,90 @@
+//! What it takes to be an operator: one trait, implemented in the operator's own file and nowhere else.
+
+use smallvec::SmallVec;
+use types::TensorType;
+
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+pub type NodeIds = SmallVec<[NodeId; 4]>;
+pub type Types = SmallVec<[TensorType; 2]>;
+
+/// What passes may ask of an operator without knowing its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// No operands: constants, tables, iota.
+    Source,
+    /// Another type for the same bytes.
+    View,
+    /// Each result element depends on one element of each operand (operands broadcast by name).
+    Elementwise,
+    /// Elements move, none is computed.
+    Move,
+    /// Some dims are summed, maximised ... away.
+    Reduce,
+    /// Products summed over shared dims.
+    Contract,
+    /// A whole formula with an expansion; targets may have one kernel for it.
+    Composite,
+}
+
+/// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
+pub trait Semantics {
+    /// The name in text IR.
+    const NAME: &'static str;
+    const CLASS: Class;
+
+    /// Result types, or why the operands do not fit.
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch>;
+
+    /// How dims of operands and results correspond.
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        let _ = self;
+        Factors::by_name(args, results)
+    }
+
+    /// Floating-point operations; a multiply-add counts as two.
+    fn flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        let _ = args;
+        results.iter().map(|r| r.elements() as u64).sum()
+    }
+
+    /// Gradients of the operands: one entry each, `None` where the result does not depend on it or it is not wanted.
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]>;
+
+    /// The meaning, in f64; the interpreter rounds the results to their types.
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]>;
+
+    /// A composite in simpler operators. It must agree with `eval`.
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let _ = (b, args);
+        None
+    }
+}
+
+/// What a gradient rule sees. New nodes may use operands and results of the forward operator: those become residuals.
+pub struct Vjp<'a> {
+    pub b: &'a mut Builder,
+    pub args: &'a [NodeId],
+    pub results: &'a [NodeId],
+    /// One for each result; `None` is zero. At least one is there.
+    pub cotangents: &'a [Option<NodeId>],
+    pub wanted: &'a [bool],
+}
+
+impl Vjp<'_> {
+    /// The cotangent of an operator with one result.
+    pub fn cotangent(&self) -> NodeId {
+        self.cotangents.iter().flatten().next().copied().expect("a gradient rule runs only if a cotangent is there")
+    }
+
+    /// No gradients at all: integers, comparisons, sources.
+    pub fn none(&self) -> SmallVec<[Option<NodeId>; 4]> {
+        SmallVec::from_elem(None, self.args.len())
+    }
+
+    /// Sums `gradient` over the dims that operand `arg` was broadcast along.
+    pub fn sum_to(&mut self, gradient: NodeId, arg: usize) -> NodeId {
+        let ty = self.b.ty(self.args[arg]).clone();
+        self.b.sum_to(gradient, &ty)
+    }
+}

@@ -1,0 +1,43 @@
+//! `div`: the quotient, broadcast by name.
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::TensorType;
+
+use super::elementwise::{arity, same_dtype};
+use crate::op::{Class, Semantics, Types, Vjp};
+use crate::{Array, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Div {}
+
+impl Semantics for Div {
+    const NAME: &'static str = "div";
+    const CLASS: Class = Class::Elementwise;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 2, Self::NAME)?;
+        same_dtype(args, Self::NAME)
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let (a, b, g) = (cx.args[0], cx.args[1], cx.cotangent());
+        let first = cx.wanted[0].then(|| {
+            let d = cx.b.div(g, b);
+            cx.sum_to(d, 0)
+        });
+        // d(a/b)/db = -(a/b)/b
+        let second = cx.wanted[1].then(|| {
+            let q = cx.b.div(a, b);
+            let q = cx.b.div(q, b);
+            let d = cx.b.mul(g, q);
+            let d = cx.sum_to(d, 1);
+            cx.b.neg(d)
+        });
+        smallvec![first, second]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        smallvec![Array::zip(&results[0], args, |x| x[0] / x[1])]
+    }
+}

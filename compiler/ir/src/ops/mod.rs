@@ -1,0 +1,98 @@
+//! The closed set of operators. To add one: a file here, a line in the macro call below, and each target's lowering.
+
+mod elementwise;
+
+/// Declares the modules, the enum, and the dispatch of [`Semantics`] over it.
+macro_rules! operators {
+    ($($file:ident :: $op:ident),* $(,)?) => {
+        $(mod $file; pub use $file::$op;)*
+
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op { $($op($op)),* }
+
+        $(impl From<$op> for Op {
+            fn from(op: $op) -> Self { Op::$op(op) }
+        })*
+
+        impl Op {
+            /// Every operator's name in text IR, in the order of declaration.
+            pub const NAMES: &'static [&'static str] = &[$(<$op as Semantics>::NAME),*];
+
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$op(_) => <$op as Semantics>::NAME),* }
+            }
+
+            pub fn class(&self) -> Class {
+                match self { $(Op::$op(_) => <$op as Semantics>::CLASS),* }
+            }
+
+            pub fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+                match self { $(Op::$op(op) => op.infer(args)),* }
+            }
+
+            pub fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+                match self { $(Op::$op(op) => op.factors(args, results)),* }
+            }
+
+            pub fn flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+                match self { $(Op::$op(op) => op.flops(args, results)),* }
+            }
+
+            pub fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+                match self { $(Op::$op(op) => op.vjp(cx)),* }
+            }
+
+            pub fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+                match self { $(Op::$op(op) => op.eval(args, results)),* }
+            }
+
+            pub fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+                match self { $(Op::$op(op) => op.expand(b, args)),* }
+            }
+
+            /// The attributes as a JSON object; `{}` if there are none.
+            pub fn attributes(&self) -> String {
+                let text = match self { $(Op::$op(op) => serde_json::to_string(op)),* };
+                text.expect("attributes are plain data")
+            }
+
+            /// The operator called `name` with these attributes.
+            pub fn from_attributes(name: &str, attributes: serde_json::Value) -> Result<Self, String> {
+                $(if name == <$op as Semantics>::NAME {
+                    return serde_json::from_value::<$op>(attributes).map(Op::$op).map_err(|e| e.to_string());
+                })*
+                Err(format!("there is no operator `{name}`"))
+            }
+        }
+    };
+}
+
+use smallvec::SmallVec;
+use types::TensorType;
+
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+operators! {
+    // Sources.
+    constant::Constant,
+    // Elementwise.
+    add::Add,
+    sub::Sub,
+    mul::Mul,
+    div::Div,
+    neg::Neg,
+    exp::Exp,
+    rsqrt::Rsqrt,
+    cast::Cast,
+    // Movement.
+    reshape::Reshape,
+    transpose::Transpose,
+    broadcast::Broadcast,
+    // Reductions and contractions.
+    reduce_sum::ReduceSum,
+    matmul::Matmul,
+    // Composites.
+    rms_norm::RmsNorm,
+    rms_norm_grad::RmsNormGrad,
+}

@@ -1,0 +1,69 @@
+//! `rms_norm`: x / sqrt(mean(x^2) + eps) over one dim, without a weight (Zhang and Sennrich, 2019).
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+use super::elementwise::arity;
+use super::{RmsNormGrad, Rsqrt};
+use crate::factors::FactorKind;
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RmsNorm {
+    pub dim: Name,
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// 1 / sqrt(mean(x^2) + eps) as nodes; also the gradient's expansion starts with it.
+    pub(super) fn inverse(&self, b: &mut Builder, x: NodeId) -> NodeId {
+        let n = b.ty(x).size_of(&self.dim).unwrap_or(1) as f64;
+        let square = b.mul(x, x);
+        let sum = b.reduce_sum(square, std::slice::from_ref(&self.dim));
+        let mean = b.scale(sum, 1.0 / n);
+        let shifted = b.offset(mean, self.eps);
+        b.op(Rsqrt {}, &[shifted])
+    }
+}
+
+impl Semantics for RmsNorm {
+    const NAME: &'static str = "rms_norm";
+    const CLASS: Class = Class::Composite;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 1, Self::NAME)?;
+        if args[0].position(&self.dim).is_none() {
+            return Err(Mismatch::new(format!("`{}` has no dim {} to normalise", args[0], self.dim)).of([0]));
+        }
+        Ok(smallvec![args[0].clone()])
+    }
+
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        Factors::by_name(args, results).mark(&[&self.dim], FactorKind::Whole)
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        3 * args[0].elements() as u64
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let g = cx.cotangent();
+        let grad = RmsNormGrad { dim: self.dim.clone(), eps: self.eps };
+        smallvec![Some(cx.b.op(grad, &[cx.args[0], g]))]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let x = args[0];
+        let n = x.ty.size_of(&self.dim).unwrap_or(1) as f64;
+        let rows = x.ty.without(std::slice::from_ref(&self.dim));
+        let squares = Array::new(x.ty.clone(), x.data.iter().map(|v| v * v).collect()).fold(&rows, 0.0, |a, b| a + b);
+        smallvec![Array::zip(&results[0], &[x, &squares], |v| v[0] / (v[1] / n + self.eps).sqrt())]
+    }
+
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let inverse = self.inverse(b, args[0]);
+        Some(smallvec![b.mul(args[0], inverse)])
+    }
+}

@@ -1,0 +1,6 @@
+//! The text form of modules: what is printed reads back to the same module.
+
+mod parse;
+mod print;
+
+pub use parse::{ParseError, parse};

@@ -1,0 +1,314 @@
+//! Reads the text form of modules. Errors carry a byte range, so that they can be shown in the listing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use types::{Mesh, Name, TensorType};
+
+use crate::{Builder, Call, Function, FunctionKind, Inst, Module, Node, NodeId, Op, Parameter, Program, State, Type};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ParseError {
+    pub message: String,
+    pub at: Range<usize>,
+}
+
+type Parsed<T> = Result<T, ParseError>;
+
+/// Reads a module. The result is well-formed text, not yet a verified module.
+pub fn parse(text: &str) -> Parsed<Module> {
+    let mut p = Parser { text, at: 0 };
+    let mut module = Module::default();
+    if p.eat("module") {
+        module.name = p.string()?.into();
+    }
+    loop {
+        if p.at_end() {
+            return Ok(module);
+        } else if p.eat("mesh") {
+            module.mesh = p.mesh()?;
+        } else if p.eat("param ") {
+            let name: Name = p.string()?.into();
+            p.expect(":")?;
+            let ty = p.ty()?;
+            let record = p.json()?;
+            module.parameters.insert(name, Parameter { ty, record });
+        } else if p.eat("state ") {
+            let name: Name = p.string()?.into();
+            p.expect(":")?;
+            let ty = p.ty()?;
+            let init = p.json()?;
+            module.states.insert(name, State { ty, init });
+        } else if p.eat("program ") {
+            let program = p.program(&module)?;
+            module.programs.push(program);
+        } else {
+            let function = p.function(&module)?;
+            module.functions.add(function);
+        }
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Parser<'t> {
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    fn skip(&mut self) {
+        loop {
+            let trimmed = self.rest().trim_start();
+            self.at = self.text.len() - trimmed.len();
+            if !trimmed.starts_with("//") {
+                return;
+            }
+            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
+        }
+    }
+
+    fn at_end(&mut self) -> bool {
+        self.skip();
+        self.rest().is_empty()
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        self.skip();
+        let found = self.rest().starts_with(token);
+        if found {
+            self.at += token.len();
+        }
+        found
+    }
+
+    fn fail<T>(&self, start: usize, message: impl Into<String>) -> Parsed<T> {
+        let end = self.at.max((start + 1).min(self.text.len()));
+        Err(ParseError { message: message.into(), at: start..end })
+    }
+
+    fn expect(&mut self, token: &str) -> Parsed<()> {
+        if self.eat(token) {
+            return Ok(());
+        }
+        let found: String = self.rest().chars().take(12).take_while(|c| *c != '\n').collect();
+        self.fail(self.at, format!("expected `{token}`, found `{found}`"))
+    }
+
+    /// Takes characters while they satisfy `f`.
+    fn take(&mut self, f: impl Fn(char) -> bool) -> &'t str {
+        self.skip();
+        let rest = self.rest();
+        let end = rest.find(|c| !f(c)).unwrap_or(rest.len());
+        self.at += end;
+        &rest[..end]
+    }
+
+    fn word(&mut self) -> Parsed<&'t str> {
+        self.skip();
+        let start = self.at;
+        let word = self.take(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/'));
+        if word.is_empty() { self.fail(start, "expected a name") } else { Ok(word) }
+    }
+
+    fn number(&mut self) -> Parsed<usize> {
+        self.skip();
+        let start = self.at;
+        let digits = self.take(|c| c.is_ascii_digit());
+        digits.parse().or_else(|_| self.fail(start, "expected a whole number"))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> Parsed<T> {
+        self.skip();
+        let start = self.at;
+        let mut stream = serde_json::Deserializer::from_str(self.rest()).into_iter::<T>();
+        match stream.next() {
+            Some(Ok(value)) => {
+                self.at += stream.byte_offset();
+                Ok(value)
+            }
+            Some(Err(e)) => self.fail(start, e.to_string()),
+            None => self.fail(start, "expected a JSON value"),
+        }
+    }
+
+    fn string(&mut self) -> Parsed<String> {
+        self.json()
+    }
+
+    fn mesh(&mut self) -> Parsed<Mesh> {
+        self.skip();
+        let start = self.at;
+        self.expect("[")?;
+        let mut axes = vec![];
+        while !self.eat("]") {
+            let name = self.word()?;
+            self.expect(":")?;
+            axes.push((name, self.number()?));
+            self.eat(",");
+        }
+        Mesh::new(axes).or_else(|e| self.fail(start, e.to_string()))
+    }
+
+    fn ty(&mut self) -> Parsed<Type> {
+        self.skip();
+        let start = self.at;
+        if self.eat("(") {
+            let mut items = vec![];
+            while !self.eat(")") {
+                items.push(self.ty()?);
+                self.eat(",");
+            }
+            return Ok(Type::Tuple(items));
+        }
+        if self.rest().starts_with(|c: char| c.is_ascii_digit()) {
+            let count = self.number()?;
+            self.expect("x")?;
+            return match self.ty()? {
+                Type::Tensor(of) => Ok(Type::Stack { count, of }),
+                _ => self.fail(start, "a stack holds tensors"),
+            };
+        }
+        let end = self.rest().find(']').map(|i| self.at + i + 1);
+        let Some(end) = end else { return self.fail(start, "expected a type like `f32[B:1]`") };
+        self.at = end;
+        match self.text[start..end].parse::<TensorType>() {
+            Ok(ty) => Ok(Type::Tensor(ty)),
+            Err(e) => self.fail(start, e.to_string()),
+        }
+    }
+
+    fn id(&mut self) -> Parsed<(usize, usize)> {
+        self.skip();
+        let start = self.at;
+        self.expect("%")?;
+        Ok((start, self.number()?))
+    }
+
+    fn callee(&mut self, module: &Module) -> Parsed<crate::Id<Function>> {
+        self.skip();
+        let start = self.at;
+        self.expect("@")?;
+        let name = self.word()?;
+        match module.function_named(name) {
+            Some(id) => Ok(id),
+            None => self.fail(start, format!("there is no function @{name} before this line")),
+        }
+    }
+
+    fn program(&mut self, module: &Module) -> Parsed<Program> {
+        let name = self.string()?.into();
+        self.expect("=")?;
+        let function = self.callee(module)?;
+        self.expect("{")?;
+        let mut program = Program { name, function, inputs: vec![], outputs: vec![] };
+        loop {
+            if self.eat("}") {
+                return Ok(program);
+            } else if self.eat("in ") {
+                program.inputs.push(self.json()?);
+            } else {
+                self.expect("out ")?;
+                program.outputs.push(self.json()?);
+            }
+        }
+    }
+
+    fn function(&mut self, module: &Module) -> Parsed<Function> {
+        let recompute = self.eat("recompute ");
+        let kind = if self.eat("kernel ") {
+            FunctionKind::Kernel
+        } else {
+            self.expect("fn ")?;
+            FunctionKind::Plain
+        };
+        self.expect("@")?;
+        let mut b = Builder::new(self.word()?);
+        (b.function.kind, b.function.recompute) = (kind, recompute);
+        let mut ids: HashMap<usize, NodeId> = HashMap::new();
+        self.expect("(")?;
+        while !self.eat(")") {
+            let (start, id) = self.id()?;
+            self.expect(":")?;
+            let new = b.param(self.ty()?);
+            if ids.insert(id, new).is_some() {
+                return self.fail(start, format!("%{id} is declared twice"));
+            }
+            self.eat(",");
+        }
+        self.expect("{")?;
+        while !self.eat("return") {
+            let (start, id) = self.id()?;
+            self.expect("=")?;
+            let node = self.node(module, &ids)?;
+            if ids.insert(id, b.function.nodes.add(node)).is_some() {
+                return self.fail(start, format!("%{id} is declared twice"));
+            }
+        }
+        let mut function = b.function;
+        while !self.eat("}") {
+            function.results.push(self.operand(&ids)?);
+            self.eat(",");
+        }
+        Ok(function)
+    }
+
+    fn operand(&mut self, ids: &HashMap<usize, NodeId>) -> Parsed<NodeId> {
+        let (start, id) = self.id()?;
+        ids.get(&id).copied().map_or_else(|| self.fail(start, format!("%{id} is not declared before this line")), Ok)
+    }
+
+    fn node(&mut self, module: &Module, ids: &HashMap<usize, NodeId>) -> Parsed<Node> {
+        self.skip();
+        let start = self.at;
+        let word = self.word()?;
+        let inst = match word {
+            "get" => Some(Inst::Get(self.number()?)),
+            "chunk" => Some(Inst::Chunk { count: self.number()? }),
+            "unchunk" => Some(Inst::Unchunk),
+            "spread" => Some(Inst::Spread { count: self.number()? }),
+            "call" => Some(Inst::Call(self.call(module)?)),
+            _ => None,
+        };
+        self.expect("(")?;
+        let mut args = smallvec::SmallVec::new();
+        while !self.eat(")") {
+            args.push(self.operand(ids)?);
+            self.eat(",");
+        }
+        let inst = match inst {
+            Some(inst) => inst,
+            None => {
+                self.skip();
+                let attributes = if self.rest().starts_with('{') {
+                    self.json()?
+                } else {
+                    serde_json::Value::Object(Default::default())
+                };
+                match Op::from_attributes(word, attributes) {
+                    Ok(op) => Inst::Op(op),
+                    Err(e) => return self.fail(start, e),
+                }
+            }
+        };
+        self.expect(":")?;
+        Ok(Node { inst, args, ty: self.ty()?, place: diag::PlaceId::NONE })
+    }
+
+    fn call(&mut self, module: &Module) -> Parsed<Call> {
+        let mut call = Call::once(self.callee(module)?);
+        if self.eat("x") {
+            call.times = Some(self.number()?);
+            self.expect("carry")?;
+            call.carried = self.number()?;
+            self.expect("share")?;
+            call.shared = self.number()?;
+            call.reverse = self.eat("reverse");
+        }
+        Ok(call)
+    }
+}

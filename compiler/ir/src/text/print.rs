@@ -1,0 +1,113 @@
+//! Prints modules and functions.
+
+use std::fmt::{self, Display, Formatter, Write};
+
+use crate::{Call, Function, FunctionKind, Inst, Module, NodeId};
+
+impl Display for Module {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "module {}", quoted(&self.name))?;
+        let axes: Vec<String> = self.mesh.axes.iter().map(|a| format!("{}:{}", a.name, a.size)).collect();
+        if !axes.is_empty() {
+            writeln!(f, "mesh [{}]", axes.join(", "))?;
+        }
+        if !self.parameters.is_empty() {
+            writeln!(f)?;
+        }
+        for (name, p) in &self.parameters {
+            writeln!(f, "param {} : {} {}", quoted(name), p.ty, json(&p.record))?;
+        }
+        for (name, s) in &self.states {
+            writeln!(f, "state {} : {} {}", quoted(name), s.ty, json(&s.init))?;
+        }
+        for (_, function) in self.functions.iter() {
+            writeln!(f)?;
+            write_function(f, function, Some(self))?;
+        }
+        for program in &self.programs {
+            writeln!(f, "\nprogram {} = @{} {{", quoted(&program.name), self.functions[program.function].name)?;
+            for input in &program.inputs {
+                writeln!(f, "  in {}", json(input))?;
+            }
+            for output in &program.outputs {
+                writeln!(f, "  out {}", json(output))?;
+            }
+            writeln!(f, "}}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A function on its own; callees show as their index.
+impl Display for Function {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write_function(f, self, None)
+    }
+}
+
+fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Module>) -> fmt::Result {
+    let kind = if function.kind == FunctionKind::Kernel { "kernel" } else { "fn" };
+    let recompute = if function.recompute { "recompute " } else { "" };
+    write!(f, "{recompute}{kind} @{}(", function.name)?;
+    for (i, &p) in function.params.iter().enumerate() {
+        write!(f, "{}{p}: {}", if i > 0 { ", " } else { "" }, function.ty(p))?;
+    }
+    writeln!(f, ") {{")?;
+    for (id, node) in function.nodes.iter() {
+        if matches!(node.inst, Inst::Param(_)) {
+            continue;
+        }
+        write!(f, "  {id} = ")?;
+        match &node.inst {
+            Inst::Param(_) => {}
+            Inst::Get(i) => write!(f, "get {i}")?,
+            Inst::Chunk { count } => write!(f, "chunk {count}")?,
+            Inst::Unchunk => f.write_str("unchunk")?,
+            Inst::Spread { count } => write!(f, "spread {count}")?,
+            Inst::Call(call) => write_call(f, call, module)?,
+            Inst::Op(op) => f.write_str(op.name())?,
+        }
+        write_ids(f, "(", &node.args, ")")?;
+        if let Inst::Op(op) = &node.inst {
+            let attributes = op.attributes();
+            if attributes != "{}" {
+                write!(f, " {attributes}")?;
+            }
+        }
+        writeln!(f, " : {}", node.ty)?;
+    }
+    write_ids(f, "  return ", &function.results, "\n}\n")
+}
+
+fn write_call(f: &mut Formatter<'_>, call: &Call, module: Option<&Module>) -> fmt::Result {
+    f.write_str("call @")?;
+    match module {
+        Some(m) => f.write_str(&m.functions[call.callee].name)?,
+        None => write!(f, "{}", call.callee.index())?,
+    }
+    if let Some(times) = call.times {
+        write!(f, " x{times} carry {} share {}", call.carried, call.shared)?;
+        if call.reverse {
+            f.write_str(" reverse")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_ids(f: &mut Formatter<'_>, open: &str, ids: &[NodeId], close: &str) -> fmt::Result {
+    f.write_str(open)?;
+    for (i, id) in ids.iter().enumerate() {
+        write!(f, "{}{id}", if i > 0 { ", " } else { "" })?;
+    }
+    f.write_str(close)
+}
+
+fn quoted(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 2);
+    let _ = write!(out, "{name:?}");
+    out
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("records are plain data")
+}
