@@ -1,1 +1,8 @@
 //! The CPU target: fused kernels through MLIR and LLVM to one shared object.
+
+pub mod codegen;
+pub mod cpu;
+pub mod emit;
+pub mod error;
+pub mod link;
+pub mod math;

@@ -1,0 +1,99 @@
+//! Addresses, loads and stores; float storage of 16 bits is widened to `f32` in registers.
+
+use super::{Elem, Emitter, Ty, Val};
+
+impl Emitter {
+    /// The address of element `index` of an array of `elem`.
+    pub fn at(&mut self, base: Val, elem: Elem, index: Val) -> Val {
+        if index.known == Some(0) {
+            return base;
+        }
+        // Both 16-bit floats are addressed as integers, so that no pass meets a type it may not know.
+        let unit = if elem == Elem::Ptr { Elem::I64 } else { elem.as_int() };
+        self.op(Ty::PTR, format_args!("llvm.getelementptr {base}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, {unit}"))
+    }
+
+    /// The address `bytes` after `base`.
+    pub fn at_byte(&mut self, base: Val, bytes: Val) -> Val {
+        self.at(base, Elem::I8, bytes)
+    }
+
+    pub fn load(&mut self, at: Val, ty: Ty) -> Val {
+        let align = ty.elem.bytes();
+        self.op(ty, format_args!("llvm.load {at} {{alignment = {align} : i64}} : !llvm.ptr -> {ty}"))
+    }
+
+    pub fn store(&mut self, value: Val, at: Val) {
+        let ty = value.ty;
+        let align = ty.elem.bytes();
+        self.line(format_args!("llvm.store {value}, {at} {{alignment = {align} : i64}} : {ty}, !llvm.ptr"));
+    }
+
+    /// Loads the lanes of `mask`; the others are `rest`.
+    pub fn load_masked(&mut self, at: Val, mask: Val, rest: Val) -> Val {
+        let ty = rest.ty;
+        let align = ty.elem.bytes();
+        self.op(
+            ty,
+            format_args!(
+                "llvm.intr.masked.load {at}, {mask}, {rest} {{alignment = {align} : i32}} : (!llvm.ptr, {}, {ty}) -> {ty}",
+                mask.ty
+            ),
+        )
+    }
+
+    pub fn store_masked(&mut self, value: Val, at: Val, mask: Val) {
+        let ty = value.ty;
+        let align = ty.elem.bytes();
+        self.line(format_args!(
+            "llvm.intr.masked.store {value}, {at}, {mask} {{alignment = {align} : i32}} : {ty}, {} into !llvm.ptr",
+            mask.ty
+        ));
+    }
+
+    /// Loads `lanes` elements stored as `elem` (0: one scalar), floats as `f32`; lanes outside `mask` are zero.
+    pub fn load_wide(&mut self, at: Val, elem: Elem, lanes: u32, mask: Option<Val>) -> Val {
+        let stored = match elem {
+            Elem::Bf16 => Elem::I16,
+            other => other,
+        };
+        let ty = Ty::vector(stored, lanes);
+        let raw = match mask {
+            None => self.load(at, ty),
+            Some(mask) => {
+                let zero = if stored.is_float() { self.float(ty, 0.0) } else { self.int(ty, 0) };
+                self.load_masked(at, mask, zero)
+            }
+        };
+        match elem {
+            Elem::Bf16 => self.bf16_bits_to_f32(raw),
+            Elem::F16 => self.extend_float(raw, Elem::F32),
+            _ => raw,
+        }
+    }
+
+    /// Stores an `f32` (or an integer as it is) as `elem`, rounding to nearest even; only the lanes of `mask`.
+    pub fn store_narrow(&mut self, value: Val, at: Val, elem: Elem, mask: Option<Val>) {
+        let stored = match elem {
+            Elem::Bf16 => self.f32_to_bf16_bits(value),
+            Elem::F16 => self.round_float(value, Elem::F16),
+            _ => value,
+        };
+        match mask {
+            None => self.store(stored, at),
+            Some(mask) => self.store_masked(stored, at, mask),
+        }
+    }
+
+    /// Scratch on the stack, 64-byte aligned, at the head of the function.
+    pub fn stack(&mut self, elem: Elem, count: u64) -> Val {
+        let count = self.i64(count as i64);
+        let value = self.fresh(Ty::PTR);
+        let text = format!(
+            "    {value} = llvm.alloca {count} x {} {{alignment = 64 : i64}} : (i64) -> !llvm.ptr\n",
+            elem.as_int()
+        );
+        self.body.entry.push_str(&text);
+        value
+    }
+}
