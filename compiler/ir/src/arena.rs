@@ -100,6 +100,10 @@ impl<T> Arena<T> {
         self.items.iter().enumerate().map(|(i, item)| (Id::new(i), item))
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Id<T>, &mut T)> {
+        self.items.iter_mut().enumerate().map(|(i, item)| (Id::new(i), item))
+    }
+
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = Id<T>> + ExactSizeIterator + use<T> {
         (0..self.items.len()).map(Id::new)
     }
