@@ -84,6 +84,11 @@ impl Plan {
         self.kernels.get(kernel.index()).map_or(&[], |k| &k.args)
     }
 
+    /// An instruction with its place, for messages: `#12 k3 matmul(b0 b1 -> b2) at wan2.2.mm:10:9`.
+    pub fn describe(&self, class: &Class, body: &Body, index: usize) -> String {
+        crate::violation::describe(self, class, body, index)
+    }
+
     pub fn program(&self, name: &str) -> Option<&Program> {
         self.programs.iter().find(|p| p.name == *name)
     }

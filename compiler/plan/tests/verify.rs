@@ -83,7 +83,8 @@ fn a_read_needs_a_write() {
 
 #[test]
 fn structure_is_checked_first() {
-    let cases: [(&str, &dyn Fn(&mut Plan)); 12] = [
+    type Change<'a> = &'a dyn Fn(&mut Plan);
+    let cases: [(&str, Change<'_>); 12] = [
         ("lane", &|p| train(p).instructions[0].lane = LaneId(9)),
         ("place", &|p| train(p).instructions[0].place = PlaceId(99)),
         ("event", &|p| train(p).instructions[2].op = Op::Record { event: EventId(5) }),

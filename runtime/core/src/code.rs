@@ -1,0 +1,123 @@
+//! Code: a body with its addresses computed, its scalars evaluated at this rank's coordinates, and its launches split.
+#![allow(unsafe_code, reason = "addresses of arguments are shared between threads, and kernels are called with them")]
+
+use std::ops::Range;
+
+use plan::{Body, Class, KernelId, Life, Op, Plan, Slice};
+use types::Name;
+
+use crate::arena::Arena;
+use crate::{Call, ExecError, Kernels};
+
+pub struct Code {
+    pub steps: Vec<Step>,
+    /// Indices of each lane's steps.
+    pub lanes: Vec<Vec<u32>>,
+    pub events: usize,
+    /// The feeds that the program takes and the bytes of each.
+    pub feeds: Vec<(usize, u64)>,
+    /// The emits that it gives and the bytes of each.
+    pub emits: Vec<(usize, u64)>,
+    /// Buffers that end with each step, as ranges of the arena: what poison mode overwrites.
+    pub deaths: Vec<Vec<(u64, u64)>>,
+    args: Vec<*mut u8>,
+    bytes: Vec<u64>,
+    scalars: Vec<i64>,
+}
+
+// SAFETY: the pointers are addresses inside an arena that lives as long as the code does (see `Machine`); nothing
+// dereferences them but `launch`, whose contract covers that.
+unsafe impl Send for Code {}
+unsafe impl Sync for Code {}
+
+pub enum Step {
+    Launch { kernel: KernelId, args: Range<usize>, scalars: Range<usize>, parts: u32 },
+    Copy { from: u64, to: u64, bytes: u64 },
+    Record(usize),
+    Wait(usize),
+    Feed { feed: usize, at: u64, bytes: u64 },
+    Emit { emit: usize, at: u64, bytes: u64 },
+}
+
+impl Code {
+    pub fn new(
+        plan: &Plan,
+        (program, class, body): (&Name, &Class, &Body),
+        coordinates: &[usize],
+        arena: &Arena,
+        most_parts: u32,
+    ) -> Result<Self, ExecError> {
+        let mut code = Self {
+            steps: Vec::with_capacity(body.instructions.len()),
+            lanes: vec![Vec::new(); body.lanes.len()],
+            events: body.events as usize,
+            feeds: Vec::new(),
+            emits: Vec::new(),
+            deaths: vec![Vec::new(); body.instructions.len()],
+            args: Vec::new(),
+            bytes: Vec::new(),
+            scalars: Vec::new(),
+        };
+        let at = |slice: &Slice| body.buffer(class, slice.buffer).map_or(0, |b| b.offset) + slice.offset;
+        for (index, instruction) in body.instructions.iter().enumerate() {
+            code.lanes[instruction.lane.index()].push(index as u32);
+            let step = match &instruction.op {
+                Op::Launch(launch) => {
+                    let (first, first_scalar) = (code.args.len(), code.scalars.len());
+                    code.args.extend(launch.args.iter().map(|s| arena.at(at(s), s.bytes)));
+                    code.bytes.extend(launch.args.iter().map(|s| s.bytes));
+                    code.scalars.extend(launch.scalars.iter().map(|s| s.at(&plan.header.mesh, coordinates)));
+                    let parts = plan.kernels[launch.kernel.index()].max_parts.min(most_parts);
+                    let (args, scalars) = (first..code.args.len(), first_scalar..code.scalars.len());
+                    Step::Launch { kernel: launch.kernel, args, scalars, parts }
+                }
+                Op::Collect(_) => {
+                    let what = plan.describe(class, body, index);
+                    return Err(ExecError::Collective { program: program.clone(), what });
+                }
+                Op::Copy { from, to } => Step::Copy { from: at(from), to: at(to), bytes: from.bytes },
+                Op::Record { event } => Step::Record(event.index()),
+                Op::Wait { event } => Step::Wait(event.index()),
+                Op::Feed { feed, to } => {
+                    if !code.feeds.iter().any(|(f, _)| *f == feed.index()) {
+                        code.feeds.push((feed.index(), to.bytes));
+                    }
+                    Step::Feed { feed: feed.index(), at: at(to), bytes: to.bytes }
+                }
+                Op::Emit { emit, from } => {
+                    if code.emits.iter().any(|(e, _)| *e == emit.index()) {
+                        let emit = plan.manifest.emits[emit.index()].name.clone();
+                        return Err(ExecError::EmittedTwice { program: program.clone(), emit });
+                    }
+                    code.emits.push((emit.index(), from.bytes));
+                    Step::Emit { emit: emit.index(), at: at(from), bytes: from.bytes }
+                }
+            };
+            code.steps.push(step);
+        }
+        for buffer in &body.buffers {
+            if let Life::Span { last, .. } = buffer.life {
+                code.deaths[last as usize].push((buffer.offset, buffer.bytes));
+            }
+        }
+        Ok(code)
+    }
+
+    /// Runs one part of a launch step, and does nothing for other steps.
+    ///
+    /// # Safety
+    /// The arena that the code was made with is alive, and nothing that runs at the same time conflicts with the
+    /// launch: the plan is verified, and lanes keep to its records and waits.
+    pub unsafe fn launch(&self, kernels: &dyn Kernels, step: usize, part: u32, parts: u32) {
+        if let Step::Launch { kernel, args, scalars, .. } = &self.steps[step] {
+            let call = Call {
+                kernel: *kernel,
+                args: &self.args[args.clone()],
+                bytes: &self.bytes[args.clone()],
+                scalars: &self.scalars[scalars.clone()],
+            };
+            // SAFETY: the addresses were checked against the arena in `new`; the rest is this function's own contract.
+            unsafe { kernels.launch(&call, part, parts) }
+        }
+    }
+}

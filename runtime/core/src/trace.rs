@@ -1,0 +1,112 @@
+//! The launch trace: a Chrome trace file that Perfetto opens, one track a lane.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use plan::{Op, Plan};
+use serde::Serialize;
+
+use crate::Executor;
+
+/// When one instruction ran, since the executor was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub index: u32,
+    pub begin: Duration,
+    pub end: Duration,
+}
+
+/// Writes the events of one run after another.
+pub struct TraceWriter<W: Write> {
+    out: W,
+    left: usize,
+    first: bool,
+    dropped: bool,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    name: &'a str,
+    ph: &'static str,
+    pid: u32,
+    tid: usize,
+    /// Microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ts: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    args: Args<'a>,
+}
+
+#[derive(Default, Serialize)]
+struct Args<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'a str>,
+}
+
+impl<W: Write> TraceWriter<W> {
+    /// A trace of at most `most` events: viewers do not open what is much larger than a million.
+    pub fn new(mut out: W, plan: &Plan, rank: usize, most: usize) -> io::Result<Self> {
+        out.write_all(b"[")?;
+        let mut writer = Self { out, left: most, first: true, dropped: false };
+        let track = |name: &'static str, of: &str, tid| {
+            let args = Args { name: Some(of), ..Args::default() };
+            serde_json::to_vec(&Event { name, ph: "M", pid: 0, tid, ts: None, dur: None, args })
+        };
+        writer.line(&track("process_name", &format!("{} rank {rank}", plan.header.model), 0)?)?;
+        let lanes = plan.programs.iter().flat_map(|p| &p.bodies).map(|b| &b.lanes).max_by_key(|l| l.len());
+        for (tid, lane) in lanes.into_iter().flatten().enumerate() {
+            writer.line(&track("thread_name", &lane.to_string(), tid)?)?;
+        }
+        Ok(writer)
+    }
+
+    /// Adds the last run of `program`, which was step `step`; true while there is room for more.
+    pub fn add(&mut self, executor: &Executor, program: usize, step: u64) -> io::Result<bool> {
+        let plan = executor.plan().clone();
+        let body = &plan.programs[program].bodies[executor.class().index()];
+        let mut events = Vec::new();
+        executor.take_marks(|lane, mark| events.push((lane, *mark)));
+        if events.len() > self.left {
+            self.dropped = true;
+            return Ok(false);
+        }
+        self.left -= events.len();
+        for (lane, mark) in events {
+            let instruction = &body.instructions[mark.index as usize];
+            let name = match &instruction.op {
+                Op::Launch(launch) => plan.kernels[launch.kernel.index()].symbol.to_string(),
+                Op::Collect(_) => "collect".into(),
+                Op::Copy { .. } => "copy".into(),
+                Op::Record { event } => format!("record {event}"),
+                Op::Wait { event } => format!("wait {event}"),
+                Op::Feed { feed, .. } => format!("feed {}", plan.manifest.feeds[feed.index()].name),
+                Op::Emit { emit, .. } => format!("emit {}", plan.manifest.emits[emit.index()].name),
+            };
+            let place = plan.places[instruction.place.index()].to_string();
+            let micros = |d: Duration| d.as_nanos() as f64 / 1000.0;
+            let args = Args { name: None, step: Some(step), instruction: Some(mark.index), place: Some(&place) };
+            let (ts, dur) = (Some(micros(mark.begin)), Some(micros(mark.end - mark.begin)));
+            self.line(&serde_json::to_vec(&Event { name: &name, ph: "X", pid: 0, tid: lane, ts, dur, args })?)?;
+        }
+        Ok(true)
+    }
+
+    fn line(&mut self, event: &[u8]) -> io::Result<()> {
+        self.out.write_all(if std::mem::take(&mut self.first) { b"\n" } else { b",\n" })?;
+        self.out.write_all(event)
+    }
+
+    /// Closes the file; true if steps were left out because it was full.
+    pub fn finish(mut self) -> io::Result<bool> {
+        self.out.write_all(b"\n]\n")?;
+        self.out.flush()?;
+        Ok(self.dropped)
+    }
+}
