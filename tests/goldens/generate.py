@@ -1,0 +1,354 @@
+#!/usr/bin/env python3
+"""Writes the golden values of whole models: diffusers' Wan and transformers' Qwen3 with small random configurations.
+
+    python tests/goldens/generate.py            write every case beside this file
+    python tests/goldens/generate.py NAME...    only the cases whose folder contains one of the names
+    python tests/goldens/generate.py --check    write nothing; say how far this machine's values are from the committed ones
+
+README.md beside this file describes the cases and the tensors in them.
+"""
+import contextlib
+import copy
+import json
+import math
+import pathlib
+import sys
+import zlib
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+
+HERE = pathlib.Path(__file__).resolve().parent
+STEPS = 5
+ADAMW = "lr=1e-3,weight_decay=0.01,clip=1.0"
+
+
+# ---------------------------------------------------------------- cases
+
+
+def wan(name, task="train", preset="t2v-a14b", batch=1, dtype="f32", optim=ADAMW, faint=False, **dims):
+    """`faint` scales what feeds the norms so far down that a wrong epsilon shows."""
+    base = dict(LAYERS=1, HEADS=2, HEAD=12, FFN=40, IN=4, OUT=4, TEXT=10, FREQ=16, F=3, H=6, W=10, S=7)
+    return dict(family="wan", name=name, task=task, preset=preset, batch=batch, dtype=dtype, optim=optim, faint=faint, set=base | dims)
+
+
+def qwen3(name, task="train", batch=1, dtype="f32", optim=ADAMW, faint=False, ignored=0.0, **dims):
+    """`ignored` is the share of labels that are -100."""
+    base = dict(LAYERS=2, HIDDEN=40, HEADS=2, KV_HEADS=2, HEAD=16, FFN=56, VOCAB=61, S=11, TIE=0)
+    return dict(family="qwen3", name=name, task=task, preset=None, batch=batch, dtype=dtype, optim=optim, faint=faint, ignored=ignored, set=base | dims)
+
+
+# Lengths are odd on purpose, so that no tile, lane or shard divides them.
+CASES = [
+    # One token of video and one of text: every loop runs once.
+    wan("t2v_forward_one_token", task="forward", F=1, H=2, W=2, S=1),
+    # The default preset and the published width of the time embedding; times 0 and 1000 are among the three samples.
+    wan("t2v_forward_batch3", task="forward", preset=None, batch=3, LAYERS=2, HEADS=3, FREQ=256),
+    wan("t2v_forward_head24", task="forward", HEADS=3, HEAD=24, FFN=50, F=5, H=14, W=2, S=13),
+    wan("t2v_forward_head32", task="forward", batch=2, HEADS=2, HEAD=32, FFN=37, IN=3, OUT=3, TEXT=9, FREQ=32, F=2, H=10, W=6),
+    # Long enough for several attention tiles in each direction.
+    wan("t2v_forward_long", task="forward", F=5, H=18, W=14, S=131, HEAD=16),
+    wan("t2v_forward_faint", task="forward", batch=2, LAYERS=2, faint=True),
+    wan("t2v_forward_bf16", task="forward", batch=2, LAYERS=2, HEADS=2, HEAD=16, dtype="bf16"),
+    wan("i2v_forward", task="forward", preset="i2v-a14b", batch=2, LAYERS=2, HEAD=16, IN=11, F=2, H=10, W=6),
+    # Every token has a time of its own.
+    wan("ti2v_forward", task="forward", preset="ti2v-5b", batch=2, LAYERS=2, HEAD=16, IN=6, OUT=6, F=3, H=6, W=6),
+    wan("t2v_train", batch=2, LAYERS=2, HEADS=3),
+    wan("t2v_train_head24", HEADS=2, HEAD=24, F=1, H=10, W=14, FFN=41, S=9),
+    wan("t2v_train_three_layers", batch=3, LAYERS=3, F=2, H=6, W=6, S=5, FFN=29),
+    wan("t2v_train_sgd", batch=3, HEAD=16, F=5, H=6, W=2, optim="kind=sgd,lr=1e-2,weight_decay=0,clip=0"),
+    wan("t2v_train_sgd_clip", batch=2, F=3, H=2, W=14, optim="kind=sgd,lr=1e-1,weight_decay=0,clip=0.2"),
+    wan("t2v_train_clip", batch=2, HEADS=3, optim="lr=1e-3,weight_decay=0.01,clip=0.05"),
+    # Warms up from a rate of 0, and the norm never reaches the clip.
+    wan("t2v_train_cosine", batch=1, HEAD=16, optim="lr=2e-3,weight_decay=0.01,clip=100,schedule=cosine,warmup=2,total=6"),
+    wan("t2v_train_constant_warmup", batch=2, optim="lr=1e-3,weight_decay=0.01,clip=1.0,schedule=constant,warmup=3,total=5"),
+    wan("t2v_train_betas", batch=2, optim="lr=2e-3,beta1=0.8,beta2=0.95,eps=1e-6,weight_decay=0.1,clip=0"),
+    wan("t2v_train_faint", batch=2, faint=True, optim="lr=1e-5,weight_decay=0.01,clip=1.0"),
+    wan("t2v_train_bf16", batch=3, LAYERS=2, HEAD=16, dtype="bf16"),
+    wan("i2v_train", preset="i2v-a14b", batch=2, LAYERS=2, HEADS=2, HEAD=16, IN=9, F=3, H=6, W=6),
+    wan("ti2v_train", preset="ti2v-5b", batch=2, LAYERS=2, HEADS=2, HEAD=16, IN=6, OUT=6, F=3, H=6, W=6),
+    wan("ti2v_train_batch3", preset="ti2v-5b", batch=3, HEADS=3, F=5, H=2, W=6, S=3),
+    qwen3("untied_forward", task="forward", batch=2),
+    qwen3("tied_forward", task="forward", TIE=1, KV_HEADS=1),
+    qwen3("gqa4_forward", task="forward", batch=3, HEADS=4, KV_HEADS=1, HEAD=24, S=1),
+    qwen3("long_forward", task="forward", HEADS=6, KV_HEADS=2, LAYERS=1, S=131),
+    qwen3("faint_forward", task="forward", faint=True),
+    qwen3("bf16_forward", task="forward", batch=2, HEADS=4, KV_HEADS=2, dtype="bf16"),
+    qwen3("untied_train", batch=2),
+    qwen3("tied_train", batch=2, TIE=1, HEADS=4, KV_HEADS=2),
+    qwen3("gqa3_train", batch=1, LAYERS=3, HEADS=3, KV_HEADS=1, HEAD=12, HIDDEN=44, S=17),
+    qwen3("gqa4_train", batch=2, HEADS=8, KV_HEADS=2, HEAD=12, S=9),
+    qwen3("head32_train", batch=1, LAYERS=1, HEADS=3, KV_HEADS=3, HEAD=32, HIDDEN=50, FFN=37, VOCAB=97, S=13),
+    qwen3("ignored_train", batch=3, HEADS=4, KV_HEADS=2, ignored=0.4, S=13),
+    qwen3("ignored_tied_sgd_train", batch=3, TIE=1, HEADS=3, KV_HEADS=1, ignored=0.4, optim="kind=sgd,lr=1e-1,weight_decay=0,clip=0"),
+    qwen3("clip_train", batch=2, HEADS=2, KV_HEADS=1, optim="lr=1e-3,weight_decay=0.01,clip=0.05"),
+    qwen3("cosine_tied_train", batch=1, TIE=1, optim="lr=2e-3,weight_decay=0.01,clip=1.0,schedule=cosine,warmup=1,total=4"),
+    qwen3("bf16_train", batch=3, HEADS=4, KV_HEADS=2, S=47, dtype="bf16"),
+]
+
+
+# ---------------------------------------------------------------- models, weights, inputs
+
+
+def build(case):
+    d = case["set"]
+    if case["family"] == "wan":
+        model = WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=d["HEADS"], attention_head_dim=d["HEAD"], in_channels=d["IN"], out_channels=d["OUT"],
+            text_dim=d["TEXT"], freq_dim=d["FREQ"], ffn_dim=d["FFN"], num_layers=d["LAYERS"], cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads", eps=1e-6, rope_max_seq_len=64,
+        )
+    else:
+        config = Qwen3Config(
+            vocab_size=d["VOCAB"], hidden_size=d["HIDDEN"], intermediate_size=d["FFN"], num_hidden_layers=d["LAYERS"],
+            num_attention_heads=d["HEADS"], num_key_value_heads=d["KV_HEADS"], head_dim=d["HEAD"], rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6}, tie_word_embeddings=bool(d["TIE"]), attention_bias=False,
+        )
+        config._attn_implementation = "sdpa"
+        model = Qwen3ForCausalLM(config)
+    return model.float().train()
+
+
+def randomise(model, case, rng):
+    """Every parameter gets values that matter: biases and tables are not zero, norm weights are near one but not one."""
+    for name, p in model.named_parameters():
+        r = torch.randn(p.shape, generator=rng)
+        if "norm" in name and name.endswith("weight"):
+            value = 1 + 0.2 * r
+        elif name.endswith("bias"):
+            value = 0.2 * r
+        elif name.endswith("scale_shift_table"):
+            value = 0.4 * r
+        elif "embed_tokens" in name:
+            value = 0.5 * r
+        else:
+            value = r / math.sqrt(math.prod(p.shape[1:]))
+        if case["faint"] and any(s in name for s in ("patch_embedding", "embed_tokens", "to_q", "to_k", "q_proj", "k_proj")):
+            value = 0.003 * value
+        with torch.no_grad():
+            p.copy_(value)
+
+
+def draw_inputs(case, rng):
+    d, b = case["set"], case["batch"]
+    randn = lambda *shape: torch.randn(shape, generator=rng)
+    if case["family"] == "qwen3":
+        tensors = {"ids": torch.randint(d["VOCAB"], (b, d["S"]), generator=rng)}
+        if case["task"] == "train":
+            labels = tensors["ids"].clone()
+            labels[torch.rand(labels.shape, generator=rng) < case["ignored"]] = -100
+            if case["ignored"]:
+                labels[0, : d["S"] // 2] = -100  # the samples count very different numbers of tokens,
+                labels[-1, -1] = -100  # and the last position is ignored too
+            tensors["labels"] = labels
+        return tensors
+    grid = (d["F"], d["H"], d["W"])
+    text = randn(b, d["S"], d["TEXT"])
+    if case["task"] == "forward":
+        tokens = d["F"] * (d["H"] // 2) * (d["W"] // 2)
+        t = 1000 * torch.rand((b, tokens) if case["preset"] == "ti2v-5b" else (b,), generator=rng)
+        if b == 3:
+            t[0], t[1] = 0, 1000
+        return {"x": randn(b, d["IN"], *grid), "t": t, "text": text}
+    tensors = {"latent": randn(b, d["OUT"], *grid), "text": text, "noise": randn(b, d["OUT"], *grid)}
+    tensors["t"] = torch.rand((b,), generator=rng)
+    if case["preset"] == "i2v-a14b":
+        tensors["cond"] = randn(b, d["IN"] - d["OUT"], *grid)
+    return tensors
+
+
+# ---------------------------------------------------------------- what the command line means
+
+
+def predict(model, case, feeds):
+    """`forward`."""
+    if case["family"] == "qwen3":
+        return model(input_ids=feeds["ids"], use_cache=False).logits
+    return model(hidden_states=feeds["x"], timestep=feeds["t"], encoder_hidden_states=feeds["text"], return_dict=False)[0]
+
+
+def loss_and_out(model, case, feeds):
+    """`train`."""
+    if case["family"] == "qwen3":
+        result = model(input_ids=feeds["ids"], labels=feeds["labels"], use_cache=False)
+        return result.loss, result.logits
+    latent, noise, t = feeds["latent"], feeds["noise"], feeds["t"]
+    at = t.view(-1, 1, 1, 1, 1)
+    x, times, first = (1 - at) * latent + at * noise, 1000 * t, 0
+    if case["preset"] == "i2v-a14b":
+        x = torch.cat([x, feeds["cond"]], dim=1)
+    if case["preset"] == "ti2v-5b":
+        first = 1  # the first frame is given, not predicted
+        x = torch.cat([latent[:, :, :1], x[:, :, 1:]], dim=2)
+        frames, area = x.shape[2], (x.shape[3] // 2) * (x.shape[4] // 2)
+        times = (times[:, None] * (torch.arange(frames * area) >= area)).to(times.dtype)
+    out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["text"], return_dict=False)[0]
+    error = out - (noise - latent)
+    return error[:, :, first:].square().mean(), out
+
+
+def optimiser(model, text):
+    """The optimiser, clip norm and schedule that an `--optim` string asks for, from torch and transformers."""
+    o = dict(pair.split("=") for pair in text.split(","))
+    lr, decay = float(o["lr"]), float(o["weight_decay"])
+    if o.get("kind") == "sgd":
+        opt = torch.optim.SGD(model.parameters(), lr=lr, weight_decay=decay)
+    else:
+        betas = (float(o.get("beta1", 0.9)), float(o.get("beta2", 0.999)))
+        opt = torch.optim.AdamW(model.parameters(), lr=lr, betas=betas, eps=float(o.get("eps", 1e-8)), weight_decay=decay)
+    if o.get("schedule") == "cosine":
+        schedule = get_cosine_schedule_with_warmup(opt, int(o["warmup"]), int(o["total"]))
+    else:
+        schedule = get_constant_schedule_with_warmup(opt, int(o.get("warmup", 0)))
+    return opt, float(o["clip"]), schedule
+
+
+def gradients(model, case, feeds):
+    model.zero_grad()
+    loss, out = loss_and_out(model, case, feeds)
+    loss.backward()
+    return loss.detach(), out.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+def train(model, case, feeds, precision=contextlib.nullcontext):
+    """Losses of all steps, the gradients of the first, before clipping; `model` is left as after the last."""
+    opt, clip, schedule = optimiser(model, case["optim"])
+    losses, first = [], None
+    for _ in range(STEPS):
+        with precision():
+            loss, out, grads = gradients(model, case, feeds)
+        first = first or (out, grads)
+        losses.append(loss.float())
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        opt.step()
+        schedule.step()
+    return torch.stack(losses), *first
+
+
+# ---------------------------------------------------------------- other precisions
+
+
+@contextlib.contextmanager
+def true_f64():
+    """Both libraries cast to f32 around norms and the loss; in an f64 model those casts would bring back f32 noise."""
+    to_float, to = torch.Tensor.float, torch.Tensor.to
+
+    def keep(x, *args, **kwargs):
+        down = x.dtype == torch.float64 and torch.float32 in (*args, kwargs.get("dtype"))
+        return x if down else to(x, *args, **kwargs)
+
+    torch.Tensor.float = lambda x: x if x.dtype == torch.float64 else to_float(x)
+    torch.Tensor.to = keep
+    try:
+        yield
+    finally:
+        torch.Tensor.float, torch.Tensor.to = to_float, to
+
+
+def autocast():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def as_f64(feeds):
+    return {k: v.double() if v.is_floating_point() else v for k, v in feeds.items()}
+
+
+def distance(a, b):
+    """Norm of the difference over the norm of the reference `b`."""
+    return ((a.double() - b.double()).norm() / b.double().norm()).float()
+
+
+# ---------------------------------------------------------------- one case
+
+
+def compute(case):
+    """(weights, inputs, expected, noise): `noise` says how far f32 is from f64, for the report."""
+    rng = torch.Generator().manual_seed(zlib.crc32(f"{case['family']}/{case['name']}".encode()))
+    model = build(case)
+    randomise(model, case, rng)
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    if case["set"].get("TIE"):
+        del weights["lm_head.weight"]  # save_pretrained keeps one of the two names
+    feeds = draw_inputs(case, rng)
+    wide, narrow = copy.deepcopy(model).double(), copy.deepcopy(model)
+    bf16 = case["dtype"] == "bf16"
+    if case["task"] == "forward":
+        with torch.no_grad():
+            out = predict(model, case, feeds)
+            with true_f64():
+                noise = {"out": distance(out, predict(wide, case, as_f64(feeds)))}
+            expected = {"out" if case["family"] == "wan" else "logits": out}
+            if bf16:
+                with autocast():
+                    expected["autocast/out"] = distance(predict(narrow, case, feeds), out)
+        return weights, feeds, expected, noise
+
+    with true_f64():
+        loss64, _, grads64 = gradients(wide, case, as_f64(feeds))
+    losses, out, grads = train(model, case, feeds)
+    expected = {"loss": losses}
+    expected |= {f"grad/{n}": g for n, g in grads.items()}
+    expected |= {f"param/{n}": p.detach() for n, p in model.named_parameters()}
+    expected |= {f"norm64/{n}": g.norm().float() for n, g in grads64.items()}
+    floor = 1e-6 * torch.stack([g.norm() for g in grads64.values()]).median()
+    noise = {"loss": distance(losses[0], loss64), "grad": max(distance(grads[n], g) for n, g in grads64.items() if g.norm() > floor)}
+    if bf16:
+        narrow_losses, narrow_out, narrow_grads = train(narrow, case, feeds, autocast)
+        expected["autocast/out"] = distance(narrow_out, out)
+        expected["autocast/loss"] = ((narrow_losses - losses).abs() / losses).max()
+        expected |= {f"autocast/{n}": distance(g, grads[n]) for n, g in narrow_grads.items()}
+    return weights, feeds, expected, noise
+
+
+def describe(case):
+    keys = ("model", "preset", "set", "task", "batch", "dtype", "optim", "steps")
+    case = case | {"model": {"wan": "wan2.2.mm", "qwen3": "qwen3.mm"}[case["family"]], "steps": STEPS}
+    return {k: case[k] for k in keys if case["task"] == "train" or k not in ("optim", "steps")}
+
+
+def write(folder, case, parts):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "case.json").write_text(json.dumps(describe(case)) + "\n")
+    for name, tensors in parts.items():
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / f"{name}.safetensors")
+
+
+def compare(folder, parts):
+    """The largest distance of any tensor from the committed one, over its own norm; tensors that are noise by norm64 are left out."""
+    worst = (0.0, "")
+    for name, tensors in parts.items():
+        stored = load_file(folder / f"{name}.safetensors")
+        assert stored.keys() == tensors.keys(), f"{folder}: {name} has other tensors"
+        floor = 1e-6 * torch.tensor([v for k, v in stored.items() if k.startswith("norm64/")] or [0.0]).median()
+        for k, v in tensors.items():
+            if k.startswith(("norm64/", "autocast/")) or stored.get(f"norm64/{k.removeprefix('grad/')}", torch.inf) < floor:
+                continue
+            worst = max(worst, (float((v.double() - stored[k].double()).norm() / stored[k].double().norm().clamp(min=1e-30)), f"{name}:{k}"))
+    return worst
+
+
+def main(args):
+    check, names = "--check" in args, [a for a in args if not a.startswith("--")]
+    torch.set_num_threads(1)  # the order of sums, and so the bytes, must not depend on the machine's cores
+    torch.use_deterministic_algorithms(True)
+    for case in CASES:
+        folder = HERE / case["family"] / case["name"]
+        if names and not any(n in str(folder.relative_to(HERE)) for n in names):
+            continue
+        weights, feeds, expected, noise = compute(case)
+        parts = {"weights": weights, "inputs": feeds, "expected": expected}
+        if check:
+            far, what = compare(folder, parts)
+            print(f"{case['family']}/{case['name']}: {far:.1e} {what}")
+            continue
+        write(folder, case, parts)
+        size = sum(f.stat().st_size for f in folder.iterdir())
+        print(f"{case['family']}/{case['name']}: {size // 1024} KiB, f32 from f64: " + ", ".join(f"{k} {v:.1e}" for k, v in noise.items()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
