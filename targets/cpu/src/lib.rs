@@ -6,3 +6,5 @@ pub mod emit;
 pub mod error;
 pub mod link;
 pub mod math;
+pub mod matmul;
+pub mod nest;

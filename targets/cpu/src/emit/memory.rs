@@ -97,3 +97,46 @@ impl Emitter {
         value
     }
 }
+
+impl Emitter {
+    /// The addresses of elements at a vector of indices.
+    pub fn pointers(&mut self, base: Val, elem: Elem, indices: Val) -> Val {
+        let ty = Ty::vector(Elem::Ptr, indices.ty.lanes);
+        let unit = elem.as_int();
+        self.op(ty, format_args!("llvm.getelementptr {base}[{indices}] : (!llvm.ptr, {}) -> {ty}, {unit}", indices.ty))
+    }
+
+    /// Loads through a vector of addresses, floats as `f32`; lanes outside `mask` are zero.
+    pub fn gather(&mut self, pointers: Val, elem: Elem, mask: Val) -> Val {
+        let stored = if elem == Elem::Bf16 { Elem::I16 } else { elem };
+        let ty = Ty::vector(stored, pointers.ty.lanes);
+        let zero = if stored.is_float() { self.float(ty, 0.0) } else { self.int(ty, 0) };
+        let align = stored.bytes();
+        let raw = self.op(
+            ty,
+            format_args!(
+                "llvm.intr.masked.gather {pointers}, {mask}, {zero} {{alignment = {align} : i32}} : ({}, {}, {ty}) -> {ty}",
+                pointers.ty, mask.ty
+            ),
+        );
+        match elem {
+            Elem::Bf16 => self.bf16_bits_to_f32(raw),
+            Elem::F16 => self.extend_float(raw, Elem::F32),
+            _ => raw,
+        }
+    }
+
+    /// Stores through a vector of addresses, in the lanes of `mask`.
+    pub fn scatter(&mut self, value: Val, pointers: Val, elem: Elem, mask: Val) {
+        let stored = match elem {
+            Elem::Bf16 => self.f32_to_bf16_bits(value),
+            Elem::F16 => self.round_float(value, Elem::F16),
+            _ => value,
+        };
+        let align = elem.bytes();
+        self.line(format_args!(
+            "llvm.intr.masked.scatter {stored}, {pointers}, {mask} {{alignment = {align} : i32}} : {}, {} into {}",
+            stored.ty, mask.ty, pointers.ty
+        ));
+    }
+}

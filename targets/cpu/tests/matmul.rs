@@ -1,0 +1,240 @@
+//! Products against naive loops: transposed, strided, batched, of odd sizes, in parts; and their speed.
+
+mod load;
+
+use half::bf16;
+use load::{Loaded, Numbers, build, cpus, ptr};
+use target_cpu::cpu::Cpu;
+use target_cpu::emit::Elem;
+use target_cpu::matmul::{Buffers, EXTRA, Matmul, OUT};
+use target_cpu::nest::Dim;
+
+fn row_major(batch: u64, m: u64, n: u64, k: u64) -> Matmul {
+    let (m_, n_, k_) = (m as i64, n as i64, k as i64);
+    Matmul {
+        batch: vec![Dim::new(batch, &[m_ * k_, k_ * n_, m_ * n_])],
+        m: vec![Dim::new(m, &[k_, 0, n_])],
+        n: vec![Dim::new(n, &[0, 1, 1])],
+        k: vec![Dim::new(k, &[1, n_, 0])],
+        lhs: Elem::F32,
+        rhs: Elem::F32,
+    }
+}
+
+fn kernel(cpu: &Cpu, matmul: &Matmul, out: Elem) -> (Loaded, u64) {
+    let normal = matmul.normal();
+    let workspace = normal.tiling(cpu).workspace_bytes();
+    let loaded = build(cpu, |e| {
+        e.kernel("matmul", |e, kernel| {
+            let pointers: Vec<_> = (0..4).map(|index| kernel.pointer(e, index)).collect();
+            // The normal form may have exchanged the operands.
+            let exchanged = exchanged(matmul);
+            let (lhs, rhs) = if exchanged { (pointers[1], pointers[0]) } else { (pointers[0], pointers[1]) };
+            let buffers = Buffers { lhs, rhs, workspace: pointers[3] };
+            e.matmul(kernel, &normal, buffers, |e, site, sum| {
+                site.store(e, sum, pointers[2], out, OUT);
+            });
+        });
+    });
+    (loaded, workspace)
+}
+
+fn exchanged(matmul: &Matmul) -> bool {
+    let unit = |dims: &[Dim]| dims.iter().any(|dim| dim.strides[OUT] == 1 && dim.size > 1);
+    unit(&matmul.m) && !unit(&matmul.n)
+}
+
+/// The extent of an operand: one past its last element.
+fn extent(matmul: &Matmul, operand: usize) -> usize {
+    let dims = [&matmul.batch, &matmul.m, &matmul.n, &matmul.k];
+    1 + dims.iter().flat_map(|dims| dims.iter()).map(|dim| (dim.size as i64 - 1) * dim.strides[operand]).sum::<i64>()
+        as usize
+}
+
+fn each(dims: &[Dim]) -> Vec<Vec<i64>> {
+    let mut all = vec![vec![0; dims.first().map_or(3, |dim| dim.strides.len())]];
+    for dim in dims {
+        all = all
+            .iter()
+            .flat_map(|base| {
+                (0..dim.size as i64).map(move |i| base.iter().zip(&dim.strides).map(|(b, s)| b + i * s).collect())
+            })
+            .collect();
+    }
+    all
+}
+
+fn naive(matmul: &Matmul, lhs: &[f32], rhs: &[f32]) -> Vec<f32> {
+    let mut out = vec![0f32; extent(matmul, OUT)];
+    let (ms, ns, ks) = (each(&matmul.m), each(&matmul.n), each(&matmul.k));
+    for batch in each(&matmul.batch) {
+        for m in &ms {
+            for n in &ns {
+                let mut sum = 0f64;
+                for k in &ks {
+                    let a = lhs[(batch[0] + m[0] + n[0] + k[0]) as usize];
+                    let b = rhs[(batch[1] + m[1] + n[1] + k[1]) as usize];
+                    sum += f64::from(a) * f64::from(b);
+                }
+                out[(batch[2] + m[2] + n[2]) as usize] = sum as f32;
+            }
+        }
+    }
+    out
+}
+
+fn check(name: &str, matmul: &Matmul) {
+    let depth: u64 = matmul.k.iter().map(|dim| dim.size).product();
+    for cpu in cpus() {
+        let lhs = Numbers(1).take(extent(matmul, 0));
+        let rhs = Numbers(2).take(extent(matmul, 1));
+        let want = naive(matmul, &lhs, &rhs);
+        let (loaded, workspace) = kernel(&cpu, matmul, Elem::F32);
+        let mut first: Option<Vec<f32>> = None;
+        for parts in [1, 3, 70] {
+            let out = vec![0f32; want.len()];
+            let scratch = vec![f32::NAN; workspace as usize / 4];
+            loaded.call("matmul", &[ptr(&lhs), ptr(&rhs), ptr(&out), ptr(&scratch)], parts);
+            for (i, (&got, &want)) in out.iter().zip(&want).enumerate() {
+                let close = (got - want).abs() <= 2e-6 * (depth as f32).sqrt() * (1.0 + want.abs());
+                assert!(close, "{name} on {}: out[{i}] = {got}, not {want}", cpu.name);
+            }
+            assert_eq!(*first.get_or_insert_with(|| out.clone()), out, "{name}: parts change bits");
+        }
+    }
+}
+
+#[test]
+fn row_major_of_odd_sizes() {
+    for (batch, m, n, k) in [
+        (1, 1, 1, 1),
+        (1, 7, 5, 3),
+        (2, 16, 32, 16),
+        (1, 33, 65, 129),
+        (3, 1, 100, 40),
+        (2, 100, 1, 40),
+        (1, 9, 17, 1000),
+        (1, 150, 300, 20),
+    ] {
+        check(&format!("{batch}x{m}x{n}x{k}"), &row_major(batch, m, n, k));
+    }
+}
+
+#[test]
+fn transposed_operands() {
+    let (m, n, k) = (37i64, 45i64, 403i64);
+    let dims = |a: [i64; 2], b: [i64; 2], c: [i64; 2]| Matmul {
+        batch: vec![],
+        m: vec![Dim::new(m as u64, &[a[0], 0, c[0]])],
+        n: vec![Dim::new(n as u64, &[0, b[1], c[1]])],
+        k: vec![Dim::new(k as u64, &[a[1], b[0], 0])],
+        lhs: Elem::F32,
+        rhs: Elem::F32,
+    };
+    for (a_name, a) in [("row", [k, 1]), ("column", [1, m]), ("strided", [3 * k, 3])] {
+        for (b_name, b) in [("row", [n, 1]), ("column", [1, k]), ("strided", [2 * n, 2])] {
+            for (c_name, c) in [("row", [n, 1]), ("column", [1, m])] {
+                check(&format!("{a_name} {b_name} -> {c_name}"), &dims(a, b, c));
+            }
+        }
+    }
+}
+
+#[test]
+fn many_dims() {
+    // b l (h d), (h d) e -> b h' ... : rows and columns that do not merge.
+    let (b, l, h, d, e) = (2i64, 5i64, 3i64, 20i64, 21i64);
+    check(
+        "b l e, e h d -> b h l d",
+        &Matmul {
+            batch: vec![],
+            m: vec![Dim::new(b as u64, &[l * e, 0, h * l * d]), Dim::new(l as u64, &[e, 0, d])],
+            n: vec![Dim::new(h as u64, &[0, d, l * d]), Dim::new(d as u64, &[0, 1, 1])],
+            k: vec![Dim::new(e as u64, &[1, h * d, 0])],
+            lhs: Elem::F32,
+            rhs: Elem::F32,
+        },
+    );
+    check(
+        "b h l d, e h d -> b l e",
+        &Matmul {
+            batch: vec![],
+            m: vec![Dim::new(b as u64, &[h * l * d, 0, l * e]), Dim::new(l as u64, &[d, 0, e])],
+            n: vec![Dim::new(e as u64, &[0, h * d, 1])],
+            k: vec![Dim::new(h as u64, &[l * d, d, 0]), Dim::new(d as u64, &[1, 1, 0])],
+            lhs: Elem::F32,
+            rhs: Elem::F32,
+        },
+    );
+}
+
+#[test]
+fn bf16_and_an_epilogue() {
+    let (m, n, k) = (19usize, 70usize, 450usize);
+    for cpu in cpus() {
+        let narrow = |seed, count| -> Vec<bf16> { Numbers(seed).take(count).into_iter().map(bf16::from_f32).collect() };
+        let (lhs, rhs, bias) = (narrow(1, m * k), narrow(2, k * n), narrow(3, n));
+        let mut matmul = Matmul { lhs: Elem::Bf16, rhs: Elem::Bf16, ..row_major(1, m as u64, n as u64, k as u64) };
+        for (dims, stride) in [(&mut matmul.batch, 0), (&mut matmul.m, 0), (&mut matmul.n, 1), (&mut matmul.k, 0)] {
+            dims.iter_mut().for_each(|dim| dim.strides.push(stride));
+        }
+        let normal = matmul.normal();
+        let loaded = build(&cpu, |e| {
+            e.kernel("matmul", |e, kernel| {
+                let pointers: Vec<_> = (0..5).map(|index| kernel.pointer(e, index)).collect();
+                let buffers = Buffers { lhs: pointers[0], rhs: pointers[1], workspace: pointers[4] };
+                e.matmul(kernel, &normal, buffers, |e, site, sum| {
+                    let sum = e.round_through(sum, Elem::Bf16);
+                    let bias = site.load(e, pointers[2], Elem::Bf16, EXTRA);
+                    let sum = e.add(sum, bias);
+                    site.store(e, sum, pointers[3], Elem::Bf16, OUT);
+                });
+            });
+        });
+        let out = vec![bf16::ZERO; m * n];
+        let scratch = vec![0u8; normal.tiling(&cpu).workspace_bytes() as usize];
+        loaded.call("matmul", &[ptr(&lhs), ptr(&rhs), ptr(&bias), ptr(&out), ptr(&scratch)], 2);
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f64 = (0..k).map(|p| lhs[i * k + p].to_f64() * rhs[p * n + j].to_f64()).sum();
+                let want = sum + bias[j].to_f64();
+                let got = out[i * n + j].to_f64();
+                assert!((got - want).abs() <= 0.01 * want.abs() + 0.06, "[{i}, {j}] = {got}, not {want}");
+            }
+        }
+    }
+}
+
+/// `cargo test --release -- --ignored --nocapture speed`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let cpu = Cpu::native().unwrap();
+    for (m, n, k) in [(512, 512, 512), (1024, 1024, 1024), (4096, 1536, 1536), (512, 8960, 1536)] {
+        for transposed in ["ab", "abT", "aTb"] {
+            let mut matmul = row_major(1, m, n, k);
+            match transposed {
+                "abT" => (matmul.n[0].strides[1], matmul.k[0].strides[1]) = (k as i64, 1),
+                "aTb" => (matmul.m[0].strides[0], matmul.k[0].strides[0]) = (1, m as i64),
+                _ => {}
+            }
+            let (lhs, rhs) = (Numbers(1).take((m * k) as usize), Numbers(2).take((n * k) as usize));
+            let (loaded, workspace) = kernel(&cpu, &matmul, Elem::F32);
+            let out = vec![0f32; (m * n) as usize];
+            let scratch = vec![0u8; workspace as usize];
+            let args = [ptr(&lhs), ptr(&rhs), ptr(&out), ptr(&scratch)];
+            let mut line = format!("{m}x{n}x{k} {transposed}:");
+            for parts in [1, 2] {
+                let best = (0..4)
+                    .map(|_| {
+                        let start = std::time::Instant::now();
+                        loaded.call_threads("matmul", &args, parts);
+                        start.elapsed().as_secs_f64()
+                    })
+                    .fold(f64::MAX, f64::min);
+                line += &format!(" {:.1}", 2e-9 * (m * n * k) as f64 / best);
+            }
+            println!("{line} GFLOP/s");
+        }
+    }
+}
