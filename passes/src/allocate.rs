@@ -1,0 +1,93 @@
+//! `allocate`: gives every buffer its offset in the arena, so that buffers which live at the same time never overlap.
+//!
+//! Greedy by size, after Pisarchyk and Lee, "Efficient memory management for deep neural net inference" (2020): the
+//! largest buffer first, each at the lowest offset that is free during its whole life.
+
+use plan::{Life, Plan};
+
+/// Offsets for all persistent buffers and for those of every program.
+pub fn allocate(plan: &mut Plan, alignment: u64) {
+    for (c, class) in plan.classes.iter_mut().enumerate() {
+        let mut end = 0;
+        for buffer in &mut class.persistent {
+            buffer.offset = end;
+            end = (end + buffer.bytes).next_multiple_of(alignment);
+        }
+        for program in &mut plan.programs {
+            let body = &mut program.bodies[c];
+            let items: Vec<Item> = body.buffers.iter().map(|b| Item::new(b.bytes, b.life)).collect();
+            let (offsets, bytes) = place(&items, alignment);
+            for (buffer, offset) in body.buffers.iter_mut().zip(offsets) {
+                buffer.offset = end + offset;
+            }
+            body.arena_bytes = end + bytes;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    bytes: u64,
+    first: u32,
+    last: u32,
+}
+
+impl Item {
+    fn new(bytes: u64, life: Life) -> Self {
+        match life {
+            Life::Span { first, last } => Self { bytes, first, last },
+            Life::Persistent => Self { bytes, first: 0, last: u32::MAX },
+        }
+    }
+}
+
+/// The offset of each item, and the size of the whole.
+fn place(items: &[Item], alignment: u64) -> (Vec<u64>, u64) {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(items[i].bytes), items[i].first, i));
+    let mut offsets = vec![0; items.len()];
+    // Placed items by offset; a scan stops at the first gap that is wide enough.
+    let mut placed: Vec<(u64, u64, Item)> = vec![];
+    let mut peak = 0;
+    for i in order {
+        let item = items[i];
+        let mut offset = 0;
+        for &(start, end, other) in &placed {
+            if other.last < item.first || item.last < other.first {
+                continue;
+            }
+            if start >= offset + item.bytes {
+                break;
+            }
+            offset = offset.max(end.next_multiple_of(alignment));
+        }
+        offsets[i] = offset;
+        let end = offset + item.bytes;
+        peak = peak.max(end);
+        let at = placed.partition_point(|p| p.0 <= offset);
+        placed.insert(at, (offset, end, item));
+    }
+    (offsets, peak.next_multiple_of(alignment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_that_meet_do_not_overlap_and_others_share() {
+        let item = |bytes, first, last| Item { bytes, first, last };
+        let items = [item(100, 0, 3), item(100, 2, 5), item(100, 4, 6), item(7, 0, 6)];
+        let (offsets, peak) = place(&items, 64);
+        assert_eq!(offsets[0], offsets[2]);
+        assert_ne!(offsets[0], offsets[1]);
+        assert!(peak <= 320, "{peak}");
+        for (i, a) in items.iter().enumerate() {
+            for (j, b) in items.iter().enumerate().skip(i + 1) {
+                let together = a.first <= b.last && b.first <= a.last;
+                let apart = offsets[i] + a.bytes <= offsets[j] || offsets[j] + b.bytes <= offsets[i];
+                assert!(!together || apart, "items {i} and {j}");
+            }
+        }
+    }
+}

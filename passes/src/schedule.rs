@@ -1,0 +1,151 @@
+//! `schedule`: turns a module of kernel calls into the straight-line instructions and buffers of a plan.
+//!
+//! Repeated calls are written out, views and stacks become slices, state is updated in place where the target proves
+//! that it may be. Offsets come from `allocate`.
+
+mod order;
+mod places;
+mod unroll;
+mod update;
+
+use diag::{Diagnostic, Diagnostics, Sources};
+use ir::{FunctionKind, Module, Output, Type};
+use plan::{
+    Access, Body, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, StateInit,
+};
+use target::Target;
+use types::{Name, TensorType};
+
+/// When a gradient's memory is free again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gradients {
+    /// As soon as its update is done, which follows at once.
+    #[default]
+    Streamed,
+    /// All are kept until the optimiser starts.
+    Resident,
+}
+
+/// Everything of a plan but its code: `object` is left empty.
+pub fn schedule(
+    module: &Module,
+    sources: &Sources,
+    target: &dyn Target,
+    header: Header,
+    gradients: Gradients,
+) -> Result<Plan, Diagnostics> {
+    let alignment = target.alignment();
+    let facts: Vec<_> = kernels(module).map(|(_, k)| target.describe(k)).collect();
+    let kernels: Vec<Kernel> = kernels(module)
+        .zip(&facts)
+        .map(|((_, k), facts)| {
+            let mut args = vec![Access::Read; k.params.len()];
+            args.resize(k.params.len() + k.results.len(), Access::Write);
+            if facts.workspace > 0 {
+                args.push(Access::Write);
+            }
+            Kernel {
+                symbol: k.name.clone(),
+                args,
+                scalars: 0,
+                max_parts: facts.max_parts,
+                flops: facts.flops,
+                bytes: facts.bytes,
+                workspace: facts.workspace,
+            }
+        })
+        .collect();
+
+    let mut places = places::Recorder::new(module, sources);
+    let (persistent, mut manifest) = persistent(module, alignment);
+    let mut programs = vec![];
+    let mut flops = 0;
+    for program in &module.programs {
+        let unrolled = unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places)?;
+        let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
+        let unrolled = if gradients == Gradients::Streamed {
+            order::stream(unrolled, &kernels, persistent.len())
+        } else {
+            unrolled
+        };
+        let body: Body = order::close(unrolled, &kernels, persistent.len());
+        let launched = body.instructions.iter().filter_map(|i| match &i.op {
+            plan::Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),
+            _ => None,
+        });
+        flops += launched.sum::<u64>();
+        programs.push(plan::Program { name: program.name.clone(), bodies: vec![body] });
+    }
+    let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
+    let header = Header { flops_per_step: flops, ..header };
+    Ok(Plan { header, kernels, classes: vec![class], programs, manifest, places: places.finish(), object: vec![] })
+}
+
+/// The kernel functions in the order of the plan's kernels.
+pub fn kernels(module: &Module) -> impl Iterator<Item = (ir::Id<ir::Function>, &ir::Function)> {
+    module.functions.iter().filter(|(_, f)| f.kind == FunctionKind::Kernel)
+}
+
+/// Buffers of parameters and state, families written out, and their entries in the manifest.
+fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
+    let mut buffers = vec![];
+    let mut manifest = Manifest::default();
+    let mut add = |name: Name, kind: BufferKind, ty: &TensorType| {
+        let bytes = (ty.bytes() as u64).next_multiple_of(alignment);
+        buffers.push(Buffer { name, kind, offset: 0, bytes, ty: Some(ty.clone()), life: Life::Persistent });
+        vec![Some(BufferId::new(buffers.len() - 1))]
+    };
+    for (family, parameter) in &module.parameters {
+        for (name, i, ty) in members(family, &parameter.ty) {
+            let expand = |n: &Name| if i.is_some() { ir::indexed_name(n, i.unwrap_or(0)).into() } else { n.clone() };
+            let record = &parameter.record;
+            manifest.parameters.push(plan::Parameter {
+                buffers: add(name.clone(), BufferKind::Parameter, ty),
+                name,
+                aliases: record.aliases.iter().chain(&record.tied).map(expand).collect(),
+                ty: ty.clone(),
+                layout: Layout::whole(),
+                init: record.init,
+                trainable: record.trainable,
+            });
+        }
+    }
+    for (family, state) in &module.states {
+        // Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
+        let of_parameter = family.split_once('/').is_some_and(|(_, p)| module.parameters.contains_key(p));
+        let kind = if of_parameter { BufferKind::Optimizer } else { BufferKind::State };
+        for (name, _, ty) in members(family, &state.ty) {
+            manifest.states.push(plan::State {
+                buffers: add(name.clone(), kind, ty),
+                name,
+                ty: ty.clone(),
+                layout: Layout::whole(),
+                init: StateInit::Value(state.init),
+            });
+        }
+    }
+    (buffers, manifest)
+}
+
+/// Each tensor of a family with its name; a plain tensor as the only one.
+fn members<'a>(family: &'a Name, ty: &'a Type) -> impl Iterator<Item = (Name, Option<usize>, &'a TensorType)> {
+    let stacked = matches!(ty, Type::Stack { .. });
+    ty.element().into_iter().flat_map(move |of| {
+        (0..ty.count()).map(move |i| match stacked {
+            true => (Name::from(ir::indexed_name(family, i)), Some(i), of),
+            false => (family.clone(), None, of),
+        })
+    })
+}
+
+fn internal(message: impl Into<String>) -> Diagnostics {
+    Diagnostic::error(message).note("this is a mistake of the compiler, not of the model").into()
+}
+
+/// The parameter whose gradient an output is.
+fn gradient_of(output: &Output) -> Option<&Name> {
+    match output {
+        Output::Gradient(name) => Some(name),
+        _ => None,
+    }
+}

@@ -1,0 +1,296 @@
+//! Writes a program out: every call becomes launches, every value a slice of a buffer.
+
+use std::collections::HashMap;
+
+use diag::{Diagnostics, PlaceId};
+use ir::{Call, Class, Function, FunctionKind, Id, Input, Inst, Module, NodeId, Output, Program};
+use plan::{
+    Buffer, BufferId, BufferKind, EmitId, FeedId, Instruction, Kernel, KernelId, LaneId, Launch, Layout, Life,
+    Manifest, Op, Slice, Source, When,
+};
+use types::{Name, TensorType};
+
+use super::places::Recorder;
+use super::{gradient_of, internal, members};
+
+/// Instructions in the module's order, on one lane, over buffers that have no offsets yet.
+pub struct Unrolled {
+    /// The body's own; ids count the persistent ones first.
+    pub buffers: Vec<Buffer>,
+    pub instructions: Vec<Instruction>,
+    /// Values that must end in a persistent buffer.
+    pub updates: Vec<(Slice, BufferId)>,
+}
+
+/// Where a value lies.
+#[derive(Clone, Debug)]
+enum Storage {
+    Slice(Slice),
+    Stack(Vec<Slice>),
+    Tuple(Vec<Storage>),
+}
+
+pub fn unroll(
+    module: &Module,
+    program: &Program,
+    kernels: &[Kernel],
+    persistent: &[Buffer],
+    manifest: &mut Manifest,
+    places: &mut Recorder<'_>,
+) -> Result<Unrolled, Diagnostics> {
+    let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
+    let emits = manifest.emits.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect();
+    let (buffers, instructions) = (vec![], vec![]);
+    let mut u = Unroller { module, kernels, persistent, homes, emits, manifest, places, buffers, instructions };
+    let function = &module.functions[program.function];
+    let mut args = vec![];
+    for (input, &param) in program.inputs.iter().zip(&function.params) {
+        args.push(u.input(input, function, param)?);
+    }
+    let results = u.function(function, &args)?;
+    let mut updates = vec![];
+    for (output, (storage, &node)) in program.outputs.iter().zip(results.into_iter().zip(&function.results)) {
+        u.output(output, storage, function, node, &mut updates)?;
+    }
+    Ok(Unrolled { buffers: u.buffers, instructions: u.instructions, updates })
+}
+
+struct Unroller<'a, 'p> {
+    module: &'a Module,
+    kernels: &'a [Kernel],
+    persistent: &'a [Buffer],
+    /// Persistent buffers and emits by name.
+    homes: HashMap<Name, usize>,
+    emits: HashMap<Name, usize>,
+    manifest: &'a mut Manifest,
+    places: &'a mut Recorder<'p>,
+    buffers: Vec<Buffer>,
+    instructions: Vec<Instruction>,
+}
+
+impl Unroller<'_, '_> {
+    fn buffer(&mut self, name: Name, kind: BufferKind, bytes: u64, ty: Option<TensorType>) -> Slice {
+        // A tensor without elements still needs an address.
+        let bytes = bytes.max(1);
+        self.buffers.push(Buffer { name, kind, offset: 0, bytes, ty, life: Life::Span { first: 0, last: 0 } });
+        Slice::whole(BufferId::new(self.persistent.len() + self.buffers.len() - 1), bytes)
+    }
+
+    fn tensor(&mut self, name: &str, kind: BufferKind, ty: &TensorType) -> Slice {
+        self.buffer(name.into(), kind, ty.bytes() as u64, Some(ty.clone()))
+    }
+
+    fn push(&mut self, op: Op, place: PlaceId, what: &str) {
+        let place = self.places.add(place, what);
+        self.instructions.push(Instruction { lane: LaneId::new(0), place, op });
+    }
+
+    fn input(&mut self, input: &Input, function: &Function, param: NodeId) -> Result<Storage, Diagnostics> {
+        let ty = function.ty(param);
+        match input {
+            Input::Parameter(name) | Input::State(name) => {
+                let mut slices = vec![];
+                for (member, _, of) in members(name, ty) {
+                    slices.push(Slice { bytes: of.bytes() as u64, ..self.persistent_slice(&member)? });
+                }
+                Ok(match ty {
+                    ir::Type::Stack { .. } => Storage::Stack(slices),
+                    _ => Storage::Slice(slices.pop().ok_or_else(|| internal("a parameter without a tensor"))?),
+                })
+            }
+            Input::Feed(feed) => {
+                let ty = ty.tensor().ok_or_else(|| internal(format!("feed `{}` is no tensor", feed.name)))?;
+                let known = self.manifest.feeds.iter().position(|f| f.name == feed.name);
+                let id = known.unwrap_or_else(|| {
+                    let source = feed.draw.map_or(Source::Data, Source::Draw);
+                    let (name, ty, layout) = (feed.name.clone(), ty.clone(), Layout::whole());
+                    self.manifest.feeds.push(plan::Feed { name, ty, layout, source });
+                    self.manifest.feeds.len() - 1
+                });
+                let to = self.tensor(&feed.name, BufferKind::Feed, ty);
+                let what = format!("feed {}", feed.name);
+                self.push(Op::Feed { feed: FeedId::new(id), to }, function.nodes[param].place, &what);
+                Ok(Storage::Slice(to))
+            }
+        }
+    }
+
+    fn persistent_slice(&self, name: &str) -> Result<Slice, Diagnostics> {
+        let at = *self.homes.get(name).ok_or_else(|| internal(format!("`{name}` has no buffer")))?;
+        Ok(Slice::whole(BufferId::new(at), self.persistent[at].bytes))
+    }
+
+    fn output(
+        &mut self,
+        output: &Output,
+        storage: Storage,
+        function: &Function,
+        node: NodeId,
+        updates: &mut Vec<(Slice, BufferId)>,
+    ) -> Result<(), Diagnostics> {
+        let (ty, place) = (function.ty(node), function.nodes[node].place);
+        let slices = match storage {
+            Storage::Slice(slice) => vec![slice],
+            Storage::Stack(slices) => slices,
+            Storage::Tuple(_) => return Err(internal("a program's result is a tuple")),
+        };
+        let (name, group) = match output {
+            Output::Parameter(name) | Output::State(name) => {
+                for ((member, _, _), slice) in members(name, ty).zip(slices) {
+                    updates.push((slice, self.persistent_slice(&member)?.buffer));
+                }
+                return Ok(());
+            }
+            Output::Gradient(name) => (Name::from(format!("grad/{name}")), When::OnRequest("grads".into())),
+            Output::Loss(name) | Output::Emit(name) => (name.clone(), When::Always),
+        };
+        for ((member, _, of), from) in members(&name, ty).zip(slices) {
+            if let Some(buffer) = self.own(from.buffer)
+                && gradient_of(output).is_some()
+            {
+                buffer.kind = BufferKind::Gradient;
+                buffer.name = member.clone();
+            }
+            let id = *self.emits.entry(member.clone()).or_insert_with(|| {
+                let (ty, layout, when) = (of.clone(), Layout::whole(), group.clone());
+                self.manifest.emits.push(plan::Emit { name: member.clone(), ty, layout, when });
+                self.manifest.emits.len() - 1
+            });
+            self.push(Op::Emit { emit: EmitId::new(id), from }, place, &format!("emit {member}"));
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, id: BufferId) -> Option<&mut Buffer> {
+        id.index().checked_sub(self.persistent.len()).and_then(|i| self.buffers.get_mut(i))
+    }
+
+    fn function(&mut self, function: &Function, args: &[Storage]) -> Result<Vec<Storage>, Diagnostics> {
+        let live = function.live();
+        let mut values: Vec<Option<Storage>> = vec![None; function.nodes.len()];
+        for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
+            let value = match &node.inst {
+                Inst::Param(i) => args[*i].clone(),
+                inst => {
+                    let operands: Option<Vec<&Storage>> =
+                        node.args.iter().map(|a| values[a.index()].as_ref()).collect();
+                    let operands = operands.ok_or_else(|| internal(format!("{id} reads a value that is not there")))?;
+                    self.node(function, id, inst, &operands)?
+                }
+            };
+            values[id.index()] = Some(value);
+        }
+        let results: Option<Vec<Storage>> = function.results.iter().map(|r| values[r.index()].clone()).collect();
+        results.ok_or_else(|| internal(format!("@{} returns a value that is not there", function.name)))
+    }
+
+    fn node(
+        &mut self,
+        function: &Function,
+        id: NodeId,
+        inst: &Inst,
+        operands: &[&Storage],
+    ) -> Result<Storage, Diagnostics> {
+        let node = &function.nodes[id];
+        Ok(match (inst, operands) {
+            (Inst::Get(i), [Storage::Tuple(items)]) => {
+                items.get(*i).cloned().ok_or_else(|| internal("`get` past the end"))?
+            }
+            (Inst::Call(call), _) => {
+                let mut results = if self.module.functions[call.callee].kind == FunctionKind::Kernel {
+                    self.launch(call.callee, operands, node.place)?
+                } else {
+                    self.repeat(call, operands)?
+                };
+                if matches!(node.ty, ir::Type::Tuple(_)) { Storage::Tuple(results) } else { results.remove(0) }
+            }
+            (Inst::Chunk { count }, [Storage::Slice(whole)]) => {
+                let bytes = whole.bytes / *count as u64;
+                let piece = |i| Slice { offset: whole.offset + i as u64 * bytes, bytes, ..*whole };
+                Storage::Stack((0..*count).map(piece).collect())
+            }
+            (Inst::Spread { count }, [Storage::Slice(one)]) => Storage::Stack(vec![*one; *count]),
+            (Inst::Unchunk, [Storage::Stack(pieces)]) => {
+                let ty = node.ty.tensor().ok_or_else(|| internal("`unchunk` makes no tensor"))?;
+                self.join(pieces, ty, node.place)
+            }
+            (Inst::Op(op), [Storage::Slice(slice)]) if op.class() == Class::View => Storage::Slice(*slice),
+            (inst, _) => return Err(internal(format!("{id} ({inst:?}) in @{} is in no kernel", function.name))),
+        })
+    }
+
+    /// The pieces side by side: nothing to do if they are already, else one copy each.
+    fn join(&mut self, pieces: &[Slice], ty: &TensorType, place: PlaceId) -> Storage {
+        let side_by_side =
+            pieces.windows(2).all(|w| w[0].buffer == w[1].buffer && w[0].offset + w[0].bytes == w[1].offset);
+        if let (true, Some(first)) = (side_by_side, pieces.first()) {
+            return Storage::Slice(Slice { bytes: ty.bytes() as u64, ..*first });
+        }
+        let whole = self.tensor("joined", BufferKind::Activation, ty);
+        let mut offset = 0;
+        for &from in pieces {
+            let to = Slice { offset, bytes: from.bytes, ..whole };
+            offset += from.bytes;
+            self.push(Op::Copy { from, to }, place, "join chunks");
+        }
+        Storage::Slice(whole)
+    }
+
+    fn launch(
+        &mut self,
+        callee: Id<Function>,
+        operands: &[&Storage],
+        place: PlaceId,
+    ) -> Result<Vec<Storage>, Diagnostics> {
+        let module = self.module;
+        let function = &module.functions[callee];
+        // Kernels stand first in the module, so a kernel's function id is its kernel id.
+        let kernel = KernelId::new(callee.index());
+        let mut args = vec![];
+        for operand in operands {
+            match operand {
+                Storage::Slice(slice) => args.push(*slice),
+                _ => return Err(internal(format!("kernel @{} reads something that is no tensor", function.name))),
+            }
+        }
+        let mut results = vec![];
+        for ty in function.result_types() {
+            let ty = ty.tensor().ok_or_else(|| internal("a kernel's result is no tensor"))?;
+            let slice = self.tensor(&function.name, BufferKind::Activation, ty);
+            args.push(slice);
+            results.push(Storage::Slice(slice));
+        }
+        let workspace = self.kernels.get(kernel.index()).map_or(0, |k| k.workspace);
+        if workspace > 0 {
+            args.push(self.buffer(format!("{} scratch", function.name).into(), BufferKind::Workspace, workspace, None));
+        }
+        self.push(Op::Launch(Launch { kernel, args, scalars: vec![] }), place, &function.name);
+        Ok(results)
+    }
+
+    fn repeat(&mut self, call: &Call, operands: &[&Storage]) -> Result<Vec<Storage>, Diagnostics> {
+        let module = self.module;
+        let callee = &module.functions[call.callee];
+        let mut args: Vec<Storage> = operands.iter().map(|&o| o.clone()).collect();
+        let Some(times) = call.times else { return self.function(callee, &args) };
+        let mut stacks: Vec<Vec<Option<Slice>>> = vec![vec![None; times]; callee.results.len() - call.carried];
+        for turn in 0..times {
+            let i = if call.reverse { times - 1 - turn } else { turn };
+            for (k, operand) in operands.iter().enumerate().skip(call.carried + call.shared) {
+                let Storage::Stack(items) = operand else { return Err(internal("a repeated call reads no stack")) };
+                args[k] = Storage::Slice(*items.get(i).ok_or_else(|| internal("a stack is too short"))?);
+            }
+            let mut results = self.function(callee, &args)?.into_iter();
+            for (slot, result) in args.iter_mut().take(call.carried).zip(results.by_ref()) {
+                *slot = result;
+            }
+            for (stack, result) in stacks.iter_mut().zip(results) {
+                let Storage::Slice(slice) = result else { return Err(internal("a stacked result is no tensor")) };
+                stack[i] = Some(slice);
+            }
+        }
+        args.truncate(call.carried);
+        args.extend(stacks.into_iter().map(|s| Storage::Stack(s.into_iter().flatten().collect())));
+        Ok(args)
+    }
+}
