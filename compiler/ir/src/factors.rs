@@ -9,7 +9,7 @@ use types::{Name, TensorType};
 pub enum FactorKind {
     /// Cut freely: every result has it, or does not depend on which part it is.
     Parallel,
-    /// Cutting it leaves partial sums.
+    /// Cutting it leaves partial sums in the results that lack it; a result that has it is cut.
     Sum,
     /// Cutting it leaves partial maxima.
     Max,
@@ -36,20 +36,28 @@ pub struct Factors {
 impl Factors {
     /// Dims of one name are one factor; a factor that no result has is summed.
     pub fn by_name(args: &[&TensorType], results: &[TensorType]) -> Self {
+        Self::by_name_except("", args, results)
+    }
+
+    /// The same, but dims called `private` belong to no factor: they are whole, and of another size in each tensor.
+    pub fn by_name_except(private: &str, args: &[&TensorType], results: &[TensorType]) -> Self {
         let mut out = Self::default();
-        out.results = results.iter().map(|ty| out.dims(ty)).collect();
+        out.results = results.iter().map(|ty| out.dims(ty, private)).collect();
         let kept = out.factors.len();
-        out.args = args.iter().map(|ty| out.dims(ty)).collect();
+        out.args = args.iter().map(|ty| out.dims(ty, private)).collect();
         for factor in &mut out.factors[kept..] {
             factor.kind = FactorKind::Sum;
         }
         out
     }
 
-    fn dims(&mut self, ty: &TensorType) -> Vec<SmallVec<[usize; 2]>> {
+    fn dims(&mut self, ty: &TensorType, private: &str) -> Vec<SmallVec<[usize; 2]>> {
         ty.dims
             .iter()
             .map(|dim| {
+                if dim.name == *private {
+                    return SmallVec::new();
+                }
                 let at = self.factors.iter().position(|f| f.name == dim.name).unwrap_or_else(|| {
                     self.factors.push(Factor { name: dim.name.clone(), size: dim.size, kind: FactorKind::Parallel });
                     self.factors.len() - 1

@@ -82,6 +82,12 @@ impl Vjp<'_> {
         SmallVec::from_elem(None, self.args.len())
     }
 
+    /// Notes that the gradient operator `name` has no gradient of its own: a train step differentiates once.
+    pub fn refuse(&mut self, name: &str) -> SmallVec<[Option<NodeId>; 4]> {
+        self.b.fail(Mismatch::new(format!("`{name}` cannot be differentiated: second derivatives are not supported")));
+        self.none()
+    }
+
     /// Sums `gradient` over the dims that operand `arg` was broadcast along.
     pub fn sum_to(&mut self, gradient: NodeId, arg: usize) -> NodeId {
         let ty = self.b.ty(self.args[arg]).clone();

@@ -1,5 +1,6 @@
 //! `constant`: one number, broadcast wherever it is used.
 
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{DType, TensorType};
@@ -37,24 +38,39 @@ impl Semantics for Constant {
     }
 }
 
-/// JSON has no infinities: they are written as the strings "inf" and "-inf".
-mod number {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+/// A number in JSON, which has no infinities: they are written as the strings "inf" and "-inf".
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Number {
+    Finite(f64),
+    Text(String),
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        if value.is_finite() { Number::Finite(value) } else { Number::Text(value.to_string()) }
+    }
+}
+
+impl Number {
+    pub fn value<E: Error>(self) -> Result<f64, E> {
+        match self {
+            Number::Finite(v) => Ok(v),
+            Number::Text(t) => t.parse().map_err(E::custom),
+        }
+    }
+}
+
+pub(super) mod number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Number;
 
     pub fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { s.serialize_f64(*value) } else { s.serialize_str(&value.to_string()) }
+        Number::from(*value).serialize(s)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Number {
-            Finite(f64),
-            Text(String),
-        }
-        match Number::deserialize(d)? {
-            Number::Finite(v) => Ok(v),
-            Number::Text(t) => t.parse().map_err(D::Error::custom),
-        }
+        Number::deserialize(d)?.value()
     }
 }

@@ -1,7 +1,7 @@
 //! Broadcasting by name: how elementwise operators combine the dims of their operands.
 
 use smallvec::{SmallVec, smallvec};
-use types::{Dim, TensorType};
+use types::{DType, Dim, TensorType};
 
 use crate::Mismatch;
 use crate::op::Types;
@@ -57,6 +57,38 @@ pub fn same_dtype(args: &[&TensorType], name: &str) -> Result<Types, Mismatch> {
             .help("cast one of them"));
     }
     Ok(smallvec![TensorType { dtype: args[0].dtype, dims: union(args)? }])
+}
+
+/// One floating operand, whose type the result has.
+pub fn unary_float(args: &[&TensorType], name: &str) -> Result<Types, Mismatch> {
+    alike_float(args, 1, name)
+}
+
+/// `count` floating operands of one type, which is the result's too.
+pub fn alike_float(args: &[&TensorType], count: usize, name: &str) -> Result<Types, Mismatch> {
+    arity(args, count, name)?;
+    if let Some(i) = args.iter().position(|a| a != &args[0]) {
+        return Err(Mismatch::new(format!("`{name}` of `{}` and `{}`", args[0], args[i]))
+            .of([0, i])
+            .help("its operands must be of one type"));
+    }
+    if !args[0].dtype.is_float() {
+        return Err(Mismatch::new(format!("`{name}` of {}", args[0].dtype)).of([0]).help("cast it to a float first"));
+    }
+    Ok(smallvec![args[0].clone()])
+}
+
+/// The type in which a formula of several steps is computed before its result rounds once.
+pub fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// That no dim stands twice in a result.
+pub fn distinct(ty: TensorType) -> Result<TensorType, Mismatch> {
+    match (1..ty.rank()).find(|&i| ty.dims[..i].iter().any(|d| d.name == ty.dims[i].name)) {
+        Some(i) => Err(Mismatch::new(format!("dim {} twice in `{ty}`", ty.dims[i].name)).help("rename one of them")),
+        None => Ok(ty),
+    }
 }
 
 /// That there are `count` operands.

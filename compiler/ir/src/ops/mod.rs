@@ -70,29 +70,70 @@ macro_rules! operators {
 use smallvec::SmallVec;
 use types::TensorType;
 
+pub use compare::Comparison;
+pub use rope::RopeForm;
+
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 operators! {
     // Sources.
     constant::Constant,
+    iota::Iota,
+    table::Table,
     // Elementwise.
     add::Add,
     sub::Sub,
     mul::Mul,
     div::Div,
+    max::Max,
+    min::Min,
+    compare::Compare,
+    select::Select,
     neg::Neg,
+    abs::Abs,
     exp::Exp,
+    expm1::Expm1,
+    log::Log,
+    sqrt::Sqrt,
     rsqrt::Rsqrt,
+    tanh::Tanh,
+    sin::Sin,
+    cos::Cos,
+    sigmoid::Sigmoid,
+    erf::Erf,
     cast::Cast,
+    // Elementwise formulas of several steps.
+    gelu_tanh::GeluTanh,
+    gelu_tanh_grad::GeluTanhGrad,
+    silu::Silu,
+    silu_grad::SiluGrad,
+    swiglu::Swiglu,
+    swiglu_grad::SwigluGrad,
     // Movement.
     reshape::Reshape,
     transpose::Transpose,
     broadcast::Broadcast,
+    slice::Slice,
+    concat::Concat,
+    pad::Pad,
+    gather::Gather,
     // Reductions and contractions.
+    scatter_add::ScatterAdd,
     reduce_sum::ReduceSum,
+    reduce_max::ReduceMax,
     matmul::Matmul,
     // Composites.
     rms_norm::RmsNorm,
     rms_norm_grad::RmsNormGrad,
+    layer_norm::LayerNorm,
+    layer_norm_grad::LayerNormGrad,
+    softmax::Softmax,
+    softmax_grad::SoftmaxGrad,
+    rope::Rope,
+    attention::Attention,
+    attention_grad::AttentionGrad,
+    cross_entropy::CrossEntropy,
+    cross_entropy_grad::CrossEntropyGrad,
+    adamw::Adamw,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::elementwise::arity;
+use super::elementwise::{unary_float, wide};
 use super::{RmsNormGrad, Rsqrt};
 use crate::factors::FactorKind;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
@@ -33,11 +33,11 @@ impl Semantics for RmsNorm {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 1, Self::NAME)?;
+        let ty = unary_float(args, Self::NAME)?;
         if args[0].position(&self.dim).is_none() {
             return Err(Mismatch::new(format!("`{}` has no dim {} to normalise", args[0], self.dim)).of([0]));
         }
-        Ok(smallvec![args[0].clone()])
+        Ok(ty)
     }
 
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
@@ -63,7 +63,10 @@ impl Semantics for RmsNorm {
     }
 
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
-        let inverse = self.inverse(b, args[0]);
-        Some(smallvec![b.mul(args[0], inverse)])
+        let dtype = b.ty(args[0]).dtype;
+        let x = b.cast(args[0], wide(dtype));
+        let inverse = self.inverse(b, x);
+        let y = b.mul(x, inverse);
+        Some(smallvec![b.cast(y, dtype)])
     }
 }

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::RmsNorm;
-use super::elementwise::arity;
+use super::elementwise::{alike_float, wide};
 use crate::factors::FactorKind;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
@@ -23,11 +23,11 @@ impl Semantics for RmsNormGrad {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 2, Self::NAME)?;
-        if args[0] != args[1] || args[0].position(&self.dim).is_none() {
-            return Err(Mismatch::new(format!("`{}` and its cotangent `{}` must be one type with dim {}", args[0], args[1], self.dim)).of([0, 1]));
+        let ty = alike_float(args, 2, Self::NAME)?;
+        if args[0].position(&self.dim).is_none() {
+            return Err(Mismatch::new(format!("`{}` has no dim {} to normalise", args[0], self.dim)).of([0]));
         }
-        Ok(smallvec![args[0].clone()])
+        Ok(ty)
     }
 
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
@@ -38,9 +38,8 @@ impl Semantics for RmsNormGrad {
         8 * args[0].elements() as u64
     }
 
-    /// Second derivatives are not needed: a train step differentiates once.
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
-        cx.none()
+        cx.refuse(Self::NAME)
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
@@ -56,7 +55,9 @@ impl Semantics for RmsNormGrad {
     }
 
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
-        let (x, g) = (args[0], args[1]);
+        let dtype = b.ty(args[0]).dtype;
+        let x = b.cast(args[0], wide(dtype));
+        let g = b.cast(args[1], wide(dtype));
         let n = b.ty(x).size_of(&self.dim).unwrap_or(1) as f64;
         let r = RmsNorm { dim: self.dim.clone(), eps: self.eps }.inverse(b, x);
         let product = b.mul(g, x);
@@ -66,6 +67,7 @@ impl Semantics for RmsNormGrad {
         let factor = b.mul(square, mean);
         let along = b.mul(x, factor);
         let across = b.sub(g, along);
-        Some(smallvec![b.mul(across, r)])
+        let dx = b.mul(across, r);
+        Some(smallvec![b.cast(dx, dtype)])
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::elementwise::{arity, same_dtype};
+use super::elementwise::unary_float;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
@@ -16,8 +16,7 @@ impl Semantics for Rsqrt {
     const CLASS: Class = Class::Elementwise;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 1, Self::NAME)?;
-        same_dtype(args, Self::NAME)
+        unary_float(args, Self::NAME)
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -1,0 +1,359 @@
+//! `attention`: softmax(scale q k^T) v for each head, and the log of each row's sum of exponentials (Dao et al., 2022).
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{DType, Dim, Name, TensorType};
+
+use super::compare::Comparison;
+use super::elementwise::{arity, wide};
+use super::rope::fresh;
+use super::{AttentionGrad, Compare, Iota, Log, Matmul, Select, Softmax};
+use crate::array::{dot, for_each_index, strides_in};
+use crate::factors::{Factor, FactorKind};
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+/// Operands q, k, v; results out, with the dims of q, and lse, with the dims of q except `head`, in f32 (f64 for f64).
+///
+/// q has the dims `q_len`, `heads` and `head`, k and v have `kv_len`, `kv_heads` and `head`; all other dims are batch
+/// dims of all three. `kv_len` may be the same name as `q_len`, and `kv_heads` as `heads`. With fewer kv heads than
+/// heads, head h reads kv head h / (heads / kv_heads). Causal: query i sees key j if j <= i + (keys - queries).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    pub q_len: Name,
+    pub kv_len: Name,
+    pub heads: Name,
+    pub kv_heads: Name,
+    pub head: Name,
+    pub causal: bool,
+    pub scale: f64,
+}
+
+impl Semantics for Attention {
+    const NAME: &'static str = "attention";
+    const CLASS: Class = Class::Composite;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 3, Self::NAME)?;
+        self.check(args[0], args[1], args[2])?;
+        Ok(smallvec![args[0].clone(), self.rows(args[0])])
+    }
+
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        let queries = if self.causal { FactorKind::Whole } else { FactorKind::Parallel };
+        let parts = Parts::new(self, args[0], args[1], queries, FactorKind::Parallel);
+        Factors {
+            args: vec![parts.of_q(args[0]), parts.of_kv(args[1]), parts.of_kv(args[2])],
+            results: results.iter().map(|r| parts.of_q(r)).collect(),
+            factors: parts.factors,
+        }
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        4 * self.products(args[0], args[1])
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let (Some(dout), None) = (cx.cotangents[0], cx.cotangents[1]) else {
+            cx.b.fail(Mismatch::new("the log-sum-exp of `attention` cannot be differentiated"));
+            return cx.none();
+        };
+        let (a, r) = (cx.args, cx.results);
+        let all = cx.b.op(AttentionGrad::of(self), &[a[0], a[1], a[2], r[0], r[1], dout]);
+        let all = cx.b.results(all);
+        (0..3).map(|i| all.get(i).copied()).collect()
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let (q, k, v) = (args[0], args[1], args[2]);
+        let (mut out, mut lse) = (Array::zeros(results[0].clone()), Array::zeros(results[1].clone()));
+        let mut p = vec![];
+        self.each_row(&q.ty, &k.ty, |row| {
+            p.clear();
+            p.extend((0..row.keys).map(|j| self.scale * row.product(q, k, j)));
+            let max = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = p.iter().map(|s| libm::exp(s - max)).sum();
+            lse.data[row.index] = max + libm::log(sum);
+            for (j, s) in p.iter().enumerate() {
+                let weight = libm::exp(s - max) / sum;
+                for c in 0..row.width {
+                    out.data[row.q(c)] += weight * v.data[row.kv(j, c)];
+                }
+            }
+        });
+        smallvec![out, lse]
+    }
+
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let ty = b.ty(args[0]).clone();
+        let view = View::new(self, b, args[0], args[1])?;
+        let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
+        let scores = view.scores(b, q, k);
+        let scores = b.scale(scores, self.scale);
+        let scores = view.mask(b, scores, f64::NEG_INFINITY);
+        let (e, sum, max) = Softmax::parts(b, scores, &view.key.name);
+        let weights = b.div(e, sum);
+        let out = view.weigh(b, weights, v);
+        let out = b.reshape(out, &ty);
+        let log = b.op(Log {}, &[sum]);
+        let lse = b.add(log, max);
+        let lse = b.reshape(lse, &self.rows(&ty));
+        Some(smallvec![b.cast(out, ty.dtype), lse])
+    }
+}
+
+impl Attention {
+    pub(super) fn check(&self, q: &TensorType, k: &TensorType, v: &TensorType) -> Result<(), Mismatch> {
+        let size = |ty: &TensorType, i: usize, name: &Name| {
+            ty.size_of(name).ok_or_else(|| Mismatch::new(format!("`{ty}` has no dim {name}")).of([i]))
+        };
+        let batch = |ty: &TensorType, own: [&Name; 3]| {
+            let mut dims: Vec<Dim> = ty.dims.iter().filter(|d| !own.contains(&&d.name)).cloned().collect();
+            dims.sort_by(|a, b| a.name.cmp(&b.name));
+            dims
+        };
+        if !q.dtype.is_float() || q.dtype != k.dtype || k != v {
+            return Err(Mismatch::new(format!("`attention` of `{q}` to `{k}` and `{v}`"))
+                .of([0, 1, 2])
+                .help("keys and values are of one type, and all three of one floating element type"));
+        }
+        let (queries, heads, width) = (size(q, 0, &self.q_len)?, size(q, 0, &self.heads)?, size(q, 0, &self.head)?);
+        let (keys, kv_heads) = (size(k, 1, &self.kv_len)?, size(k, 1, &self.kv_heads)?);
+        let (q_own, kv_own) = ([&self.q_len, &self.heads, &self.head], [&self.kv_len, &self.kv_heads, &self.head]);
+        let (in_q, in_kv) = (batch(q, q_own), batch(k, kv_own));
+        let distinct = in_q.len() + 3 == q.rank() && in_kv.len() + 3 == k.rank();
+        if !distinct || size(k, 1, &self.head)? != width || in_q != in_kv {
+            return Err(Mismatch::new(format!("the dims of `{q}` and `{k}` do not fit"))
+                .of([0, 1])
+                .help("but for lengths and numbers of heads, both have the same dims"));
+        }
+        if kv_heads == 0 || heads % kv_heads != 0 || (self.heads == self.kv_heads && heads != kv_heads) {
+            return Err(Mismatch::new(format!("{heads} heads cannot share {kv_heads} heads of keys")).of([0, 1]));
+        }
+        if (self.causal && keys < queries) || (self.q_len == self.kv_len && keys != queries) {
+            return Err(Mismatch::new(format!("{queries} queries of length {} with {keys} keys", self.q_len)).of([0, 1]));
+        }
+        Ok(())
+    }
+
+    /// The type of the log-sum-exp: one number for each row of scores.
+    pub(super) fn rows(&self, q: &TensorType) -> TensorType {
+        q.without(std::slice::from_ref(&self.head)).with_dtype(wide(q.dtype))
+    }
+
+    /// Multiplications in q k^T; half of them if causal.
+    pub(super) fn products(&self, q: &TensorType, k: &TensorType) -> u64 {
+        let all = q.elements() as u64 * k.size_of(&self.kv_len).unwrap_or(1) as u64;
+        if self.causal { all / 2 } else { all }
+    }
+
+    pub(super) fn each_row(&self, q: &TensorType, kv: &TensorType, mut f: impl FnMut(&Row)) {
+        let rows = self.rows(q);
+        let stride = |ty: &TensorType, name: &Name| ty.position(name).map_or(0, |p| ty.strides()[p]);
+        let q_strides = strides_in(q, &rows);
+        let kv_strides: Vec<usize> = (rows.dims.iter())
+            .map(|d| if d.name == self.q_len || d.name == self.heads { 0 } else { stride(kv, &d.name) })
+            .collect();
+        let at = |name: &Name| rows.position(name).unwrap_or(0);
+        let (query, head) = (at(&self.q_len), at(&self.heads));
+        let (queries, keys) = (q.size_of(&self.q_len).unwrap_or(0), kv.size_of(&self.kv_len).unwrap_or(0));
+        let group = q.size_of(&self.heads).unwrap_or(1) / kv.size_of(&self.kv_heads).unwrap_or(1).max(1);
+        let mut row = Row {
+            index: 0,
+            keys,
+            width: q.size_of(&self.head).unwrap_or(0),
+            start: [0; 2],
+            step: [stride(q, &self.head), stride(kv, &self.head), stride(kv, &self.kv_len)],
+        };
+        for_each_index(&rows.sizes(), |index| {
+            row.start[0] = dot(index, &q_strides);
+            row.start[1] = dot(index, &kv_strides) + index[head] / group.max(1) * stride(kv, &self.kv_heads);
+            if self.causal {
+                row.keys = index[query] + 1 + keys - queries;
+            }
+            f(&row);
+            row.index += 1;
+        });
+    }
+}
+
+/// One query of one head: where its numbers lie in tensors laid out as q, as k, and as the log-sum-exp.
+pub(super) struct Row {
+    pub index: usize,
+    /// How many keys it sees.
+    pub keys: usize,
+    pub width: usize,
+    start: [usize; 2],
+    step: [usize; 3],
+}
+
+impl Row {
+    pub fn q(&self, c: usize) -> usize {
+        self.start[0] + c * self.step[0]
+    }
+
+    pub fn kv(&self, key: usize, c: usize) -> usize {
+        self.start[1] + key * self.step[2] + c * self.step[1]
+    }
+
+    /// Of a row of `x`, laid out as q, with row `key` of `y`, laid out as k.
+    pub fn product(&self, x: &Array, y: &Array, key: usize) -> f64 {
+        (0..self.width).map(|c| x.data[self.q(c)] * y.data[self.kv(key, c)]).sum()
+    }
+}
+
+/// Factors of attention and its gradient: heads are (kv heads, group), keys and the width of a head are whole.
+///
+/// Queries under a causal mask are whole too: a part of them would have to know which keys it sees.
+pub(super) struct Parts<'a> {
+    of: &'a Attention,
+    pub factors: Vec<Factor>,
+    grouped: bool,
+}
+
+impl<'a> Parts<'a> {
+    const QUERY: usize = 0;
+    const KEY: usize = 1;
+    const WIDTH: usize = 2;
+    const HEADS: usize = 3;
+    const GROUP: usize = 4;
+
+    pub fn new(of: &'a Attention, q: &TensorType, kv: &TensorType, queries: FactorKind, group: FactorKind) -> Self {
+        let size = |ty: &TensorType, name: &Name| ty.size_of(name).unwrap_or(1);
+        let (heads, kv_heads) = (size(q, &of.heads), size(kv, &of.kv_heads));
+        let factor = |name: &Name, size, kind| Factor { name: name.clone(), size, kind };
+        let mut factors = vec![
+            factor(&of.q_len, size(q, &of.q_len), queries),
+            factor(&of.kv_len, size(kv, &of.kv_len), FactorKind::Whole),
+            factor(&of.head, size(q, &of.head), FactorKind::Whole),
+            factor(&of.kv_heads, kv_heads, FactorKind::Parallel),
+        ];
+        let grouped = heads != kv_heads;
+        if grouped {
+            factors.push(factor(&of.heads, heads / kv_heads.max(1), group));
+        }
+        let batch = q.dims.iter().filter(|d| ![&of.q_len, &of.heads, &of.head].contains(&&d.name));
+        factors.extend(batch.map(|d| factor(&d.name, d.size, FactorKind::Parallel)));
+        Self { of, factors, grouped }
+    }
+
+    pub fn of_q(&self, ty: &TensorType) -> Vec<SmallVec<[usize; 2]>> {
+        self.each(ty, &self.of.q_len, Self::QUERY, &self.of.heads, self.grouped)
+    }
+
+    pub fn of_kv(&self, ty: &TensorType) -> Vec<SmallVec<[usize; 2]>> {
+        self.each(ty, &self.of.kv_len, Self::KEY, &self.of.kv_heads, false)
+    }
+
+    fn each(&self, ty: &TensorType, len: &Name, at: usize, heads: &Name, grouped: bool) -> Vec<SmallVec<[usize; 2]>> {
+        let first = Self::GROUP + usize::from(self.grouped);
+        let of = |name: &Name| -> SmallVec<[usize; 2]> {
+            if name == len {
+                smallvec![at]
+            } else if *name == self.of.head {
+                smallvec![Self::WIDTH]
+            } else if name == heads {
+                if grouped { smallvec![Self::HEADS, Self::GROUP] } else { smallvec![Self::HEADS] }
+            } else {
+                (first..self.factors.len()).find(|&i| self.factors[i].name == *name).into_iter().collect()
+            }
+        };
+        ty.dims.iter().map(|d| of(&d.name)).collect()
+    }
+}
+
+/// The expansion's view of its tensors: heads split into (kv heads, group), and a letter for each dim.
+pub(super) struct View<'a> {
+    of: &'a Attention,
+    split: TensorType,
+    kv: TensorType,
+    /// The dim of scores along the keys.
+    pub key: Dim,
+    q_letters: String,
+    kv_letters: String,
+    row_letters: String,
+}
+
+impl<'a> View<'a> {
+    pub fn new(of: &'a Attention, b: &Builder, q: NodeId, k: NodeId) -> Option<Self> {
+        let dtype = wide(b.ty(q).dtype);
+        let (mut split, kv) = (b.ty(q).with_dtype(dtype), b.ty(k).with_dtype(dtype));
+        let (heads, kv_heads) = (split.size_of(&of.heads)?, kv.size_of(&of.kv_heads)?);
+        let key = Dim { name: fresh(&of.kv_len, &[&split]), size: kv.size_of(&of.kv_len)? };
+        let group = fresh(&format!("{}.group", of.heads), &[&split, &kv]);
+        let at = split.position(&of.heads)?;
+        if heads != kv_heads {
+            split.dims[at] = Dim { name: of.kv_heads.clone(), size: kv_heads };
+            split.dims.insert(at + 1, Dim { name: group.clone(), size: heads / kv_heads });
+        }
+        let batch: Vec<&Name> = kv.dims.iter().map(|d| &d.name).collect();
+        let letter = |name: &Name, len: &Name, c: char| {
+            if name == len {
+                Some(c)
+            } else if *name == of.head {
+                Some('d')
+            } else if *name == of.heads || *name == of.kv_heads {
+                Some('h')
+            } else if *name == group {
+                Some('g')
+            } else {
+                "klmnopqrstuvwxyz".chars().nth(batch.iter().position(|b| *b == name)?)
+            }
+        };
+        let letters = |ty: &TensorType, len: &Name, c: char| -> Option<String> {
+            ty.dims.iter().map(|d| letter(&d.name, len, c)).collect()
+        };
+        let (q_letters, kv_letters) = (letters(&split, &of.q_len, 'i')?, letters(&kv, &of.kv_len, 'j')?);
+        let row_letters = q_letters.replace('d', "");
+        Some(Self { of, split, kv, key, q_letters, kv_letters, row_letters })
+    }
+
+    /// A tensor laid out as q, wide and with its heads split.
+    pub fn q(&self, b: &mut Builder, x: NodeId) -> NodeId {
+        let x = b.cast(x, self.split.dtype);
+        b.reshape(x, &self.split)
+    }
+
+    pub fn kv(&self, b: &mut Builder, x: NodeId) -> NodeId {
+        b.cast(x, self.kv.dtype)
+    }
+
+    /// A tensor laid out as the log-sum-exp, with its heads split.
+    pub fn row(&self, b: &mut Builder, x: NodeId) -> NodeId {
+        b.reshape(x, &self.split.without(std::slice::from_ref(&self.of.head)))
+    }
+
+    /// For each row and key, the product of `x`, laid out as q, and `y`, laid out as k.
+    pub fn scores(&self, b: &mut Builder, x: NodeId, y: NodeId) -> NodeId {
+        let rows = self.split.without(std::slice::from_ref(&self.of.head));
+        let dims = rows.dims.iter().chain([&self.key]).map(|d| d.name.clone()).collect();
+        let spec = format!("{},{}->{}j", self.q_letters, self.kv_letters, self.row_letters);
+        b.op(Matmul { spec, dims, dtype: None }, &[x, y])
+    }
+
+    /// The sum over keys of `weights` times `y`, laid out as k.
+    pub fn weigh(&self, b: &mut Builder, weights: NodeId, y: NodeId) -> NodeId {
+        let dims = self.split.dims.iter().map(|d| d.name.clone()).collect();
+        let spec = format!("{}j,{}->{}", self.row_letters, self.kv_letters, self.q_letters);
+        b.op(Matmul { spec, dims, dtype: None }, &[weights, y])
+    }
+
+    /// The sum over queries, and over the heads of a group, of `weights` times `x`, laid out as q.
+    pub fn gather(&self, b: &mut Builder, weights: NodeId, x: NodeId) -> NodeId {
+        let dims = self.kv.dims.iter().map(|d| d.name.clone()).collect();
+        let spec = format!("{}j,{}->{}", self.row_letters, self.q_letters, self.kv_letters);
+        b.op(Matmul { spec, dims, dtype: None }, &[weights, x])
+    }
+
+    /// `scores`, but `hidden` where a query does not see a key.
+    pub fn mask(&self, b: &mut Builder, scores: NodeId, hidden: f64) -> NodeId {
+        let Some(size) = self.split.size_of(&self.of.q_len).filter(|_| self.of.causal) else { return scores };
+        let query = Dim { name: self.of.q_len.clone(), size };
+        let i = b.op(Iota { dim: query, dtype: DType::I32 }, &[]);
+        let last = b.offset(i, self.key.size.saturating_sub(size) as f64);
+        let j = b.op(Iota { dim: self.key.clone(), dtype: DType::I32 }, &[]);
+        let seen = b.op(Compare { kind: Comparison::GreaterEqual }, &[last, j]);
+        let hidden = b.constant(hidden, self.split.dtype);
+        b.op(Select {}, &[seen, scores, hidden])
+    }
+}

@@ -1,0 +1,119 @@
+//! `attention_grad`: the gradients of `attention` by q, k and v, from the log-sum-exp (Dao, 2023, FlashAttention-2).
+//!
+//! With p = e^(s - lse), D = rowsum(dout out) and ds = scale p (dout v^T - D): dq = ds k, dk = ds^T q, dv = p^T dout.
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+use super::attention::{Parts, View};
+use super::elementwise::{arity, wide};
+use super::{Attention, Exp};
+use crate::factors::FactorKind;
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+/// Operands q, k, v, out, lse, dout; results dq, dk, dv. Dims as in [`Attention`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttentionGrad {
+    pub q_len: Name,
+    pub kv_len: Name,
+    pub heads: Name,
+    pub kv_heads: Name,
+    pub head: Name,
+    pub causal: bool,
+    pub scale: f64,
+}
+
+impl AttentionGrad {
+    pub(super) fn of(forward: &Attention) -> Self {
+        let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = forward.clone();
+        Self { q_len, kv_len, heads, kv_heads, head, causal, scale }
+    }
+
+    pub fn forward(&self) -> Attention {
+        let Self { q_len, kv_len, heads, kv_heads, head, causal, scale } = self.clone();
+        Attention { q_len, kv_len, heads, kv_heads, head, causal, scale }
+    }
+}
+
+impl Semantics for AttentionGrad {
+    const NAME: &'static str = "attention_grad";
+    const CLASS: Class = Class::Composite;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 6, Self::NAME)?;
+        let (q, k, forward) = (args[0], args[1], self.forward());
+        forward.check(q, k, args[2])?;
+        let expected = [(3, q.clone()), (4, forward.rows(q)), (5, q.clone())];
+        if let Some((i, ty)) = expected.iter().find(|(i, ty)| args[*i] != ty) {
+            return Err(Mismatch::new(format!("operand {i} of `attention_grad` is `{}`, not `{ty}`", args[*i])).of([*i]));
+        }
+        Ok(smallvec![q.clone(), k.clone(), k.clone()])
+    }
+
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        let forward = self.forward();
+        // Gradients of keys and values are sums over queries and over the heads of a group.
+        let queries = if self.causal { FactorKind::Whole } else { FactorKind::Sum };
+        let parts = Parts::new(&forward, args[0], args[1], queries, FactorKind::Sum);
+        let is_kv = |i: usize| i == 1 || i == 2;
+        let of = |(i, ty)| if is_kv(i) { parts.of_kv(ty) } else { parts.of_q(ty) };
+        Factors {
+            args: args.iter().copied().enumerate().map(of).collect(),
+            results: results.iter().enumerate().map(of).collect(),
+            factors: parts.factors.clone(),
+        }
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        10 * self.forward().products(args[0], args[1])
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        cx.refuse(Self::NAME)
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let [q, k, v, out, lse, dout] = [0, 1, 2, 3, 4, 5].map(|i| args[i]);
+        let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| Array::zeros(results[i].clone()));
+        self.forward().each_row(&q.ty, &k.ty, |row| {
+            let total: f64 = (0..row.width).map(|c| dout.data[row.q(c)] * out.data[row.q(c)]).sum();
+            for j in 0..row.keys {
+                let p = libm::exp(self.scale * row.product(q, k, j) - lse.data[row.index]);
+                let ds = self.scale * p * (row.product(dout, v, j) - total);
+                for c in 0..row.width {
+                    let (at, kv) = (row.q(c), row.kv(j, c));
+                    dq.data[at] += ds * k.data[kv];
+                    dk.data[kv] += ds * q.data[at];
+                    dv.data[kv] += p * dout.data[at];
+                }
+            }
+        });
+        smallvec![dq, dk, dv]
+    }
+
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let (q_type, kv_type, forward) = (b.ty(args[0]).clone(), b.ty(args[1]).clone(), self.forward());
+        let view = View::new(&forward, b, args[0], args[1])?;
+        let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
+        let (out, dout) = (view.q(b, args[3]), view.q(b, args[5]));
+        let lse = view.row(b, args[4]);
+        let scores = view.scores(b, q, k);
+        let scores = b.scale(scores, self.scale);
+        let exponent = b.sub(scores, lse);
+        let exponent = view.mask(b, exponent, f64::NEG_INFINITY);
+        let p = b.op(Exp {}, &[exponent]);
+        let dv = view.gather(b, p, dout);
+        let dp = view.scores(b, dout, v);
+        let product = b.mul(dout, out);
+        let total = b.reduce_sum(product, std::slice::from_ref(&self.head));
+        let centred = b.sub(dp, total);
+        let ds = b.mul(p, centred);
+        let ds = b.scale(ds, self.scale);
+        let dq = view.weigh(b, ds, k);
+        let dq = b.reshape(dq, &q_type.with_dtype(wide(q_type.dtype)));
+        let dk = view.gather(b, ds, q);
+        Some(smallvec![b.cast(dq, q_type.dtype), b.cast(dk, kv_type.dtype), b.cast(dv, kv_type.dtype)])
+    }
+}

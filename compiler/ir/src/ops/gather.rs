@@ -1,0 +1,83 @@
+//! `gather`: rows of a table, picked by numbers: an embedding, a permutation.
+//!
+//! The table's dim is replaced by the dims of the ids. Ids must be in range; a row from outside is NaN.
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{DType, Dim, Name, TensorType};
+
+use super::ScatterAdd;
+use super::elementwise::{arity, distinct};
+use crate::array::{dot, for_each_index};
+use crate::op::{Class, Semantics, Types, Vjp};
+use crate::{Array, Factors, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gather {
+    pub dim: Name,
+}
+
+impl Semantics for Gather {
+    const NAME: &'static str = "gather";
+    const CLASS: Class = Class::Move;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 2, Self::NAME)?;
+        let (table, ids) = (args[0], args[1]);
+        if table.position(&self.dim).is_none() {
+            return Err(Mismatch::new(format!("`{table}` has no dim {} to pick from", self.dim)).of([0]));
+        }
+        integers(ids, 1, Self::NAME)?;
+        let mut ty = TensorType::scalar(table.dtype);
+        for dim in &table.dims {
+            if dim.name == self.dim {
+                ty.dims.extend(ids.dims.iter().cloned());
+            } else {
+                ty.dims.push(dim.clone());
+            }
+        }
+        Ok(smallvec![distinct(ty).map_err(|m| m.of([0, 1]))?])
+    }
+
+    /// The table's own dim is whole: rows may come from anywhere.
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        let rest = args[0].without(std::slice::from_ref(&self.dim));
+        let mut out = Factors::by_name(&[&rest, args[1]], results);
+        out.args[0].insert(args[0].position(&self.dim).unwrap_or(0), SmallVec::new());
+        out
+    }
+
+    fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {
+        0
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let (table, g) = (cx.b.ty(cx.args[0]).clone(), cx.cotangent());
+        let size = table.size_of(&self.dim).unwrap_or(0);
+        let d = cx.b.op(ScatterAdd { dim: Dim { name: self.dim.clone(), size } }, &[g, cx.args[1]]);
+        smallvec![Some(cx.b.arrange(d, &table)), None]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let (table, ids) = (args[0], args[1]);
+        let p = table.ty.position(&self.dim).unwrap_or(0);
+        let rank = ids.ty.rank();
+        let (rows, strides) = (table.ty.dims[p].size, table.ty.strides());
+        let mut data = Vec::with_capacity(results[0].elements());
+        for_each_index(&results[0].sizes(), |index| {
+            let id = ids.at(&index[p..p + rank]);
+            let at = dot(&index[..p], &strides[..p]) + dot(&index[p + rank..], &strides[p + 1..]);
+            let inside = id >= 0.0 && id < rows as f64;
+            data.push(if inside { table.data[at + id as usize * strides[p]] } else { f64::NAN });
+        });
+        smallvec![Array::new(results[0].clone(), data)]
+    }
+}
+
+/// That operand `i` holds whole numbers.
+pub(super) fn integers(ty: &TensorType, i: usize, name: &str) -> Result<(), Mismatch> {
+    if matches!(ty.dtype, DType::I64 | DType::I32) {
+        return Ok(());
+    }
+    Err(Mismatch::new(format!("operand {i} of `{name}` is {}, not i64 or i32", ty.dtype)).of([i]))
+}

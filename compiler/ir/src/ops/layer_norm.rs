@@ -1,0 +1,77 @@
+//! `layer_norm`: (x - mean(x)) / sqrt(var(x) + eps) over one dim, without weight and bias (Ba et al., 2016).
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+use super::elementwise::{unary_float, wide};
+use super::{LayerNormGrad, Rsqrt};
+use crate::factors::FactorKind;
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerNorm {
+    pub dim: Name,
+    pub eps: f64,
+}
+
+impl LayerNorm {
+    /// The result and 1 / sqrt(var(x) + eps) as nodes; the gradient's expansion starts with them too.
+    pub(super) fn normal(&self, b: &mut Builder, x: NodeId) -> (NodeId, NodeId) {
+        let n = b.ty(x).size_of(&self.dim).unwrap_or(1) as f64;
+        let dims = std::slice::from_ref(&self.dim);
+        let sum = b.reduce_sum(x, dims);
+        let mean = b.scale(sum, 1.0 / n);
+        let centred = b.sub(x, mean);
+        let square = b.mul(centred, centred);
+        let sum = b.reduce_sum(square, dims);
+        let var = b.scale(sum, 1.0 / n);
+        let shifted = b.offset(var, self.eps);
+        let inverse = b.op(Rsqrt {}, &[shifted]);
+        (b.mul(centred, inverse), inverse)
+    }
+}
+
+impl Semantics for LayerNorm {
+    const NAME: &'static str = "layer_norm";
+    const CLASS: Class = Class::Composite;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        let ty = unary_float(args, Self::NAME)?;
+        if args[0].position(&self.dim).is_none() {
+            return Err(Mismatch::new(format!("`{}` has no dim {} to normalise", args[0], self.dim)).of([0]));
+        }
+        Ok(ty)
+    }
+
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        Factors::by_name(args, results).mark(&[&self.dim], FactorKind::Whole)
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        5 * args[0].elements() as u64
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let g = cx.cotangent();
+        let grad = LayerNormGrad { dim: self.dim.clone(), eps: self.eps };
+        smallvec![Some(cx.b.op(grad, &[cx.args[0], g]))]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let x = args[0];
+        let n = x.ty.size_of(&self.dim).unwrap_or(1) as f64;
+        let rows = x.ty.without(std::slice::from_ref(&self.dim));
+        let sums = x.fold(&rows, 0.0, |a, b| a + b);
+        let squares = Array::zip(&x.ty, &[x, &sums], |v| (v[0] - v[1] / n).powi(2)).fold(&rows, 0.0, |a, b| a + b);
+        smallvec![Array::zip(&results[0], &[x, &sums, &squares], |v| (v[0] - v[1] / n) / (v[2] / n + self.eps).sqrt())]
+    }
+
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let dtype = b.ty(args[0]).dtype;
+        let x = b.cast(args[0], wide(dtype));
+        let (y, _) = self.normal(b, x);
+        Some(smallvec![b.cast(y, dtype)])
+    }
+}

@@ -1,0 +1,89 @@
+//! `scatter_add`: sums rows into the rows of a table of zeros that numbers name; the gradient of `gather`.
+//!
+//! The dims of the ids, which stand together in the updates, are replaced by the table's dim; for a single id it comes
+//! first. Sums are kept in f32 and rounded once. Ids must be in range; one from outside makes its column NaN.
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{Dim, TensorType};
+
+use super::Gather;
+use super::elementwise::{arity, distinct};
+use super::gather::integers;
+use crate::array::{dot, for_each_index};
+use crate::op::{Class, Semantics, Types, Vjp};
+use crate::{Array, Factors, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScatterAdd {
+    pub dim: Dim,
+}
+
+impl ScatterAdd {
+    /// Where the dims of the ids begin in the updates.
+    fn position(updates: &TensorType, ids: &TensorType) -> Option<usize> {
+        let Some(first) = ids.dims.first() else { return Some(0) };
+        let p = updates.position(&first.name)?;
+        updates.dims[p..].starts_with(&ids.dims).then_some(p)
+    }
+}
+
+impl Semantics for ScatterAdd {
+    const NAME: &'static str = "scatter_add";
+    const CLASS: Class = Class::Reduce;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        arity(args, 2, Self::NAME)?;
+        let (updates, ids) = (args[0], args[1]);
+        integers(ids, 1, Self::NAME)?;
+        if !updates.dtype.is_float() {
+            return Err(Mismatch::new(format!("`scatter_add` of {}", updates.dtype)).of([0]));
+        }
+        let Some(p) = Self::position(updates, ids) else {
+            return Err(Mismatch::new(format!("the dims of `{ids}` do not stand together in `{updates}`")).of([0, 1]));
+        };
+        let mut ty = TensorType::new(updates.dtype, updates.dims[..p].iter().cloned());
+        ty.dims.push(self.dim.clone());
+        ty.dims.extend(updates.dims[p + ids.rank()..].iter().cloned());
+        Ok(smallvec![distinct(ty).map_err(|m| m.of([0]))?])
+    }
+
+    /// Cutting the ids leaves partial sums; the table's own dim is whole.
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        let rest = results[0].without(std::slice::from_ref(&self.dim.name));
+        let mut out = Factors::by_name(args, &[rest]);
+        out.results[0].insert(results[0].position(&self.dim.name).unwrap_or(0), SmallVec::new());
+        out
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        args[0].elements() as u64
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let g = cx.cotangent();
+        smallvec![Some(cx.b.op(Gather { dim: self.dim.name.clone() }, &[g, cx.args[1]])), None]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let (updates, ids) = (args[0], args[1]);
+        let p = Self::position(&updates.ty, &ids.ty).unwrap_or(0);
+        let rank = ids.ty.rank();
+        let strides = results[0].strides();
+        let mut out = Array::zeros(results[0].clone());
+        let mut from = 0;
+        for_each_index(&updates.ty.sizes(), |index| {
+            let id = ids.at(&index[p..p + rank]);
+            let at = dot(&index[..p], &strides[..p]) + dot(&index[p + rank..], &strides[p + 1..]);
+            if id >= 0.0 && id < self.dim.size as f64 {
+                out.data[at + id as usize * strides[p]] += updates.data[from];
+            } else {
+                for row in 0..self.dim.size {
+                    out.data[at + row * strides[p]] = f64::NAN;
+                }
+            }
+            from += 1;
+        });
+        smallvec![out]
+    }
+}

@@ -1,0 +1,70 @@
+//! `softmax`: e^x / sum(e^x) over one dim, computed from x - max(x).
+
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+use super::elementwise::{unary_float, wide};
+use super::{Exp, ReduceMax, SoftmaxGrad};
+use crate::factors::FactorKind;
+use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Softmax {
+    pub dim: Name,
+}
+
+impl Softmax {
+    /// e^(x - max(x)), its sum over the dim, and max(x) as nodes; cross entropy's expansions start with them too.
+    pub(super) fn parts(b: &mut Builder, x: NodeId, dim: &Name) -> (NodeId, NodeId, NodeId) {
+        let dims = std::slice::from_ref(dim);
+        let max = b.op(ReduceMax { dims: dims.to_vec() }, &[x]);
+        let shifted = b.sub(x, max);
+        let e = b.op(Exp {}, &[shifted]);
+        (e, b.reduce_sum(e, dims), max)
+    }
+}
+
+impl Semantics for Softmax {
+    const NAME: &'static str = "softmax";
+    const CLASS: Class = Class::Composite;
+
+    fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        let ty = unary_float(args, Self::NAME)?;
+        if args[0].position(&self.dim).is_none() {
+            return Err(Mismatch::new(format!("`{}` has no dim {} for `softmax`", args[0], self.dim)).of([0]));
+        }
+        Ok(ty)
+    }
+
+    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
+        Factors::by_name(args, results).mark(&[&self.dim], FactorKind::Whole)
+    }
+
+    fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        5 * args[0].elements() as u64
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
+        let g = cx.cotangent();
+        smallvec![Some(cx.b.op(SoftmaxGrad { dim: self.dim.clone() }, &[cx.results[0], g]))]
+    }
+
+    fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        let x = args[0];
+        let rows = x.ty.without(std::slice::from_ref(&self.dim));
+        let max = x.fold(&rows, f64::NEG_INFINITY, f64::max);
+        let e = Array::zip(&x.ty, &[x, &max], |v| libm::exp(v[0] - v[1]));
+        let sum = e.fold(&rows, 0.0, |a, b| a + b);
+        smallvec![Array::zip(&results[0], &[&e, &sum], |v| v[0] / v[1])]
+    }
+
+    fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        let dtype = b.ty(args[0]).dtype;
+        let x = b.cast(args[0], wide(dtype));
+        let (e, sum, _) = Self::parts(b, x, &self.dim);
+        let y = b.div(e, sum);
+        Some(smallvec![b.cast(y, dtype)])
+    }
+}
