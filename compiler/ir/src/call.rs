@@ -20,6 +20,17 @@ impl Call {
                 args.len()
             )));
         }
+        let stacked = self.carried.saturating_add(self.shared);
+        if self.times.is_some() && (stacked > args.len() || self.carried > callee.results.len()) {
+            return Err(Mismatch::new(format!(
+                "@{} cannot carry {} values and share {} with {} operands and {} results",
+                callee.name,
+                self.carried,
+                self.shared,
+                args.len(),
+                callee.results.len()
+            )));
+        }
         let mut names = vec![];
         for (i, (param, arg)) in callee.param_types().zip(args).enumerate() {
             match (self.times, self.is_stacked(i), arg) {
@@ -49,6 +60,10 @@ impl Call {
             let ty = if self.times.is_some() && i < self.carried { args[i].clone() } else { rename(result, &names) };
             results.push(match (self.times, ty) {
                 (Some(count), Type::Tensor(of)) if i >= self.carried => Type::Stack { count, of },
+                (Some(times), ty) if i >= self.carried => {
+                    return Err(Mismatch::new(format!("{times} calls of @{} would stack `{ty}`", callee.name))
+                        .help("only tensors make a stack"));
+                }
                 (_, ty) => ty,
             });
         }
@@ -95,8 +110,14 @@ fn rename(ty: &Type, names: &[(Name, Name)]) -> Type {
         let mut out = TensorType::scalar(t.dtype);
         for dim in &t.dims {
             let ours = names.iter().find(|(theirs, _)| *theirs == dim.name).map(|(_, ours)| ours.clone());
-            // Two of the callee's dims may be one name for the caller; the second then keeps its own.
-            let name = ours.filter(|n| out.position(n).is_none()).unwrap_or_else(|| dim.name.clone());
+            let mut name = ours.unwrap_or_else(|| dim.name.clone());
+            // Two of the callee's dims may be one name for the caller; the second then keeps its own, or a fresh one.
+            if out.position(&name).is_some() {
+                name = dim.name.clone();
+            }
+            while out.position(&name).is_some() {
+                name = Name::from(format!("{name}_"));
+            }
             out.dims.push(Dim { name, size: dim.size });
         }
         out

@@ -103,10 +103,11 @@ impl<'m> Interpreter<'m> {
                 }
                 if matches!(node.ty, Type::Tuple(_)) { Value::Tuple(results) } else { results.remove(0) }
             }
-            Inst::Chunk { .. } => {
+            Inst::Chunk { count } => {
                 let Type::Stack { of, .. } = &node.ty else { panic!("`chunk` makes a stack") };
-                let pieces = operand(0).tensor().data.chunks(of.elements().max(1));
-                Value::Stack(pieces.map(|p| Array::new(of.clone(), p.to_vec())).collect())
+                let (size, data) = (of.elements(), &operand(0).tensor().data);
+                let piece = |i: usize| Array::new(of.clone(), data[i * size..(i + 1) * size].to_vec());
+                Value::Stack((0..*count).map(piece).collect())
             }
             Inst::Unchunk => {
                 let data = operand(0).stack().iter().flat_map(|a| a.data.iter().copied()).collect();

@@ -28,7 +28,7 @@ pub enum Class {
 }
 
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
-pub trait Semantics {
+pub trait Semantics: Clone {
     /// The name in text IR.
     const NAME: &'static str;
     const CLASS: Class;
@@ -53,6 +53,12 @@ pub trait Semantics {
 
     /// The meaning, in f64; the interpreter rounds the results to their types.
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]>;
+
+    /// The same operator where one rank computes parts of these types: attributes that state sizes follow them.
+    fn local(&self, results: &[TensorType]) -> Self {
+        let _ = results;
+        self.clone()
+    }
 
     /// A composite in simpler operators. It must agree with `eval`.
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {

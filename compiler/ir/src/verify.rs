@@ -1,9 +1,12 @@
 //! The verifier of modules. After it, these hold:
+//! - functions have distinct names, and so have programs; names read back from text;
 //! - operands come before their users, and each is a node of the same function;
+//! - the n-th parameter of a function is its only node that says so;
 //! - every type is what the operator, call or structure infers from its operands;
 //! - a function calls only functions that stand before it in the module (so there is no recursion);
 //! - the dims of a tensor have distinct names;
-//! - every input and output of a program names a parameter or state of the module, and has its type.
+//! - every input and output of a program names a parameter or state of the module, and has its type;
+//! - a step writes each parameter and state at most once, and a loss is one floating number.
 
 use std::fmt;
 
@@ -29,11 +32,19 @@ impl fmt::Display for Violation {
 pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
     let mut found = vec![];
     for (id, function) in module.functions.iter() {
+        if module.function_named(&function.name) != Some(id) {
+            let message = format!("a second function is called @{}", function.name);
+            found.push(Violation { function: Some(id), node: None, message });
+        }
         for (node, message) in function_violations(module, id, function) {
             found.push(Violation { function: Some(id), node, message: format!("in @{}: {message}", function.name) });
         }
     }
-    for program in &module.programs {
+    for (i, program) in module.programs.iter().enumerate() {
+        if module.programs[..i].iter().any(|p| p.name == program.name) {
+            let message = format!("a second program is called {}", program.name);
+            found.push(Violation { function: Some(program.function), node: None, message });
+        }
         for message in program_violations(module, program) {
             let message = format!("program {}: {message}", program.name);
             found.push(Violation { function: Some(program.function), node: None, message });
@@ -44,26 +55,52 @@ pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
 
 fn function_violations(module: &Module, at: Id<Function>, function: &Function) -> Vec<(Option<NodeId>, String)> {
     let mut found = vec![];
+    if !readable(&function.name, "(") {
+        found.push((None, "a function's name has no spaces and no parentheses".into()));
+    }
+    let exists = |id: &NodeId| id.index() < function.nodes.len();
+    for (i, p) in function.params.iter().enumerate() {
+        if !exists(p) || !matches!(function.nodes[*p].inst, Inst::Param(n) if n == i) {
+            found.push((None, format!("{p} is listed as parameter {i}, but is not")));
+        }
+    }
+    for r in function.results.iter().filter(|r| !exists(r)) {
+        found.push((None, format!("returns {r}, which does not exist")));
+    }
+    if !found.is_empty() {
+        return found;
+    }
     for (id, node) in function.nodes.iter() {
         if let Some(arg) = node.args.iter().find(|a| a.index() >= id.index()) {
             found.push((Some(id), format!("reads {arg}, which is not computed before it")));
             continue;
         }
-        if let Err(message) = node_type(module, at, function, id) {
+        if let Err(message) = node_type(module, at, function, id).and_then(|()| dims(&node.ty)) {
             found.push((Some(id), message));
-        }
-        if let Some(ty) = node.ty.element()
-            && let Some(i) = (1..ty.rank()).find(|&i| ty.dims[..i].iter().any(|d| d.name == ty.dims[i].name))
-        {
-            found.push((Some(id), format!("`{ty}` has dim {} twice", ty.dims[i].name)));
-        }
-    }
-    for r in &function.results {
-        if r.index() >= function.nodes.len() {
-            found.push((None, format!("returns {r}, which does not exist")));
         }
     }
     found
+}
+
+/// That the dims of each tensor have distinct names that read back from text.
+fn dims(ty: &Type) -> Result<(), String> {
+    if let Type::Tuple(items) = ty {
+        return items.iter().try_for_each(dims);
+    }
+    let Some(ty) = ty.element() else { return Ok(()) };
+    for (i, dim) in ty.dims.iter().enumerate() {
+        if ty.dims[..i].iter().any(|d| d.name == dim.name) {
+            return Err(format!("`{ty}` has dim {} twice", dim.name));
+        }
+        if !readable(&dim.name, ",:[]") {
+            return Err(format!("`{ty}` has a dim called {:?}", dim.name));
+        }
+    }
+    Ok(())
+}
+
+fn readable(name: &str, delimiters: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || delimiters.contains(c))
 }
 
 fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId) -> Result<(), String> {
@@ -81,7 +118,11 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
             if call.callee >= at {
                 return Err("calls a function that does not stand before it".into());
             }
-            call.infer(&module.functions[call.callee], &types).map_err(|m| m.to_string())?
+            let callee = &module.functions[call.callee];
+            if callee.params.iter().chain(&callee.results).any(|id| id.index() >= callee.nodes.len()) {
+                return Err(format!("calls @{}, which is broken itself", callee.name));
+            }
+            call.infer(callee, &types).map_err(|m| m.to_string())?
         }
         (Inst::Chunk { count }, [Type::Tensor(ty)]) => {
             let mut of = ty.clone();
@@ -93,7 +134,8 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
         }
         (Inst::Unchunk, [Type::Stack { count, of }]) => {
             let mut ty = of.clone();
-            ty.dims.first_mut().ok_or("joins a stack of scalars")?.size *= count;
+            let first = ty.dims.first_mut().ok_or("joins a stack of scalars")?;
+            first.size = first.size.saturating_mul(*count);
             Type::Tensor(ty)
         }
         (Inst::Spread { count }, [Type::Tensor(of)]) => Type::Stack { count: *count, of: of.clone() },
@@ -118,6 +160,9 @@ fn program_violations(module: &Module, program: &crate::Program) -> Vec<String> 
     let Some(function) = module.functions.get(program.function) else {
         return vec!["its function does not exist".into()];
     };
+    if function.params.iter().chain(&function.results).any(|id| id.index() >= function.nodes.len()) {
+        return found;
+    }
     if program.inputs.len() != function.params.len() || program.outputs.len() != function.results.len() {
         found.push("inputs and outputs do not match the function's signature".into());
     }
@@ -140,6 +185,17 @@ fn program_violations(module: &Module, program: &crate::Program) -> Vec<String> 
             }
             Output::State(n) => check("state", n, module.states.get(n).map(|s| &s.ty), ty),
             Output::Loss(_) | Output::Emit(_) => {}
+        }
+    }
+    for (i, (output, ty)) in program.outputs.iter().zip(function.result_types()).enumerate() {
+        match output {
+            Output::Parameter(n) | Output::State(n) if program.outputs[..i].contains(output) => {
+                found.push(format!("`{n}` is written twice"));
+            }
+            Output::Loss(n) if !ty.tensor().is_some_and(|t| t.rank() == 0 && t.dtype.is_float()) => {
+                found.push(format!("loss `{n}` is `{ty}`, not one floating number"));
+            }
+            _ => {}
         }
     }
     found

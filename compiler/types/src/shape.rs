@@ -46,12 +46,13 @@ impl TensorType {
         self.dims.len()
     }
 
+    /// Saturates, so that absurd sizes are compared and refused rather than wrapped around.
     pub fn elements(&self) -> usize {
-        self.dims.iter().map(|d| d.size).product()
+        self.dims.iter().fold(1, |n, d| n.saturating_mul(d.size))
     }
 
     pub fn bytes(&self) -> usize {
-        self.elements() * self.dtype.bytes()
+        self.elements().saturating_mul(self.dtype.bytes())
     }
 
     /// Position of the dim called `name`.

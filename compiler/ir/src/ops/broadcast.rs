@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Dim, TensorType};
 
-use super::elementwise::arity;
+use super::elementwise::{arity, distinct};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
@@ -21,7 +21,7 @@ impl Semantics for Broadcast {
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;
-        let ty = TensorType::new(args[0].dtype, self.dims.iter().cloned());
+        let ty = distinct(TensorType::new(args[0].dtype, self.dims.iter().cloned()))?;
         let mut dims = ty.dims.iter();
         for own in &args[0].dims {
             if !dims.any(|d| d == own) {
@@ -31,6 +31,10 @@ impl Semantics for Broadcast {
             }
         }
         Ok(smallvec![ty])
+    }
+
+    fn local(&self, results: &[TensorType]) -> Self {
+        Self { dims: results[0].dims.to_vec() }
     }
 
     fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {

@@ -37,7 +37,7 @@ impl Matmul {
         let all = [lhs, rhs, out];
         let plain = all.iter().all(|s| s.bytes().all(|c| c.is_ascii_lowercase()));
         let once = all.iter().all(|s| s.bytes().enumerate().all(|(i, c)| !s.as_bytes()[..i].contains(&c)));
-        (plain && once).then(|| Letters { lhs: lhs.as_bytes(), rhs: rhs.as_bytes(), out: out.as_bytes() })
+        (plain && once).then_some(Letters { lhs: lhs.as_bytes(), rhs: rhs.as_bytes(), out: out.as_bytes() })
     }
 
     fn checked(&self) -> Result<Letters<'_>, Mismatch> {

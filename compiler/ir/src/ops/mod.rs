@@ -50,6 +50,11 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.expand(b, args)),* }
             }
 
+            #[must_use]
+            pub fn local(&self, results: &[TensorType]) -> Self {
+                match self { $(Op::$op(op) => op.local(results).into()),* }
+            }
+
             /// The attributes as a JSON object; `{}` if there are none.
             pub fn attributes(&self) -> String {
                 let text = match self { $(Op::$op(op) => serde_json::to_string(op)),* };

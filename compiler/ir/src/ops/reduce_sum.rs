@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{Name, TensorType};
+use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
 use crate::op::{Class, Semantics, Types, Vjp};
@@ -21,6 +21,9 @@ impl Semantics for ReduceSum {
         arity(args, 1, Self::NAME)?;
         if let Some(name) = self.dims.iter().find(|n| args[0].position(n).is_none()) {
             return Err(Mismatch::new(format!("`{}` has no dim {name} to sum over", args[0])).of([0]));
+        }
+        if args[0].dtype == DType::Bool {
+            return Err(Mismatch::new("a sum of bool would be bool").of([0]).help("cast it to a number first"));
         }
         Ok(smallvec![args[0].without(&self.dims)])
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Dim, TensorType};
 
-use super::elementwise::arity;
+use super::elementwise::{arity, distinct};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
@@ -20,10 +20,7 @@ impl Semantics for Reshape {
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;
-        let ty = TensorType::new(args[0].dtype, self.dims.iter().cloned());
-        if let Some(i) = (1..self.dims.len()).find(|&i| self.dims[..i].iter().any(|d| d.name == self.dims[i].name)) {
-            return Err(Mismatch::new(format!("dim {} twice in `{ty}`", self.dims[i].name)).help("rename one of them"));
-        }
+        let ty = distinct(TensorType::new(args[0].dtype, self.dims.iter().cloned()))?;
         if ty.elements() != args[0].elements() {
             return Err(Mismatch::new(format!(
                 "`{}` has {} elements and `{ty}` has {}",
@@ -84,6 +81,10 @@ impl Semantics for Reshape {
             }
         }
         out
+    }
+
+    fn local(&self, results: &[TensorType]) -> Self {
+        Self { dims: results[0].dims.to_vec() }
     }
 
     fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {
