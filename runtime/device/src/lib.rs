@@ -1,1 +1,9 @@
-//! Kernel providers: the CPU's shared object, loaded and checked.
+//! Devices: where kernels come from and run. Here is the CPU's: the plan's shared object, loaded and checked.
+
+mod cpu;
+mod features;
+mod mapped;
+
+pub use cpu::{CpuKernels, LoadError};
+pub use features::missing_features;
+pub use mapped::Mapped;
