@@ -2,6 +2,7 @@
 //! - functions have distinct names, and so have programs; names read back from text;
 //! - operands come before their users, and each is a node of the same function;
 //! - the n-th parameter of a function is its only node that says so;
+//! - parameters and results of a function are tensors or stacks, not tuples;
 //! - every type is what the operator, call or structure infers from its operands;
 //! - a function calls only functions that stand before it in the module (so there is no recursion);
 //! - the dims of a tensor have distinct names;
@@ -69,6 +70,11 @@ fn function_violations(module: &Module, at: Id<Function>, function: &Function) -
     }
     if !found.is_empty() {
         return found;
+    }
+    for id in function.params.iter().chain(&function.results) {
+        if matches!(function.ty(*id), Type::Tuple(_)) {
+            found.push((Some(*id), "a tuple crosses the border of a function".into()));
+        }
     }
     for (id, node) in function.nodes.iter() {
         if let Some(arg) = node.args.iter().find(|a| a.index() >= id.index()) {

@@ -118,14 +118,17 @@ impl Semantics for Rope {
         let ty = b.ty(args[0]).clone();
         let p = ty.position(&self.dim)?;
         let x = b.cast(args[0], wide(ty.dtype));
-        let (cos, sin) = (args[1], args[2]);
-        let half = b.ty(cos).dims.last()?.clone();
-        let pair = fresh(&format!("{}.pair", self.dim), &[&ty, b.ty(cos)]);
+        let table = b.ty(args[1]).clone();
+        let half = table.dims.last()?.clone();
+        let pair = fresh(&format!("{}.pair", self.dim), &[&ty, &table]);
         // x with its dim split in two, and one element of the pair with its dim kept.
         let split = |size: usize| split(&ty, p, &half, &pair, size, self.form);
         let whole = b.reshape(x, &split(2));
         let (one, mut row) = (split(1), ty.clone());
         row.dims[p] = half.clone();
+        // The tables' last dim goes where the rotated one stands.
+        let in_order = TensorType::new(table.dtype, row.dims.iter().filter(|d| table.dims.contains(d)).cloned());
+        let (cos, sin) = (b.arrange(args[1], &in_order), b.arrange(args[2], &in_order));
         let part = |b: &mut Builder, start: usize| {
             let part = b.op(Slice { dim: pair.clone(), start, size: 1 }, &[whole]);
             b.reshape(part, &row)

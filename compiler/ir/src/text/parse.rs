@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use diag::{Diagnostic, SourceId, Span};
 use serde::de::DeserializeOwned;
-use types::{Mesh, Name, TensorType};
+use types::{Mesh, Name, TensorType, TypeParseError};
 
 use crate::{Builder, Call, Function, FunctionKind, Inst, Module, Node, NodeId, Op, Parameter, Program, State, Type};
 
@@ -13,6 +14,13 @@ use crate::{Builder, Call, Function, FunctionKind, Inst, Module, Node, NodeId, O
 pub struct ParseError {
     pub message: String,
     pub at: Range<usize>,
+}
+
+impl ParseError {
+    /// The error in the listing, which `source` holds.
+    pub fn diagnostic(&self, source: SourceId) -> Diagnostic {
+        Diagnostic::error(self.message.as_str()).at(Span::new(source, self.at.start, self.at.end), "")
+    }
 }
 
 type Parsed<T> = Result<T, ParseError>;
@@ -87,7 +95,9 @@ impl<'t> Parser<'t> {
     }
 
     fn fail<T>(&self, start: usize, message: impl Into<String>) -> Parsed<T> {
-        let end = self.at.max((start + 1).min(self.text.len()));
+        // At least one character, so that there is something to point at.
+        let one = self.text[start..].chars().next().map_or(0, char::len_utf8);
+        let end = start + self.text[start..self.at.max(start)].trim_end().len().max(one);
         Err(ParseError { message: message.into(), at: start..end })
     }
 
@@ -113,6 +123,14 @@ impl<'t> Parser<'t> {
         let start = self.at;
         let word = self.take(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/'));
         if word.is_empty() { self.fail(start, "expected a name") } else { Ok(word) }
+    }
+
+    /// The name of a function: all up to a space or a parenthesis.
+    fn function_name(&mut self) -> Parsed<&'t str> {
+        self.skip();
+        let start = self.at;
+        let name = self.take(|c| !c.is_whitespace() && c != '(');
+        if name.is_empty() { self.fail(start, "expected the name of a function") } else { Ok(name) }
     }
 
     fn number(&mut self) -> Parsed<usize> {
@@ -154,32 +172,36 @@ impl<'t> Parser<'t> {
         Mesh::new(axes).or_else(|e| self.fail(start, e.to_string()))
     }
 
+    /// A tensor, a stack, or a tuple of these; no tuple is inside another.
     fn ty(&mut self) -> Parsed<Type> {
-        self.skip();
-        let start = self.at;
-        if self.eat("(") {
-            let mut items = vec![];
-            while !self.eat(")") {
-                items.push(self.ty()?);
-                self.eat(",");
-            }
-            return Ok(Type::Tuple(items));
+        if !self.eat("(") {
+            return self.element_ty();
         }
+        let mut items = vec![];
+        while !self.eat(")") {
+            items.push(self.element_ty()?);
+            self.eat(",");
+        }
+        Ok(Type::Tuple(items))
+    }
+
+    fn element_ty(&mut self) -> Parsed<Type> {
+        self.skip();
         if self.rest().starts_with(|c: char| c.is_ascii_digit()) {
             let count = self.number()?;
             self.expect("x")?;
-            return match self.ty()? {
-                Type::Tensor(of) => Ok(Type::Stack { count, of }),
-                _ => self.fail(start, "a stack holds tensors"),
-            };
+            return Ok(Type::Stack { count, of: self.tensor_ty()? });
         }
+        self.tensor_ty().map(Type::Tensor)
+    }
+
+    fn tensor_ty(&mut self) -> Parsed<TensorType> {
+        self.skip();
+        let start = self.at;
         let end = self.rest().find(']').map(|i| self.at + i + 1);
         let Some(end) = end else { return self.fail(start, "expected a type like `f32[B:1]`") };
         self.at = end;
-        match self.text[start..end].parse::<TensorType>() {
-            Ok(ty) => Ok(Type::Tensor(ty)),
-            Err(e) => self.fail(start, e.to_string()),
-        }
+        self.text[start..end].parse().or_else(|e: TypeParseError| self.fail(start, e.to_string()))
     }
 
     fn id(&mut self) -> Parsed<(usize, usize)> {
@@ -193,7 +215,7 @@ impl<'t> Parser<'t> {
         self.skip();
         let start = self.at;
         self.expect("@")?;
-        let name = self.word()?;
+        let name = self.function_name()?;
         match module.function_named(name) {
             Some(id) => Ok(id),
             None => self.fail(start, format!("there is no function @{name} before this line")),
@@ -227,7 +249,7 @@ impl<'t> Parser<'t> {
             FunctionKind::Plain
         };
         self.expect("@")?;
-        let mut b = Builder::new(self.word()?);
+        let mut b = Builder::new(self.function_name()?);
         (b.function.kind, b.function.recompute) = (kind, recompute);
         let mut ids: HashMap<usize, NodeId> = HashMap::new();
         self.expect("(")?;

@@ -1,0 +1,369 @@
+//! Every operator with operands of several shapes; sizes vary with a seed, and 1 is among them.
+
+use ir::ops::*;
+use ir::{Array, Op};
+use types::{DType, Dim, Distribution, Key, Name, TensorType, fill, philox4x32_10};
+
+pub struct Case {
+    pub op: Op,
+    pub operands: Vec<Operand>,
+    /// Floating operands that the gradient rule leaves out by contract.
+    pub constant: Vec<usize>,
+}
+
+#[derive(Clone)]
+pub struct Operand {
+    pub ty: TensorType,
+    pub values: Values,
+}
+
+#[derive(Clone, Copy)]
+pub enum Values {
+    Normal,
+    /// Uniform.
+    Within(f64, f64),
+    /// Whole numbers below.
+    Below(usize),
+    /// The same, or now and then the second number.
+    BelowOr(usize, i64),
+    /// Like `Normal`, but at least this far from 0.
+    Away(f64),
+}
+
+impl Case {
+    pub fn types(&self) -> Vec<&TensorType> {
+        self.operands.iter().map(|o| &o.ty).collect()
+    }
+
+    pub fn results(&self) -> Vec<TensorType> {
+        let results = self.op.infer(&self.types());
+        results.unwrap_or_else(|e| panic!("{} {}: {e}", self.op.name(), self.op.attributes())).to_vec()
+    }
+
+    pub fn draw(&self, seed: u64) -> Vec<Array> {
+        let draw = |(i, o): (usize, &Operand)| random(o, &format!("{}.{i}", self.op.name()), seed);
+        self.operands.iter().enumerate().map(draw).collect()
+    }
+
+    /// For messages.
+    pub fn text(&self) -> String {
+        let types: Vec<String> = self.operands.iter().map(|o| o.ty.to_string()).collect();
+        format!("{} {} ({})", self.op.name(), self.op.attributes(), types.join(", "))
+    }
+}
+
+pub fn random(operand: &Operand, name: &str, seed: u64) -> Array {
+    let mut data = vec![0f32; operand.ty.elements()];
+    let unit = Distribution::Uniform { lo: 0.0, hi: 1.0 };
+    let normal = Distribution::Normal { mean: 0.0, std: 1.0 };
+    let distribution = if matches!(operand.values, Values::Normal | Values::Away(_)) { normal } else { unit };
+    fill(distribution, Key::new(seed, name), 0, 0, &mut data);
+    let value = |x: f64| match operand.values {
+        Values::Normal => x,
+        Values::Within(lo, hi) => lo + (hi - lo) * x,
+        Values::Below(n) => (x * n as f64).floor().min(n as f64 - 1.0),
+        Values::BelowOr(n, other) => {
+            if x < 0.3 {
+                other as f64
+            } else {
+                ((x - 0.3) / 0.7 * n as f64).floor().min(n as f64 - 1.0)
+            }
+        }
+        Values::Away(least) => x + least * x.signum(),
+    };
+    let round = |x: f32| operand.ty.dtype.round(value(f64::from(x)));
+    Array::new(operand.ty.clone(), data.into_iter().map(round).collect())
+}
+
+pub fn ty(dtype: DType, dims: &[(&str, usize)]) -> TensorType {
+    TensorType::new(dtype, dims.iter().map(|&(n, s)| Dim::new(n, s)))
+}
+
+/// All cases with the sizes that belong to `seed`; floating operands are `float`.
+pub fn all(seed: u64, float: DType) -> Vec<Case> {
+    let mut out = Cases { out: vec![], seed, count: 0, float };
+    out.sources();
+    out.elementwise();
+    out.moves();
+    out.contractions();
+    out.composites();
+    out.attentions();
+    out.losses();
+    out.out
+}
+
+struct Cases {
+    out: Vec<Case>,
+    seed: u64,
+    count: u32,
+    float: DType,
+}
+
+impl Cases {
+    /// A size: 1, 2, 3 or 5.
+    fn n(&mut self) -> usize {
+        self.count += 1;
+        let word = philox4x32_10([self.count, 0, 0, 0], [self.seed as u32, 77])[0];
+        [1, 2, 3, 5][word as usize % 4]
+    }
+
+    fn of(&self, dims: &[(&str, usize)]) -> Operand {
+        self.with(dims, Values::Normal)
+    }
+
+    fn with(&self, dims: &[(&str, usize)], values: Values) -> Operand {
+        Operand { ty: ty(self.float, dims), values }
+    }
+
+    fn ids(&self, dims: &[(&str, usize)], below: usize) -> Operand {
+        Operand { ty: ty(DType::I64, dims), values: Values::Below(below) }
+    }
+
+    fn add(&mut self, op: impl Into<Op>, operands: Vec<Operand>) -> &mut Case {
+        self.out.push(Case { op: op.into(), operands, constant: vec![] });
+        self.out.last_mut().unwrap()
+    }
+
+    fn sources(&mut self) {
+        let (n, float) = (self.n(), self.float);
+        self.add(Constant { value: 0.1, dtype: float }, vec![]);
+        self.add(Constant { value: f64::NEG_INFINITY, dtype: float }, vec![]);
+        self.add(Iota { dim: Dim::new("A", n), dtype: DType::I64 }, vec![]);
+        let data = (0..2 * n).map(|i| 1.0 / (i as f64 + 3.0)).collect();
+        self.add(Table { dims: vec![Dim::new("A", 2), Dim::new("B", n)], dtype: float, data }, vec![]);
+    }
+
+    fn elementwise(&mut self) {
+        let (a, b, c) = (self.n(), self.n(), self.n());
+        let unary: [(Op, Values); 17] = [
+            (Neg {}.into(), Values::Normal),
+            (Abs {}.into(), Values::Away(0.1)),
+            (Exp {}.into(), Values::Normal),
+            (Expm1 {}.into(), Values::Normal),
+            (Log {}.into(), Values::Within(0.2, 3.0)),
+            (Sqrt {}.into(), Values::Within(0.2, 3.0)),
+            (Rsqrt {}.into(), Values::Within(0.2, 3.0)),
+            (Tanh {}.into(), Values::Normal),
+            (Sin {}.into(), Values::Within(-4.0, 4.0)),
+            (Cos {}.into(), Values::Within(-4.0, 4.0)),
+            (Sigmoid {}.into(), Values::Within(-6.0, 6.0)),
+            (Erf {}.into(), Values::Within(-2.0, 2.0)),
+            (GeluTanh {}.into(), Values::Within(-4.0, 4.0)),
+            (Silu {}.into(), Values::Within(-6.0, 6.0)),
+            (Cast { to: DType::BF16 }.into(), Values::Normal),
+            (Cast { to: DType::F32 }.into(), Values::Normal),
+            (Cast { to: DType::I64 }.into(), Values::Within(-9.0, 9.0)),
+        ];
+        for (op, values) in unary {
+            let x = self.with(&[("A", a), ("B", b)], values);
+            self.add(op, vec![x]);
+        }
+        let binary: [Op; 7] = [
+            Add {}.into(),
+            Sub {}.into(),
+            Mul {}.into(),
+            Div {}.into(),
+            Max {}.into(),
+            Min {}.into(),
+            Compare { kind: Comparison::LessEqual }.into(),
+        ];
+        let abc: &[(&str, usize)] = &[("A", a), ("B", b), ("C", c)];
+        // The same dims, a row, outer dims around a missing one, a scalar, dims of either side alone, a longer right side.
+        let forms: [[&[(&str, usize)]; 2]; 6] = [
+            [abc, abc],
+            [abc, &[("C", c)]],
+            [&[("A", a), ("C", c)], abc],
+            [abc, &[]],
+            [&[("A", a), ("B", b)], &[("B", b), ("C", c)]],
+            [&[("B", b)], abc],
+        ];
+        for op in binary {
+            for [x, y] in forms {
+                let (x, y) = (self.of(x), self.with(y, Values::Away(0.3)));
+                self.add(op.clone(), vec![x, y]);
+            }
+        }
+        for dims in [abc, &[("B", b)], &[]] {
+            let condition = Operand { ty: ty(DType::Bool, dims), values: Values::Below(2) };
+            let (x, y) = (self.of(&[("A", a), ("C", c)]), self.of(abc));
+            self.add(Select {}, vec![condition, x, y]);
+        }
+        let x = self.with(abc, Values::Within(-4.0, 4.0));
+        self.add(Swiglu {}, vec![x.clone(), x.clone()]);
+        self.add(SiluGrad {}, vec![x.clone(), x.clone()]);
+        self.add(GeluTanhGrad {}, vec![x.clone(), x.clone()]);
+        self.add(SwigluGrad {}, vec![x.clone(), x.clone(), x]);
+    }
+
+    fn moves(&mut self) {
+        let (a, b, c) = (self.n(), self.n(), self.n() + 1);
+        let x = self.of(&[("A", a), ("B", b), ("C", c)]);
+        let dim = Dim::new;
+        self.add(Reshape { dims: vec![dim("A", a), dim("D", b * c)] }, vec![x.clone()]);
+        self.add(Reshape { dims: vec![dim("D", a * b), dim("C", c), dim("ONE", 1)] }, vec![x.clone()]);
+        let y = self.of(&[("A", a), ("D", b * c * 2)]);
+        self.add(Reshape { dims: vec![dim("A", a), dim("B", b), dim("C", c), dim("E", 2)] }, vec![y]);
+        self.add(Transpose { order: vec!["C".into(), "A".into(), "B".into()] }, vec![x.clone()]);
+        self.add(Transpose { order: vec!["B".into(), "A".into(), "C".into()] }, vec![x.clone()]);
+        let dims = vec![dim("Z", 2), dim("A", a), dim("B", b), dim("Y", 3), dim("C", c)];
+        self.add(Broadcast { dims }, vec![x.clone()]);
+        self.add(Slice { dim: "C".into(), start: 1, size: c - 1 }, vec![x.clone()]);
+        self.add(Slice { dim: "A".into(), start: 0, size: a }, vec![x.clone()]);
+        self.add(Slice { dim: "C".into(), start: c / 2, size: 1 }, vec![x.clone()]);
+        self.add(Pad { dim: "B".into(), before: 2, after: 1, value: 0.5 }, vec![x.clone()]);
+        self.add(Pad { dim: "A".into(), before: 0, after: 3, value: f64::NEG_INFINITY }, vec![x.clone()]);
+        let (y, z) = (self.of(&[("A", a), ("B", b + 2), ("C", c)]), self.of(&[("A", a), ("B", 1), ("C", c)]));
+        self.add(Concat { dim: "B".into() }, vec![x.clone(), y, z]);
+        self.add(Concat { dim: "A".into() }, vec![x.clone()]);
+        let ids = self.ids(&[("S", 3), ("T", b)], c);
+        self.add(Gather { dim: "C".into() }, vec![x.clone(), ids]);
+        let ids = self.ids(&[("S", 4)], a);
+        self.add(Gather { dim: "A".into() }, vec![x.clone(), ids]);
+        // A permutation keeps the dim's name; a single id takes the dim away.
+        let (ids, one) = (self.ids(&[("B", 4)], b), self.ids(&[], b));
+        self.add(Gather { dim: "B".into() }, vec![x.clone(), ids]);
+        self.add(Gather { dim: "B".into() }, vec![x.clone(), one.clone()]);
+        let ids = self.ids(&[("B", b), ("C", c)], 4);
+        self.add(ScatterAdd { dim: dim("V", 4) }, vec![x.clone(), ids]);
+        let ids = self.ids(&[("A", a)], 2);
+        self.add(ScatterAdd { dim: dim("A", 2) }, vec![x.clone(), ids]);
+        self.add(ScatterAdd { dim: dim("V", b) }, vec![x, one]);
+    }
+
+    fn contractions(&mut self) {
+        let (a, b, c, d) = (self.n(), self.n(), self.n(), self.n());
+        let x = self.of(&[("A", a), ("B", b), ("C", c)]);
+        for dims in [vec!["C"], vec!["A"], vec!["B", "A"], vec!["A", "B", "C"]] {
+            let dims: Vec<Name> = dims.into_iter().map(Name::from).collect();
+            self.add(ReduceSum { dims: dims.clone() }, vec![x.clone()]);
+            self.add(ReduceMax { dims }, vec![x.clone()]);
+        }
+        let names = |n: &[&str]| n.iter().map(|&n| Name::from(n)).collect::<Vec<_>>();
+        let matmul = |spec: &str, dims: &[&str]| Matmul { spec: spec.into(), dims: names(dims), dtype: None };
+        let w = self.of(&[("O", d), ("I", c)]);
+        self.add(matmul("abc,oc->abo", &["A", "B", "O"]), vec![x.clone(), w.clone()]);
+        self.add(Matmul { dtype: Some(DType::F32), ..matmul("abc,oc->oab", &["O", "A", "B"]) }, vec![x.clone(), w]);
+        let y = self.of(&[("A", a), ("C", c), ("E", d)]);
+        self.add(matmul("abc,ace->abe", &["A", "B", "E"]), vec![x.clone(), y.clone()]);
+        self.add(matmul("abc,ace->ebc", &["E", "B", "C"]), vec![x.clone(), y]);
+        self.add(matmul("abc,abc->", &[]), vec![x.clone(), x.clone()]);
+        let v = self.of(&[("V", d)]);
+        self.add(matmul("abc,v->abcv", &["A", "B", "C", "V"]), vec![x, v]);
+    }
+
+    fn composites(&mut self) {
+        let (a, b, c) = (self.n(), self.n() + 1, self.n());
+        for dim in ["C", "B"] {
+            let x = self.of(&[("A", a), ("B", b), ("C", c + 1)]);
+            let (dim, eps) = (Name::from(dim), 1e-5);
+            self.add(RmsNorm { dim: dim.clone(), eps }, vec![x.clone()]);
+            self.add(RmsNormGrad { dim: dim.clone(), eps }, vec![x.clone(), x.clone()]);
+            self.add(LayerNorm { dim: dim.clone(), eps }, vec![x.clone()]);
+            self.add(LayerNormGrad { dim: dim.clone(), eps }, vec![x.clone(), x.clone()]);
+            self.add(Softmax { dim: dim.clone() }, vec![x.clone()]);
+            self.add(SoftmaxGrad { dim }, vec![x.clone(), x]);
+        }
+        // The dim normalised has one element.
+        let x = self.of(&[("A", a), ("C", 1)]);
+        self.add(RmsNorm { dim: "C".into(), eps: 0.1 }, vec![x.clone()]);
+        self.add(LayerNorm { dim: "C".into(), eps: 0.1 }, vec![x.clone()]);
+        self.add(Softmax { dim: "C".into() }, vec![x]);
+        for form in [RopeForm::Interleaved, RopeForm::Half] {
+            let x = self.of(&[("A", a), ("B", b), ("H", c), ("D", 2 * c)]);
+            let table = |dims: &[(&str, usize)]| Operand {
+                ty: ty(if self.float == DType::F64 { DType::F64 } else { DType::F32 }, dims),
+                values: Values::Within(-1.0, 1.0),
+            };
+            let full = table(&[("A", a), ("B", b), ("P", c)]);
+            let short = table(&[("B", b), ("D", c)]);
+            let operands = [vec![x.clone(), full.clone(), full], vec![x.clone(), short.clone(), short]];
+            for operands in operands {
+                self.add(Rope { dim: "D".into(), form }, operands).constant = vec![1, 2];
+            }
+            // The rotated dim need not be the last.
+            let x = self.of(&[("D", 2 * c), ("A", a)]);
+            let table = Operand {
+                ty: ty(if self.float == DType::F64 { DType::F64 } else { DType::F32 }, &[("A", a), ("P", c)]),
+                values: Values::Within(-1.0, 1.0),
+            };
+            self.add(Rope { dim: "D".into(), form }, vec![x, table.clone(), table]).constant = vec![1, 2];
+        }
+    }
+
+    fn attentions(&mut self) {
+        let (b, l, h, g) = (self.n(), self.n() + 1, self.n(), self.n() + 1);
+        let attention = |names: [&str; 4], causal: bool| Attention {
+            q_len: names[0].into(),
+            kv_len: names[1].into(),
+            heads: names[2].into(),
+            kv_heads: names[3].into(),
+            head: "D".into(),
+            causal,
+            scale: 0.7,
+        };
+        let d = ("D", 3);
+        let both = [
+            (
+                attention(["L", "T", "H", "H"], false),
+                vec![("B", b), ("L", l), ("H", h), d],
+                vec![("B", b), ("T", l + 2), ("H", h), d],
+            ),
+            (
+                attention(["L", "L", "H", "H"], true),
+                vec![("B", b), ("L", l), ("H", h), d],
+                vec![("B", b), ("L", l), ("H", h), d],
+            ),
+            (
+                attention(["L", "L", "H", "K"], true),
+                vec![("B", b), ("L", l), ("H", h * g), d],
+                vec![("B", b), ("L", l), ("K", h), d],
+            ),
+            (attention(["L", "T", "H", "K"], true), vec![("L", l), ("H", 2 * g), d], vec![("K", 2), d, ("T", l + 3)]),
+            // Two batch dims, in another order on the two sides, and heads before lengths.
+            (
+                attention(["L", "T", "H", "K"], false),
+                vec![("B", b), ("H", h * g), ("A", 2), ("L", l), d],
+                vec![("A", 2), d, ("K", h), ("B", b), ("T", 3)],
+            ),
+            (attention(["L", "T", "H", "K"], false), vec![("L", l), ("H", h), d], vec![("T", 1), ("K", h), d]),
+        ];
+        for (op, q, kv) in both {
+            let (q, kv) = (self.of(&q), self.of(&kv));
+            let rows = q.ty.without(&["D".into()]);
+            let lse = Operand {
+                ty: rows.with_dtype(if self.float == DType::F64 { DType::F64 } else { DType::F32 }),
+                values: Values::Within(1.0, 3.0),
+            };
+            let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = op.clone();
+            let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
+            self.add(op, vec![q.clone(), kv.clone(), kv.clone()]);
+            self.add(grad, vec![q.clone(), kv.clone(), kv, q.clone(), lse, q]);
+        }
+    }
+
+    fn losses(&mut self) {
+        let (a, b, v) = (self.n(), self.n() + 1, self.n() + 2);
+        let wide = if self.float == DType::F64 { DType::F64 } else { DType::F32 };
+        for dims in [[("A", a), ("B", b), ("V", v)], [("A", a), ("V", v), ("B", b)]] {
+            let logits = self.of(&dims);
+            let rows = logits.ty.without(&["V".into()]);
+            let labels = Operand { ty: rows.with_dtype(DType::I64), values: Values::BelowOr(v, -100) };
+            let g = Operand { ty: rows.with_dtype(wide), values: Values::Normal };
+            self.add(CrossEntropy { dim: "V".into(), ignore: -100 }, vec![logits.clone(), labels.clone()]);
+            self.add(CrossEntropyGrad { dim: "V".into(), ignore: -100 }, vec![logits, labels, g]);
+        }
+        let x = self.of(&[("A", a), ("B", b)]);
+        let second = self.with(&[("A", a), ("B", b)], Values::Within(0.1, 2.0));
+        let scalar = |lo: f64, hi: f64| Operand { ty: ty(wide, &[]), values: Values::Within(lo, hi) };
+        let operands = vec![x.clone(), x.clone(), second, x, scalar(1e-3, 0.1), scalar(0.1, 1.0), scalar(0.1, 1.0)];
+        self.add(Adamw { beta1: 0.8, beta2: 0.9, eps: 1e-3, weight_decay: 0.1 }, operands);
+    }
+}
+
+#[test]
+fn every_operator_has_a_case() {
+    let cases = all(0, DType::F32);
+    for name in Op::NAMES {
+        assert!(cases.iter().any(|c| c.op.name() == *name), "`{name}` has no case");
+    }
+}

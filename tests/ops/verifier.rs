@@ -1,0 +1,174 @@
+//! The verifier accepts a sound module and rejects each way of breaking it.
+
+use ir::ops::{Add, Exp};
+use ir::{Call, Id, Input, Inst, Module, NodeId, Output, Type, verify};
+use types::DType;
+
+use crate::cases::{self, ty};
+use crate::text::module;
+
+/// Breaks the sound module and looks for the message.
+fn rejects(expected: &str, damage: impl Fn(&mut Module)) {
+    let mut broken = module();
+    verify(&broken).unwrap_or_else(|v| panic!("{}", v[0]));
+    damage(&mut broken);
+    match verify(&broken) {
+        Ok(()) => panic!("accepted, though `{expected}` was expected"),
+        Err(found) => {
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert!(found.iter().any(|m| m.contains(expected)), "`{expected}` is not among {found:#?}");
+        }
+    }
+}
+
+fn node(module: &mut Module, function: usize, find: impl Fn(&Inst) -> bool) -> (Id<ir::Function>, NodeId) {
+    let id = Id::new(function);
+    let node = module.functions[id].nodes.iter().find(|(_, n)| find(&n.inst)).map(|(n, _)| n);
+    (id, node.expect("the module has such a node"))
+}
+
+/// Changes the first node of function `function` that `find` accepts.
+fn edit(module: &mut Module, function: usize, find: impl Fn(&Inst) -> bool, change: impl Fn(&mut ir::Node)) {
+    let (f, n) = node(module, function, find);
+    change(&mut module.functions[f].nodes[n]);
+}
+
+fn is_call(inst: &Inst) -> bool {
+    matches!(inst, Inst::Call(_))
+}
+
+fn is_op(inst: &Inst) -> bool {
+    matches!(inst, Inst::Op(_))
+}
+
+fn call(change: impl Fn(&mut Call)) -> impl Fn(&mut ir::Node) {
+    move |node| match &mut node.inst {
+        Inst::Call(call) => change(call),
+        other => panic!("{other:?} is no call"),
+    }
+}
+
+#[test]
+fn broken_functions_are_rejected() {
+    rejects("a second function is called @kernel.1", |m| m.functions[Id::new(0)].name = "kernel.1".into());
+    rejects("no spaces", |m| m.functions[Id::new(0)].name = "a b".into());
+    rejects("listed as parameter 1", |m| m.functions[Id::new(0)].params[1] = NodeId::new(0));
+    rejects("listed as parameter 0", |m| m.functions[Id::new(0)].params[0] = NodeId::new(99));
+    rejects("is not parameter 1", |m| {
+        m.functions[Id::new(0)].params.pop();
+    });
+    rejects("returns %99", |m| m.functions[Id::new(1)].results[0] = NodeId::new(99));
+    rejects("calls @kernel.1, which is broken", |m| m.functions[Id::new(1)].results[0] = NodeId::new(99));
+    rejects("reads %2, which is not computed before it", |m| edit(m, 0, is_op, |n| n.args[0] = NodeId::new(2)));
+    rejects("a tuple crosses", |m| {
+        let (f, n) = node(m, 2, is_call);
+        m.functions[f].results[0] = n;
+    });
+}
+
+#[test]
+fn wrong_types_are_rejected() {
+    let narrow = Type::Tensor(ty(DType::F32, &[("B", 4)]));
+    rejects("is declared `f32[B:4]` but is", |m| edit(m, 0, is_op, |n| n.ty = narrow.clone()));
+    rejects("is declared `bf16[B:4, DIM:3]`", |m| {
+        edit(m, 0, is_op, |n| n.ty = Type::Tensor(ty(DType::BF16, &[("B", 4), ("DIM", 3)])));
+    });
+    rejects("is declared `f32[B:4, DIM2:3]`", |m| {
+        edit(m, 0, is_op, |n| n.ty = Type::Tensor(ty(DType::F32, &[("B", 4), ("DIM2", 3)])));
+    });
+    rejects("takes 2 operands, here are 1", |m| {
+        edit(m, 0, is_op, |n| {
+            n.args.pop();
+        });
+    });
+    rejects("`exp` takes 1 operand, here are 2", |m| edit(m, 0, is_op, |n| n.inst = Inst::Op(Exp {}.into())));
+    rejects("`add` takes tensors only", |m| {
+        edit(
+            m,
+            2,
+            |i| matches!(i, Inst::Op(_)),
+            |n| {
+                n.inst = Inst::Op(Add {}.into());
+                n.args = [NodeId::new(0), NodeId::new(0)].into_iter().collect();
+            },
+        );
+    });
+    rejects("reads past the end", |m| edit(m, 2, |i| matches!(i, Inst::Get(1)), |n| n.inst = Inst::Get(7)));
+    rejects("does not fall into 3 chunks", |m| {
+        edit(m, 2, |i| matches!(i, Inst::Chunk { .. }), |n| n.inst = Inst::Chunk { count: 3 });
+    });
+    rejects("wrong kind", |m| {
+        edit(m, 2, |i| matches!(i, Inst::Chunk { .. }), |n| n.inst = Inst::Unchunk);
+    });
+    rejects("has dim A twice", |m| {
+        let twice = Type::Tensor(ty(DType::F32, &[("A", 4), ("A", 3)]));
+        edit(m, 0, |i| matches!(i, Inst::Param(0)), |n| n.ty = twice.clone());
+    });
+    rejects("a dim called \"A:B\"", |m| {
+        let odd = Type::Tensor(ty(DType::F32, &[("A:B", 4), ("DIM", 3)]));
+        edit(m, 0, |i| matches!(i, Inst::Param(0)), |n| n.ty = odd.clone());
+    });
+}
+
+#[test]
+fn wrong_calls_are_rejected() {
+    rejects("does not stand before it", |m| edit(m, 2, is_call, call(|c| c.callee = Id::new(2))));
+    rejects("expected a stack of 5", |m| edit(m, 2, is_call, call(|c| c.times = Some(5))));
+    rejects("cannot carry 9 values", |m| edit(m, 2, is_call, call(|c| c.carried = 9)));
+    rejects("cannot carry 1 values", |m| edit(m, 2, is_call, call(|c| c.shared = usize::MAX)));
+    rejects("carries", |m| {
+        let (f, n) = node(m, 2, is_call);
+        m.functions[Id::new(0)].results.swap(0, 1);
+        let _ = (f, n);
+    });
+    rejects("takes 2 operands, here are 1", |m| {
+        edit(m, 2, is_call, |n| {
+            n.args.pop();
+        });
+    });
+    rejects("is declared", |m| {
+        let (f, _) = node(m, 2, is_call);
+        let last = m.functions[f].nodes.iter().filter(|(_, n)| is_call(&n.inst)).next_back().map(|(id, _)| id);
+        m.functions[f].nodes[last.expect("calls")].ty = Type::Tensor(ty(DType::F32, &[("DIM", 4)]));
+    });
+}
+
+#[test]
+fn wrong_programs_are_rejected() {
+    rejects("there is no parameter `w`", |m| m.programs[0].inputs[0] = Input::Parameter("w".into()));
+    rejects("there is no state `w`", |m| m.programs[0].outputs[1] = Output::State("w".into()));
+    rejects("do not match the function's signature", |m| {
+        m.programs[0].inputs.pop();
+    });
+    rejects("the program uses", |m| m.programs[0].inputs.swap(0, 1));
+    rejects("is written twice", |m| m.programs[0].outputs[3] = Output::Parameter("blocks.{}.w".into()));
+    rejects("not one floating number", |m| m.programs[0].outputs[4] = Output::Loss("other".into()));
+    rejects("its function does not exist", |m| m.programs[0].function = Id::new(9));
+    rejects("a second program is called train", |m| {
+        let again = m.programs[0].clone();
+        m.programs.push(again);
+    });
+}
+
+/// Any one operand of any operator in another element type, or with another dim, is refused or changes the result.
+#[test]
+fn operators_look_at_every_operand() {
+    for seed in 0..4 {
+        for case in cases::all(seed, DType::F32) {
+            let results = case.results();
+            for i in 0..case.operands.len() {
+                for damage in 0..2 {
+                    let mut types: Vec<_> = case.types().into_iter().cloned().collect();
+                    match damage {
+                        0 => types[i].dtype = if types[i].dtype == DType::Bool { DType::F32 } else { DType::Bool },
+                        _ => types[i].dims.push(types::Dim::new("EXTRA", 2)),
+                    }
+                    let found = case.op.infer(&types.iter().collect::<Vec<_>>());
+                    let cast = case.op.name() == "cast" && damage == 0;
+                    let unnoticed = found.is_ok_and(|r| r.as_slice() == results);
+                    assert!(cast || !unnoticed, "{}: operand {i} as `{}` goes unnoticed", case.text(), types[i]);
+                }
+            }
+        }
+    }
+}
