@@ -1,0 +1,31 @@
+# Each target does its own set-up: LLVM and MLIR 22 from apt, everything else through cargo.
+
+.PHONY: setup build demo test lint bench clean
+
+setup:
+	@sh scripts/setup-llvm.sh
+
+build: setup
+	cargo build --release -p mmc -p mmrun
+
+# Compiles the preset `mini` and trains it on moving digits for about two minutes.
+demo: build
+	mkdir -p demo
+	target/release/mmc compile models/wan2.2.mm --preset mini --batch 4 --optim lr=1e-3,schedule=cosine,warmup=20,total=2000 -o demo/plan.bin
+	target/release/mmrun demo/plan.bin --data models/data/moving_digits.tar --seconds 120 --save demo/checkpoints
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: lint
+	cargo build -p mmc -p mmrun
+	cargo test --workspace
+
+# Needs a Python with torch and diffusers; MMC_PYTHON names it.
+bench: build
+	sh scripts/bench.sh
+
+clean:
+	cargo clean
+	rm -rf demo

@@ -1,0 +1,176 @@
+//! The command line of `mmc`: what can be asked, and the legal values.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compiles a multimodal model ahead of time into one program per rank.
+#[derive(Parser, Debug)]
+#[command(name = "mmc", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Compile a model into a plan that `mmrun` runs.
+    Compile(Compile),
+    /// Evaluate a model and say what it is; nothing is written.
+    Check(Model),
+    /// Print the graph.
+    Ir(Ir),
+    /// List the parameters: name, type, shape.
+    Manifest(Model),
+    /// Run passes on a graph in text form.
+    Opt(Opt),
+    /// Say what a plan needs and does: memory, work, kernels.
+    Explain(Explain),
+}
+
+/// Which model, in which size, for which task.
+#[derive(Args, Debug, Clone)]
+pub struct Model {
+    /// The model's `.mm` file; the published ones are built in and found by name.
+    #[arg(value_name = "MODEL.mm")]
+    pub model: PathBuf,
+    /// A named set of dims from the file; its first by default.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Override a dim or a constant of the file.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// The task function to compile.
+    #[arg(long, default_value = "train")]
+    pub task: String,
+    /// Samples in one step, over all replicas and micro-batches.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Compile {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub options: Options,
+    /// Where the plan goes.
+    #[arg(short, long, default_value = "plan.bin", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Print the graph after this pass too.
+    #[arg(long, value_name = "PASS", hide = true)]
+    pub dump_after: Option<String>,
+}
+
+/// How the graph becomes a plan.
+#[derive(Args, Debug, Clone)]
+pub struct Options {
+    /// What the kernels are for: cpu, none.
+    #[arg(long, default_value = "cpu")]
+    pub target: String,
+    /// The processor: `native`, or an LLVM name such as x86-64-v3.
+    #[arg(long, default_value = "native")]
+    pub cpu: String,
+    /// The working type of activations; parameters and optimiser stay in f32.
+    #[arg(long, default_value = "f32")]
+    pub dtype: WorkType,
+    /// Seed of initialisers and draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The optimiser: kind=adamw|sgd, lr, beta1, beta2, eps, weight_decay, clip, schedule=constant|cosine, warmup, total.
+    #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
+    pub optim: String,
+    /// Free each gradient when its update is done, or keep all until the optimiser starts.
+    #[arg(long, default_value = "streamed")]
+    pub grads: Grads,
+    #[command(flatten)]
+    pub mesh: Mesh,
+}
+
+/// Sizes of the mesh axes. ranks = pp * dp * fsdp * cp * tp.
+#[derive(Args, Debug, Clone)]
+pub struct Mesh {
+    /// Data-parallel replicas.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub dp: u32,
+    /// Replicas over which parameters, gradients and optimiser state are cut.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub fsdp: u32,
+    /// Context-parallel ranks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub cp: u32,
+    /// Tensor-parallel ranks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub tp: u32,
+    /// Pipeline stages.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pp: u32,
+    /// Expert-parallel ranks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub ep: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct Ir {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub options: Options,
+    /// Stop after this pass; `eval` is the graph as traced.
+    #[arg(long, value_name = "PASS")]
+    pub after: Option<String>,
+    /// Print what each pass did and how often each rule fired, instead of the graph.
+    #[arg(long)]
+    pub stats: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Opt {
+    /// A graph in text form.
+    #[arg(value_name = "FILE.ir")]
+    pub file: PathBuf,
+    /// The pipeline: `"precision{dtype=bf16} | autodiff | simplify"`.
+    #[arg(long)]
+    pub passes: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Explain {
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// Machine-readable figures.
+    #[arg(long)]
+    pub json: bool,
+    /// List the kernels with their work.
+    #[arg(long)]
+    pub kernels: bool,
+    /// Print every buffer and instruction.
+    #[arg(long)]
+    pub listing: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkType {
+    F32,
+    Bf16,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grads {
+    Streamed,
+    Resident,
+}
+
+impl Mesh {
+    /// The axes in the order of the contract, tp fastest.
+    pub fn axes(&self) -> [(&'static str, u32); 5] {
+        [("pp", self.pp), ("dp", self.dp), ("fsdp", self.fsdp), ("cp", self.cp), ("tp", self.tp)]
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.trim().into())),
+        _ => Err("expected NAME=VALUE".into()),
+    }
+}

@@ -1,0 +1,136 @@
+//! `mmc compile`: a model in, a verified plan out.
+
+use std::time::Instant;
+
+use diag::{Diagnostic, Diagnostics, Sources};
+use ir::Module;
+use passes::{Context, Gradients};
+use plan::{Header, KERNEL_ABI, Plan};
+use target::Target;
+use types::{DType, Mesh, Name};
+
+use crate::args::{Compile, Grads, Mesh as MeshArgs, Options, WorkType};
+use crate::{Done, model, summary, targets};
+
+pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
+    let start = Instant::now();
+    let mesh = mesh(&args.options.mesh)?;
+    let target = targets::target(&args.options)?;
+    let evaluated = model::evaluate(&args.model, sources)?;
+    let mut module = evaluated.module;
+    let mut warnings = evaluated.warnings;
+    let evaluation = start.elapsed();
+
+    let start_passes = Instant::now();
+    let mut cx = Context { target: Some(&*target), ..Context::default() };
+    let pipeline = format!("{} | group", model::pipeline(&module, &args.options));
+    model::run(&pipeline, None, &mut module, &mut cx, sources, |name, module| {
+        if args.dump_after.as_deref() == Some(name) {
+            crate::print(&module.to_string());
+        }
+    })?;
+    warnings.0.append(&mut cx.warnings.0);
+    let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
+    let header = header(args, &*target, mesh, &evaluated.preset, evaluated.batch as u64 * tokens as u64);
+    let plan = lower(&module, sources, &*target, header, &args.options)?;
+    let passes = start_passes.elapsed();
+
+    let start_code = Instant::now();
+    let plan = with_code(plan, &module, &*target)?;
+    let code = start_code.elapsed();
+    verify(&plan)?;
+    let (bytes, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
+    write(&args.output, &bytes)?;
+    let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
+    eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
+    Ok(warnings)
+}
+
+/// The plan without code: scheduled and with every buffer placed.
+pub fn lower(
+    module: &Module,
+    sources: &Sources,
+    target: &dyn Target,
+    header: Header,
+    options: &Options,
+) -> Result<Plan, Diagnostics> {
+    let gradients = match options.grads {
+        Grads::Streamed => Gradients::Streamed,
+        Grads::Resident => Gradients::Resident,
+    };
+    let _span = tracing::info_span!("schedule").entered();
+    let mut plan = passes::schedule(module, sources, target, header, gradients)?;
+    passes::allocate(&mut plan, target.alignment());
+    Ok(plan)
+}
+
+fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Plan, Diagnostics> {
+    let _span = tracing::info_span!("emit").entered();
+    let kernels: Vec<(&str, &ir::Function)> = passes::kernels(module).map(|(_, k)| (k.name.as_str(), k)).collect();
+    plan.object = target.emit(&kernels).map_err(|e| {
+        Diagnostic::error(format!("the target `{}` makes no code: {e}", target.name()))
+            .note("this is a mistake of the compiler, not of the model")
+    })?;
+    Ok(plan)
+}
+
+fn verify(plan: &Plan) -> Result<(), Diagnostics> {
+    let _span = tracing::info_span!("verify").entered();
+    plan::verify(plan).map_err(|violations| {
+        let mut error = Diagnostic::error("the plan does not hold what it promises, so it was not written")
+            .note("this is a mistake of the compiler, not of the model");
+        for violation in violations.iter().take(5) {
+            error = error.note(violation.to_string());
+        }
+        error.into()
+    })
+}
+
+fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens: u64) -> Header {
+    let machine = target.machine();
+    let file = args.model.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Header {
+        model: file.into(),
+        preset: preset.into(),
+        task: args.model.task.as_str().into(),
+        target: target.name().into(),
+        cpu: machine.cpu.into(),
+        features: machine.features.into_iter().map(Name::from).collect(),
+        dtype: match args.options.dtype {
+            WorkType::F32 => DType::F32,
+            WorkType::Bf16 => DType::BF16,
+        },
+        seed: args.options.seed,
+        compiler: env!("CARGO_PKG_VERSION").into(),
+        mesh,
+        tokens_per_step: tokens,
+        flops_per_step: 0,
+        kernel_abi: KERNEL_ABI,
+    }
+}
+
+/// One rank is what this version compiles for; a wish for more is refused rather than dropped.
+fn mesh(args: &MeshArgs) -> Result<Mesh, Diagnostics> {
+    let axes = args.axes();
+    let wished: Vec<String> =
+        axes.iter().chain(&[("ep", args.ep)]).filter(|a| a.1 > 1).map(|(n, s)| format!("--{n} {s}")).collect();
+    if !wished.is_empty() {
+        return Err(Diagnostic::error(format!("{} asks for more than one rank", wished.join(" ")))
+            .help("this version compiles for one rank: leave the mesh flags out")
+            .into());
+    }
+    let axes = axes.map(|(name, size)| (name, size as usize));
+    Mesh::new(axes).map_err(|e| Diagnostic::error(e.to_string()).into())
+}
+
+/// Whole or not at all: a plan that is half written must never be found under its name.
+fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Diagnostics> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|e| {
+        Diagnostic::error(format!("cannot write the plan to {}: {e}", path.display()))
+            .help("choose another place with -o")
+            .into()
+    })
+}

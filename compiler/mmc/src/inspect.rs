@@ -1,0 +1,112 @@
+//! `mmc check`, `ir`, `manifest` and `opt`: what a model is, without a plan.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use diag::{Diagnostic, Diagnostics, Sources, Span};
+use ir::{Module, Type};
+use passes::{Context, Stats};
+
+use crate::args::{Ir, Model, Opt};
+use crate::summary::{count, seconds};
+use crate::{Done, model, print, targets};
+
+pub fn check(args: &Model, sources: &mut Sources) -> Done {
+    let start = Instant::now();
+    let evaluated = model::evaluate(args, sources)?;
+    ir::verify(&evaluated.module).map_err(|found| internal(&found))?;
+    let module = &evaluated.module;
+    let tensors: usize = module.parameters.values().map(|p| p.ty.count()).sum();
+    let nodes: usize = module.functions.iter().map(|(_, f)| f.nodes.len()).sum();
+    let mut out = String::new();
+    let _ = writeln!(out, "{} {} {}: sound", args.model.display(), evaluated.preset, args.task);
+    let _ = writeln!(out, "  parameters  {} in {tensors} tensors", count(module.parameter_count()));
+    for program in &module.programs {
+        let function = &module.functions[program.function];
+        for (input, ty) in program.inputs.iter().zip(function.param_types()) {
+            if let ir::Input::Feed(feed) = input {
+                let what = if feed.draw.is_some() { "draw" } else { "feed" };
+                let _ = writeln!(out, "  {what}        {} {ty}", feed.name);
+            }
+        }
+        for (output, ty) in program.outputs.iter().zip(function.result_types()) {
+            if let ir::Output::Loss(name) | ir::Output::Emit(name) = output {
+                let _ = writeln!(out, "  gives       {name} {ty}");
+            }
+        }
+    }
+    let _ = writeln!(out, "  graph       {nodes} nodes in {} functions", module.functions.len());
+    let _ = writeln!(out, "  checked in  {}", seconds(start.elapsed()));
+    print(&out);
+    Ok(evaluated.warnings)
+}
+
+pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
+    let evaluated = model::evaluate(args, sources)?;
+    let mut out = String::new();
+    for (family, parameter) in &evaluated.module.parameters {
+        let Some(of) = parameter.ty.element() else { continue };
+        let stored = parameter.record.stored.unwrap_or(of.dtype);
+        let shape: Vec<String> = of.dims.iter().map(|d| d.size.to_string()).collect();
+        let shape = shape.join(", ");
+        for i in 0..parameter.ty.count() {
+            let name = match parameter.ty {
+                Type::Stack { .. } => ir::indexed_name(family, i),
+                _ => family.to_string(),
+            };
+            let _ = writeln!(out, "{name} {stored} [{shape}]");
+        }
+    }
+    print(&out);
+    Ok(evaluated.warnings)
+}
+
+pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
+    let target = targets::target(&args.options)?;
+    let evaluated = model::evaluate(&args.model, sources)?;
+    let mut module = evaluated.module;
+    let mut warnings = evaluated.warnings;
+    let mut cx = Context { target: Some(&*target), ..Context::default() };
+    if args.after.as_deref() != Some("eval") {
+        let mut pipeline = model::pipeline(&module, &args.options);
+        if args.after.as_deref() == Some("group") {
+            pipeline.push_str(" | group");
+        }
+        model::run(&pipeline, args.after.as_deref(), &mut module, &mut cx, sources, |_, _| {})?;
+    }
+    warnings.0.append(&mut cx.warnings.0);
+    print(&if args.stats { stats(&cx.stats) } else { module.to_string() });
+    Ok(warnings)
+}
+
+pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
+    let text = model::read(&args.file, "the graph")?;
+    let source = sources.add(args.file.display().to_string(), text);
+    let mut module: Module = ir::parse(sources.text(source)).map_err(|e| {
+        Diagnostic::error("this is no graph").at(Span::new(source, e.at.start, e.at.end), e.message.clone())
+    })?;
+    let mut cx = Context::default();
+    model::run(&args.passes, None, &mut module, &mut cx, sources, |_, _| {})?;
+    print(&module.to_string());
+    Ok(cx.warnings)
+}
+
+fn stats(stats: &Stats) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{:<12} {:>9} {:>10} {:>8}", "pass", "time", "functions", "nodes");
+    for pass in &stats.passes {
+        let _ = writeln!(out, "{:<12} {:>9} {:>10} {:>8}", pass.pass, seconds(pass.elapsed), pass.functions, pass.nodes);
+        for (what, n) in &pass.counts {
+            let _ = writeln!(out, "    {n:>6} x {what}");
+        }
+    }
+    out
+}
+
+fn internal(found: &[ir::Violation]) -> Diagnostics {
+    let mut error = Diagnostic::error("the traced graph is not sound").note("this is a mistake of the compiler");
+    for violation in found.iter().take(5) {
+        error = error.note(violation.to_string());
+    }
+    error.into()
+}

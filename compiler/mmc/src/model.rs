@@ -1,0 +1,102 @@
+//! Finding, reading and evaluating models, and the pipeline that turns a traced graph into the global one.
+
+use std::path::Path;
+use std::time::Instant;
+
+use diag::{Diagnostic, Diagnostics, SourceId, Sources};
+use eval::Evaluated;
+use ir::{Module, Output};
+use passes::{Context, Pipeline};
+
+use crate::args::{Model, Options, WorkType};
+
+/// The published models, for those who have the compiler but not its source tree.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("wan2.2.mm", include_str!("../../../models/wan2.2.mm")),
+    ("qwen3.mm", include_str!("../../../models/qwen3.mm")),
+];
+
+pub fn read(path: &Path, what: &str) -> Result<String, Diagnostics> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let mut error = Diagnostic::error(format!("cannot read {what} {}: {e}", path.display()));
+        if what == "the model" {
+            let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            error = error.help(format!("give the path of a .mm file, or one of the built-in models: {}", names.join(", ")));
+        }
+        error.into()
+    })
+}
+
+/// The model's text: the file, or the built-in model of that name where there is no such file.
+pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics> {
+    let built_in = BUILT_IN.iter().find(|(name, _)| path.as_os_str() == *name).filter(|_| !path.exists());
+    match built_in {
+        Some((name, text)) => Ok(sources.add(*name, *text)),
+        None => Ok(sources.add(path.display().to_string(), read(path, "the model")?)),
+    }
+}
+
+pub fn evaluate(args: &Model, sources: &mut Sources) -> Result<Evaluated, Diagnostics> {
+    let _span = tracing::info_span!("evaluate").entered();
+    let file = load(&args.model, sources)?;
+    let folder = args.model.parent().unwrap_or(Path::new("")).to_owned();
+    let options = eval::Options {
+        preset: args.preset.clone(),
+        set: args.set.clone(),
+        task: args.task.clone(),
+        batch: args.batch.map(|b| b as usize),
+    };
+    let mut sibling = |name: &str| {
+        let built_in = BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
+        std::fs::read_to_string(folder.join(name)).ok().or(built_in)
+    };
+    eval::evaluate(sources, file, &options, &mut sibling)
+}
+
+/// The passes that make the global graph of one program; the target's passes follow.
+pub fn pipeline(module: &Module, options: &Options) -> String {
+    let dtype = match options.dtype {
+        WorkType::F32 => "f32",
+        WorkType::Bf16 => "bf16",
+    };
+    let trains = module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, Output::Loss(_)));
+    let gradients = if !trains {
+        String::new()
+    } else if options.optim.is_empty() {
+        " | autodiff | optimizer".into()
+    } else {
+        format!(" | autodiff | optimizer{{{}}}", options.optim)
+    };
+    format!("precision{{dtype={dtype}}}{gradients} | inline | simplify")
+}
+
+/// Parses and runs a pipeline; `stop` ends it after the pass of that name.
+pub fn run(
+    text: &str,
+    stop: Option<&str>,
+    module: &mut Module,
+    cx: &mut Context<'_>,
+    sources: &mut Sources,
+    after: impl FnMut(&str, &Module),
+) -> Result<(), Diagnostics> {
+    let source = sources.add("the pipeline", text);
+    let whole = Pipeline::parse(text).map_err(|e| e.diagnostic(source))?;
+    let pipeline = match stop {
+        None => whole,
+        Some(name) => {
+            let names: Vec<_> = whole.names().collect();
+            let Some(last) = names.iter().position(|n| *n == name) else {
+                let legal = std::iter::once("eval").chain(names.iter().copied()).collect::<Vec<_>>().join(", ");
+                return Err(Diagnostic::error(format!("the pipeline has no pass `{name}`"))
+                    .help(format!("stop after one of: {legal}"))
+                    .into());
+            };
+            let kept: Vec<&str> = text.split('|').take(last + 1).collect();
+            Pipeline::parse(&kept.join("|")).map_err(|e| e.diagnostic(source))?
+        }
+    };
+    let start = Instant::now();
+    pipeline.run(module, cx, after)?;
+    tracing::debug!(elapsed = ?start.elapsed(), "passes done");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The targets by the names that `--target` takes.
+
+use diag::{Diagnostic, Diagnostics};
+use target::{NoTarget, Target};
+
+use crate::args::Options;
+
+#[cfg(feature = "cpu")]
+const NAMES: &str = "cpu, none";
+#[cfg(not(feature = "cpu"))]
+const NAMES: &str = "none (this mmc was built without the cpu target)";
+
+pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
+    match options.target.as_str() {
+        "none" => Ok(Box::new(NoTarget)),
+        #[cfg(feature = "cpu")]
+        "cpu" => cpu(options),
+        other => {
+            Err(Diagnostic::error(format!("there is no target `{other}`")).help(format!("the targets are {NAMES}")).into())
+        }
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn cpu(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
+    let cpu = target_cpu::Cpu::parse(&options.cpu).map_err(|e| Diagnostic::error(e.to_string()))?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    Ok(Box::new(target_cpu::CpuTarget::new(cpu, linker()?, threads)))
+}
+
+/// The linker that turns object files into the plan's shared object: `MMC_LLD`, or LLVM's own.
+#[cfg(feature = "cpu")]
+fn linker() -> Result<std::path::PathBuf, Diagnostics> {
+    use std::path::PathBuf;
+    if let Some(path) = std::env::var_os("MMC_LLD") {
+        return Ok(path.into());
+    }
+    let on_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|p| std::env::split_paths(&p).collect::<Vec<_>>())
+        .flat_map(|folder| [folder.join("ld.lld-22"), folder.join("ld.lld")]);
+    let known = [PathBuf::from("/usr/lib/llvm-22/bin/ld.lld")];
+    known.into_iter().chain(on_path).find(|p| p.is_file()).ok_or_else(|| {
+        Diagnostic::error("no linker: ld.lld of LLVM 22 is not installed")
+            .help("run scripts/setup-llvm.sh, or set MMC_LLD to an ld.lld")
+            .into()
+    })
+}
