@@ -164,6 +164,7 @@ fn each_mistake_has_its_message() {
     check("%0 = exp(%0) : f32[A:2] return %0", "%0 is declared twice");
     check("%1 = exp(%0) : f32[A:2, A:3] return %1", "a dim named twice");
     check("%1 = slice(%0) {\"dim\":\"A\"} : f32[A:2] return %1", "missing field `start`");
+    check("%1 = exp(%0) {\"fast\":true} : f32[A:2] return %1", "`exp` has no attribute `fast`");
     check("%1 = compare(%0, %0) {\"kind\":\"lesser\"} : bool[A:2] return %1", "unknown variant `lesser`");
     check("%1 = call @g(%0) : f32[A:2] return %1", "there is no function @g before this line");
     check("%1 = get 99999999999999999999(%0) : f32[A:2] return %1", "expected a whole number");

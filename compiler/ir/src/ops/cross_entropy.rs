@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{Dim, Name, TensorType};
+use types::{DType, Dim, Name, TensorType};
 
 use super::compare::Comparison;
 use super::elementwise::{arity, wide};
@@ -39,10 +39,10 @@ impl CrossEntropy {
         let dtype = b.ty(labels).dtype;
         let size = b.ty(logits).size_of(&self.dim).unwrap_or(0);
         let classes = b.op(Iota { dim: Dim { name: self.dim.clone(), size }, dtype }, &[]);
-        // Broadcasting alone would not know where among the dims of the labels this one stands.
-        let full = b.ty(logits).with_dtype(dtype);
-        let classes = b.arrange(classes, &full);
-        let hot = b.op(Compare { kind: Comparison::Equal }, &[classes, labels]);
+        // By names alone the new dim comes last.
+        let hot = b.op(Compare { kind: Comparison::Equal }, &[labels, classes]);
+        let full = b.ty(logits).with_dtype(DType::Bool);
+        let hot = b.arrange(hot, &full);
         let ignore = b.constant(self.ignore as f64, dtype);
         (hot, b.op(Compare { kind: Comparison::Equal }, &[labels, ignore]))
     }

@@ -158,8 +158,14 @@ impl Semantics for Matmul {
         };
         let (a, b, c) = (strides(l.lhs, &args[0].ty), strides(l.rhs, &args[1].ty), strides(l.out, &results[0]));
         let sizes: Vec<usize> = space.iter().map(|s| s.1).collect();
-        for_each_index(&sizes, |i| {
-            out.data[dot(i, &c)] += args[0].data[dot(i, &a)] * args[1].data[dot(i, &b)];
+        // The last dim is a plain loop: an order of magnitude faster than counting it as an index.
+        let outer = sizes.len().saturating_sub(1);
+        let (n, step) = sizes.last().map_or((1, [0; 3]), |&n| (n, [a[outer], b[outer], c[outer]]));
+        for_each_index(&sizes[..outer], |i| {
+            let (i, j, k) = (dot(i, &a), dot(i, &b), dot(i, &c));
+            for x in 0..n {
+                out.data[k + x * step[2]] += args[0].data[i + x * step[0]] * args[1].data[j + x * step[1]];
+            }
         });
         smallvec![out]
     }

@@ -64,7 +64,7 @@ macro_rules! operators {
             /// The operator called `name` with these attributes.
             pub fn from_attributes(name: &str, attributes: serde_json::Value) -> Result<Self, String> {
                 $(if name == <$op as Semantics>::NAME {
-                    return serde_json::from_value::<$op>(attributes).map(Op::$op).map_err(|e| e.to_string());
+                    return read::<$op>(attributes).map(Op::$op);
                 })*
                 Err(format!("there is no operator `{name}`"))
             }
@@ -72,6 +72,8 @@ macro_rules! operators {
     };
 }
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use types::TensorType;
 
@@ -80,6 +82,17 @@ pub use rope::RopeForm;
 
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
+
+/// Reads attributes; one that the operator does not have is a mistake, not a remark.
+fn read<O: Semantics + Serialize + DeserializeOwned>(attributes: serde_json::Value) -> Result<O, String> {
+    let given: Vec<String> = attributes.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
+    let op: O = serde_json::from_value(attributes).map_err(|e| e.to_string())?;
+    let known = serde_json::to_value(&op).map_err(|e| e.to_string())?;
+    match given.iter().find(|name| known.get(name).is_none()) {
+        Some(name) => Err(format!("`{}` has no attribute `{name}`", O::NAME)),
+        None => Ok(op),
+    }
+}
 
 operators! {
     // Sources.
