@@ -32,6 +32,9 @@ pub struct Kernel {
     pub symbol: Name,
     /// One entry for each pointer. Scratch memory is an ordinary argument, declared `Write`, in a buffer of kind `Workspace`.
     pub args: Vec<Access>,
+    /// Pairs of arguments, one read and one written, that may be the very same slice: each element is read before it is
+    /// written, by the same part.
+    pub in_place: Vec<(u32, u32)>,
     /// Number of scalar arguments.
     pub scalars: u32,
     /// The most parts that one call may be split into; 1 for a kernel that runs on one thread.

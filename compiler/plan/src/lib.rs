@@ -28,5 +28,5 @@ pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, Wh
 pub use memory::{Memory, memory};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program};
-pub use verify::{structure, verify};
+pub use verify::{Proof, prove, structure, verify};
 pub use violation::{Rule, Violation};

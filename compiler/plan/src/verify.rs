@@ -12,19 +12,51 @@ mod structure;
 
 pub use structure::structure;
 
+use types::Name;
+
 use crate::violation::Findings;
 use crate::{Plan, Violation};
 
+/// What was proven of one program for one class of ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub program: Name,
+    pub class: Name,
+    pub instructions: usize,
+    pub buffers: usize,
+    pub lanes: usize,
+    /// Reads and writes of slices that were followed.
+    pub accesses: u64,
+    /// Conflicting accesses of different instructions that were found to be ordered, each compared with the latest
+    /// before it.
+    pub ordered: u64,
+}
+
 /// Proves the plan, or says what is wrong with it.
 pub fn verify(plan: &Plan) -> Result<(), Vec<Violation>> {
+    prove(plan).map(|_| ())
+}
+
+/// Like [`verify`], and tells what was proven.
+pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
     structure(plan)?;
     let mut findings = Findings::new();
+    let mut proofs = Vec::new();
     for program in &plan.programs {
         for (class, body) in plan.classes.iter().zip(&program.bodies) {
             findings.scope = format!("{}, {}", program.name, class.name);
             lives::check(plan, class, body, &mut findings);
-            races::check(plan, class, body, &mut findings);
+            let (accesses, ordered) = races::check(plan, class, body, &mut findings);
+            proofs.push(Proof {
+                program: program.name.clone(),
+                class: class.name.clone(),
+                instructions: body.instructions.len(),
+                buffers: class.persistent.len() + body.buffers.len(),
+                lanes: body.lanes.len(),
+                accesses,
+                ordered,
+            });
         }
     }
-    findings.into_result()
+    findings.into_result().map(|()| proofs)
 }

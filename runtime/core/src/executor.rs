@@ -113,6 +113,11 @@ impl Executor {
         &self.machine.codes[program].feeds
     }
 
+    /// The emits that a program gives and the bytes of each.
+    pub fn emits(&self, program: usize) -> &[(usize, u64)] {
+        &self.machine.codes[program].emits
+    }
+
     /// The content of a persistent buffer; none if there is no such buffer.
     pub fn read(&self, id: BufferId) -> Option<&[u8]> {
         let buffer = self.persistent(id)?;

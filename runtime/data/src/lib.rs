@@ -1,1 +1,25 @@
-//! Where feeds, parameters and checkpoints come from and go to.
+//! Where feeds, parameters and checkpoints come from, and where results go.
+
+mod checkpoint;
+mod convert;
+mod dataset;
+mod error;
+mod feeds;
+mod initial;
+mod inputs;
+mod near;
+mod outputs;
+mod shuffle;
+mod tensor_file;
+mod weights;
+
+pub use checkpoint::{Checkpoint, Position, latest, save};
+pub use convert::{ConvertError, convert, convert_values, widen};
+pub use dataset::Dataset;
+pub use error::{DataError, Problem};
+pub use feeds::Feeds;
+pub use initial::initialise;
+pub use inputs::Inputs;
+pub use outputs::Outputs;
+pub use tensor_file::{TensorFile, TensorView, Tensors, write_tensors};
+pub use weights::Weights;

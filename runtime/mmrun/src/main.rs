@@ -1,1 +1,34 @@
-fn main() {}
+//! `mmrun`: runs a compiled plan.
+
+mod check;
+mod cli;
+mod failure;
+mod metrics;
+mod progress;
+mod run;
+mod setup;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let args = cli::Args::parse();
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let result = if args.check { check::check(&args) } else { run::run(&args, start) };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -37,20 +37,23 @@ struct Walk<'a> {
     body: &'a Body,
     /// By first byte; gaps have never been written.
     segments: BTreeMap<u64, Segment>,
+    accesses: u64,
+    ordered: u64,
 }
 
-pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
+/// Gives the number of accesses that were followed and of conflicts that were found to be ordered.
+pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -> (u64, u64) {
     let lanes = body.lanes.len();
     let mut clocks: Vec<Clock> = vec![SmallVec::from_elem(0, lanes); lanes];
     let mut events: Vec<Option<Clock>> = vec![None; body.events as usize];
-    let mut walk = Walk { plan, class, body, segments: BTreeMap::new() };
+    let mut walk = Walk { plan, class, body, segments: BTreeMap::new(), accesses: 0, ordered: 0 };
     for (i, buffer) in class.persistent.iter().enumerate().filter(|(_, b)| b.bytes > 0) {
         let segment = Segment { end: buffer.end(), owner: BufferId::new(i), write: None, reads: SmallVec::new() };
         walk.segments.insert(buffer.offset, segment);
     }
     for (index, instruction) in body.instructions.iter().enumerate() {
         if findings.full() {
-            return;
+            break;
         }
         let lane = instruction.lane.index();
         clocks[lane][lane] += 1;
@@ -78,6 +81,7 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
         let event = Event { lane: lane as u32, position: clocks[lane][lane], instruction: index as u32 };
         let touches = instruction.op.touches(|k| plan.accesses(k));
         walk.within(index, &touches, findings);
+        walk.accesses += touches.len() as u64;
         // Reads first: an instruction may overwrite what it reads, not the other way round.
         for (slice, _) in touches.iter().filter(|(s, a)| a.reads() && s.bytes > 0) {
             walk.read(event, &clocks[lane], *slice, findings);
@@ -86,6 +90,7 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
             walk.write(event, &clocks[lane], *slice, findings);
         }
     }
+    (walk.accesses, walk.ordered)
 }
 
 fn ordered(clock: &Clock, earlier: Event) -> bool {
@@ -104,8 +109,15 @@ impl Walk<'_> {
 
     /// The parts of one call run in any order, so its own arguments must not conflict either.
     fn within(&self, index: usize, touches: &[(Slice, Access)], findings: &mut Findings) {
+        let in_place: &[(u32, u32)] = match &self.body.instructions[index].op {
+            Op::Launch(launch) => self.plan.kernels.get(launch.kernel.index()).map_or(&[], |k| &k.in_place),
+            _ => &[],
+        };
         for (i, (a, how)) in touches.iter().enumerate() {
-            for (b, also) in &touches[i + 1..] {
+            for (j, (b, also)) in touches.iter().enumerate().skip(i + 1) {
+                if a == b && in_place.contains(&(i as u32, j as u32)) {
+                    continue;
+                }
                 let ((a0, a1), (b0, b1)) = (self.range(*a), self.range(*b));
                 if (how.writes() || also.writes()) && a0 < b1 && b0 < a1 {
                     let who = describe(self.plan, self.class, self.body, index);
@@ -142,8 +154,10 @@ impl Walk<'_> {
             if segment.owner != slice.buffer {
                 stale = stale.or(Some((segment.owner, segment.write)));
             }
-            if let Some(write) = segment.write.filter(|w| !ordered(clock, *w)) {
-                racing = racing.or(Some((write, from, segment.end)));
+            match segment.write {
+                Some(write) if !ordered(clock, write) => racing = racing.or(Some((write, from, segment.end))),
+                Some(_) => self.ordered += 1,
+                None => {}
             }
             match segment.reads.iter_mut().find(|r| r.lane == event.lane) {
                 Some(read) => *read = event,
@@ -174,8 +188,12 @@ impl Walk<'_> {
         for (&from, segment) in self.segments.range(start..end) {
             inside.push(from);
             let earlier = segment.write.iter().chain(&segment.reads);
-            if let Some(other) = earlier.copied().find(|e| e.instruction != event.instruction && !ordered(clock, *e)) {
-                racing = racing.or(Some((other, from, segment.end)));
+            for other in earlier.filter(|e| e.instruction != event.instruction) {
+                if ordered(clock, *other) {
+                    self.ordered += 1;
+                } else {
+                    racing = racing.or(Some((*other, from, segment.end)));
+                }
             }
         }
         for from in inside {

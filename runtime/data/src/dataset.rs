@@ -1,0 +1,147 @@
+//! A dataset: records of tensors in tars (webdataset layout) or in single safetensors files, indexed once.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use device::Mapped;
+use plan::Feed;
+
+use crate::convert::{convert, converts};
+use crate::near::nearest;
+use crate::shuffle::Shuffle;
+use crate::{DataError, TensorView, Tensors};
+
+pub struct Dataset {
+    files: Vec<(PathBuf, Arc<Mapped>)>,
+    records: Vec<Record>,
+    shuffle: Shuffle,
+}
+
+/// One sample: its members' images, wherever they lie.
+struct Record {
+    /// Path of the tar and stem inside it, for messages.
+    name: String,
+    members: Vec<(usize, Range<usize>)>,
+}
+
+impl Dataset {
+    /// Indexes a folder of `.tar` or `.safetensors` files, or one such file.
+    pub fn open(path: &Path, seed: u64) -> Result<Self, DataError> {
+        let _span = tracing::info_span!("index data").entered();
+        let mut data = Self { files: Vec::new(), records: Vec::new(), shuffle: Shuffle::new(seed, 0) };
+        let mut paths = vec![path.to_path_buf()];
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let entries = entries.map_err(|e| DataError::file(path, e))?;
+            paths = entries.into_iter().map(|e| e.path()).filter(|p| is(p, "tar") || is(p, "safetensors")).collect();
+            // The order of a folder is the file system's whim.
+            paths.sort();
+        }
+        for file in &paths {
+            let image = Mapped::open(file).map_err(|e| DataError::file(file, e))?;
+            if is(file, "tar") {
+                data.add_tar(file, &image)?;
+            } else {
+                let name = file.display().to_string();
+                data.records.push(Record { name, members: vec![(data.files.len(), 0..image.len())] });
+            }
+            data.files.push((file.clone(), Arc::new(image)));
+        }
+        let count = u32::try_from(data.records.len()).ok().filter(|n| *n > 0);
+        let count = count
+            .ok_or_else(|| DataError::format(path, "no records: tars of `NAME.safetensors` members are expected"))?;
+        data.shuffle = Shuffle::new(seed, count);
+        Ok(data)
+    }
+
+    /// Adds the records of a tar: members that share the name up to its first dot are one record.
+    fn add_tar(&mut self, path: &Path, image: &[u8]) -> Result<(), DataError> {
+        let index = self.files.len();
+        let broken = |e: std::io::Error| DataError::format(path, format!("no tar file: {e}"));
+        let mut archive = tar::Archive::new(std::io::Cursor::new(image));
+        let mut last: Option<String> = None;
+        for entry in archive.entries_with_seek().map_err(broken)? {
+            let entry = entry.map_err(broken)?;
+            let name = entry.path().map_err(broken)?.to_string_lossy().into_owned();
+            if !entry.header().entry_type().is_file() || !name.ends_with(".safetensors") {
+                continue;
+            }
+            let start = entry.raw_file_position();
+            let range =
+                usize::try_from(start).ok().zip(start.checked_add(entry.size()).and_then(|e| usize::try_from(e).ok()));
+            let range = range.map(|(s, e)| s..e).filter(|r| r.end <= image.len());
+            let range =
+                range.ok_or_else(|| DataError::format(path, format!("`{name}` reaches past the end of the tar")))?;
+            let (folder, file) = name.rsplit_once('/').map_or(("", name.as_str()), |(folder, file)| (folder, file));
+            let stem = format!("{folder}/{}", file.split('.').next().unwrap_or(file));
+            match self.records.last_mut().filter(|_| last.as_deref() == Some(&stem)) {
+                Some(record) => record.members.push((index, range)),
+                None => {
+                    let name = format!("{}/{}", path.display(), stem.trim_start_matches('/'));
+                    self.records.push(Record { name, members: vec![(index, range)] });
+                }
+            }
+            last = Some(stem);
+        }
+        Ok(())
+    }
+
+    pub fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Fills a feed's batch with the samples from number `first` on; the feed's first dim is the batch.
+    pub fn batch(&mut self, feed: &Feed, first: u64, out: &mut [u8]) -> Result<(), DataError> {
+        let Some(batch) = feed.ty.dims.first().map(|d| d.size) else {
+            return Err(DataError::Mismatch {
+                what: format!("the feed `{}` is one number and has no batch to take from data", feed.name),
+                problems: Vec::new(),
+                help: Some("give it with --inputs".into()),
+            });
+        };
+        let sample = out.len() / batch.max(1);
+        for (i, out) in out.chunks_exact_mut(sample.max(1)).take(batch).enumerate() {
+            let record = self.shuffle.record(first + i as u64);
+            self.sample(record, feed, out)?;
+        }
+        Ok(())
+    }
+
+    fn sample(&self, record: usize, feed: &Feed, out: &mut [u8]) -> Result<(), DataError> {
+        let record = &self.records[record];
+        let wrong = |what: String| DataError::Format { path: PathBuf::from(&record.name), what };
+        let want: Vec<usize> = feed.ty.dims.iter().skip(1).map(|d| d.size).collect();
+        let mut names = Vec::new();
+        for (file, range) in &record.members {
+            let image = &self.files[*file].1[range.clone()];
+            let tensors = Tensors::parse(image).map_err(|e| wrong(format!("no safetensors record: {e}")))?;
+            if let Some(view) = tensors.get(image, &feed.name) {
+                check(&view, feed, &want).map_err(wrong)?;
+                return convert(view.dtype, view.data, feed.ty.dtype, out)
+                    .map_err(|e| wrong(format!("`{}`: {e}", feed.name)));
+            }
+            names.extend(tensors.names().map(String::from));
+        }
+        let near = nearest(&feed.name, names.iter().map(String::as_str));
+        let near = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+        Err(wrong(format!("the record has no tensor `{}`, only {}{near}", feed.name, names.join(", "))))
+    }
+}
+
+fn check(view: &TensorView<'_>, feed: &Feed, want: &[usize]) -> Result<(), String> {
+    let dims: Vec<_> = feed.ty.dims.iter().skip(1).map(ToString::to_string).collect();
+    let wanted = format!("{}[{}]", feed.ty.dtype, dims.join(", "));
+    // A sample may come with its batch dim of 1.
+    if view.shape != want && view.shape.strip_prefix(&[1]) != Some(want) {
+        return Err(format!("`{}` has {}, and {wanted} is needed for one sample", feed.name, view.text()));
+    }
+    if !converts(view.dtype, feed.ty.dtype) {
+        return Err(format!("`{}` holds {}, and {wanted} is needed", feed.name, view.text()));
+    }
+    Ok(())
+}
+
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e == extension)
+}

@@ -1,0 +1,172 @@
+//! safetensors files: read by mapping them, written in one go and synced.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use device::Mapped;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
+
+use types::DType;
+
+use crate::DataError;
+use crate::convert::stored;
+
+/// A tensor in a file, or in the middle of one.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    pub data: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// Values of the plan's.
+    pub fn new(dtype: DType, shape: &'a [usize], data: &'a [u8]) -> Self {
+        Self { dtype: stored(dtype), shape, data }
+    }
+
+    /// `f32[4, 16]`
+    pub fn text(&self) -> String {
+        format!("{}{:?}", format!("{:?}", self.dtype).to_lowercase(), self.shape)
+    }
+}
+
+/// Where the tensors of a safetensors image lie; the image itself stays elsewhere.
+#[derive(Debug)]
+pub struct Tensors {
+    /// Sorted by name.
+    entries: Vec<(String, Dtype, Vec<usize>, std::ops::Range<usize>)>,
+}
+
+impl Tensors {
+    /// Reads the header of an image; every range is inside the image and as long as its shape needs.
+    pub fn parse(image: &[u8]) -> Result<Self, String> {
+        let (header, metadata) = SafeTensors::read_metadata(image).map_err(|e| e.to_string())?;
+        let start = header + 8;
+        let mut entries: Vec<_> = metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| {
+                let (from, to) = info.data_offsets;
+                (name, info.dtype, info.shape.clone(), start + from..start + to)
+            })
+            .collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Self { entries })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|e| e.0.as_str())
+    }
+
+    /// A tensor of the image that `self` was parsed from.
+    pub fn get<'a>(&'a self, image: &'a [u8], name: &str) -> Option<TensorView<'a>> {
+        let at = self.entries.binary_search_by(|e| e.0.as_str().cmp(name)).ok()?;
+        let (_, dtype, shape, range) = &self.entries[at];
+        Some(TensorView { dtype: *dtype, shape, data: image.get(range.clone())? })
+    }
+}
+
+/// A safetensors file, mapped.
+#[derive(Clone)]
+pub struct TensorFile {
+    pub path: PathBuf,
+    image: Arc<Mapped>,
+    tensors: Arc<Tensors>,
+}
+
+impl TensorFile {
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let image = Mapped::open(path).map_err(|e| DataError::file(path, e))?;
+        let tensors =
+            Tensors::parse(&image).map_err(|e| DataError::format(path, format!("no safetensors file: {e}")))?;
+        Ok(Self { path: path.into(), image: Arc::new(image), tensors: Arc::new(tensors) })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.names()
+    }
+
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        self.tensors.get(&self.image, name)
+    }
+}
+
+/// Writes tensors to a new file and makes sure that they are on disk; gives the file's hash and size. The order is the
+/// format's own (widest elements first), so that equal tensors give equal bytes.
+pub fn write_tensors(path: &Path, tensors: &[(String, TensorView<'_>)]) -> Result<(blake3::Hash, u64), DataError> {
+    write(path, tensors).map_err(|e| DataError::file(path, e))
+}
+
+fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> io::Result<(blake3::Hash, u64)> {
+    let mut order: Vec<_> = tensors.iter().collect();
+    order.sort_by(|(a, x), (b, y)| y.dtype.bitsize().cmp(&x.dtype.bitsize()).then_with(|| a.cmp(b)));
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let mut at = 0;
+    for (name, view) in &order {
+        let end = at + view.data.len();
+        let dtype = serde_json::to_value(view.dtype)?;
+        header.insert(name.clone(), json!({ "dtype": dtype, "shape": view.shape, "data_offsets": [at, end] }));
+        at = end;
+    }
+    let mut header = serde_json::to_vec(&Value::Object(header))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let mut out =
+        Hashing { out: BufWriter::with_capacity(1 << 20, File::create(path)?), hasher: blake3::Hasher::new(), size: 0 };
+    out.put(&(header.len() as u64).to_le_bytes())?;
+    out.put(&header)?;
+    for (_, view) in &order {
+        out.put(view.data)?;
+    }
+    let (hash, size) = (out.hasher.finalize(), out.size);
+    out.out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    Ok((hash, size))
+}
+
+struct Hashing<W> {
+    out: W,
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_read_back_and_damage_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.safetensors");
+        let tensors = [
+            ("b".to_string(), TensorView { dtype: Dtype::BF16, shape: &[3], data: &[1, 2, 3, 4, 5, 6] }),
+            ("a".to_string(), TensorView { dtype: Dtype::I64, shape: &[], data: &[7; 8] }),
+            ("none".to_string(), TensorView { dtype: Dtype::F32, shape: &[0, 4], data: &[] }),
+        ];
+        let (hash, size) = write_tensors(&path, &tensors).expect("written");
+        let bytes = std::fs::read(&path).expect("there");
+        assert_eq!((blake3::hash(&bytes), bytes.len() as u64), (hash, size));
+        let file = TensorFile::open(&path).expect("opens");
+        assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b", "none"]);
+        assert_eq!(file.get("b").expect("b").data, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(file.get("a").expect("a").text(), "i64[]");
+        assert!(file.get("c").is_none());
+        // The same file as the reference implementation sees it.
+        assert_eq!(SafeTensors::deserialize(&bytes).expect("valid").len(), 3);
+        for length in 0..bytes.len() {
+            assert!(Tensors::parse(&bytes[..length]).is_err());
+        }
+    }
+}

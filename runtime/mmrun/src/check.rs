@@ -1,0 +1,70 @@
+//! `--check`: what can be proven about a plan before it runs, in words.
+
+use std::io::Write;
+
+use device::{CpuKernels, Mapped};
+use plan::{PlanFile, memory, prove};
+
+use crate::cli::Args;
+use crate::failure::Failure;
+use crate::progress::bytes;
+use crate::setup;
+
+pub fn check(args: &Args) -> Result<(), Failure> {
+    let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
+    let file = setup::open(&args.plan, &image)?;
+    let mut out = facts(&file)?;
+    if let Some(path) = &args.weights {
+        let parameters = &file.plan.manifest.parameters;
+        data::Weights::open(path, parameters)?.check(parameters)?;
+        out.push_str(&format!("weights: {} holds all {} parameters and no others\n", path.display(), parameters.len()));
+    }
+    std::io::stdout().write_all(out.as_bytes()).map_err(|e| Failure::new(format!("standard output: {e}")))
+}
+
+fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
+    let (plan, h) = (&file.plan, &file.plan.header);
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    line(format!(
+        "plan: {} {} {}, {}, for {} ({}), by mmc {}",
+        h.model, h.preset, h.task, h.dtype, h.target, h.cpu, h.compiler
+    ));
+    line(format!("hash: {}", file.hash));
+    line("file: every section matches its checksum, and every index points at something".into());
+    for proof in prove(plan).map_err(|v| Failure::violations(&v))? {
+        let program = format!("{}, {}", proof.program, proof.class);
+        line(format!(
+            "{program}: buffers that live at the same time share no byte of the arena ({} buffers)",
+            proof.buffers
+        ));
+        line(format!(
+            "{program}: what is read was written before, and no two accesses race ({} instructions on {} lanes, {} accesses, {} conflicts in order)",
+            proof.instructions, proof.lanes, proof.accesses, proof.ordered
+        ));
+    }
+    for program in &plan.programs {
+        for (class, body) in plan.classes.iter().zip(&program.bodies) {
+            let m = memory(plan, class, body);
+            line(format!(
+                "{}, {}: {} of memory, of which parameters {}, optimizer {}, activations at most {}",
+                program.name,
+                class.name,
+                bytes(m.arena_bytes),
+                bytes(m.params_bytes),
+                bytes(m.optimizer_bytes),
+                bytes(m.activations_peak_bytes)
+            ));
+        }
+    }
+    if h.target == "cpu" {
+        CpuKernels::load(h, &plan.kernels, file.object)?;
+        line(format!("kernels: all {} load, and this machine has the features they need", plan.kernels.len()));
+    } else {
+        line(format!("kernels: for {}, not looked at here", h.target));
+    }
+    Ok(out)
+}

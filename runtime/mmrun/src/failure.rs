@@ -1,0 +1,93 @@
+//! A failure: why the run could not do what was asked, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use data::DataError;
+use device::LoadError;
+use plan::Violation;
+use runtime_core::ExecError;
+
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    helps: Vec<String>,
+}
+
+impl Failure {
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), helps: Vec::new() }
+    }
+
+    pub fn help(mut self, help: impl fmt::Display) -> Self {
+        self.helps.push(help.to_string());
+        self
+    }
+
+    pub fn file(path: &Path, error: &io::Error) -> Self {
+        Self::new(format!("{}: {error}", path.display()))
+    }
+
+    pub fn violations(violations: &[Violation]) -> Self {
+        let list: String = violations.iter().map(|v| format!("\n  {v}")).collect();
+        Self::new(format!("the plan is not safe to run{list}")).help(
+            "this is a fault of the compiler that wrote the plan, or of whoever changed it since; compile it again",
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        self.helps.iter().try_for_each(|help| write!(f, "\n  help: {help}"))
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let failure = Self::new(&error);
+        match error.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            LoadError::Features { .. } => {
+                failure.help("compile the plan for this machine with `mmc compile --cpu native`, or for older ones with `--cpu x86-64-v3`")
+            }
+            LoadError::Target(_) => failure.help("compile the plan with `mmc compile --target cpu`"),
+            LoadError::Abi(_) => failure.help("compile the plan with the `mmc` of this version"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Unsafe(violations) => Self::violations(&violations),
+            ExecError::Memory { bytes } => {
+                let size = crate::progress::bytes(bytes);
+                Self::new(&error).help(format!("the plan needs {size}: `mmc explain` shows what for"))
+            }
+            // What went wrong with the data has its own words, and its own way out.
+            ExecError::Feed { feed, step, error } => match error.downcast::<DataError>() {
+                Ok(error) => {
+                    let failure = Self::new(format!("step {} has no `{feed}`: {error}", step + 1));
+                    match error.help() {
+                        Some(help) => failure.help(help),
+                        None => failure,
+                    }
+                }
+                Err(error) => Self::new(format!("step {} has no `{feed}`: {error}", step + 1)),
+            },
+            other => Self::new(other),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `--metrics`: one line of JSON a step.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use plan::Header;
+use runtime_core::Run;
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+
+pub struct Metrics {
+    path: PathBuf,
+    out: BufWriter<File>,
+    tokens: u64,
+    flops: u64,
+}
+
+impl Metrics {
+    /// A resumed run adds to the file, so that it tells the whole story.
+    pub fn open(path: &Path, header: &Header, resumed: bool) -> Result<Self, Failure> {
+        let file = File::options().create(true).write(true).append(resumed).truncate(!resumed).open(path);
+        let file = file.map_err(|e| Failure::file(path, &e))?;
+        let (tokens, flops) = (header.tokens_per_step, header.flops_per_step);
+        Ok(Self { path: path.into(), out: BufWriter::new(file), tokens, flops })
+    }
+
+    /// Adds step number `step` (from 1) with the numbers it gave.
+    pub fn step(&mut self, step: u64, numbers: &[(String, f32)], run: Run) -> Result<(), Failure> {
+        let seconds = (run.time + run.fed).as_secs_f64();
+        let mut line = Map::new();
+        line.insert("step".into(), json!(step));
+        // Not-a-number has no form in JSON and becomes null.
+        line.extend(numbers.iter().map(|(name, value)| (name.clone(), json!(value))));
+        line.insert("seconds".into(), json!(seconds));
+        line.insert("feed_seconds".into(), json!(run.fed.as_secs_f64()));
+        line.insert("tokens_per_second".into(), json!(self.tokens as f64 / seconds));
+        line.insert("gflops".into(), json!(self.flops as f64 / seconds / 1e9));
+        // A line is flushed at once: whoever follows the file sees each step as it ends.
+        let written = writeln!(self.out, "{}", Value::Object(line)).and_then(|()| self.out.flush());
+        written.map_err(|e| Failure::file(&self.path, &e))
+    }
+}

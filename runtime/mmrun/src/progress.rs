@@ -1,0 +1,131 @@
+//! Progress on standard error: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use plan::Header;
+use runtime_core::Run;
+
+/// One plain line about the run.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    tokens: u64,
+    flops: u64,
+    /// The number of the last step, if it is known.
+    last: Option<u64>,
+    printed: Option<Instant>,
+    steps: u64,
+    first: u64,
+    total: Duration,
+}
+
+impl Progress {
+    /// For steps after number `first`, at most `steps` of them.
+    pub fn new(header: &Header, first: u64, steps: Option<u64>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = steps.map_or_else(ProgressBar::no_length, ProgressBar::new);
+            let style = if steps.is_some() {
+                "{bar:24} {pos}/{len} {msg} [{elapsed}<{eta}]"
+            } else {
+                "{spinner} {pos} {msg} [{elapsed}]"
+            };
+            // The template is fixed; a faulty one would show as the default style.
+            bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self {
+            bar,
+            tokens: header.tokens_per_step,
+            flops: header.flops_per_step,
+            last: steps.map(|n| first + n),
+            printed: None,
+            steps: 0,
+            first,
+            total: Duration::ZERO,
+        }
+    }
+
+    /// Step number `step` (from 1) is done.
+    pub fn step(&mut self, step: u64, loss: Option<f32>, run: Run) {
+        self.steps += 1;
+        self.total += run.time + run.fed;
+        let seconds = (run.time + run.fed).as_secs_f64();
+        let loss = loss.map(|l| format!("loss {l:.6}  ")).unwrap_or_default();
+        let message = format!("{loss}{}  {}", duration(seconds), self.rates(seconds));
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+            bar.inc(1);
+            return;
+        }
+        // A line a second at most, so that logs stay readable; the first and the last step always.
+        let due = self.printed.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        if due || self.last == Some(step) || self.last.is_some_and(|l| l - self.first <= 20) {
+            let of = self.last.map(|l| format!("/{l}")).unwrap_or_default();
+            eprintln!("step {step}{of}  {message}");
+            self.printed = Some(Instant::now());
+        }
+    }
+
+    fn rates(&self, seconds: f64) -> String {
+        let mut text = String::new();
+        if self.tokens > 0 {
+            text += &format!("{} tokens/s  ", count(self.tokens as f64 / seconds));
+        }
+        if self.flops > 0 {
+            text += &format!("{:.1} GFLOP/s", self.flops as f64 / seconds / 1e9);
+        }
+        text.trim_end().to_string()
+    }
+
+    /// Closes the display with a line about the whole run.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+        if self.steps > 1 {
+            let mean = self.total.as_secs_f64() / self.steps as f64;
+            note(&format!("{} steps, {} each on average, {}", self.steps, duration(mean), self.rates(mean)));
+        }
+    }
+
+    /// Prints a line without tearing the bar.
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
+        }
+    }
+}
+
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.2} s"),
+        s => format!("{:.0} min", s / 60.0),
+    }
+}
+
+/// `1.24 M`
+pub fn count(n: f64) -> String {
+    match n {
+        n if n < 1e3 => format!("{n:.0}"),
+        n if n < 1e6 => format!("{:.1} k", n / 1e3),
+        n if n < 1e9 => format!("{:.2} M", n / 1e6),
+        n => format!("{:.2} G", n / 1e9),
+    }
+}
+
+/// `1.5 GiB`
+pub fn bytes(n: u64) -> String {
+    match n as f64 {
+        b if b < 1024.0 => format!("{n} B"),
+        b if b < 1048576.0 => format!("{:.1} KiB", b / 1024.0),
+        b if b < 1073741824.0 => format!("{:.1} MiB", b / 1048576.0),
+        b => format!("{:.2} GiB", b / 1073741824.0),
+    }
+}

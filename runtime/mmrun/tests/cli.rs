@@ -1,0 +1,340 @@
+//! Tests of the program itself on a plan with a real object: what it writes, how it resumes, and what it says.
+
+#[path = "../../device/tests/line/mod.rs"]
+mod line;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use plan::{Plan, sample};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use tempfile::TempDir;
+
+static OBJECT: LazyLock<Vec<u8>> = LazyLock::new(line::object);
+
+/// A folder with a plan in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self::with(sample::two_lanes())
+    }
+
+    fn with(mut plan: Plan) -> Self {
+        plan.object = OBJECT.clone();
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("plan.bin"), plan.to_bytes().expect("bytes").0).expect("written");
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs in the folder.
+    fn run(&self, args: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mmrun"));
+        command.current_dir(self.0.path()).args(args.split_whitespace()).env_remove("RUST_LOG");
+        command.output().expect("mmrun runs")
+    }
+
+    /// Standard error of a run that succeeds.
+    fn good(&self, args: &str) -> String {
+        let output = self.run(args);
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.success(), "`mmrun {args}` failed:\n{text}");
+        text
+    }
+
+    /// Standard error of a run that fails.
+    fn bad(&self, args: &str) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(1), "`mmrun {args}` fails with 1");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    fn tensors(&self, name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        let bytes = fs::read(self.path(name)).expect("a file");
+        let read = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let floats = |t: &TensorView<'_>| t.data().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
+        read.iter().map(|(name, t)| (name.to_string(), (t.shape().to_vec(), floats(&t)))).collect()
+    }
+
+    fn write(&self, name: &str, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, image(tensors)).expect("written");
+    }
+}
+
+fn image(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {
+    let view = |(name, dtype, shape, data): &'_ (&str, Dtype, &[usize], Vec<u8>)| {
+        (name.to_string(), (*dtype, shape.to_vec(), data.clone()))
+    };
+    let owned: Vec<_> = tensors.iter().map(view).collect();
+    let views = owned.iter().map(|(name, (dtype, shape, data))| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("a tensor"))
+    });
+    serialize(views, None).expect("an image")
+}
+
+fn f32s(values: &[f32]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+fn ramp(count: usize, start: f32) -> Vec<u8> {
+    f32s(&(0..count).map(|i| start + i as f32 * 0.125).collect::<Vec<_>>())
+}
+
+/// Removes what differs from run to run: times and rates.
+fn steady(text: &str) -> String {
+    let word = |w: &str| -> bool { w.parse::<f64>().is_ok() && w.contains('.') };
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut line = line.to_string();
+        if line.starts_with("step ") || line.starts_with("ready") || line.contains("on average") {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let keep = |i: usize| i > 0 && words[i - 1] == "loss" || !word(words[i]);
+            line = (0..words.len()).map(|i| if keep(i) { words[i] } else { "#" }).collect::<Vec<_>>().join(" ");
+            line = line
+                .replace(" k tokens", " tokens")
+                .replace(" M tokens", " tokens")
+                .replace(" us", " s")
+                .replace(" ms", " s");
+            line = line.split(" tokens").next().unwrap_or_default().to_string();
+            line = line
+                .split_whitespace()
+                .map(|w| if w.parse::<u64>().is_ok() && !line.contains("steps,") { "#" } else { w })
+                .collect::<Vec<_>>()
+                .join(" ");
+        }
+        out += &line;
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn a_plan_alone_runs() {
+    let place = Place::new();
+    insta::assert_snapshot!(steady(&place.good("plan.bin --steps 3 --threads 2")));
+}
+
+#[test]
+fn outputs_have_names_and_shapes() {
+    let place = Place::new();
+    place.good("plan.bin --steps 4 --outputs out.safetensors --emit loss,grads,params");
+    let out = place.tensors("out.safetensors");
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["grad/w", "loss", "param/w"]);
+    assert_eq!((out["loss"].0.as_slice(), out["grad/w"].0.as_slice()), (&[4][..], &[2, 3][..]));
+    // The gradients are those of the first step.
+    place.good("plan.bin --steps 1 --outputs one.safetensors --emit grads");
+    assert_eq!(place.tensors("one.safetensors")["grad/w"], out["grad/w"]);
+    assert!(place.tensors("one.safetensors").get("param/w").is_none());
+}
+
+#[test]
+fn a_resumed_run_is_the_unbroken_one_to_the_bit() {
+    let place = Place::new();
+    let record = |i: usize| image(&[("x", Dtype::F32, &[3], ramp(3, i as f32 * 0.3))]);
+    write_tar(&place.path("data.tar"), (0..7).map(|i| (format!("{i:06}.safetensors"), record(i))));
+    let run = |more: &str| place.good(&format!("plan.bin --data data.tar {more}"));
+    run("--steps 9 --outputs whole.safetensors --emit params --save whole");
+    run("--steps 2 --outputs a.safetensors --save parts --save-every 1");
+    run("--steps 3 --outputs b.safetensors --save parts --resume parts");
+    let text = run("--steps 4 --outputs c.safetensors --save parts --emit params --resume parts/step-000005");
+    assert!(text.contains("resumed at step 5"), "{text}");
+    let loss = |name: &str| place.tensors(name)["loss"].1.clone();
+    let parts = [loss("a.safetensors"), loss("b.safetensors"), loss("c.safetensors")].concat();
+    assert_eq!(parts, loss("whole.safetensors"));
+    assert_eq!(place.tensors("c.safetensors")["param/w"], place.tensors("whole.safetensors")["param/w"]);
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+        let read = |folder: &str| fs::read(place.path(folder).join("step-000009").join(file)).expect("a file");
+        assert_eq!(read("whole"), read("parts"), "{file}");
+    }
+    assert_eq!(fs::read_to_string(place.path("parts/latest")).expect("latest"), "step-000009\n");
+    // The folder serves as weights, too.
+    let text = place.good("plan.bin --weights parts");
+    assert!(text.contains("1 parameters (6 values) from parts"), "{text}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let place = Place::new();
+    place.good("plan.bin --steps 3 --save c --save-every 1");
+    let model = place.path("c/step-000003/model.safetensors");
+    let mut bytes = fs::read(&model).expect("there");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    fs::write(&model, bytes).expect("written");
+    // Half a checkpoint, as a crash leaves it.
+    fs::create_dir(place.path("c/step-000004.tmp")).expect("a folder");
+    let text = place.good("plan.bin --resume c --save c");
+    insta::assert_snapshot!(steady(&text));
+    assert!(place.bad("plan.bin --resume c/step-000009").contains("step-000009"));
+}
+
+#[test]
+fn weights_come_in_all_published_layouts() {
+    let place = Place::new();
+    let w = |dtype, bytes| [("w", dtype, &[2usize, 3][..], bytes)];
+    let values: [f32; 6] = [1.0, -2.0, 0.5, 4.0, -0.25, 8.0];
+    place.write("one.safetensors", &w(Dtype::F32, f32s(&values)));
+    let halves: Vec<u8> = values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect();
+    place.write("pipe/transformer/diffusion_pytorch_model.safetensors", &w(Dtype::BF16, halves));
+    place.write("pipe/vae/diffusion_pytorch_model.safetensors", &[("other", Dtype::F32, &[1], f32s(&[1.0]))]);
+    place.write(
+        "hf/model-00001-of-00001.safetensors",
+        &[("weight", Dtype::F64, &[2, 3], bytemuck::cast_slice(&values.map(f64::from)).to_vec())],
+    );
+    fs::write(
+        place.path("hf/model.safetensors.index.json"),
+        r#"{"metadata":{},"weight_map":{"weight":"model-00001-of-00001.safetensors"}}"#,
+    )
+    .expect("written");
+    for from in ["one.safetensors", "pipe", "pipe/transformer", "hf", "hf/model.safetensors.index.json"] {
+        place.good(&format!("plan.bin --weights {from} --outputs o.safetensors --emit grads,params"));
+        let first = place.tensors("o.safetensors");
+        place.good("plan.bin --weights one.safetensors --outputs p.safetensors --emit grads,params");
+        assert_eq!(first, place.tensors("p.safetensors"), "{from}");
+    }
+}
+
+#[test]
+fn inputs_replace_feeds_and_draws() {
+    let place = Place::new();
+    place.write(
+        "in.safetensors",
+        &[("x", Dtype::F32, &[4, 3], ramp(12, 0.0)), ("noise", Dtype::F32, &[4, 2], ramp(8, 1.0))],
+    );
+    place.write("w.safetensors", &[("w", Dtype::F32, &[2, 3], f32s(&[0.0; 6]))]);
+    let text = place.good("plan.bin --inputs in.safetensors --weights w.safetensors --outputs o.safetensors --steps 2");
+    assert!(!text.contains("synthetic"), "{text}");
+    // With weights of zero the loss is the mean square of the targets.
+    let mean: f32 = (0..8).map(|i| (1.0 + i as f32 * 0.125).powi(2)).sum::<f32>() / 8.0;
+    assert_eq!(place.tensors("o.safetensors")["loss"].1[0], mean);
+}
+
+#[test]
+fn metrics_and_traces_are_json() {
+    let place = Place::new();
+    place.good("plan.bin --steps 3 --metrics m.jsonl --trace t.json");
+    let lines = fs::read_to_string(place.path("m.jsonl")).expect("metrics");
+    assert_eq!(lines.lines().count(), 3);
+    for (i, line) in lines.lines().enumerate() {
+        assert!(line.starts_with(&format!("{{\"step\":{},\"loss\":", i + 1)), "{line}");
+    }
+    assert!(fs::read_to_string(place.path("t.json")).expect("a trace").contains("\"momentum\""));
+}
+
+#[test]
+fn seconds_stop_the_run_and_save() {
+    let place = Place::new();
+    let start = std::time::Instant::now();
+    let text = place.good("plan.bin --seconds 0.3 --save c");
+    assert!(start.elapsed().as_secs_f64() < 5.0);
+    assert!(text.contains("mmrun plan.bin --resume c --save c --steps N"), "{text}");
+}
+
+#[test]
+fn check_prints_what_was_proven() {
+    let place = Place::new();
+    let output = place.run("plan.bin --check");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("text");
+    let text: Vec<_> = text.lines().map(|l| if l.starts_with("hash") { "hash: #" } else { l }).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn poison_changes_nothing() {
+    let place = Place::new();
+    place.good("plan.bin --steps 3 --outputs a.safetensors --emit params,grads");
+    place.good("plan.bin --steps 3 --outputs b.safetensors --emit params,grads --poison");
+    assert_eq!(place.tensors("a.safetensors"), place.tensors("b.safetensors"));
+}
+
+/// Everything that may be wrong with what a user gives, in one drawing.
+#[test]
+fn errors_name_the_offender_and_the_way_out() {
+    let place = Place::new();
+    let one = |name: &'static str, dtype, shape: &'static [usize], bytes: Vec<u8>| [(name, dtype, shape, bytes)];
+    place.write("weigth.safetensors", &one("weigth", Dtype::F32, &[2, 3], ramp(6, 0.0)));
+    place.write("shape.safetensors", &one("w", Dtype::F32, &[3, 2], ramp(6, 0.0)));
+    place.write("ints.safetensors", &one("w", Dtype::I64, &[2, 3], vec![0; 48]));
+    place.write("both/transformer/a.safetensors", &one("w", Dtype::F32, &[2, 3], ramp(6, 0.0)));
+    place.write("both/transformer_2/a.safetensors", &one("w", Dtype::F32, &[2, 3], ramp(6, 0.0)));
+    place.write("hf/a.safetensors", &one("v", Dtype::F32, &[1], ramp(1, 0.0)));
+    fs::write(place.path("hf/model.safetensors.index.json"), r#"{"weight_map":{"w":"a.safetensors"}}"#)
+        .expect("written");
+    fs::write(place.path("away.safetensors.index.json"), r#"{"weight_map":{"w":"../a.safetensors"}}"#)
+        .expect("written");
+    place.write("in_name.safetensors", &one("nois", Dtype::F32, &[4, 2], ramp(8, 0.0)));
+    place.write("in_shape.safetensors", &one("x", Dtype::F32, &[4, 4], ramp(16, 0.0)));
+    fs::write(place.path("junk.safetensors"), b"junk").expect("written");
+    fs::write(place.path("junk.bin"), b"junk").expect("written");
+    fs::write(place.path("model.mm"), b"fn train() {}").expect("written");
+    fs::create_dir(place.path("empty")).expect("a folder");
+    write_tar(
+        &place.path("names.tar"),
+        [("a/0.safetensors".to_string(), image(&one("y", Dtype::F32, &[3], ramp(3, 0.0))))],
+    );
+    write_tar(
+        &place.path("shapes.tar"),
+        [("0.safetensors".to_string(), image(&one("x", Dtype::F32, &[5], ramp(5, 0.0))))],
+    );
+    write_tar(&place.path("junk.tar"), [("0.safetensors".to_string(), b"junk".to_vec())]);
+    let mut four = sample::line();
+    four.header.mesh.axes[1].size = 4;
+    fs::write(place.path("four.bin"), four.to_bytes().expect("bytes").0).expect("written");
+    let mut racy = sample::two_lanes();
+    racy.programs[0].bodies[0].instructions.swap(2, 3);
+    fs::write(place.path("racy.bin"), racy.to_bytes().expect("bytes").0).expect("written");
+
+    let mut text = String::new();
+    for args in [
+        "none.bin",
+        "junk.bin",
+        "model.mm",
+        "four.bin",
+        "racy.bin",
+        "racy.bin --check",
+        "plan.bin --weights none.safetensors",
+        "plan.bin --weights junk.safetensors",
+        "plan.bin --weights weigth.safetensors",
+        "plan.bin --weights shape.safetensors",
+        "plan.bin --weights ints.safetensors",
+        "plan.bin --weights both",
+        "plan.bin --weights empty",
+        "plan.bin --weights hf",
+        "plan.bin --weights away.safetensors.index.json",
+        "plan.bin --inputs in_name.safetensors",
+        "plan.bin --inputs in_shape.safetensors",
+        "plan.bin --data empty",
+        "plan.bin --data names.tar",
+        "plan.bin --data shapes.tar",
+        "plan.bin --data junk.tar",
+        "plan.bin --emit grads",
+        "plan.bin --emit norms --outputs o.safetensors",
+        "plan.bin --outputs nowhere/o.safetensors",
+        "plan.bin --resume empty",
+        "plan.bin --save junk.bin",
+    ] {
+        let said: String = place.bad(args).lines().map(|l| format!("    {l}\n")).collect();
+        text += &format!("$ mmrun {args}\n{said}");
+    }
+    insta::assert_snapshot!(steady(&text));
+}
+
+fn write_tar(path: &Path, members: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    let mut tar = tar::Builder::new(fs::File::create(path).expect("a file"));
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &bytes[..]).expect("a member");
+    }
+    tar.finish().expect("a tar");
+}
