@@ -1,9 +1,23 @@
 //! Graph-to-graph passes, one file each, and the pipeline that runs them.
 
 mod allocate;
+mod autodiff;
+mod blame;
+mod callgraph;
 mod group;
+mod inline;
+mod pipeline;
+mod precision;
+mod registry;
 mod schedule;
+mod stats;
 
 pub use allocate::allocate;
+pub use autodiff::Autodiff;
 pub use group::group;
+pub use inline::Inline;
+pub use pipeline::{Context, Pass, Pipeline, PipelineError};
+pub use precision::{Precision, WorkType};
+pub use registry::{Entry, REGISTRY};
 pub use schedule::{Gradients, kernels, schedule};
+pub use stats::{PassStats, Stats};

@@ -39,6 +39,11 @@ impl Builder {
         self.mismatch.get_or_insert(mismatch);
     }
 
+    /// The first mismatch noted so far.
+    pub fn mismatch(&self) -> Option<&Mismatch> {
+        self.mismatch.as_ref()
+    }
+
     pub fn node(&self, id: NodeId) -> &Node {
         &self.function.nodes[id]
     }

@@ -1,0 +1,32 @@
+//! Diagnostics about a node of the graph: they point into the model wherever the node's place is known.
+
+use diag::{Diagnostic, Diagnostics, PlaceId};
+use ir::{Function, Mismatch, Module, Violation};
+
+/// `diagnostic` with a label at `place` and one at each call that led there.
+pub fn at(module: &Module, place: PlaceId, mut diagnostic: Diagnostic) -> Diagnostic {
+    for (i, span) in module.places.chain(place).enumerate() {
+        diagnostic = diagnostic.at(span, if i == 0 { "" } else { "called from here" });
+    }
+    diagnostic
+}
+
+/// Something that a correct compiler never says.
+pub fn internal(message: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(message).note("this is a mistake of the compiler, not of the model")
+}
+
+/// A function that `pass` built and whose nodes do not fit together.
+pub fn unfit(pass: &str, function: &Function, mismatch: &Mismatch) -> Diagnostics {
+    internal(format!("{pass} built a wrong @{}: {mismatch}", function.name)).into()
+}
+
+/// What the verifier found after `step`.
+pub fn violations(module: &Module, step: &str, found: Vec<Violation>) -> Diagnostics {
+    let one = |v: Violation| {
+        let node = v.function.and_then(|f| module.functions.get(f)).zip(v.node).and_then(|(f, n)| f.nodes.get(n));
+        let place = node.map_or(PlaceId::NONE, |n| n.place);
+        at(module, place, internal(format!("{step}: {v}")))
+    };
+    Diagnostics(found.into_iter().map(one).collect())
+}

@@ -1,0 +1,74 @@
+//! Every pass by its name in pipelines, in the order in which a pipeline usually runs them.
+
+use diag::Diagnostics;
+use ir::Module;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use target::NoTarget;
+
+use crate::{Autodiff, Context, Inline, Pass, Precision};
+
+/// A pass is a struct of its options with their defaults; names and types of options come from there alone.
+pub struct Entry {
+    pub name: &'static str,
+    /// One line for listings.
+    pub summary: &'static str,
+    defaults: fn() -> Map<String, Value>,
+    make: fn(Map<String, Value>) -> Result<Box<dyn Pass>, String>,
+}
+
+pub const REGISTRY: &[Entry] = &[
+    entry::<Precision>("precision", "decides what the working type is"),
+    entry::<Autodiff>("autodiff", "appends the gradient of each loss"),
+    entry::<Inline>("inline", "replaces plain calls by what they call"),
+    entry::<Group>("group", "asks the target which operators form a kernel"),
+];
+
+impl Entry {
+    /// Each option with its default.
+    pub fn options(&self) -> Vec<(String, String)> {
+        (self.defaults)().into_iter().map(|(name, value)| (name, plain(&value))).collect()
+    }
+
+    /// The pass with these options; all others have their defaults.
+    pub fn make(&self, options: Map<String, Value>) -> Result<Box<dyn Pass>, String> {
+        (self.make)(options)
+    }
+}
+
+const fn entry<P: Pass + Default + Serialize + DeserializeOwned + 'static>(
+    name: &'static str,
+    summary: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        summary,
+        defaults: || match serde_json::to_value(P::default()) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        },
+        make: |options| {
+            let pass: P = serde_json::from_value(Value::Object(options)).map_err(|e| e.to_string())?;
+            Ok(Box::new(pass))
+        },
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// [`crate::group`] for the context's target; without one, for the target `none`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {}
+
+impl Pass for Group {
+    fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
+        crate::group(module, cx.target.unwrap_or(&NoTarget))
+    }
+}
