@@ -4,7 +4,12 @@ pub mod codegen;
 pub mod cpu;
 pub mod emit;
 pub mod error;
+pub mod group;
 pub mod link;
+pub mod lower;
 pub mod math;
 pub mod matmul;
 pub mod nest;
+mod target;
+
+pub use target::CpuTarget;

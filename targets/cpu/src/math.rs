@@ -101,6 +101,23 @@ impl Emitter {
         self.select(valid, r, nan)
     }
 
+    /// `e^x - 1`, also near 0 (after Kahan): the errors of `u = e^x` and of `log u` cancel.
+    pub fn expm1(&mut self, x: Val) -> Val {
+        let u = self.exp(x);
+        let (one, minus_one) = (self.like(x, 1.0), self.like(x, -1.0));
+        let difference = self.sub(u, one);
+        let log = self.log(u);
+        let ratio = self.div(x, log);
+        let value = self.mul(difference, ratio);
+        let (low, high) = (self.like(x, -18.0), self.like(x, 40.0));
+        let is_high = self.cmp(Cmp::Gt, x, high);
+        let value = self.select(is_high, u, value);
+        let is_low = self.cmp(Cmp::Lt, x, low);
+        let value = self.select(is_low, minus_one, value);
+        let same = self.cmp(Cmp::Eq, u, one);
+        self.select(same, x, value)
+    }
+
     /// `1 / (1 + e^-x)`.
     pub fn sigmoid(&mut self, x: Val) -> Val {
         let negative = self.neg(x);

@@ -155,7 +155,13 @@ impl Emitter {
 
     /// `true` in the lanes below `count`, an `i64` that may be negative or above the width.
     pub fn lanes_below(&mut self, count: Val) -> Val {
-        let ty = Ty::vector(Elem::I32, self.lanes());
+        let lanes = self.lanes();
+        self.first_lanes(count, lanes)
+    }
+
+    /// `true` in those of `lanes` that are below `count`.
+    pub fn first_lanes(&mut self, count: Val, lanes: u32) -> Val {
+        let ty = Ty::vector(Elem::I32, lanes);
         if let Some(known) = count.known {
             let list: Vec<&str> =
                 (0..i64::from(ty.lanes)).map(|lane| if lane < known { "true" } else { "false" }).collect();

@@ -140,3 +140,20 @@ impl Emitter {
         ));
     }
 }
+
+impl Emitter {
+    /// Declares read-only data of the module.
+    pub fn global(&mut self, name: &str, elem: Elem, bytes: &[u8]) {
+        let count = bytes.len() as u64 / elem.bytes();
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        let text = format!(
+            "  llvm.mlir.global internal constant @{name}(dense<\"0x{digits}\"> : tensor<{count}x{elem}>) \
+             {{addr_space = 0 : i32, alignment = 64 : i64}} : !llvm.array<{count} x {elem}>\n"
+        );
+        self.functions.insert(name.to_owned(), text);
+    }
+
+    pub fn global_address(&mut self, name: &str) -> Val {
+        self.op(Ty::PTR, format_args!("llvm.mlir.addressof @{name} : !llvm.ptr"))
+    }
+}

@@ -32,6 +32,11 @@ impl Val {
     pub fn known(self) -> Option<i64> {
         self.known
     }
+
+    /// What tells values of one function apart.
+    pub fn key(self) -> u64 {
+        u64::from(self.id) << 16 | u64::from(self.result.map_or(0, |result| result + 1))
+    }
 }
 
 impl fmt::Display for Val {

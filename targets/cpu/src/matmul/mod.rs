@@ -115,6 +115,10 @@ impl Site<'_> {
         e.add(sum, last)
     }
 
+    pub fn lanes(&self, e: &Emitter) -> u32 {
+        e.lanes()
+    }
+
     /// Elements of `operand` from one lane to the next.
     pub fn stride(&self, operand: usize) -> i64 {
         self.matmul.columns().1.strides[operand]
@@ -136,11 +140,16 @@ impl Site<'_> {
 }
 
 impl Matmul {
+    /// Whether the normal form has the operands the other way round.
+    pub fn exchanges(&self) -> bool {
+        let unit = |dims: &[Dim]| dims.iter().any(|dim| dim.strides[OUT] == 1 && dim.size > 1);
+        unit(&self.m) && !unit(&self.n)
+    }
+
     /// The same product, dims merged, with the result's unit stride among the columns if it is among the rows.
     pub fn normal(&self) -> Matmul {
-        let unit = |dims: &[Dim]| dims.iter().any(|dim| dim.strides[OUT] == 1 && dim.size > 1);
         let mut normal = self.clone();
-        if unit(&self.m) && !unit(&self.n) {
+        if self.exchanges() {
             std::mem::swap(&mut normal.m, &mut normal.n);
             std::mem::swap(&mut normal.lhs, &mut normal.rhs);
             for dims in [&mut normal.batch, &mut normal.m, &mut normal.n, &mut normal.k] {

@@ -1,0 +1,342 @@
+//! How a function falls into kernels: products with what follows them elementwise, and loops that share a shape.
+//!
+//! Operators join the kernel of an operand where one nest of loops computes both without doing anything twice. Kernels
+//! never depend on each other in a circle.
+
+use std::collections::BTreeMap;
+
+use ir::{Class, Function, Inst, NodeId, Op};
+use types::{Dim, Name};
+
+type Dims = Vec<Dim>;
+
+/// What an operator is to the loops around it.
+enum Role {
+    /// Each element from the same elements of the operands.
+    Map,
+    /// Each element from a row of the operands, which these dims cut out.
+    Row(Vec<Name>),
+    /// These dims of the operand are folded, and they are its last ones.
+    FoldRow(Vec<Name>),
+    /// Dims are folded that are not the operand's last ones.
+    FoldColumns,
+    /// Elements come from elsewhere.
+    Move,
+    Product,
+    /// A kernel of its own.
+    Alone,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Product,
+    Loops,
+    /// Nothing joins any more.
+    Closed,
+}
+
+struct Group {
+    kind: Kind,
+    members: Vec<NodeId>,
+    space: Dims,
+    /// Rows of the space are read whole; they are the dims after the first so many.
+    rows: Option<usize>,
+}
+
+/// The groups of a function, in the order of their first nodes.
+pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
+    let mut state = State { function, users: function.users(), groups: Vec::new(), of: BTreeMap::new() };
+    let live = function.live();
+    for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
+        if let Inst::Op(op) = &node.inst {
+            state.place(id, op);
+        }
+    }
+    state.groups.into_iter().map(|group| group.members).filter(|members| !members.is_empty()).collect()
+}
+
+struct State<'f> {
+    function: &'f Function,
+    users: Vec<smallvec::SmallVec<[NodeId; 4]>>,
+    groups: Vec<Group>,
+    of: BTreeMap<NodeId, usize>,
+}
+
+impl State<'_> {
+    fn dims(&self, node: NodeId) -> Option<Dims> {
+        self.function.ty(node).tensor().map(|ty| ty.dims.to_vec())
+    }
+
+    fn args(&self, node: NodeId) -> Vec<NodeId> {
+        self.function.nodes[node].args.to_vec()
+    }
+
+    fn place(&mut self, node: NodeId, op: &Op) {
+        if matches!(op.class(), Class::Source | Class::View) {
+            return;
+        }
+        match self.role(node, op) {
+            Role::Map => self.place_map(node),
+            Role::Row(dims) => self.place_row(node, &dims),
+            Role::FoldRow(dims) => self.place_fold(node, &dims),
+            Role::FoldColumns => self.place_sink(node),
+            Role::Move => {
+                let space = self.dims(node).unwrap_or_default();
+                self.open(Kind::Loops, node, space, None);
+            }
+            Role::Product => {
+                let space = self.dims(node).unwrap_or_default();
+                self.open(Kind::Product, node, space, None);
+            }
+            Role::Alone => {
+                self.open(Kind::Closed, node, Vec::new(), None);
+            }
+        }
+    }
+
+    fn role(&self, node: NodeId, op: &Op) -> Role {
+        let operand = self.args(node).first().and_then(|&arg| self.dims(arg)).unwrap_or_default();
+        let own = self.dims(node);
+        match op {
+            Op::Matmul(_) => Role::Product,
+            Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_) => Role::Alone,
+            Op::ReduceSum(ir::ops::ReduceSum { dims }) | Op::ReduceMax(ir::ops::ReduceMax { dims }) => {
+                fold(&operand, dims)
+            }
+            Op::Rope(op) => row(own, &operand, &op.dim),
+            Op::Softmax(op) => row(own, &operand, &op.dim),
+            Op::SoftmaxGrad(op) => row(own, &operand, &op.dim),
+            Op::RmsNorm(op) => row(own, &operand, &op.dim),
+            Op::RmsNormGrad(op) => row(own, &operand, &op.dim),
+            Op::LayerNorm(op) => row(own, &operand, &op.dim),
+            Op::LayerNormGrad(op) => row(own, &operand, &op.dim),
+            Op::CrossEntropy(op) => fold(&operand, std::slice::from_ref(&op.dim)),
+            // Results of one shape with the operands.
+            Op::Adamw(_) | Op::SwigluGrad(_) => Role::Alone,
+            op => match op.class() {
+                Class::Elementwise if own.is_some() => Role::Map,
+                Class::Move => Role::Move,
+                _ => Role::Alone,
+            },
+        }
+    }
+
+    fn open(&mut self, kind: Kind, node: NodeId, space: Dims, rows: Option<usize>) -> usize {
+        self.groups.push(Group { kind, members: vec![node], space, rows });
+        self.of.insert(node, self.groups.len() - 1);
+        self.groups.len() - 1
+    }
+
+    fn join(&mut self, group: usize, node: NodeId) {
+        self.groups[group].members.push(node);
+        self.of.insert(node, group);
+    }
+
+    /// Groups of the operands, latest first.
+    fn candidates(&self, node: NodeId) -> Vec<usize> {
+        let mut groups: Vec<usize> = self.args(node).iter().filter_map(|arg| self.of.get(arg).copied()).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups.reverse();
+        groups
+    }
+
+    /// Operands of `node` inside `group` all have one of these shapes.
+    fn reads_only(&self, node: NodeId, group: usize, fits: impl Fn(&Dims) -> bool) -> bool {
+        let inside = self.args(node).into_iter().filter(|arg| self.of.get(arg) == Some(&group));
+        inside.into_iter().all(|arg| self.dims(arg).is_some_and(|dims| fits(&dims)))
+    }
+
+    fn place_map(&mut self, node: NodeId) {
+        let space = self.dims(node).unwrap_or_default();
+        let mut joined = None;
+        for group in self.candidates(node) {
+            let of = &self.groups[group];
+            let row_shape = of.rows.map(|rows| of.space[..rows].to_vec());
+            let same = of.space == space;
+            let in_row = row_shape.as_ref() == Some(&space);
+            let fits = match of.kind {
+                Kind::Product => same && self.reads_only(node, group, |dims| *dims == space),
+                Kind::Loops if same => {
+                    self.reads_only(node, group, |dims| *dims == space || Some(dims) == row_shape.as_ref())
+                }
+                Kind::Loops if in_row => self.reads_only(node, group, |dims| *dims == space),
+                _ => false,
+            };
+            if fits && !self.circle(group, &self.args(node)) {
+                joined = Some(group);
+                break;
+            }
+        }
+        let group = match joined {
+            Some(group) => {
+                self.join(group, node);
+                group
+            }
+            None => self.open(Kind::Loops, node, space.clone(), None),
+        };
+        if self.groups[group].kind == Kind::Loops && self.groups[group].space == space {
+            self.unite_operands(group, node, &space);
+        }
+    }
+
+    fn place_row(&mut self, node: NodeId, dims: &[Name]) {
+        let space = self.dims(node).unwrap_or_default();
+        let rows = space.len() - dims.len();
+        for group in self.candidates(node) {
+            let of = &self.groups[group];
+            let fits = of.kind == Kind::Loops
+                && of.space == space
+                && of.rows.is_none_or(|own| own == rows)
+                && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
+            if fits && !self.circle(group, &self.args(node)) {
+                self.groups[group].rows = Some(rows);
+                return self.join(group, node);
+            }
+        }
+        self.open(Kind::Loops, node, space, Some(rows));
+    }
+
+    fn place_fold(&mut self, node: NodeId, dims: &[Name]) {
+        let space = self.args(node).first().and_then(|&arg| self.dims(arg)).unwrap_or_default();
+        let rows = space.len() - dims.len();
+        if rows == 0 || space[..rows].iter().all(|dim| dim.size == 1) {
+            return self.place_sink(node);
+        }
+        for group in self.candidates(node) {
+            let of = &self.groups[group];
+            let fits = of.kind == Kind::Loops
+                && of.space == space
+                && of.rows.is_none_or(|own| own == rows)
+                && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
+            if fits && !self.circle(group, &self.args(node)) {
+                self.groups[group].rows = Some(rows);
+                return self.join(group, node);
+            }
+        }
+        self.open(Kind::Loops, node, space, Some(rows));
+    }
+
+    /// A fold that shares no loops with what reads it: it takes in elementwise operands that nothing else reads.
+    fn place_sink(&mut self, node: NodeId) {
+        let sink = self.open(Kind::Closed, node, Vec::new(), None);
+        for group in self.candidates(node) {
+            if group == sink || self.groups[group].kind != Kind::Loops || self.groups[group].rows.is_some() {
+                continue;
+            }
+            let members = self.groups[group].members.clone();
+            let read_here_only = members.iter().all(|member| {
+                let users = &self.users[member.index()];
+                let inside = users.iter().all(|user| *user == node || members.contains(user));
+                inside && !self.function.results.contains(member)
+            });
+            let maps = members.iter().all(|member| match &self.function.nodes[*member].inst {
+                Inst::Op(op) => op.class() == Class::Elementwise,
+                _ => false,
+            });
+            if read_here_only && maps {
+                self.absorb(sink, group);
+            }
+        }
+    }
+
+    /// Joins the groups of other operands that loop over the same space.
+    fn unite_operands(&mut self, group: usize, node: NodeId, space: &Dims) {
+        for other in self.candidates(node) {
+            let (a, b) = (&self.groups[group], &self.groups[other]);
+            let fits = other != group
+                && b.kind == Kind::Loops
+                && b.space == *space
+                && (a.rows.is_none() || b.rows.is_none() || a.rows == b.rows);
+            if !fits {
+                continue;
+            }
+            let operands = |group: &Group| -> Vec<NodeId> {
+                group.members.iter().flat_map(|&member| self.args(member)).collect()
+            };
+            let (of_a, of_b) = (operands(a), operands(b));
+            // A move reads what is not in its own loops.
+            let moves = |group: &Group| {
+                group.members.iter().any(|&member| {
+                    matches!(&self.function.nodes[member].inst, Inst::Op(op) if op.class() == Class::Move)
+                })
+            };
+            let crossed = (moves(b) && of_b.iter().any(|arg| self.of.get(arg) == Some(&group)))
+                || (moves(a) && of_a.iter().any(|arg| self.of.get(arg) == Some(&other) && *arg != node) && moves(a));
+            if crossed || self.circle_of_two(group, other, &of_a, &of_b) {
+                continue;
+            }
+            let rows = a.rows.or(b.rows);
+            self.absorb(group, other);
+            self.groups[group].rows = rows;
+        }
+    }
+
+    fn absorb(&mut self, into: usize, from: usize) {
+        let members = std::mem::take(&mut self.groups[from].members);
+        for &member in &members {
+            self.of.insert(member, into);
+        }
+        self.groups[into].members.extend(members);
+        self.groups[into].members.sort_unstable();
+        self.groups[from].kind = Kind::Closed;
+    }
+
+    /// Whether an operand that is outside `group` depends on it.
+    fn circle(&self, group: usize, operands: &[NodeId]) -> bool {
+        let outside = operands.iter().copied().filter(|arg| self.of.get(arg) != Some(&group)).collect();
+        self.reaches(outside, &[group])
+    }
+
+    /// Whether two groups made one would depend on themselves through others.
+    fn circle_of_two(&self, a: usize, b: usize, of_a: &[NodeId], of_b: &[NodeId]) -> bool {
+        let both = [a, b];
+        let inside = |arg: &NodeId| self.of.get(arg).is_some_and(|group| both.contains(group));
+        let outside = of_a.iter().chain(of_b).copied().filter(|arg| !inside(arg)).collect();
+        self.reaches(outside, &both)
+    }
+
+    /// Whether any of `from` depends on one of `groups`, kernels counted as one.
+    fn reaches(&self, from: Vec<NodeId>, groups: &[usize]) -> bool {
+        let first = groups.iter().flat_map(|&group| &self.groups[group].members).min().copied();
+        let Some(first) = first else { return false };
+        let mut pending = from;
+        let mut seen_nodes = std::collections::BTreeSet::new();
+        let mut seen_groups = std::collections::BTreeSet::new();
+        while let Some(node) = pending.pop() {
+            match self.of.get(&node) {
+                Some(group) if groups.contains(group) => return true,
+                Some(&group) => {
+                    if !seen_groups.insert(group) {
+                        continue;
+                    }
+                    let members = &self.groups[group].members;
+                    // A kernel all of whose nodes come before cannot depend on it.
+                    if members.iter().max().is_some_and(|last| *last < first) {
+                        continue;
+                    }
+                    pending.extend(members.iter().flat_map(|&member| self.args(member)));
+                }
+                None => {
+                    if node >= first && seen_nodes.insert(node) {
+                        pending.extend(self.args(node));
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+fn row(own: Option<Dims>, operand: &Dims, dim: &Name) -> Role {
+    match own {
+        Some(own) if own == *operand && own.last().is_some_and(|last| last.name == *dim) => Role::Row(vec![dim.clone()]),
+        _ => Role::Alone,
+    }
+}
+
+fn fold(operand: &Dims, dims: &[Name]) -> Role {
+    let kept = operand.len() - dims.len();
+    let last = operand[kept..].iter().all(|dim| dims.contains(&dim.name));
+    if last { Role::FoldRow(dims.to_vec()) } else { Role::FoldColumns }
+}

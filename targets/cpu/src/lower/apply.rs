@@ -1,0 +1,158 @@
+//! Elementwise operators on values in registers: one function from operator and operands to the rounded result.
+
+use ir::Op;
+use ir::ops::Comparison;
+use types::DType;
+
+use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
+
+/// How an element type is stored.
+pub fn stored(dtype: DType) -> Elem {
+    match dtype {
+        DType::Work | DType::F32 => Elem::F32,
+        DType::F64 => Elem::F64,
+        DType::BF16 => Elem::Bf16,
+        DType::F16 => Elem::F16,
+        DType::I64 => Elem::I64,
+        DType::I32 => Elem::I32,
+        DType::Bool => Elem::I8,
+    }
+}
+
+/// How it is held in a register: 16-bit floats as `f32`, truth values as bits.
+pub fn held(dtype: DType) -> Elem {
+    match dtype {
+        DType::Bool => Elem::I1,
+        dtype => match stored(dtype) {
+            Elem::Bf16 | Elem::F16 => Elem::F32,
+            elem => elem,
+        },
+    }
+}
+
+/// A number as a scalar of `dtype` in a register.
+pub fn constant(e: &mut Emitter, value: f64, dtype: DType) -> Val {
+    let ty = Ty::scalar(held(dtype));
+    let value = dtype.round(value);
+    match ty.elem.is_float() {
+        true => e.float(ty, value),
+        false => e.int(ty, value as i64),
+    }
+}
+
+/// All operands as scalars, or all as vectors.
+pub fn alike(e: &mut Emitter, args: &[Val]) -> Vec<Val> {
+    let lanes = args.iter().map(|arg| arg.ty.lanes).max().unwrap_or(0);
+    args.iter().map(|&arg| if arg.ty.lanes == lanes { arg } else { e.broadcast(arg, lanes) }).collect()
+}
+
+/// The value of an elementwise operator, rounded to `to`; `None` if it is not one of the primitives.
+pub fn apply(e: &mut Emitter, op: &Op, args: &[Val], from: DType, to: DType) -> Option<Val> {
+    let args = alike(e, args);
+    let x = *args.first()?;
+    let y = args.get(1).copied().unwrap_or(x);
+    let value = match op {
+        Op::Add(_) => e.add(x, y),
+        Op::Sub(_) => e.sub(x, y),
+        Op::Mul(_) => e.mul(x, y),
+        Op::Div(_) => e.div(x, y),
+        Op::Neg(_) => e.neg(x),
+        Op::Max(_) => extreme(e, Cmp::Gt, x, y),
+        Op::Min(_) => extreme(e, Cmp::Lt, x, y),
+        Op::Compare(op) => e.cmp(comparison(op.kind), x, y),
+        Op::Select(_) => e.select(x, y, *args.get(2)?),
+        Op::Abs(_) => match x.ty.elem.is_float() {
+            true => e.abs(x),
+            false => {
+                let negative = e.neg(x);
+                e.max_int(x, negative)
+            }
+        },
+        Op::Cast(_) => cast(e, x, from, to),
+        Op::Sqrt(_) => e.sqrt(x),
+        Op::Rsqrt(_) => e.rsqrt(x),
+        _ if x.ty.elem != Elem::F32 => return None,
+        Op::Exp(_) => e.exp(x),
+        Op::Expm1(_) => e.expm1(x),
+        Op::Log(_) => e.log(x),
+        Op::Tanh(_) => e.tanh(x),
+        Op::Sin(_) => e.sin(x),
+        Op::Cos(_) => e.cos(x),
+        Op::Sigmoid(_) => e.sigmoid(x),
+        Op::Erf(_) => e.erf(x),
+        _ => return None,
+    };
+    Some(e.round_through(value, stored(to)))
+}
+
+fn comparison(kind: Comparison) -> Cmp {
+    match kind {
+        Comparison::Less => Cmp::Lt,
+        Comparison::LessEqual => Cmp::Le,
+        Comparison::Equal => Cmp::Eq,
+        Comparison::Greater => Cmp::Gt,
+        Comparison::GreaterEqual => Cmp::Ge,
+        Comparison::NotEqual => Cmp::Ne,
+    }
+}
+
+/// `x` where it is NaN or wins over `y`, else `y`.
+pub fn extreme(e: &mut Emitter, wins: Cmp, x: Val, y: Val) -> Val {
+    let won = e.cmp(wins, x, y);
+    let picked = e.select(won, x, y);
+    if !x.ty.elem.is_float() {
+        return picked;
+    }
+    let nan = e.cmp(Cmp::Ne, x, x);
+    e.select(nan, x, picked)
+}
+
+fn cast(e: &mut Emitter, x: Val, from: DType, to: DType) -> Val {
+    let (source, target) = (held(from), held(to));
+    if source == target {
+        return x;
+    }
+    if target == Elem::I1 {
+        let zero = if source.is_float() { e.float(x.ty, 0.0) } else { e.int(x.ty, 0) };
+        return e.cmp(Cmp::Ne, x, zero);
+    }
+    match (source.is_float(), target.is_float()) {
+        (true, true) if source.bytes() < target.bytes() => e.extend_float(x, target),
+        (true, true) => e.round_float(x, target),
+        (true, false) => e.float_to_int(x, target),
+        (false, _) => {
+            let wide = match source {
+                Elem::I1 => e.extend_unsigned(x, Elem::I32),
+                _ => x,
+            };
+            if target.is_float() {
+                e.int_to_float(wide, target)
+            } else if wide.ty.elem.bytes() < target.bytes() {
+                e.extend_signed(wide, target)
+            } else {
+                e.truncate(wide, target)
+            }
+        }
+    }
+}
+
+/// Loads elements of `dtype` into registers; lanes outside `mask` are zero.
+pub fn load(e: &mut Emitter, at: Val, dtype: DType, lanes: u32, mask: Option<Val>) -> Val {
+    let raw = e.load_wide(at, stored(dtype), lanes, mask);
+    truth(e, raw, dtype)
+}
+
+/// Bytes of truth values as bits; anything else as it is.
+pub fn truth(e: &mut Emitter, raw: Val, dtype: DType) -> Val {
+    if dtype != DType::Bool {
+        return raw;
+    }
+    let zero = e.int(raw.ty, 0);
+    e.cmp(Cmp::Ne, raw, zero)
+}
+
+/// Stores a register as `dtype`.
+pub fn store(e: &mut Emitter, value: Val, at: Val, dtype: DType, mask: Option<Val>) {
+    let value = if dtype == DType::Bool { e.extend_unsigned(value, Elem::I8) } else { value };
+    e.store_narrow(value, at, stored(dtype), mask);
+}

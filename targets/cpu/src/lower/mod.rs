@@ -1,0 +1,150 @@
+//! From kernels, functions of the IR, to modules of code.
+//!
+//! | kernel | code |
+//! |---|---|
+//! | one product and what follows it elementwise | [`product`] |
+//! | one scatter-add | [`scatter`] |
+//! | attention, its gradient | [`flash`] |
+//! | all else, fused | [`nest`] over [`eval`] |
+
+mod apply;
+mod coord;
+mod eval;
+mod expand;
+mod flash;
+mod nest;
+mod product;
+mod reduce;
+mod scatter;
+mod table;
+
+use std::collections::BTreeMap;
+
+use ir::{Function, Inst, NodeId, Op};
+
+use crate::cpu::Cpu;
+use crate::emit::{Emitter, Kernel, Module, Val};
+
+pub use expand::expand;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LowerError {
+    message: String,
+}
+
+impl LowerError {
+    pub fn new(message: impl Into<String>) -> LowerError {
+        LowerError { message: message.into() }
+    }
+}
+
+impl From<ir::Mismatch> for LowerError {
+    fn from(mismatch: ir::Mismatch) -> LowerError {
+        LowerError::new(mismatch.to_string())
+    }
+}
+
+/// What a kernel needs beside its code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub workspace: u64,
+    pub parts: u64,
+    /// Pairs (parameter, result) that may share their bytes.
+    pub in_place: Vec<(usize, usize)>,
+}
+
+/// One kernel, expanded and sorted into its kind.
+pub struct Lowering {
+    function: Function,
+    kind: Kind,
+}
+
+enum Kind {
+    Nest(nest::Plan),
+    Product(product::Plan),
+    Scatter(scatter::Plan),
+    Flash(flash::Plan),
+}
+
+impl Lowering {
+    pub fn new(kernel: &Function, cpu: &Cpu) -> Result<Lowering, LowerError> {
+        let function = expand(kernel)?;
+        let live = function.live();
+        let special = function.nodes.iter().filter(|(id, _)| live[id.index()]).find_map(|(id, node)| match &node.inst {
+            Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
+                Some((id, op.clone()))
+            }
+            _ => None,
+        });
+        let kind = match special {
+            Some((node, Op::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, &op, cpu)?),
+            Some((node, Op::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, &op)?),
+            Some((node, Op::Attention(op))) => Kind::Flash(flash::Plan::forward(&function, node, &op, cpu)?),
+            Some((node, Op::AttentionGrad(op))) => Kind::Flash(flash::Plan::backward(&function, node, &op, cpu)?),
+            _ => Kind::Nest(nest::Plan::new(&function, cpu)?),
+        };
+        Ok(Lowering { function, kind })
+    }
+
+    pub fn needs(&self) -> Needs {
+        match &self.kind {
+            Kind::Nest(plan) => plan.needs(&self.function),
+            Kind::Product(plan) => plan.needs(),
+            Kind::Scatter(plan) => plan.needs(),
+            Kind::Flash(plan) => plan.needs(),
+        }
+    }
+
+    /// Writes the kernel as a module of its own.
+    pub fn module(&self, symbol: &str, cpu: &Cpu) -> Result<Module, LowerError> {
+        let mut e = Emitter::new(cpu);
+        let mut result = Ok(());
+        table::declare(&mut e, &self.function)?;
+        e.kernel(symbol, |e, kernel| {
+            let pointers = Pointers::new(e, &self.function, kernel);
+            result = match &self.kind {
+                Kind::Nest(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Product(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Scatter(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Flash(plan) => plan.emit(e, kernel, &self.function, &pointers),
+            };
+        });
+        result.map(|()| e.finish(symbol))
+    }
+}
+
+/// The buffers of a kernel.
+pub struct Pointers {
+    /// Parameters and tables.
+    pub bases: BTreeMap<NodeId, Val>,
+    pub results: Vec<Val>,
+    pub workspace: Val,
+}
+
+impl Pointers {
+    fn new(e: &mut Emitter, function: &Function, kernel: &Kernel) -> Pointers {
+        let mut bases: BTreeMap<NodeId, Val> = BTreeMap::new();
+        for (index, &param) in function.params.iter().enumerate() {
+            bases.insert(param, kernel.pointer(e, index));
+        }
+        bases.extend(table::addresses(e, function));
+        let first = function.params.len();
+        let results = (0..function.results.len()).map(|index| kernel.pointer(e, first + index)).collect();
+        let zero = e.i64(0);
+        Pointers { bases, results, workspace: zero }
+    }
+
+    /// The scratch pointer: the last argument of a kernel that declared a need for it.
+    fn workspace(e: &mut Emitter, function: &Function, kernel: &Kernel) -> Val {
+        kernel.pointer(e, function.params.len() + function.results.len())
+    }
+}
+
+/// Follows views back to the node whose bytes they show.
+pub fn behind_views(function: &Function, mut node: NodeId) -> NodeId {
+    while let Inst::Op(Op::Reshape(_)) = &function.nodes[node].inst {
+        node = function.nodes[node].args[0];
+    }
+    node
+}
