@@ -39,6 +39,7 @@ pub fn schedule(
     let kernels: Vec<Kernel> = kernels(module)
         .zip(&facts)
         .map(|((_, k), facts)| {
+            let pairs = facts.in_place.iter().map(|&(p, r)| (p as u32, (k.params.len() + r) as u32)).collect();
             let mut args = vec![Access::Read; k.params.len()];
             args.resize(k.params.len() + k.results.len(), Access::Write);
             if facts.workspace > 0 {
@@ -47,6 +48,7 @@ pub fn schedule(
             Kernel {
                 symbol: k.name.clone(),
                 args,
+                in_place: pairs,
                 scalars: 0,
                 max_parts: facts.max_parts,
                 flops: facts.flops,

@@ -38,6 +38,7 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
     let kernel = |symbol: &str, args: &[Access], scalars, max_parts| Kernel {
         symbol: symbol.into(),
         args: args.to_vec(),
+        in_place: vec![],
         scalars,
         max_parts,
         flops: 48,

@@ -34,6 +34,9 @@ impl fmt::Display for Plan {
                 })
                 .collect();
             write!(f, "kernel k{i} {} args {args}", k.symbol)?;
+            for (read, written) in &k.in_place {
+                write!(f, " {read}={written}")?;
+            }
             if k.scalars > 0 {
                 write!(f, " scalars {}", k.scalars)?;
             }

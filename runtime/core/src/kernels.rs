@@ -1,6 +1,8 @@
 //! Kernel providers: what turns a launch into work.
 #![allow(unsafe_code, reason = "kernels get raw pointers into the arena")]
 
+use std::borrow::Cow;
+
 use plan::{Access, KernelId, Plan};
 use smallvec::SmallVec;
 
@@ -29,7 +31,7 @@ pub trait Kernels: Send + Sync + 'static {
 
 /// An argument of an interpreted kernel.
 pub enum Argument<'a> {
-    Read(&'a [u8]),
+    Read(Cow<'a, [u8]>),
     /// Written, or read and written.
     Write(&'a mut [u8]),
 }
@@ -67,11 +69,16 @@ impl<F: Fn(KernelId, &mut [Argument<'_>], &[i64]) + Send + Sync + 'static> Kerne
     unsafe fn launch(&self, call: &Call<'_>, _part: u32, _parts: u32) {
         let accesses = &self.accesses[call.kernel.index()];
         let mut args: SmallVec<[Argument<'_>; 16]> = SmallVec::new();
+        let written = |pointer: *mut u8| call.args.iter().zip(accesses).any(|(&p, a)| p == pointer && a.writes());
         for ((&pointer, &bytes), access) in call.args.iter().zip(call.bytes).zip(accesses) {
             // SAFETY: valid for the length and free of other writers or users, by the contract of `launch`; the plan
             // verifier refuses launches whose written arguments overlap others; and there is one part.
             args.push(match access {
-                Access::Read => Argument::Read(unsafe { std::slice::from_raw_parts(pointer, bytes as usize) }),
+                Access::Read => {
+                    let slice = unsafe { std::slice::from_raw_parts(pointer, bytes as usize) };
+                    // An update in place reads what it writes: it gets a copy of the old bytes.
+                    Argument::Read(if written(pointer) { Cow::Owned(slice.to_vec()) } else { Cow::Borrowed(slice) })
+                }
                 _ => Argument::Write(unsafe { std::slice::from_raw_parts_mut(pointer, bytes as usize) }),
             });
         }
