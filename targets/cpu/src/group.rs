@@ -251,15 +251,14 @@ impl State<'_> {
             if !fits {
                 continue;
             }
-            let operands = |group: &Group| -> Vec<NodeId> {
-                group.members.iter().flat_map(|&member| self.args(member)).collect()
-            };
+            let operands =
+                |group: &Group| -> Vec<NodeId> { group.members.iter().flat_map(|&member| self.args(member)).collect() };
             let (of_a, of_b) = (operands(a), operands(b));
             // A move reads what is not in its own loops.
             let moves = |group: &Group| {
-                group.members.iter().any(|&member| {
-                    matches!(&self.function.nodes[member].inst, Inst::Op(op) if op.class() == Class::Move)
-                })
+                group.members.iter().any(
+                    |&member| matches!(&self.function.nodes[member].inst, Inst::Op(op) if op.class() == Class::Move),
+                )
             };
             let crossed = (moves(b) && of_b.iter().any(|arg| self.of.get(arg) == Some(&group)))
                 || (moves(a) && of_a.iter().any(|arg| self.of.get(arg) == Some(&other) && *arg != node) && moves(a));
@@ -330,7 +329,9 @@ impl State<'_> {
 
 fn row(own: Option<Dims>, operand: &Dims, dim: &Name) -> Role {
     match own {
-        Some(own) if own == *operand && own.last().is_some_and(|last| last.name == *dim) => Role::Row(vec![dim.clone()]),
+        Some(own) if own == *operand && own.last().is_some_and(|last| last.name == *dim) => {
+            Role::Row(vec![dim.clone()])
+        }
         _ => Role::Alone,
     }
 }

@@ -64,7 +64,8 @@ impl Emitter {
         let literal = match ty.elem {
             Elem::F64 => format!("0x{:016X}", value.to_bits()),
             Elem::F32 => format!("0x{:08X}", (value as f32).to_bits()),
-            _ => format!("{value:e}"),
+            Elem::F16 => format!("0x{:04X}", half::f16::from_f64(value).to_bits()),
+            _ => format!("0x{:04X}", half::bf16::from_f64(value).to_bits()),
         };
         self.splat_literal(ty, &literal, None)
     }
@@ -285,7 +286,7 @@ impl Emitter {
     /// Rounds toward zero; NaN gives 0 and what is out of range gives the nearest integer.
     pub fn float_to_int(&mut self, a: Val, elem: Elem) -> Val {
         let (from, to) = (a.ty, a.ty.with(elem));
-        self.op(to, format_args!("llvm.intr.fptosi.sat({a}) : ({from}) -> {to}"))
+        self.op(to, format_args!("llvm.call_intrinsic \"llvm.fptosi.sat\"({a}) : ({from}) -> {to}"))
     }
 
     pub fn extend_float(&mut self, a: Val, elem: Elem) -> Val {

@@ -170,7 +170,11 @@ impl Emitter {
 
     /// A constant at the head of the function; `literal` is an MLIR attribute without its type.
     fn constant(&mut self, ty: Ty, literal: &str, known: Option<i64>) -> Val {
-        let text = format!("arith.constant {literal} : {ty}");
+        // `true` and `false` carry their type.
+        let text = match ty == Ty::scalar(Elem::I1) {
+            true => format!("arith.constant {literal}"),
+            false => format!("arith.constant {literal} : {ty}"),
+        };
         if let Some(&value) = self.body.constants.get(&text) {
             return value;
         }

@@ -271,7 +271,7 @@ impl<'f> Eval<'f> {
         if !value.ty.elem.is_float() {
             return Ok(value);
         }
-        let value = widen(e, value, exists.ty.lanes);
+        let value = widen(e, value, exists.ty.lanes.max(value.ty.lanes));
         let nan = e.float(value.ty, f64::NAN);
         Ok(e.select(exists, value, nan))
     }

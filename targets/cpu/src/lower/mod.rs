@@ -71,12 +71,13 @@ impl Lowering {
     pub fn new(kernel: &Function, cpu: &Cpu) -> Result<Lowering, LowerError> {
         let function = expand(kernel)?;
         let live = function.live();
-        let special = function.nodes.iter().filter(|(id, _)| live[id.index()]).find_map(|(id, node)| match &node.inst {
-            Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
-                Some((id, op.clone()))
-            }
-            _ => None,
-        });
+        let special =
+            function.nodes.iter().filter(|(id, _)| live[id.index()]).find_map(|(id, node)| match &node.inst {
+                Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
+                    Some((id, op.clone()))
+                }
+                _ => None,
+            });
         let kind = match special {
             Some((node, Op::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, &op, cpu)?),
             Some((node, Op::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, &op)?),

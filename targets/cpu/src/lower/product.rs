@@ -78,11 +78,7 @@ impl Plan {
     }
 
     pub fn needs(&self) -> Needs {
-        Needs {
-            workspace: self.tiling.workspace_bytes(),
-            parts: self.tiling.useful_parts(),
-            in_place: Vec::new(),
-        }
+        Needs { workspace: self.tiling.workspace_bytes(), parts: self.tiling.useful_parts(), in_place: Vec::new() }
     }
 
     pub fn emit(
