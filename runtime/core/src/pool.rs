@@ -33,6 +33,7 @@ struct Shared {
     parts: AtomicU32,
     done: AtomicU32,
     panicked: AtomicBool,
+    started: AtomicU32,
     stop: AtomicBool,
 }
 
@@ -46,6 +47,7 @@ impl Pool {
             parts: AtomicU32::new(0),
             done: AtomicU32::new(0),
             panicked: AtomicBool::new(false),
+            started: AtomicU32::new(0),
             stop: AtomicBool::new(false),
         });
         let mut pool = Self { shared, workers: Vec::new(), taken: AtomicBool::new(false) };
@@ -54,6 +56,10 @@ impl Pool {
             let flag = asleep.clone();
             let handle = std::thread::Builder::new().name(format!("worker {i}")).spawn(move || shared.serve(&flag))?;
             pool.workers.push(Worker { thread: handle.thread().clone(), handle: Some(handle), asleep });
+        }
+        // A thread allocates as it begins; that shall not happen in the middle of a step.
+        while (pool.shared.started.load(SeqCst) as usize) < pool.workers.len() {
+            std::thread::yield_now();
         }
         Ok(pool)
     }
@@ -113,6 +119,7 @@ impl Shared {
     }
 
     fn serve(&self, asleep: &AtomicBool) {
+        self.started.fetch_add(1, SeqCst);
         loop {
             let Err(seen) = self.take() else { continue };
             let mut spins = 0;

@@ -37,9 +37,7 @@ fn light(kernel: KernelId, args: &mut [Argument<'_>], _: &[i64]) {
     }
 }
 
-// One test, so that no other test allocates meanwhile.
-#[test]
-fn steps_allocate_nothing() {
+fn main() {
     for (plan, trace) in [(sample::line(), false), (sample::two_lanes(), false), (sample::two_lanes(), true)] {
         let kernels = Interpreted::new(&plan, light);
         let options = Options { threads: 3, trace, ..Options::default() };

@@ -114,7 +114,11 @@ pub fn latest(path: &Path) -> Result<(Checkpoint, Vec<DataError>), DataError> {
     let mut folders: Vec<(u64, String)> = names
         .iter()
         .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter_map(|name| Some((name.strip_prefix("step-")?.parse().ok()?, name)))
+        .filter_map(|name| {
+            // `.old` is what a save that was interrupted between its two renames leaves.
+            let number = name.strip_prefix("step-")?;
+            Some((number.strip_suffix(".old").unwrap_or(number).parse().ok()?, name))
+        })
         .collect();
     folders.sort_unstable_by(|a, b| b.cmp(a));
     // The pointer says which one was finished last; a run resumed from an older step may have gone another way.

@@ -91,15 +91,15 @@ impl Dataset {
         self.records.len()
     }
 
+    /// Tries a feed on the first record, so that what fits nowhere is found before a run begins.
+    pub fn check(&self, feed: &Feed) -> Result<(), DataError> {
+        let batch = batch_of(feed)?;
+        self.sample(0, feed, &mut vec![0; feed.ty.bytes() / batch.max(1)])
+    }
+
     /// Fills a feed's batch with the samples from number `first` on; the feed's first dim is the batch.
     pub fn batch(&mut self, feed: &Feed, first: u64, out: &mut [u8]) -> Result<(), DataError> {
-        let Some(batch) = feed.ty.dims.first().map(|d| d.size) else {
-            return Err(DataError::Mismatch {
-                what: format!("the feed `{}` is one number and has no batch to take from data", feed.name),
-                problems: Vec::new(),
-                help: Some("give it with --inputs".into()),
-            });
-        };
+        let batch = batch_of(feed)?;
         let sample = out.len() / batch.max(1);
         for (i, out) in out.chunks_exact_mut(sample.max(1)).take(batch).enumerate() {
             let record = self.shuffle.record(first + i as u64);
@@ -127,6 +127,14 @@ impl Dataset {
         let near = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
         Err(wrong(format!("the record has no tensor `{}`, only {}{near}", feed.name, names.join(", "))))
     }
+}
+
+fn batch_of(feed: &Feed) -> Result<usize, DataError> {
+    feed.ty.dims.first().map(|d| d.size).ok_or_else(|| DataError::Mismatch {
+        what: format!("the feed `{}` is one number and has no batch to take from data", feed.name),
+        problems: Vec::new(),
+        help: Some("give it with --inputs".into()),
+    })
 }
 
 fn check(view: &TensorView<'_>, feed: &Feed, want: &[usize]) -> Result<(), String> {

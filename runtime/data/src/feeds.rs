@@ -5,7 +5,7 @@ use runtime_core::{FeedError, FeedSource};
 use types::{Distribution, Key, fill};
 
 use crate::convert::narrow;
-use crate::{Dataset, Inputs};
+use crate::{DataError, Dataset, Inputs};
 
 pub struct Feeds {
     feeds: Vec<Feed>,
@@ -18,17 +18,31 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// `start` is the first step of this run and the number of samples that were used before it.
-    pub fn new(feeds: Vec<Feed>, seed: u64, inputs: Inputs, data: Option<Dataset>, start: (u64, u64)) -> Self {
-        Self { feeds, seed, inputs, data, start, scratch: Vec::new() }
+    /// Feeds of a run that begins with step 0.
+    pub fn new(feeds: Vec<Feed>, seed: u64, inputs: Inputs, data: Option<Dataset>) -> Self {
+        Self { feeds, seed, inputs, data, start: (0, 0), scratch: Vec::new() }
     }
 
-    /// Data feeds that neither inputs nor data give, among those that the program takes.
-    pub fn synthetic(&self, used: impl Fn(usize) -> bool) -> Vec<&str> {
-        let made_up = |i: usize, feed: &Feed| {
-            used(i) && matches!(feed.source, Source::Data) && self.data.is_none() && self.inputs.get(i).is_none()
-        };
-        self.feeds.iter().enumerate().filter(|(i, f)| made_up(*i, f)).map(|(_, f)| f.name.as_str()).collect()
+    /// The same for a run that begins with `step`, after `samples` samples were used.
+    pub fn starting(self, step: u64, samples: u64) -> Self {
+        Self { start: (step, samples), ..self }
+    }
+
+    /// Proves that the data has what the program takes from it, and gives the names of the feeds that neither inputs nor
+    /// data have.
+    pub fn check(&self, used: impl Fn(usize) -> bool) -> Result<Vec<&str>, DataError> {
+        let open = |i: usize, f: &Feed| used(i) && matches!(f.source, Source::Data) && self.inputs.get(i).is_none();
+        let open: Vec<&Feed> = self.feeds.iter().enumerate().filter(|(i, f)| open(*i, f)).map(|(_, f)| f).collect();
+        let Some(data) = &self.data else { return Ok(open.iter().map(|f| f.name.as_str()).collect()) };
+        if open.is_empty() {
+            return Err(DataError::Mismatch {
+                what: "the program takes nothing from data".into(),
+                problems: Vec::new(),
+                help: Some("leave out --data".into()),
+            });
+        }
+        open.iter().try_for_each(|feed| data.check(feed))?;
+        Ok(Vec::new())
     }
 
     /// Samples that one step takes from the data: the batch of its data feeds.

@@ -2,7 +2,7 @@
 
 /// At most three of `names`, those nearest to `wanted`, if they are near at all.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let limit = (wanted.len() / 3).max(2);
+    let limit = wanted.len().div_ceil(3).min(wanted.len() / 2);
     let mut near: Vec<(usize, &str)> = names
         .into_iter()
         .filter_map(|name| {

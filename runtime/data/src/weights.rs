@@ -164,7 +164,7 @@ impl Weights {
         let (wrong, total) = (problems.len(), parameters.len());
         Err(DataError::Mismatch {
             what: format!(
-                "the weights in {} are not those of this model ({wrong} problems; the model has {total} parameters)",
+                "the weights in {} are not those of this model (found wrong: {wrong}; parameters of the model: {total})",
                 self.path.display()
             ),
             problems,

@@ -5,7 +5,9 @@ mod cli;
 mod failure;
 mod metrics;
 mod progress;
+mod results;
 mod run;
+mod save;
 mod setup;
 
 use std::process::ExitCode;

@@ -50,12 +50,12 @@ impl Progress {
     }
 
     /// Step number `step` (from 1) is done.
-    pub fn step(&mut self, step: u64, loss: Option<f32>, run: Run) {
+    pub fn step(&mut self, step: u64, number: Option<&(String, f32)>, run: Run) {
         self.steps += 1;
         self.total += run.time + run.fed;
         let seconds = (run.time + run.fed).as_secs_f64();
-        let loss = loss.map(|l| format!("loss {l:.6}  ")).unwrap_or_default();
-        let message = format!("{loss}{}  {}", duration(seconds), self.rates(seconds));
+        let number = number.map(|(name, value)| format!("{name} {value:.6}  ")).unwrap_or_default();
+        let message = format!("{number}{}  {}", duration(seconds), self.rates(seconds));
         if let Some(bar) = &self.bar {
             bar.set_message(message);
             bar.inc(1);
@@ -108,6 +108,11 @@ pub fn duration(seconds: f64) -> String {
         s if s < 120.0 => format!("{s:.2} s"),
         s => format!("{:.0} min", s / 60.0),
     }
+}
+
+/// `1 step`, `2 steps`
+pub fn plural(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `1.24 M`

@@ -10,7 +10,7 @@ use runtime_core::{Executor, Options};
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::progress::{count, note};
+use crate::progress::{count, note, plural};
 
 /// Where the run begins.
 pub struct Start {
@@ -31,8 +31,8 @@ pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
     })
 }
 
-/// Loads a plan, its kernels and its values.
-pub fn executor(args: &Args) -> Result<(Executor, PlanHash, Start), Failure> {
+/// Loads a plan and its kernels; its values come with [`values`].
+pub fn executor(args: &Args) -> Result<(Executor, PlanHash), Failure> {
     let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
     let file = open(&args.plan, &image)?;
     let world = file.plan.header.world();
@@ -46,13 +46,11 @@ pub fn executor(args: &Args) -> Result<(Executor, PlanHash, Start), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options =
         Options { threads: args.threads.map_or(cores, usize::from), poison: args.poison, trace: args.trace.is_some() };
-    let mut executor = Executor::new(Arc::new(file.plan), 0, kernels, &options)?;
-    let start = values(args, &mut executor, file.hash)?;
-    Ok((executor, file.hash, start))
+    Ok((Executor::new(Arc::new(file.plan), 0, kernels, &options)?, file.hash))
 }
 
 /// Fills parameters and state.
-fn values(args: &Args, executor: &mut Executor, hash: PlanHash) -> Result<Start, Failure> {
+pub fn values(args: &Args, executor: &mut Executor, hash: PlanHash) -> Result<Start, Failure> {
     let plan = executor.plan().clone();
     if let Some(path) = &args.resume {
         let (checkpoint, damaged) = data::latest(path)?;
@@ -77,14 +75,15 @@ fn values(args: &Args, executor: &mut Executor, hash: PlanHash) -> Result<Start,
             for parameter in &plan.manifest.parameters {
                 weights.load(parameter, slot(executor, buffer(executor, parameter))?)?;
             }
-            note(&format!("{} parameters ({values} values) from {}", plan.manifest.parameters.len(), path.display()));
+            let n = plural(plan.manifest.parameters.len(), "parameter");
+            note(&format!("{n} ({values} values) from {}", path.display()));
         }
         None => {
             for p in &plan.manifest.parameters {
                 initialise(&p.init, plan.header.seed, &p.name, &p.ty, slot(executor, buffer(executor, p))?);
             }
-            let (n, seed) = (plan.manifest.parameters.len(), plan.header.seed);
-            note(&format!("{n} parameters ({values} values) from the initialisers, seed {seed}"));
+            let (n, seed) = (plural(plan.manifest.parameters.len(), "parameter"), plan.header.seed);
+            note(&format!("{n} ({values} values) from the initialisers, seed {seed}"));
         }
     }
     for state in &plan.manifest.states {

@@ -1,4 +1,5 @@
 //! The sample plan with a real object, compiled by rustc when a test asks for it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::Path;
 use std::process::Command;
