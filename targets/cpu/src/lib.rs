@@ -12,4 +12,5 @@ pub mod matmul;
 pub mod nest;
 mod target;
 
+pub use cpu::Cpu;
 pub use target::CpuTarget;

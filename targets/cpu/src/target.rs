@@ -69,6 +69,10 @@ impl Target for CpuTarget {
 }
 
 impl CpuTarget {
+    pub fn new(cpu: Cpu, linker: PathBuf, threads: usize) -> CpuTarget {
+        CpuTarget { cpu, linker, threads }
+    }
+
     /// The MLIR of each kernel.
     pub fn modules(&self, kernels: &[(&str, &Function)]) -> Result<Vec<Module>, EmitError> {
         let module = |&(symbol, kernel): &(&str, &Function)| {
