@@ -15,8 +15,10 @@ pub struct Entry {
     /// One line for listings.
     pub summary: &'static str,
     defaults: fn() -> Map<String, Value>,
-    make: fn(Map<String, Value>) -> Result<Box<dyn Pass>, String>,
+    make: fn(Map<String, Value>) -> Made,
 }
+
+type Made = Result<Box<dyn Pass>, String>;
 
 pub const REGISTRY: &[Entry] = &[
     entry::<Precision>("precision", "decides what the working type is"),

@@ -8,18 +8,20 @@ use super::derivative::{Derivatives, Key, Read};
 use super::joint::Joint;
 use super::sums::accumulator;
 
+/// A call in the joint graph.
+pub struct Site<'a> {
+    pub at: NodeId,
+    pub args: &'a [NodeId],
+    pub results: &'a [NodeId],
+    /// Which operands depend on what is differentiated by.
+    pub active: &'a [bool],
+    /// One for each result.
+    pub cotangents: &'a [Option<NodeId>],
+}
+
 impl Derivatives<'_> {
-    /// `at` is the call in the joint graph; `active` says which operands depend on what is differentiated by.
-    pub fn call(
-        &mut self,
-        joint: &mut Joint,
-        call: &Call,
-        at: NodeId,
-        args: &[NodeId],
-        results: &[NodeId],
-        active: &[bool],
-        cotangents: &[Option<NodeId>],
-    ) -> Result<(), Diagnostics> {
+    pub fn call(&mut self, joint: &mut Joint, call: &Call, site: &Site<'_>) -> Result<(), Diagnostics> {
+        let &Site { at, args, results, active, cotangents } = site;
         let (wanted, _) = activity::through_call(self.module, call, active);
         let given = cotangents.iter().map(Option::is_some).collect();
         let split = call.times.map(|_| (call.carried, call.shared));

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use types::TensorType;
 
 use super::activity;
+use super::calls::Site;
 use super::derivative::Derivatives;
 use crate::blame;
 
@@ -131,7 +132,9 @@ impl Derivatives<'_> {
                     }
                 }
                 (Inst::Call(call), Some(at), _) => {
-                    self.call(&mut joint, call, at, &args, &here.values, &wanted, &cotangents)?;
+                    let results = &here.values;
+                    let site = Site { at, args: &args, results, active: &wanted, cotangents: &cotangents };
+                    self.call(&mut joint, call, &site)?;
                 }
                 (Inst::Chunk { .. }, _, Some(g)) => {
                     let g = joint.b.unchunk(g);

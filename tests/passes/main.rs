@@ -1,0 +1,5 @@
+//! Passes: their output drawn as text, and the numbers they must keep.
+
+mod gradients;
+mod run;
+mod snapshots;
