@@ -95,7 +95,8 @@ fn stats(stats: &Stats) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<12} {:>9} {:>10} {:>8}", "pass", "time", "functions", "nodes");
     for pass in &stats.passes {
-        let _ = writeln!(out, "{:<12} {:>9} {:>10} {:>8}", pass.pass, seconds(pass.elapsed), pass.functions, pass.nodes);
+        let _ =
+            writeln!(out, "{:<12} {:>9} {:>10} {:>8}", pass.pass, seconds(pass.elapsed), pass.functions, pass.nodes);
         for (what, n) in &pass.counts {
             let _ = writeln!(out, "    {n:>6} x {what}");
         }

@@ -11,17 +11,16 @@ use passes::{Context, Pipeline};
 use crate::args::{Model, Options, WorkType};
 
 /// The published models, for those who have the compiler but not its source tree.
-const BUILT_IN: &[(&str, &str)] = &[
-    ("wan2.2.mm", include_str!("../../../models/wan2.2.mm")),
-    ("qwen3.mm", include_str!("../../../models/qwen3.mm")),
-];
+const BUILT_IN: &[(&str, &str)] =
+    &[("wan2.2.mm", include_str!("../../../models/wan2.2.mm")), ("qwen3.mm", include_str!("../../../models/qwen3.mm"))];
 
 pub fn read(path: &Path, what: &str) -> Result<String, Diagnostics> {
     std::fs::read_to_string(path).map_err(|e| {
         let mut error = Diagnostic::error(format!("cannot read {what} {}: {e}", path.display()));
         if what == "the model" {
             let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-            error = error.help(format!("give the path of a .mm file, or one of the built-in models: {}", names.join(", ")));
+            error =
+                error.help(format!("give the path of a .mm file, or one of the built-in models: {}", names.join(", ")));
         }
         error.into()
     })

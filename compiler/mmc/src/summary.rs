@@ -41,7 +41,8 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
             );
         }
     }
-    let _ = writeln!(out, "  file        {} ({}, plan {})", path.display(), bytes(file_bytes), &hash[..hash.len().min(12)]);
+    let _ =
+        writeln!(out, "  file        {} ({}, plan {})", path.display(), bytes(file_bytes), &hash[..hash.len().min(12)]);
     let _ = writeln!(
         out,
         "  compiled in {} (model {}, passes {}, code {})",

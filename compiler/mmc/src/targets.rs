@@ -15,17 +15,17 @@ pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
         "none" => Ok(Box::new(NoTarget)),
         #[cfg(feature = "cpu")]
         "cpu" => cpu(options),
-        other => {
-            Err(Diagnostic::error(format!("there is no target `{other}`")).help(format!("the targets are {NAMES}")).into())
-        }
+        other => Err(Diagnostic::error(format!("there is no target `{other}`"))
+            .help(format!("the targets are {NAMES}"))
+            .into()),
     }
 }
 
 #[cfg(feature = "cpu")]
 fn cpu(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
-    let cpu = target_cpu::Cpu::parse(&options.cpu).map_err(|e| Diagnostic::error(e.to_string()))?;
+    let cpu = target_cpu::cpu::Cpu::parse(&options.cpu).map_err(|e| Diagnostic::error(e.to_string()))?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Box::new(target_cpu::CpuTarget::new(cpu, linker()?, threads)))
+    Ok(Box::new(target_cpu::CpuTarget { cpu, linker: linker()?, threads }))
 }
 
 /// The linker that turns object files into the plan's shared object: `MMC_LLD`, or LLVM's own.
