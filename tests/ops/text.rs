@@ -62,7 +62,7 @@ fn finished(b: Builder, results: &[NodeId]) -> Function {
 
 /// A module with something of everything: a stack of four blocks, a train-like program, random feeds, families.
 pub fn module() -> Module {
-    let mut module = Module { name: "toy \"model\"".into(), ..Module::default() };
+    let mut module = Module { name: "toy \"model\" \u{c}\u{301}\n".into(), ..Module::default() };
     module.mesh = Mesh::new([("dp", 2), ("tp", 4)]).unwrap();
     let (x, w) = (ty(DType::F32, &[("B", 4), ("DIM", 3)]), ty(DType::F32, &[("DIM", 3)]));
 
@@ -223,7 +223,7 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn garbage_never_panics(tokens in proptest::collection::vec(token(), 0..24)) {

@@ -1,12 +1,12 @@
 //! Prints modules and functions.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 
 use crate::{Call, Function, FunctionKind, Inst, Module, NodeId};
 
 impl Display for Module {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "module {}", quoted(&self.name))?;
+        writeln!(f, "module {}", json(&self.name))?;
         let axes: Vec<String> = self.mesh.axes.iter().map(|a| format!("{}:{}", a.name, a.size)).collect();
         if !axes.is_empty() {
             writeln!(f, "mesh [{}]", axes.join(", "))?;
@@ -15,17 +15,17 @@ impl Display for Module {
             writeln!(f)?;
         }
         for (name, p) in &self.parameters {
-            writeln!(f, "param {} : {} {}", quoted(name), p.ty, json(&p.record))?;
+            writeln!(f, "param {} : {} {}", json(name), p.ty, json(&p.record))?;
         }
         for (name, s) in &self.states {
-            writeln!(f, "state {} : {} {}", quoted(name), s.ty, json(&s.init))?;
+            writeln!(f, "state {} : {} {}", json(name), s.ty, json(&s.init))?;
         }
         for (_, function) in self.functions.iter() {
             writeln!(f)?;
             write_function(f, function, Some(self))?;
         }
         for program in &self.programs {
-            writeln!(f, "\nprogram {} = @{} {{", quoted(&program.name), self.functions[program.function].name)?;
+            writeln!(f, "\nprogram {} = @{} {{", json(&program.name), self.functions[program.function].name)?;
             for input in &program.inputs {
                 writeln!(f, "  in {}", json(input))?;
             }
@@ -100,12 +100,6 @@ fn write_ids(f: &mut Formatter<'_>, open: &str, ids: &[NodeId], close: &str) -> 
         write!(f, "{}{id}", if i > 0 { ", " } else { "" })?;
     }
     f.write_str(close)
-}
-
-fn quoted(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 2);
-    let _ = write!(out, "{name:?}");
-    out
 }
 
 fn json(value: &impl serde::Serialize) -> String {
