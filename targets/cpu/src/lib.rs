@@ -1,5 +1,6 @@
 //! The CPU target: fused kernels through MLIR and LLVM to one shared object.
 
+pub mod attention;
 pub mod codegen;
 pub mod cpu;
 pub mod emit;

@@ -88,13 +88,23 @@ fn check(name: &str, params: &[&str], build: impl FnOnce(&mut Builder, &[NodeId]
 }
 
 fn check_near(name: &str, params: &[&str], loose: f64, build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) {
+    let arrays = params.iter().enumerate().map(|(i, text)| random(&ty(text), 7 + i as u64, 6.0)).collect();
+    check_arrays(name, params, arrays, loose, build);
+}
+
+fn check_arrays(
+    name: &str,
+    params: &[&str],
+    arrays: Vec<Array>,
+    loose: f64,
+    build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>,
+) {
     let mut b = Builder::new("kernel");
     let nodes: Vec<NodeId> = params.iter().map(|text| b.param(ty(text))).collect();
     let results = build(&mut b, &nodes);
     let mut function = b.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
     function.results = results;
 
-    let arrays: Vec<Array> = params.iter().enumerate().map(|(i, text)| random(&ty(text), 7 + i as u64, 6.0)).collect();
     let module = ir::Module::default();
     let interpreter = Interpreter::new(&module, Precision::Declared);
     let values: Vec<Value> = arrays.iter().cloned().map(Value::Tensor).collect();
@@ -360,5 +370,90 @@ fn products() {
             let x = b.reshape(p[0], &ty(&format!("{dtype}[B:2, M:360]")));
             vec![op(b, viewed.clone(), &[x, p[1]])]
         });
+    }
+}
+
+struct Case {
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    kv_heads: usize,
+    head: usize,
+    causal: bool,
+    heads_first: bool,
+}
+
+fn attention_case(dtype: &str, case: &Case) {
+    let Case { queries, keys, heads, kv_heads, head, causal, heads_first } = *case;
+    let shape = |length: &str, l: usize, name: &str, h: usize| match heads_first {
+        false => format!("{dtype}[B:2, {length}:{l}, {name}:{h}, D:{head}]"),
+        true => format!("{dtype}[B:2, {name}:{h}, {length}:{l}, D:{head}]"),
+    };
+    let (q, kv) = (shape("L", queries, "H", heads), shape("S", keys, "G", kv_heads));
+    let forward = ops::Attention {
+        q_len: "L".into(),
+        kv_len: "S".into(),
+        heads: "H".into(),
+        kv_heads: "G".into(),
+        head: "D".into(),
+        causal,
+        scale: 0.3,
+    };
+    let name = format!("attention of {q} to {kv}, causal: {causal}");
+    check_near(&name, &[&q, &kv, &kv], 4.0, |b, p| {
+        let both = op(b, forward.clone(), p);
+        b.results(both).to_vec()
+    });
+    // The gradient's kernel reads what the forward kernel made.
+    let backward = ops::AttentionGrad {
+        q_len: "L".into(),
+        kv_len: "S".into(),
+        heads: "H".into(),
+        kv_heads: "G".into(),
+        head: "D".into(),
+        causal,
+        scale: 0.3,
+    };
+    let mut b = Builder::new("forward");
+    let params: Vec<NodeId> = [&q, &kv, &kv].iter().map(|text| b.param(ty(text))).collect();
+    let both = b.op(forward, &params);
+    let results = b.results(both).to_vec();
+    let mut function = b.finish().unwrap();
+    function.results = results;
+    let module = ir::Module::default();
+    let interpreter = Interpreter::new(&module, Precision::Declared);
+    let arrays: Vec<Array> =
+        [&q, &kv, &kv].iter().enumerate().map(|(i, text)| random(&ty(text), 3 + i as u64, 1.0)).collect();
+    let values: Vec<Value> = arrays.iter().cloned().map(Value::Tensor).collect();
+    let made = interpreter.run(&function, &values);
+    let mut all = arrays;
+    all.extend(made.iter().map(|value| value.tensor().clone()));
+    all.push(random(&ty(&q), 11, 1.0));
+    let texts: Vec<String> = all.iter().map(|array| array.ty.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    check_arrays(&format!("gradient of {name}"), &texts, all, 30.0, |b, p| {
+        let all = op(b, backward, p);
+        b.results(all).to_vec()
+    });
+}
+
+#[test]
+fn attention() {
+    let case = |queries, keys, heads, kv_heads, head, causal, heads_first| Case {
+        queries,
+        keys,
+        heads,
+        kv_heads,
+        head,
+        causal,
+        heads_first,
+    };
+    for dtype in ["f32", "bf16"] {
+        for causal in [false, true] {
+            attention_case(dtype, &case(5, 5, 2, 2, 8, causal, false));
+            attention_case(dtype, &case(37, 70, 2, 1, 20, causal, false));
+            attention_case(dtype, &case(1, 33, 4, 2, 16, causal, true));
+            attention_case(dtype, &case(130, 131, 2, 2, 33, causal, true));
+        }
     }
 }

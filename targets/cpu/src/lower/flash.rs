@@ -1,27 +1,139 @@
 //! Kernels of attention and of its gradient.
 
-use ir::{Function, NodeId};
+use ir::{Function, Inst, NodeId};
+use types::{Name, TensorType};
 
-use super::{LowerError, Needs, Pointers};
+use super::apply::stored;
+use super::{LowerError, Needs, Pointers, behind_views};
+use crate::attention::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OPERANDS, OUT, Q, V};
 use crate::cpu::Cpu;
-use crate::emit::{Emitter, Kernel};
+use crate::emit::{Elem, Emitter, Kernel, Val};
+use crate::nest::Dim;
 
-pub struct Plan {}
+pub struct Plan {
+    node: NodeId,
+    attention: Attention,
+    backward: bool,
+    needs: Needs,
+}
 
 impl Plan {
-    pub fn forward(_: &Function, _: NodeId, _: &ir::ops::Attention, _: &Cpu) -> Result<Plan, LowerError> {
-        Err(LowerError::new("no code for attention"))
+    pub fn forward(function: &Function, node: NodeId, op: &ir::ops::Attention, cpu: &Cpu) -> Result<Plan, LowerError> {
+        let attention = describe(function, node, op, &[Q, K, V], &[OUT, LSE])?;
+        let needs = Needs {
+            workspace: attention.forward_workspace(cpu),
+            parts: attention.forward_parts(cpu),
+            in_place: Vec::new(),
+        };
+        Ok(Plan { node, attention, backward: false, needs })
     }
 
-    pub fn backward(_: &Function, _: NodeId, _: &ir::ops::AttentionGrad, _: &Cpu) -> Result<Plan, LowerError> {
-        Err(LowerError::new("no code for attention"))
+    pub fn backward(
+        function: &Function,
+        node: NodeId,
+        op: &ir::ops::AttentionGrad,
+        cpu: &Cpu,
+    ) -> Result<Plan, LowerError> {
+        let operands = [Q, K, V, OUT, LSE, DOUT];
+        let attention = describe(function, node, &op.forward(), &operands, &[DQ, DK, DV])?;
+        let needs = Needs {
+            workspace: attention.backward_workspace(cpu),
+            parts: attention.backward_parts(cpu),
+            in_place: Vec::new(),
+        };
+        Ok(Plan { node, attention, backward: true, needs })
     }
 
     pub fn needs(&self) -> Needs {
-        Needs::default()
+        self.needs.clone()
     }
 
-    pub fn emit(&self, _: &mut Emitter, _: &Kernel, _: &Function, _: &Pointers) -> Result<(), LowerError> {
+    pub fn emit(
+        &self,
+        e: &mut Emitter,
+        kernel: &Kernel,
+        function: &Function,
+        pointers: &Pointers,
+    ) -> Result<(), LowerError> {
+        let mut bases: Bases = [None; OPERANDS];
+        let (operands, results): (&[usize], &[usize]) = match self.backward {
+            false => (&[Q, K, V], &[OUT, LSE]),
+            true => (&[Q, K, V, OUT, LSE, DOUT], &[DQ, DK, DV]),
+        };
+        for (&operand, &arg) in operands.iter().zip(&function.nodes[self.node].args) {
+            bases[operand] = Some(stored_at(function, pointers, arg)?);
+        }
+        for (&result, &base) in function.results.iter().zip(&pointers.results) {
+            let node = &function.nodes[behind_views(function, result)];
+            let Inst::Get(index) = node.inst else {
+                return Err(LowerError::new("attention shares its kernel with something else"));
+            };
+            bases[results[index]] = Some(base);
+        }
+        let workspace = Pointers::workspace(e, function, kernel);
+        match self.backward {
+            false => e.attention(kernel, &self.attention, &bases, workspace),
+            true => e.attention_grad(kernel, &self.attention, &bases, workspace),
+        }
         Ok(())
     }
+}
+
+fn stored_at(function: &Function, pointers: &Pointers, node: NodeId) -> Result<Val, LowerError> {
+    let node = behind_views(function, node);
+    pointers.bases.get(&node).copied().ok_or_else(|| LowerError::new("attention of a computed operand"))
+}
+
+/// The problem in strides: `operands` and `results` are the operand numbers of the node's arguments and results.
+fn describe(
+    function: &Function,
+    node: NodeId,
+    op: &ir::ops::Attention,
+    operands: &[usize],
+    results: &[usize],
+) -> Result<Attention, LowerError> {
+    let mut types: Vec<Option<&TensorType>> = vec![None; OPERANDS];
+    for (&operand, &arg) in operands.iter().zip(&function.nodes[node].args) {
+        types[operand] = function.ty(arg).tensor();
+    }
+    if let ir::Type::Tuple(items) = function.ty(node) {
+        for (&result, ty) in results.iter().zip(items) {
+            types[result] = ty.tensor();
+        }
+    }
+    let (Some(q), Some(k)) = (types[Q], types[K]) else {
+        return Err(LowerError::new("attention of what is no tensor"));
+    };
+    let elem = stored(q.dtype);
+    if elem == Elem::F64 {
+        return Err(LowerError::new("no code for attention of f64"));
+    }
+    // Keys and queries may share the name of a dim: which one it is depends on the operand.
+    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ);
+    let dim = |name: &Name, size: usize, wanted: &dyn Fn(usize) -> bool| -> Dim {
+        let stride = |operand: usize| match types[operand] {
+            Some(ty) if wanted(operand) => ty.position(name).map_or(0, |place| ty.strides()[place] as i64),
+            _ => 0,
+        };
+        Dim::new(size as u64, &(0..OPERANDS).map(stride).collect::<Vec<i64>>())
+    };
+    let size = |ty: &TensorType, name: &Name| ty.size_of(name).ok_or_else(|| LowerError::new("attention lacks a dim"));
+    let own = [&op.q_len, &op.heads, &op.head];
+    let batch = q
+        .dims
+        .iter()
+        .filter(|batch| !own.contains(&&batch.name))
+        .map(|batch| dim(&batch.name, batch.size, &|_| true))
+        .collect();
+    Ok(Attention {
+        batch,
+        queries: dim(&op.q_len, size(q, &op.q_len)?, &of_queries),
+        keys: dim(&op.kv_len, size(k, &op.kv_len)?, &|operand| !of_queries(operand)),
+        heads: dim(&op.heads, size(q, &op.heads)?, &of_queries),
+        kv_heads: dim(&op.kv_heads, size(k, &op.kv_heads)?, &|operand| !of_queries(operand)),
+        head: dim(&op.head, size(q, &op.head)?, &|_| true),
+        causal: op.causal,
+        scale: op.scale.to_bits(),
+        elem,
+    })
 }
