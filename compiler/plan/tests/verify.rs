@@ -81,6 +81,32 @@ fn a_read_needs_a_write() {
     insta::assert_snapshot!(text);
 }
 
+/// `loss` writes `dp` over `p`, its first argument.
+#[test]
+fn only_kernels_that_say_so_work_in_place() {
+    let over = |p: &mut Plan| {
+        let body = train(p);
+        for (index, argument) in [(5, 3), (7, 0)] {
+            let Op::Launch(launch) = &mut body.instructions[index].op else { continue };
+            launch.args[argument].buffer = BufferId(5);
+        }
+        body.buffers[2].life = Life::Span { first: 4, last: 7 };
+        body.buffers[5].offset = body.buffers[4].offset;
+        (body.buffers[4].bytes, body.buffers[4].ty) = (0, None);
+    };
+    let (rules, text) = broken(sample::line(), over);
+    assert_eq!(rules, [Rule::Race]);
+    insta::assert_snapshot!(text);
+    let mut plan = sample::line();
+    over(&mut plan);
+    plan.kernels[1].in_place = vec![(0, 3)];
+    assert_eq!(verify(&plan), Ok(()));
+    // The very same slice, or not at all.
+    let Op::Launch(launch) = &mut train(&mut plan).instructions[5].op else { return };
+    (launch.args[3].offset, launch.args[3].bytes) = (4, 28);
+    assert!(verify(&plan).is_err());
+}
+
 #[test]
 fn structure_is_checked_first() {
     type Change<'a> = &'a dyn Fn(&mut Plan);

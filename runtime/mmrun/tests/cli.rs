@@ -121,7 +121,7 @@ fn outputs_have_names_and_shapes() {
     // The gradients are those of the first step.
     place.good("plan.bin --steps 1 --outputs one.safetensors --emit grads");
     assert_eq!(place.tensors("one.safetensors")["grad/w"], out["grad/w"]);
-    assert!(place.tensors("one.safetensors").get("param/w").is_none());
+    assert!(!place.tensors("one.safetensors").contains_key("param/w"));
 }
 
 #[test]
@@ -170,13 +170,19 @@ fn a_killed_run_leaves_a_good_checkpoint() {
     let place = Place::new();
     place.good("plan.bin --save c");
     let mut last = 1;
-    for milliseconds in [3, 7, 12, 20, 33, 51] {
+    for milliseconds in [0, 1, 2, 3, 5, 9] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mmrun"));
         command
             .current_dir(place.0.path())
             .args("plan.bin --resume c --save c --save-every 1 --steps 100000".split(' '));
         command.stderr(std::process::Stdio::null());
         let mut child = command.spawn().expect("mmrun runs");
+        // From the first checkpoint on, however long a busy machine takes to get there.
+        let pointer = || fs::read(place.path("c/latest")).expect("latest");
+        let (before, start) = (pointer(), std::time::Instant::now());
+        while pointer() == before && start.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         child.kill().expect("killed");
         child.wait().expect("gone");
