@@ -1,1 +1,216 @@
 //! Evaluates .mm files and records their tensor operations as a graph.
+//!
+//! A .mm file is Rust syntax. It is parsed with syn and run at compile time: numbers, structs, closures and control
+//! flow are gone afterwards, and each operation on a tensor has become a node.
+
+mod args;
+mod bounds;
+mod call;
+mod contract;
+mod control;
+mod evaluator;
+mod expr;
+mod file;
+mod fold;
+mod leaves;
+mod macros;
+mod model;
+mod numbers;
+mod operator;
+mod pattern;
+mod program;
+mod stop;
+mod suggest;
+mod tables;
+mod trace;
+mod value;
+mod vocabulary;
+mod wishes;
+
+use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources};
+use indexmap::IndexMap;
+use ir::Module;
+use rustc_hash::FxHashMap;
+use types::Name;
+
+use crate::evaluator::{Evaluator, Scope};
+use crate::file::File;
+use crate::macros::DimValue;
+use crate::stop::Stop;
+use crate::value::Value;
+
+pub use wishes::{Wish, Wishes};
+
+/// What to evaluate of a file, and under which settings.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file's first preset if not given.
+    pub preset: Option<String>,
+    /// Dims and constants, over the preset's.
+    pub set: Vec<(String, String)>,
+    pub task: String,
+    /// The size of `B`; 1 if not given.
+    pub batch: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// One program, called as the task.
+    pub module: Module,
+    pub warnings: Diagnostics,
+    /// Every dim of the file with its size, in the order of declaration.
+    pub dims: IndexMap<Name, usize>,
+    /// Empty if the file has no presets.
+    pub preset: String,
+    pub task: String,
+    pub batch: usize,
+    pub wishes: Wishes,
+}
+
+/// Stack for parsing and evaluation, both of which recurse; their depth is bounded well below it.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Evaluates one task of a model. `load` reads a sibling file by its name, such as `other.mm`.
+pub fn evaluate(
+    sources: &mut Sources,
+    file: SourceId,
+    options: &Options,
+    load: &mut dyn FnMut(&str) -> Option<String>,
+) -> Result<Evaluated, Diagnostics> {
+    let (texts, siblings) = gather(sources, file, load);
+    let run = || evaluate_here(&texts, &siblings, options);
+    let panicked = || Diagnostics::from(Diagnostic::error("the evaluator failed on this file; this is a fault in mmc"));
+    std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().name("evaluate".into()).stack_size(STACK_BYTES);
+        match worker.spawn_scoped(scope, run) {
+            Ok(handle) => handle.join().unwrap_or_else(|_| Err(panicked())),
+            Err(e) => Err(Diagnostic::error(format!("no thread to evaluate on: {e}")).into()),
+        }
+    })
+}
+
+/// The file and its siblings, with for each the position of the siblings it names.
+#[allow(clippy::type_complexity)]
+fn gather(
+    sources: &mut Sources,
+    file: SourceId,
+    load: &mut dyn FnMut(&str) -> Option<String>,
+) -> (Vec<(SourceId, String)>, Vec<FxHashMap<String, usize>>) {
+    const MAX_FILES: usize = 64;
+    let mut texts = vec![(file, sources.text(file).to_string())];
+    let mut known: IndexMap<String, usize> = IndexMap::new();
+    let mut siblings = vec![];
+    let mut at = 0;
+    while at < texts.len() {
+        let mut named = FxHashMap::default();
+        for module in used_siblings(&texts[at].1) {
+            if let Some(&i) = known.get(&module) {
+                named.insert(module, i);
+            } else if texts.len() < MAX_FILES
+                && let Some((path, text)) = file_names(&module).into_iter().find_map(|f| Some((f.clone(), load(&f)?)))
+            {
+                let id = sources.add(path, text.clone());
+                texts.push((id, text));
+                known.insert(module.clone(), texts.len() - 1);
+                named.insert(module, texts.len() - 1);
+            }
+        }
+        siblings.push(named);
+        at += 1;
+    }
+    (texts, siblings)
+}
+
+/// Modules after `use super::` or `use crate::`. A name that is no `use` after all only costs a look.
+fn used_siblings(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = vec![];
+    for line in text.lines() {
+        let line = line.trim_start().trim_start_matches("pub ").trim_start();
+        let Some(path) = line.strip_prefix("use ").map(str::trim_start) else { continue };
+        let Some(rest) = path.strip_prefix("super::").or_else(|| path.strip_prefix("crate::")) else { continue };
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if !name.is_empty() && !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// `wan2_2` is `wan2_2.mm`, or `wan2.2.mm`.
+fn file_names(module: &str) -> Vec<String> {
+    let chars: Vec<char> = module.chars().collect();
+    let dotted: String = (0..chars.len())
+        .map(|i| {
+            let between_digits =
+                i > 0 && chars[i - 1].is_ascii_digit() && chars.get(i + 1).is_some_and(char::is_ascii_digit);
+            if chars[i] == '_' && between_digits { '.' } else { chars[i] }
+        })
+        .collect();
+    vec![format!("{module}.mm"), format!("{dotted}.mm")]
+}
+
+fn evaluate_here(
+    texts: &[(SourceId, String)],
+    siblings: &[FxHashMap<String, usize>],
+    options: &Options,
+) -> Result<Evaluated, Diagnostics> {
+    let mut files = vec![];
+    let mut errors = vec![];
+    for (i, (id, text)) in texts.iter().enumerate() {
+        match File::parse(*id, text) {
+            Ok(file) => {
+                for u in file.uses.iter().filter(|u| !siblings[i].contains_key(&u.sibling)) {
+                    let names = file_names(&u.sibling).join("` or `");
+                    errors
+                        .push(Diagnostic::error(format!("there is no file `{names}` beside this one")).at(u.span, ""));
+                }
+                files.push(file);
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Diagnostics(errors));
+    }
+    let preset = numbers::choose_preset(&files[0], options.preset.as_deref())?;
+    let mut ev = Evaluator::new(&files, siblings, options, preset);
+    ev.check_settings().map_err(Diagnostics)?;
+    finish(&mut ev, options, &files).map_err(|stop| match stop {
+        Stop::Error(error) => Diagnostics::from(*error),
+        Stop::Return(_) => Diagnostic::error("`return` outside of a function").into(),
+    })
+}
+
+fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> Result<Evaluated, Stop<'a>> {
+    let mut dims = IndexMap::new();
+    for (name, declared) in &files[0].dims {
+        if !matches!(declared.value, DimValue::Free) {
+            let at = ev.span_in(0, &declared.ident);
+            dims.insert(Name::new(name), ev.dim(0, declared, at)?.size);
+        }
+    }
+    for declared in files[0].constants.values() {
+        let at = ev.span_in(0, &declared.ident);
+        ev.constant(0, declared, at)?;
+    }
+    let preset = ev.preset.and_then(|i| files[0].presets.get(i)).map_or(String::new(), |p| p.name.clone());
+    let path = if preset.is_empty() { options.task.clone() } else { format!("{preset}.{}", options.task) };
+    ev.trace.module.name = Name::from(path);
+    ev.task()?;
+    if let Some(plan) = files[0].functions.get("plan") {
+        let mut scope = Scope::new(0, PlaceId::NONE);
+        for input in call::typed_inputs(&plan.sig) {
+            ev.bind(&mut scope, &input.pat, Value::Plan)?;
+        }
+        call::returned(ev.block(&mut scope, &plan.block))?;
+    }
+    Ok(Evaluated {
+        module: std::mem::take(&mut ev.trace.module),
+        warnings: Diagnostics::default(),
+        batch: dims.get("B").copied().unwrap_or(1),
+        dims,
+        preset,
+        task: options.task.clone(),
+        wishes: std::mem::take(&mut ev.wishes),
+    })
+}

@@ -1,0 +1,285 @@
+//! One parsed .mm file: its dims, presets, constants, structs and functions by name.
+
+use diag::{Diagnostic, SourceId, Span};
+use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+use syn::{Expr, Ident, Item, Type};
+
+use crate::macros::{DimDeclaration, Preset, TensorContract, parse_contract, parse_dims, parse_presets};
+
+pub struct File {
+    pub source: SourceId,
+    pub dims: IndexMap<String, DimDeclaration>,
+    pub presets: Vec<Preset>,
+    pub constants: IndexMap<String, syn::ItemConst>,
+    pub structs: IndexMap<String, StructDeclaration>,
+    pub functions: IndexMap<String, syn::ItemFn>,
+    /// Names brought in by `use`: the local name, the sibling file's name, the name there (`None`: all of them).
+    pub uses: Vec<Use>,
+    /// Every `Tensor![..]` in a type, by where its macro starts.
+    pub contracts: FxHashMap<u32, TensorContract>,
+}
+
+pub struct Use {
+    pub sibling: String,
+    /// Local and original name; `None` for `*`.
+    pub names: Option<(String, String)>,
+    pub span: Span,
+}
+
+pub struct StructDeclaration {
+    pub name: String,
+    /// Has `#[derive(Module)]`: its fields name parameters, and its methods become functions of the graph.
+    pub module: bool,
+    pub fields: Vec<FieldDeclaration>,
+    pub methods: IndexMap<String, syn::ImplItemFn>,
+    pub span: Span,
+}
+
+pub struct FieldDeclaration {
+    pub ident: String,
+    pub ty: Type,
+    /// The checkpoint's name of this part of the path.
+    pub name: String,
+    /// The name in the original release, where it differs.
+    pub alias: Option<String>,
+}
+
+/// The byte range of a piece of syntax.
+pub fn span_of(source: SourceId, syntax: &impl Spanned) -> Span {
+    span_in(source, syntax.span())
+}
+
+pub fn span_in(source: SourceId, span: proc_macro2::Span) -> Span {
+    let range = span.byte_range();
+    Span::new(source, range.start, range.end)
+}
+
+impl File {
+    pub fn parse(source: SourceId, text: &str) -> Result<File, Vec<Diagnostic>> {
+        let whole = Span::new(source, 0, 0);
+        let bounded = |message: String| vec![Diagnostic::error(message).at(whole, "")];
+        crate::bounds::check_text(text).map_err(bounded)?;
+        let tokens: proc_macro2::TokenStream =
+            text.parse().map_err(|e: proc_macro2::LexError| vec![syntax_error(source, e.span(), &e.to_string())])?;
+        crate::bounds::check_tokens(&tokens).map_err(bounded)?;
+        let parsed = syn::parse2::<syn::File>(tokens)
+            .map_err(|e| e.into_iter().map(|e| syntax_error(source, e.span(), &e.to_string())).collect::<Vec<_>>())?;
+        let mut file = File {
+            source,
+            dims: IndexMap::new(),
+            presets: vec![],
+            constants: IndexMap::new(),
+            structs: IndexMap::new(),
+            functions: IndexMap::new(),
+            uses: vec![],
+            contracts: FxHashMap::default(),
+        };
+        let mut collector = Contracts { source, found: FxHashMap::default(), errors: vec![] };
+        collector.visit_file(&parsed);
+        file.contracts = collector.found;
+        let mut errors = collector.errors;
+        let mut impls = vec![];
+        for item in parsed.items {
+            if let Err(e) = file.add(item, &mut impls) {
+                errors.push(e);
+            }
+        }
+        for block in impls {
+            if let Err(e) = file.add_impl(block) {
+                errors.push(e);
+            }
+        }
+        if errors.is_empty() { Ok(file) } else { Err(errors) }
+    }
+
+    fn add(&mut self, item: Item, impls: &mut Vec<syn::ItemImpl>) -> Result<(), Diagnostic> {
+        let source = self.source;
+        let span = span_of(source, &item);
+        match item {
+            Item::Const(item) => {
+                self.fresh(&item.ident)?;
+                self.constants.insert(item.ident.to_string(), item);
+            }
+            Item::Struct(item) => {
+                self.fresh(&item.ident)?;
+                let declared = struct_declaration(source, &item)?;
+                self.structs.insert(declared.name.clone(), declared);
+            }
+            Item::Fn(item) => {
+                self.fresh(&item.sig.ident)?;
+                check_signature(source, &item.sig)?;
+                self.functions.insert(item.sig.ident.to_string(), item);
+            }
+            Item::Impl(item) => impls.push(item),
+            Item::Use(item) => flatten_use(&item.tree, &mut vec![], span, &mut self.uses)?,
+            Item::Macro(item) if item.mac.path.is_ident("dims") => {
+                for d in parse_dims(source, item.mac.tokens)? {
+                    self.fresh(&d.ident)?;
+                    self.dims.insert(d.ident.to_string(), d);
+                }
+            }
+            Item::Macro(item) if item.mac.path.is_ident("presets") => {
+                self.presets.extend(parse_presets(source, item.mac.tokens)?);
+            }
+            other => return Err(unsupported_item(span, &other)),
+        }
+        Ok(())
+    }
+
+    fn add_impl(&mut self, block: syn::ItemImpl) -> Result<(), Diagnostic> {
+        let span = span_of(self.source, &block.self_ty);
+        if block.trait_.is_some() {
+            return Err(Diagnostic::error("traits are not in the subset of .mm files")
+                .at(span, "")
+                .help("write the methods in a plain `impl` block"));
+        }
+        let name = match &*block.self_ty {
+            Type::Path(p) => p.path.get_ident().map(ToString::to_string),
+            _ => None,
+        };
+        let declared = name.as_ref().and_then(|n| self.structs.get_mut(n)).ok_or_else(|| {
+            Diagnostic::error("an `impl` block for a type that this file does not declare").at(span, "no such struct")
+        })?;
+        for item in block.items {
+            let at = span_of(self.source, &item);
+            let syn::ImplItem::Fn(method) = item else {
+                return Err(Diagnostic::error("an `impl` block holds only functions").at(at, ""));
+            };
+            check_signature(self.source, &method.sig)?;
+            let at = span_of(self.source, &method.sig.ident);
+            if declared.methods.insert(method.sig.ident.to_string(), method).is_some() {
+                return Err(Diagnostic::error("a method is declared twice").at(at, ""));
+            }
+        }
+        Ok(())
+    }
+
+    fn fresh(&self, ident: &Ident) -> Result<(), Diagnostic> {
+        let name = ident.to_string();
+        let taken = self.dims.contains_key(&name)
+            || self.constants.contains_key(&name)
+            || self.structs.contains_key(&name)
+            || self.functions.contains_key(&name);
+        if !taken {
+            return Ok(());
+        }
+        Err(Diagnostic::error(format!("`{name}` is declared twice")).at(span_of(self.source, ident), "the second time"))
+    }
+}
+
+struct Contracts {
+    source: SourceId,
+    found: FxHashMap<u32, TensorContract>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Visit<'_> for Contracts {
+    fn visit_type_macro(&mut self, ty: &syn::TypeMacro) {
+        let span = span_of(self.source, ty);
+        if !ty.mac.path.is_ident("Tensor") && !ty.mac.path.is_ident("State") {
+            let error = Diagnostic::error("the macros of types are `Tensor![..]` and `State![..]`").at(span, "");
+            return self.errors.push(error);
+        }
+        match parse_contract(self.source, ty.mac.tokens.clone()) {
+            Ok(contract) => drop(self.found.insert(span.start, contract)),
+            Err(error) => self.errors.push(error),
+        }
+    }
+}
+
+fn syntax_error(source: SourceId, span: proc_macro2::Span, message: &str) -> Diagnostic {
+    Diagnostic::error(format!("this is not Rust syntax: {message}")).at(span_in(source, span), "")
+}
+
+fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
+    let (what, instead) = match item {
+        Item::Enum(_) => ("enums", "choose with a constant: `const KIND: &str = one_of([\"a\", \"b\"]);`"),
+        Item::Trait(_) | Item::TraitAlias(_) => ("traits", "write the methods in a plain `impl` block"),
+        Item::Static(_) => ("statics", "write `const`"),
+        Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
+        Item::Macro(_) => ("macros other than `dims!` and `presets!`", "write a function"),
+        Item::Type(_) => ("type aliases", "write the type itself"),
+        _ => ("such items", "a file holds `use`, `dims!`, `presets!`, `const`, structs, `impl` blocks and functions"),
+    };
+    Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)
+}
+
+fn check_signature(source: SourceId, sig: &syn::Signature) -> Result<(), Diagnostic> {
+    if sig.generics.params.is_empty() && sig.asyncness.is_none() && sig.variadic.is_none() {
+        return Ok(());
+    }
+    Err(Diagnostic::error("functions of .mm files have no generic parameters")
+        .at(span_of(source, sig), "")
+        .help("a dim that is new at each call is declared `T: free` in `dims!`"))
+}
+
+fn struct_declaration(source: SourceId, item: &syn::ItemStruct) -> Result<StructDeclaration, Diagnostic> {
+    let name = item.ident.to_string();
+    let span = span_of(source, &item.ident);
+    let mut module = false;
+    for attribute in item.attrs.iter().filter(|a| a.path().is_ident("derive")) {
+        let derived = |meta: syn::meta::ParseNestedMeta<'_>| {
+            module |= meta.path.is_ident("Module");
+            Ok(())
+        };
+        attribute.parse_nested_meta(derived).map_err(|e| syntax_error(source, e.span(), &e.to_string()))?;
+    }
+    let syn::Fields::Named(named) = &item.fields else {
+        return Err(Diagnostic::error(format!("`{name}` has no named fields"))
+            .at(span, "")
+            .help("write `struct Name { field: Type }`"));
+    };
+    let mut fields = vec![];
+    for field in &named.named {
+        let ident = field.ident.as_ref().map(ToString::to_string).unwrap_or_default();
+        let name = attribute_text(source, field, "name")?.unwrap_or_else(|| ident.clone());
+        let alias = attribute_text(source, field, "alias")?;
+        fields.push(FieldDeclaration { ident, ty: field.ty.clone(), name, alias });
+    }
+    Ok(StructDeclaration { name, module, fields, methods: IndexMap::new(), span })
+}
+
+fn attribute_text(source: SourceId, field: &syn::Field, name: &str) -> Result<Option<String>, Diagnostic> {
+    let Some(attribute) = field.attrs.iter().find(|a| a.path().is_ident(name)) else { return Ok(None) };
+    if let syn::Meta::NameValue(pair) = &attribute.meta
+        && let Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = &pair.value
+    {
+        return Ok(Some(text.value()));
+    }
+    Err(Diagnostic::error(format!("`{name}` takes a string"))
+        .at(span_of(source, attribute), "")
+        .help(format!("write `#[{name} = \"..\"]`")))
+}
+
+fn flatten_use(tree: &syn::UseTree, path: &mut Vec<String>, span: Span, out: &mut Vec<Use>) -> Result<(), Diagnostic> {
+    let mut leaf = |path: &[String], names: Option<(String, String)>| {
+        let sibling = match path {
+            [first, ..] if first == "mm" => return Ok(()),
+            [first, sibling] if first == "crate" || first == "super" => sibling.clone(),
+            _ => {
+                return Err(Diagnostic::error("a .mm file uses the vocabulary and its siblings only")
+                    .at(span, "")
+                    .help("write `use mm::prelude::*;` or `use super::other::Name;`"));
+            }
+        };
+        out.push(Use { sibling, names, span });
+        Ok(())
+    };
+    match tree {
+        syn::UseTree::Path(p) => {
+            path.push(p.ident.to_string());
+            let result = flatten_use(&p.tree, path, span, out);
+            path.pop();
+            result
+        }
+        syn::UseTree::Name(n) => leaf(path, Some((n.ident.to_string(), n.ident.to_string()))),
+        syn::UseTree::Rename(r) => leaf(path, Some((r.rename.to_string(), r.ident.to_string()))),
+        syn::UseTree::Glob(_) => leaf(path, None),
+        syn::UseTree::Group(group) => group.items.iter().try_for_each(|t| flatten_use(t, path, span, out)),
+        #[allow(unreachable_patterns)]
+        _ => Err(Diagnostic::error("this form of `use` is not in the subset").at(span, "")),
+    }
+}

@@ -1,0 +1,122 @@
+//! Folds: a body traced once, called for every element of a stack.
+
+use diag::{Diagnostic, Span};
+use ir::{Call, Type};
+
+use crate::evaluator::Evaluator;
+use crate::leaves::{leaves, map_leaves};
+use crate::stop::{Eval, Stop};
+use crate::trace::Site;
+use crate::value::{Leaf, Source, Stack, Value};
+
+impl<'a> Evaluator<'a> {
+    /// `stack.fold(first, |x, item| ..)`: the tensors in `first` are carried, what the closure captures is shared, and
+    /// the item's leaves come from the stack.
+    pub fn fold(
+        &mut self,
+        stack: &Stack<'a>,
+        (first, at_first): (Value<'a>, Span),
+        body: (Value<'a>, Span),
+        site: Site,
+    ) -> Eval<'a, Value<'a>> {
+        let first = self.only_tensors(first, at_first, site)?;
+        let carried = leaves(&first);
+        let elements = leaves(&stack.item);
+        let frame = self.trace.open();
+        let result = self.fold_body(stack, &first, at_first, body, frame, site);
+        let (result, handed_on) = match result {
+            Ok(value) => value,
+            Err(stop) => {
+                self.trace.abandon();
+                return Err(stop);
+            }
+        };
+        let role = |source: &Source| match source {
+            Source::Arg(f, i) if *f == frame && *i < carried.len() => (0, *i),
+            Source::Arg(f, i) if *f == frame => (2, *i),
+            _ => (1, 0),
+        };
+        let name = stack.name.as_deref().unwrap_or("fold").to_string();
+        let mut closed = self.trace.close(&name, &handed_on, |_, source| role(source))?;
+        closed.function.recompute = stack.recompute;
+        let mut operands = vec![];
+        let mut shared = 0;
+        for (source, &param) in closed.captures.iter().zip(&closed.function.params) {
+            operands.push(match (role(source).0, source) {
+                (0, Source::Arg(_, i)) => (carried[*i].clone(), at_first),
+                (2, Source::Arg(_, i)) => (elements[*i - carried.len()].clone(), site.span),
+                (_, other) => {
+                    shared += 1;
+                    (Leaf { ty: closed.function.ty(param).clone(), source: other.clone() }, site.span)
+                }
+            });
+        }
+        let callee = self.trace.add_function(closed.function);
+        let call = Call { callee, times: Some(stack.count), carried: carried.len(), shared, reverse: false };
+        let mut results = self.trace.call(call, &operands, site)?.into_iter();
+        map_leaves::<Stop<'a>>(&result, &mut |leaf| Ok(results.next().unwrap_or_else(|| leaf.clone())))
+    }
+
+    /// Traces the body; its value, and the leaves that it hands to the next turn.
+    #[allow(clippy::type_complexity)]
+    fn fold_body(
+        &mut self,
+        stack: &Stack<'a>,
+        first: &Value<'a>,
+        at_first: Span,
+        (body, at_body): (Value<'a>, Span),
+        frame: u32,
+        site: Site,
+    ) -> Eval<'a, (Value<'a>, Vec<(Leaf, Span)>)> {
+        let mut count = 0;
+        let mut inside = |leaf: &Leaf| {
+            count += 1;
+            let ty = leaf.tensor().clone();
+            Ok::<_, Stop<'a>>(Leaf::new(ty, Source::Arg(frame, count - 1)))
+        };
+        let start = map_leaves(first, &mut inside)?;
+        let item = map_leaves(&stack.item, &mut inside)?;
+        for leaf in leaves(&start) {
+            self.trace.node(&leaf, at_first)?;
+        }
+        let result = self.invoke(body, vec![(start.clone(), at_first), (item, at_body)], site)?;
+        let result = self.only_tensors(result, at_body, site)?;
+        let (before, after) = (leaves(&start), leaves(&result));
+        let differ = |what: String| {
+            Diagnostic::error("a fold hands on what it was given")
+                .at(at_body, what)
+                .at(at_first, "it starts with this")
+                .help("the closure returns the same number of tensors, each of the same type")
+        };
+        if before.len() != after.len() {
+            return Err(differ(format!("{} tensors come out, {} went in", after.len(), before.len())).into());
+        }
+        for (old, new) in before.iter().zip(&after) {
+            if old.ty != new.ty {
+                return Err(differ(format!("`{}` comes out, `{}` went in", new.ty, old.ty)).into());
+            }
+        }
+        let handed_on = after.into_iter().map(|l| (l, at_body)).collect();
+        Ok((result, handed_on))
+    }
+
+    /// A tensor, or a tuple or array of tensors.
+    fn only_tensors(&mut self, value: Value<'a>, at: Span, site: Site) -> Eval<'a, Value<'a>> {
+        match value {
+            Value::Tensor(leaf) if matches!(leaf.ty, Type::Tensor(_)) => Ok(Value::Tensor(leaf)),
+            Value::Param(p) => Ok(Value::Tensor(self.leaf(Value::Param(p), at, site)?)),
+            Value::Tuple(items) => {
+                let items: Eval<'a, Vec<_>> = items.iter().map(|v| self.only_tensors(v.clone(), at, site)).collect();
+                Ok(Value::Tuple(items?.into()))
+            }
+            Value::Array(items) => {
+                let items: Eval<'a, Vec<_>> = items.iter().map(|v| self.only_tensors(v.clone(), at, site)).collect();
+                Ok(Value::Array(items?.into()))
+            }
+            other => Err(Diagnostic::error(format!("a fold carries tensors, this is {}", other.describe()))
+                .at(at, "")
+                .help("write a number as `constant(0.0, f32)`")
+                .into()),
+        }
+    }
+}

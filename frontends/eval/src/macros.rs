@@ -1,0 +1,142 @@
+//! The macros of the language: `dims!`, `presets!` and `Tensor![..]`.
+
+use diag::{Diagnostic, SourceId};
+use proc_macro2::TokenStream;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Expr, Ident, LitStr, Token};
+
+use crate::file::span_in;
+
+/// `B` (given from outside), `T: free` (bound at each call) or `L = F * H` in `dims!`.
+pub struct DimDeclaration {
+    pub ident: Ident,
+    pub value: DimValue,
+}
+
+pub enum DimValue {
+    Given,
+    Free,
+    Computed(Expr),
+}
+
+pub struct Preset {
+    pub name: String,
+    pub values: Vec<(Ident, Expr)>,
+}
+
+/// `Tensor![B, .., L if PER_TOKEN, DIM; f32]`.
+pub struct TensorContract {
+    pub dims: Vec<ContractDim>,
+    pub dtype: Option<Ident>,
+}
+
+pub enum ContractDim {
+    /// Any number of dims.
+    Any,
+    Named {
+        ident: Ident,
+        condition: Option<Expr>,
+    },
+}
+
+pub fn parse_dims(source: SourceId, tokens: TokenStream) -> Result<Vec<DimDeclaration>, Diagnostic> {
+    let list = Punctuated::<DimDeclaration, Token![,]>::parse_terminated.parse2(tokens);
+    list.map(|l| l.into_iter().collect()).map_err(|e| {
+        Diagnostic::error(format!("`dims!` does not read: {e}"))
+            .at(span_in(source, e.span()), "")
+            .help("write `dims! { B, S = 512, L = F * S, T: free }`")
+    })
+}
+
+pub fn parse_presets(source: SourceId, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
+    let parser = |input: ParseStream<'_>| {
+        let mut presets = vec![];
+        while !input.is_empty() {
+            let name: LitStr = input.parse()?;
+            let body;
+            syn::braced!(body in input);
+            let pair = |input: ParseStream<'_>| {
+                let ident: Ident = input.parse()?;
+                input.parse::<Token![=]>()?;
+                Ok((ident, input.parse::<Expr>()?))
+            };
+            let values = Punctuated::<(Ident, Expr), Token![,]>::parse_terminated_with(&body, pair)?;
+            presets.push(Preset { name: name.value(), values: values.into_iter().collect() });
+            if input.peek(Token![,]) {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(presets)
+    };
+    parser.parse2(tokens).map_err(|e: syn::Error| {
+        Diagnostic::error(format!("`presets!` does not read: {e}"))
+            .at(span_in(source, e.span()), "")
+            .help("write `presets! { \"small\" { LAYERS = 2, HEADS = 4 }, .. }`")
+    })
+}
+
+pub fn parse_contract(source: SourceId, tokens: TokenStream) -> Result<TensorContract, Diagnostic> {
+    syn::parse2(tokens).map_err(|e| {
+        Diagnostic::error(format!("`Tensor![..]` does not read: {e}"))
+            .at(span_in(source, e.span()), "")
+            .help("write `Tensor![B, L, DIM]`, with an element type after a semicolon if it is not the working type")
+    })
+}
+
+impl Parse for DimDeclaration {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let ident: Ident = input.parse()?;
+        let value = if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            DimValue::Computed(input.parse()?)
+        } else if input.peek(Token![:]) {
+            input.parse::<Token![:]>()?;
+            let word: Ident = input.parse()?;
+            if word != "free" {
+                return Err(syn::Error::new(word.span(), "expected `free`"));
+            }
+            DimValue::Free
+        } else {
+            DimValue::Given
+        };
+        Ok(Self { ident, value })
+    }
+}
+
+impl Parse for TensorContract {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut dims = vec![];
+        while !input.is_empty() && !input.peek(Token![;]) {
+            if input.peek(Token![..]) {
+                input.parse::<Token![..]>()?;
+                dims.push(ContractDim::Any);
+            } else {
+                let ident = input.parse()?;
+                let condition = if input.peek(Token![if]) {
+                    input.parse::<Token![if]>()?;
+                    Some(input.parse()?)
+                } else {
+                    None
+                };
+                dims.push(ContractDim::Named { ident, condition });
+            }
+            if !input.is_empty() && !input.peek(Token![;]) {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        let dtype = if input.peek(Token![;]) {
+            input.parse::<Token![;]>()?;
+            Some(input.parse()?)
+        } else {
+            None
+        };
+        if !input.is_empty() {
+            return Err(input.error("expected `]`"));
+        }
+        if dims.iter().filter(|d| matches!(d, ContractDim::Any)).count() > 1 {
+            return Err(input.error("`..` may stand once"));
+        }
+        Ok(Self { dims, dtype })
+    }
+}

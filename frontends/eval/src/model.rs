@@ -1,0 +1,121 @@
+//! The model a task takes: built by its `new`, its parameters named by their paths and entered in the module.
+
+use std::rc::Rc;
+
+use diag::{Diagnostic, Span};
+use ir::{Parameter, Record};
+use types::Name;
+
+use crate::evaluator::Evaluator;
+use crate::file::StructDeclaration;
+use crate::stop::Eval;
+use crate::trace::Site;
+use crate::value::{Function, Param, Source, Stack, Struct, StructKind, Value};
+
+/// A path in the model: the checkpoint's name, and the original release's.
+#[derive(Clone, Default)]
+struct Path {
+    name: String,
+    alias: String,
+    aliased: bool,
+}
+
+impl Path {
+    fn then(&self, name: &str, alias: Option<&str>) -> Path {
+        Path {
+            name: joined(&self.name, name),
+            alias: joined(&self.alias, alias.unwrap_or(name)),
+            aliased: self.aliased || alias.is_some(),
+        }
+    }
+}
+
+fn joined(path: &str, segment: &str) -> String {
+    match (path, segment) {
+        (path, "") => path.to_string(),
+        ("", segment) => segment.to_string(),
+        _ => format!("{path}.{segment}"),
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    pub fn model(&mut self, file: usize, owner: &'a StructDeclaration, at: Span) -> Eval<'a, Value<'a>> {
+        let site = Site { span: at, caller: diag::PlaceId::NONE };
+        let Some(syntax) = owner.methods.get("new") else {
+            return Err(Diagnostic::error(format!("`{}` has no function `new`", owner.name))
+                .at(at, "a task takes this model")
+                .at(owner.span, "declared here")
+                .help(format!("write `impl {} {{ pub fn new() -> Self {{ .. }} }}`", owner.name))
+                .into());
+        };
+        let made = self.invoke(Value::Function(Function::Associated { file, owner, syntax }), vec![], site)?;
+        self.place(&made, &Path::default())
+    }
+
+    fn place(&mut self, value: &Value<'a>, path: &Path) -> Eval<'a, Value<'a>> {
+        Ok(match value {
+            Value::Param(p) => Value::Param(self.place_parameter(p, path)?),
+            Value::Struct(s) => {
+                let mut fields = vec![];
+                for (name, value) in &s.fields {
+                    let declared = match s.kind {
+                        StructKind::User { declaration, .. } => {
+                            declaration.fields.iter().find(|f| f.ident == *name.as_str())
+                        }
+                        StructKind::Vocabulary(_) => None,
+                    };
+                    let (segment, alias) = match (renamed(value), declared) {
+                        (Some(renamed), _) => (renamed, None),
+                        (None, Some(d)) => (d.name.as_str(), d.alias.as_deref()),
+                        (None, None) => (name.as_str(), None),
+                    };
+                    fields.push((name.clone(), self.place(value, &path.then(segment, alias))?));
+                }
+                Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() }))
+            }
+            Value::Array(items) => Value::Array(self.place_list(items, path)?),
+            Value::Tuple(items) => Value::Tuple(self.place_list(items, path)?),
+            Value::Option(Some(inner)) => Value::some(self.place(inner, path)?),
+            Value::Stack(s) => Value::Stack(Rc::new(Stack {
+                count: s.count,
+                item: self.place(&s.item, &path.then("{}", None))?,
+                recompute: s.recompute,
+                name: s.name.clone(),
+            })),
+            other => other.clone(),
+        })
+    }
+
+    fn place_list(&mut self, items: &[Value<'a>], path: &Path) -> Eval<'a, Rc<[Value<'a>]>> {
+        items.iter().enumerate().map(|(i, v)| self.place(v, &path.then(&i.to_string(), None))).collect()
+    }
+
+    fn place_parameter(&mut self, param: &Param, path: &Path) -> Eval<'a, Param> {
+        let name = Name::from(path.name.clone());
+        let record = Record {
+            init: param.spec.init,
+            trainable: param.spec.trainable,
+            aliases: if path.aliased { vec![Name::from(path.alias.clone())] } else { vec![] },
+            stored: None,
+            tied: param.spec.tied.clone(),
+        };
+        let entry = Parameter { ty: param.leaf.ty.clone(), record };
+        if name.is_empty() || self.trace.module.parameters.insert(name.clone(), entry).is_some() {
+            return Err(Diagnostic::error(format!("two parameters are called `{name}`"))
+                .at(param.spec.span, "the second is made here")
+                .help("give one of the fields another `#[name = \"..\"]`")
+                .into());
+        }
+        let mut placed = param.clone();
+        placed.leaf.source = Source::Parameter(name);
+        Ok(placed)
+    }
+}
+
+fn renamed<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+    match value {
+        Value::Struct(s) => s.renamed.as_deref(),
+        Value::Option(Some(inner)) => renamed(inner),
+        _ => None,
+    }
+}

@@ -1,0 +1,203 @@
+//! The task: its function's parameters become the program's inputs, its value the outputs.
+
+use diag::{Diagnostic, PlaceId, Span};
+use ir::{Feed, Function, Id, Input, Output, Program, State, Type};
+use types::{DType, Init, Name, TensorType};
+
+use crate::call::{returned, typed_inputs};
+use crate::evaluator::{Evaluator, Found, Scope};
+use crate::stop::Eval;
+use crate::suggest::{listed, nearest};
+use crate::trace::FeedDeclaration;
+use crate::value::{Leaf, Source, Value};
+
+impl<'a> Evaluator<'a> {
+    pub fn task(&mut self) -> Eval<'a, ()> {
+        let (files, options) = (self.files, self.options);
+        let name = options.task.as_str();
+        let tasks: Vec<&str> = self.tasks();
+        let Some(task) = files[0].functions.get(name).filter(|_| tasks.contains(&name)) else {
+            let mut error = Diagnostic::error(format!("this model has no task `{name}`"));
+            if let Some(near) = nearest(name, tasks.iter().copied()) {
+                error = error.help(format!("did you mean `{near}`?"));
+            }
+            return Err(error.help(format!("its tasks are {}", listed(tasks))).into());
+        };
+        self.trace.open();
+        let mut scope = Scope::new(0, PlaceId::NONE);
+        for input in typed_inputs(&task.sig) {
+            let value = self.input(&mut scope, input)?;
+            self.bind(&mut scope, &input.pat, value)?;
+        }
+        let value = returned(self.block(&mut scope, &task.block))?;
+        let at = task.block.stmts.last().map_or(self.span_in(0, &task.sig.ident), |s| self.span_in(0, s));
+        let value = match &task.sig.output {
+            syn::ReturnType::Default => value,
+            syn::ReturnType::Type(_, ty) => self.check_type(&mut scope, ty, value, at)?,
+        };
+        self.program(name, value, at)
+    }
+
+    /// Public functions that are no plan.
+    fn tasks(&self) -> Vec<&'a str> {
+        let public = |f: &&syn::ItemFn| matches!(f.vis, syn::Visibility::Public(_)) && f.sig.ident != "plan";
+        let functions = &self.files[0].functions;
+        functions.iter().filter(|(_, f)| public(f)).map(|(n, _)| n.as_str()).collect()
+    }
+
+    fn input(&mut self, scope: &mut Scope<'a>, input: &'a syn::PatType) -> Eval<'a, Value<'a>> {
+        let at = self.span(scope, input);
+        let name = match &*input.pat {
+            syn::Pat::Ident(ident) => ident.ident.to_string().trim_start_matches('_').to_string(),
+            _ => return Err(Diagnostic::error("an input of a task has a name").at(at, "").into()),
+        };
+        match &*input.ty {
+            syn::Type::Reference(r) => {
+                let model = crate::numbers::type_name(&r.elem).unwrap_or_default();
+                match self.find(scope.file, &model) {
+                    Some(Found::Struct(file, declared)) if declared.module => self.model(file, declared, at),
+                    _ => Err(Diagnostic::error(format!("a task takes a model by reference, `{model}` is none"))
+                        .at(at, "")
+                        .help("a model is a struct with `#[derive(Module)]`")
+                        .into()),
+                }
+            }
+            syn::Type::Macro(ty) => {
+                let state = ty.mac.path.is_ident("State");
+                let declared = self.feed_type(scope, ty)?;
+                self.feed(scope, &name, declared, state, at)
+            }
+            syn::Type::Path(path) => match optional(path) {
+                Some(ty) => {
+                    let declared = self.feed_type(scope, ty)?;
+                    // An optional input is there when it has elements.
+                    if declared.elements() == 0 {
+                        return Ok(Value::Option(None));
+                    }
+                    Ok(Value::some(self.feed(scope, &name, declared, false, at)?))
+                }
+                None => Err(bad_input(at)),
+            },
+            _ => Err(bad_input(at)),
+        }
+    }
+
+    fn feed(
+        &mut self,
+        scope: &Scope<'a>,
+        name: &str,
+        declared: TensorType,
+        state: bool,
+        at: Span,
+    ) -> Eval<'a, Value<'a>> {
+        if declared.elements() == 0 {
+            return Err(Diagnostic::error(format!("input `{name}` is `{declared}`, which has no elements"))
+                .at(at, "")
+                .help("an input that some presets lack is an `Option<Tensor![..]>`")
+                .into());
+        }
+        // The working type is the model's own affair: data comes in f32.
+        let work = declared.dtype == DType::Work;
+        let ty = if work { declared.with_dtype(DType::F32) } else { declared };
+        let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state }, at)?;
+        self.trace.node(&leaf, at)?;
+        let site = self.site(scope, at);
+        Ok(Value::Tensor(if work { self.cast_leaf(&leaf, DType::Work, at, site)? } else { leaf }))
+    }
+
+    pub fn declare_feed(&mut self, feed: FeedDeclaration, at: Span) -> Eval<'a, Leaf> {
+        if self.trace.feeds.iter().any(|f| f.name == feed.name) {
+            return Err(Diagnostic::error(format!("two inputs are called `{}`", feed.name))
+                .at(at, "the second")
+                .into());
+        }
+        let leaf = Leaf::new(feed.ty.clone(), Source::Feed(self.trace.feeds.len()));
+        self.trace.feeds.push(feed);
+        Ok(leaf)
+    }
+
+    fn program(&mut self, task: &str, value: Value<'a>, at: Span) -> Eval<'a, ()> {
+        let mut outputs = vec![];
+        let mut results = vec![];
+        if task == "train" {
+            let leaf = self.output_leaf(value, at, DType::F32)?;
+            if leaf.tensor().rank() != 0 {
+                return Err(Diagnostic::error(format!("`train` returns `{}`, a loss is one number", leaf.ty))
+                    .at(at, "")
+                    .help("take a mean: `.mean()`")
+                    .into());
+            }
+            outputs.push(Output::Loss("loss".into()));
+            results.push((leaf, at));
+        } else {
+            let states: Vec<Name> = self.trace.feeds.iter().filter(|f| f.state).map(|f| f.name.clone()).collect();
+            for (name, value) in named_outputs(value) {
+                let leaf = self.output_leaf(value, at, DType::F32)?;
+                if states.contains(&name) {
+                    outputs.push(Output::State(name.clone()));
+                    results.push((leaf.clone(), at));
+                }
+                outputs.push(Output::Emit(name));
+                results.push((leaf, at));
+            }
+        }
+        let closed = self.trace.close(task, &results, |module, source| match source {
+            Source::Parameter(name) => (0, module.parameters.get_index_of(name).unwrap_or(usize::MAX)),
+            Source::Feed(i) => (1, *i),
+            _ => (2, 0),
+        })?;
+        let mut inputs = vec![];
+        for source in &closed.captures {
+            inputs.push(match source {
+                Source::Parameter(name) => Input::Parameter(name.clone()),
+                Source::Feed(i) => {
+                    let feed = &self.trace.feeds[*i];
+                    match feed.state {
+                        true => Input::State(feed.name.clone()),
+                        false => Input::Feed(Feed { name: feed.name.clone(), draw: feed.draw }),
+                    }
+                }
+                _ => return Err(Diagnostic::error("a task reads a value from nowhere").at(at, "").into()),
+            });
+        }
+        for feed in self.trace.feeds.iter().filter(|f| f.state) {
+            let normal = types::Distribution::Normal { mean: 0.0, std: 1.0 };
+            let state = State { ty: Type::Tensor(feed.ty.clone()), init: Init::Random(normal) };
+            self.trace.module.states.insert(feed.name.clone(), state);
+        }
+        let function: Id<Function> = self.trace.add_function(closed.function);
+        self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs });
+        Ok(())
+    }
+
+    fn output_leaf(&mut self, value: Value<'a>, at: Span, to: DType) -> Eval<'a, Leaf> {
+        let site = crate::trace::Site { span: at, caller: PlaceId::NONE };
+        let leaf = self.leaf(value, at, site)?;
+        if leaf.tensor().dtype.is_float() { self.cast_leaf(&leaf, to, at, site) } else { Ok(leaf) }
+    }
+}
+
+/// A tensor is the output `out`; a struct's fields are outputs of their names.
+fn named_outputs(value: Value<'_>) -> Vec<(Name, Value<'_>)> {
+    match value {
+        Value::Struct(s) => s.fields.clone(),
+        value => vec![("out".into(), value)],
+    }
+}
+
+fn bad_input<'a>(at: Span) -> crate::stop::Stop<'a> {
+    Diagnostic::error("a task takes models and tensors")
+        .at(at, "")
+        .help("write `model: &Model`, `x: Tensor![B, S; i64]` or `x: Option<Tensor![..]>`")
+        .into()
+}
+
+/// The macro in `Option<Tensor![..]>`.
+fn optional(path: &syn::TypePath) -> Option<&syn::TypeMacro> {
+    let last = path.path.segments.last().filter(|s| s.ident == "Option")?;
+    let syn::PathArguments::AngleBracketed(inner) = &last.arguments else { return None };
+    match inner.args.first()? {
+        syn::GenericArgument::Type(syn::Type::Macro(m)) => Some(m),
+        _ => None,
+    }
+}

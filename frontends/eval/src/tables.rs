@@ -1,0 +1,51 @@
+//! Tables: floating numbers that are known at compile time, computed here instead of at run time.
+//!
+//! Whole numbers and repetitions are cheap to make at run time, so only floating tables are folded, and `broadcast`
+//! never is: a table has the size of what it was computed from, axis by axis.
+
+use diag::{Diagnostic, Span};
+use ir::ops::Table;
+use ir::{Array, Builder, NodeId, Op};
+use types::{DType, TensorType};
+
+use crate::trace::Operand;
+use crate::value::Source;
+
+/// The result of an operator on constants, each step rounded to its type; `None` if it is left to run time.
+pub fn fold(op: &Op, operands: &[Operand<'_>], results: &[TensorType]) -> Option<Array> {
+    let [ty] = results else { return None };
+    let folds = matches!(ty.dtype, DType::F32 | DType::F64)
+        && ty.bytes() <= Table::MAX_BYTES
+        && !matches!(op, Op::Broadcast(_));
+    if !folds {
+        return None;
+    }
+    let mut arrays = vec![];
+    for operand in operands {
+        let Source::Const(array) = &operand.leaf.source else { return None };
+        arrays.push(&**array);
+    }
+    let mut array = op.eval(&arrays, results).into_iter().next()?;
+    for v in &mut array.data {
+        *v = ty.dtype.round(*v);
+    }
+    Some(array)
+}
+
+/// One number as an operand of type `dtype`.
+pub fn scalar(value: f64, dtype: DType) -> Array {
+    Array::scalar(TensorType::scalar(dtype), dtype.round(value))
+}
+
+pub fn record(b: &mut Builder, array: &Array, span: Span) -> Result<NodeId, Diagnostic> {
+    if array.ty.dtype == DType::F64 {
+        return Err(Diagnostic::error("f64 is for tables that are computed at compile time")
+            .at(span, format!("this `{}` would be computed at run time", array.ty))
+            .help("cast it to f32 first"));
+    }
+    let Array { ty, data } = array;
+    Ok(match ty.rank() {
+        0 => b.constant(data[0], ty.dtype),
+        _ => b.op(Table { dims: ty.dims.to_vec(), dtype: ty.dtype, data: data.clone() }, &[]),
+    })
+}

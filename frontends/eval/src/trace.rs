@@ -1,0 +1,272 @@
+//! The recorder: a stack of functions being built, and what each of them takes from outside when it is closed.
+
+use std::rc::Rc;
+
+use diag::{Diagnostic, PlaceId, Span};
+use ir::{Arena, Array, Builder, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
+use types::{DType, Distribution, Name, TensorType};
+
+use crate::tables;
+use crate::value::{Leaf, Source};
+
+/// Elements of one tensor. Far beyond any machine, and far below where sizes overflow.
+const MAX_ELEMENTS: usize = 1 << 48;
+
+#[derive(Default)]
+pub struct Tracer {
+    pub module: Module,
+    pub frames: Vec<Frame>,
+    pub feeds: Vec<FeedDeclaration>,
+    next_frame: u32,
+}
+
+pub struct FeedDeclaration {
+    pub name: Name,
+    pub ty: TensorType,
+    pub draw: Option<Distribution>,
+    /// A state of the program instead of a feed.
+    pub state: bool,
+}
+
+/// A function being built.
+pub struct Frame {
+    pub id: u32,
+    builder: Builder,
+    /// Values from outside that became parameters.
+    captures: Vec<(Source, NodeId)>,
+    constants: Vec<(Rc<Array>, NodeId)>,
+    casts: Vec<(NodeId, DType, NodeId)>,
+}
+
+/// A finished function, and what its parameters are outside.
+pub struct Closed {
+    pub function: Function,
+    pub captures: Vec<Source>,
+}
+
+/// An operand and the expression it came from.
+#[derive(Clone, Copy)]
+pub struct Operand<'l> {
+    pub leaf: &'l Leaf,
+    pub span: Span,
+}
+
+/// Where a node is recorded: its expression, and the calls that led there.
+#[derive(Clone, Copy)]
+pub struct Site {
+    pub span: Span,
+    pub caller: PlaceId,
+}
+
+impl Tracer {
+    /// Opens a function; the number is that of its `Source::Node` and `Source::Arg`.
+    pub fn open(&mut self) -> u32 {
+        let id = self.next_frame;
+        self.next_frame += 1;
+        let builder = Builder::new("");
+        self.frames.push(Frame { id, builder, captures: vec![], constants: vec![], casts: vec![] });
+        id
+    }
+
+    fn frame(&mut self) -> Result<&mut Frame, Diagnostic> {
+        self.frames.last_mut().ok_or_else(|| {
+            Diagnostic::error("a tensor is computed outside of a task").help("compute it in the task's function")
+        })
+    }
+
+    /// Records an operator with one result.
+    pub fn op(&mut self, op: impl Into<Op>, operands: &[Operand<'_>], site: Site) -> Result<Leaf, Diagnostic> {
+        let mut results = self.ops(op, operands, site)?;
+        results.pop().ok_or_else(|| Diagnostic::error("an operator without a result").at(site.span, ""))
+    }
+
+    pub fn ops(&mut self, op: impl Into<Op>, operands: &[Operand<'_>], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
+        let op = op.into();
+        let explain = |mismatch: Mismatch| explain(&op, mismatch, operands, site);
+        let types: Vec<&TensorType> = operands.iter().map(|o| o.leaf.tensor()).collect();
+        let results = op.infer(&types).map_err(explain)?;
+        results.iter().try_for_each(|ty| check_size(ty, site.span))?;
+        if let Some(array) = tables::fold(&op, operands, &results) {
+            return Ok(vec![Leaf::new(array.ty.clone(), Source::Const(Rc::new(array)))]);
+        }
+        let mut ids = vec![];
+        for operand in operands {
+            ids.push(self.node(operand.leaf, operand.span)?);
+        }
+        let place = self.module.places.add(site.span, site.caller);
+        let frame = self.frame()?;
+        let cast = match &op {
+            Op::Cast(cast) => Some(cast.to),
+            _ => None,
+        };
+        if let Some(to) = cast
+            && let Some((_, _, known)) = frame.casts.iter().find(|(from, d, _)| *from == ids[0] && *d == to)
+        {
+            return Ok(vec![Leaf::new(results[0].clone(), Source::Node(frame.id, *known))]);
+        }
+        frame.builder.place = place;
+        let id = frame.builder.try_op(op.clone(), &ids).map_err(explain)?;
+        if let Some(to) = cast {
+            frame.casts.push((ids[0], to, id));
+        }
+        let ids = frame.builder.results(id);
+        let leaf = |id: NodeId| Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) };
+        Ok(ids.into_iter().map(leaf).collect())
+    }
+
+    /// The structural instructions: `chunk` and its kin.
+    pub fn structure(
+        &mut self,
+        operand: Operand<'_>,
+        site: Site,
+        build: impl FnOnce(&mut Builder, NodeId) -> NodeId,
+    ) -> Result<Leaf, Diagnostic> {
+        let id = self.node(operand.leaf, operand.span)?;
+        let place = self.module.places.add(site.span, site.caller);
+        let frame = self.frame()?;
+        frame.builder.place = place;
+        let id = build(&mut frame.builder, id);
+        Ok(Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) })
+    }
+
+    /// The node of the innermost function that holds this value; a parameter is added if it comes from outside.
+    pub fn node(&mut self, leaf: &Leaf, span: Span) -> Result<NodeId, Diagnostic> {
+        let place = self.module.places.add(span, PlaceId::NONE);
+        let frame = self.frame()?;
+        match &leaf.source {
+            Source::Node(id, node) if *id == frame.id => Ok(*node),
+            Source::Const(array) => {
+                if let Some((_, node)) = frame.constants.iter().find(|(a, _)| Rc::ptr_eq(a, array)) {
+                    return Ok(*node);
+                }
+                frame.builder.place = place;
+                let node = tables::record(&mut frame.builder, array, span)?;
+                frame.constants.push((array.clone(), node));
+                Ok(node)
+            }
+            Source::Unplaced => Err(Diagnostic::error("this parameter is not part of the model")
+                .at(span, "used here")
+                .help("a module's parameters exist once the module is a field of the model that the task takes")),
+            source => {
+                if let Some((_, node)) = frame.captures.iter().find(|(s, _)| s == source) {
+                    return Ok(*node);
+                }
+                frame.builder.place = place;
+                let node = frame.builder.param(leaf.ty.clone());
+                frame.captures.push((source.clone(), node));
+                Ok(node)
+            }
+        }
+    }
+
+    /// Closes the innermost function; its parameters stand in the order of `key`.
+    pub fn close<K: Ord>(
+        &mut self,
+        name: &str,
+        results: &[(Leaf, Span)],
+        key: impl Fn(&Module, &Source) -> K,
+    ) -> Result<Closed, Diagnostic> {
+        let mut nodes = vec![];
+        for (leaf, span) in results {
+            nodes.push(self.node(leaf, *span)?);
+        }
+        let Some(mut frame) = self.frames.pop() else { return Err(Diagnostic::error("no function is open")) };
+        frame.captures.sort_by_key(|(source, _)| key(&self.module, source));
+        let params: Vec<NodeId> = frame.captures.iter().map(|(_, node)| *node).collect();
+        let function = frame.builder.finish().map_err(|m| Diagnostic::error(m.message))?;
+        let mut function = compact(&function, &params, &nodes);
+        function.name = self.module.fresh_name(name);
+        Ok(Closed { function, captures: frame.captures.into_iter().map(|(s, _)| s).collect() })
+    }
+
+    /// Drops the innermost function. Its nodes must not be used any more.
+    pub fn abandon(&mut self) {
+        self.frames.pop();
+    }
+
+    /// Records a call of a finished function; results as leaves.
+    pub fn call(&mut self, call: ir::Call, operands: &[(Leaf, Span)], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
+        let mut ids = vec![];
+        for (leaf, span) in operands {
+            ids.push(self.node(leaf, *span)?);
+        }
+        let place = self.module.places.add(site.span, site.caller);
+        let Some(callee) = self.module.functions.get(call.callee) else {
+            return Err(Diagnostic::error("a call of no function").at(site.span, ""));
+        };
+        let Some(frame) = self.frames.last_mut() else {
+            return Err(Diagnostic::error("a call outside of a task").at(site.span, ""));
+        };
+        frame.builder.place = place;
+        let id = frame
+            .builder
+            .try_call(call, callee, &ids)
+            .map_err(|m| Diagnostic::error(m.message).at(site.span, "in this call"))?;
+        let ids = frame.builder.results(id);
+        let leaf = |id: NodeId| Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) };
+        Ok(ids.into_iter().map(leaf).collect())
+    }
+
+    pub fn add_function(&mut self, function: Function) -> Id<Function> {
+        self.module.functions.add(function)
+    }
+}
+
+/// The function with `params` first and without nodes that no result needs.
+fn compact(old: &Function, params: &[NodeId], results: &[NodeId]) -> Function {
+    let mut live = vec![false; old.nodes.len()];
+    results.iter().for_each(|r| live[r.index()] = true);
+    for (id, node) in old.nodes.iter().rev() {
+        if live[id.index()] {
+            node.args.iter().for_each(|a| live[a.index()] = true);
+        }
+    }
+    let mut map: Vec<Option<NodeId>> = vec![None; old.nodes.len()];
+    let mut nodes = Arena::default();
+    for (i, &p) in params.iter().enumerate() {
+        let node = &old.nodes[p];
+        map[p.index()] = Some(nodes.add(Node { inst: Inst::Param(i), ..node.clone() }));
+    }
+    for (id, node) in old.nodes.iter() {
+        if live[id.index()] && map[id.index()].is_none() {
+            let args = node.args.iter().filter_map(|a| map[a.index()]).collect();
+            map[id.index()] = Some(nodes.add(Node { args, ..node.clone() }));
+        }
+    }
+    let at = |old: &NodeId| map[old.index()];
+    Function {
+        nodes,
+        params: params.iter().filter_map(at).collect(),
+        results: results.iter().filter_map(at).collect(),
+        ..Function::default()
+    }
+}
+
+pub fn check_size(ty: &TensorType, span: Span) -> Result<(), Diagnostic> {
+    let elements = ty.dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.size).filter(|n| *n <= MAX_ELEMENTS));
+    match elements {
+        Some(_) => Ok(()),
+        None => Err(Diagnostic::error(format!("`{ty}` has more than 2^48 elements")).at(span, "")),
+    }
+}
+
+/// An operator's refusal, drawn at the operands it blames.
+fn explain(op: &Op, mismatch: Mismatch, operands: &[Operand<'_>], site: Site) -> Diagnostic {
+    let mut out = Diagnostic::error(mismatch.message).at(site.span, format!("in this `{}`", op.name()));
+    for &i in &mismatch.operands {
+        let Some(operand) = operands.get(i) else { continue };
+        out = out.at(operand.span, format!("this is `{}`", operand.leaf.ty));
+    }
+    match mismatch.help {
+        Some(help) => out.help(help),
+        None => out,
+    }
+}
+
+/// The same tensor type, in a stack if `like` is one.
+pub fn in_place_of(like: &Type, of: TensorType) -> Type {
+    match like {
+        Type::Stack { count, .. } => Type::Stack { count: *count, of },
+        _ => Type::Tensor(of),
+    }
+}

@@ -1,0 +1,218 @@
+//! What expressions of a .mm file evaluate to.
+
+use std::rc::Rc;
+
+use diag::Span;
+use ir::{Array, NodeId, Type};
+use types::{DType, Dim, Distribution, Init, Name, TensorType};
+
+use crate::file::StructDeclaration;
+
+#[derive(Clone)]
+pub enum Value<'a> {
+    Unit,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(Rc<str>),
+    DType(DType),
+    /// A named axis and its size.
+    Dim(Dim),
+    Range(Rc<Range>),
+    Tuple(Rc<[Value<'a>]>),
+    Array(Rc<[Value<'a>]>),
+    Option(Option<Rc<Value<'a>>>),
+    Struct(Rc<Struct<'a>>),
+    Tensor(Leaf),
+    Param(Param),
+    Stack(Rc<Stack<'a>>),
+    Closure(Rc<Closure<'a>>),
+    Function(Function<'a>),
+    Init(Init),
+    /// What `uniform` and `normal_like` make: a distribution and the dims of the draw.
+    Draw(Rc<(Distribution, Vec<Dim>)>),
+    Plan,
+    Schedule(&'static str),
+}
+
+#[derive(Clone, PartialEq)]
+pub struct Range {
+    pub start: Option<Bound>,
+    pub end: Option<Bound>,
+    pub closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Bound {
+    Int(i64),
+    Float(f64),
+}
+
+pub struct Struct<'a> {
+    pub kind: StructKind<'a>,
+    /// In the order of the declaration.
+    pub fields: Vec<(Name, Value<'a>)>,
+    /// Replaces the name of the field that holds it in parameter names.
+    pub renamed: Option<Name>,
+}
+
+#[derive(Clone, Copy)]
+pub enum StructKind<'a> {
+    User {
+        file: usize,
+        declaration: &'a StructDeclaration,
+    },
+    /// A module of the vocabulary: `Linear` ...
+    Vocabulary(&'static str),
+}
+
+impl StructKind<'_> {
+    pub fn name(&self) -> &str {
+        match self {
+            StructKind::User { declaration, .. } => &declaration.name,
+            StructKind::Vocabulary(name) => name,
+        }
+    }
+}
+
+impl<'a> Struct<'a> {
+    pub fn field(&self, name: &str) -> Option<&Value<'a>> {
+        self.fields.iter().find(|(n, _)| *n == *name).map(|(_, v)| v)
+    }
+}
+
+/// A tensor, or a stack of them: its type and where it comes from.
+#[derive(Clone)]
+pub struct Leaf {
+    pub ty: Type,
+    pub source: Source,
+}
+
+impl Leaf {
+    pub fn new(ty: TensorType, source: Source) -> Self {
+        Self { ty: Type::Tensor(ty), source }
+    }
+
+    /// The tensor's type; the element's for a stack.
+    pub fn tensor(&self) -> &TensorType {
+        const SCALAR: &TensorType = &TensorType { dtype: DType::F32, dims: smallvec::SmallVec::new_const() };
+        self.ty.element().unwrap_or(SCALAR)
+    }
+}
+
+#[derive(Clone)]
+pub enum Source {
+    /// A node of an open frame.
+    Node(u32, NodeId),
+    /// What the frame's function gets as its n-th tensor argument; a parameter node once it is used.
+    Arg(u32, usize),
+    /// Known at compile time.
+    Const(Rc<Array>),
+    Parameter(Name),
+    /// An input of the program, by number.
+    Feed(usize),
+    /// A parameter whose module is not part of the model yet.
+    Unplaced,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Source::Node(f, a), Source::Node(g, b)) => f == g && a == b,
+            (Source::Arg(f, a), Source::Arg(g, b)) => f == g && a == b,
+            (Source::Const(a), Source::Const(b)) => Rc::ptr_eq(a, b),
+            (Source::Parameter(a), Source::Parameter(b)) => a == b,
+            (Source::Feed(a), Source::Feed(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Param {
+    pub leaf: Leaf,
+    /// Used in this type instead of the working type.
+    pub keep: Option<DType>,
+    pub spec: Rc<ParamSpec>,
+}
+
+/// What a parameter's declaration says beside its type.
+#[derive(Clone)]
+pub struct ParamSpec {
+    pub init: Init,
+    pub trainable: bool,
+    pub tied: Vec<Name>,
+    pub span: Span,
+}
+
+/// Equal modules or equal pieces of a tensor, one after the other.
+pub struct Stack<'a> {
+    pub count: usize,
+    /// One of them; its leaves have the type of the whole stack.
+    pub item: Value<'a>,
+    /// The backward of a fold over it computes the body again.
+    pub recompute: bool,
+    /// The stack's field, for the name of a fold's function.
+    pub name: Option<Name>,
+}
+
+pub struct Closure<'a> {
+    pub syntax: &'a syn::ExprClosure,
+    pub file: usize,
+    pub captured: Vec<(String, Value<'a>)>,
+    pub self_type: Option<&'a StructDeclaration>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Function<'a> {
+    Free { file: usize, syntax: &'a syn::ItemFn },
+    Associated { file: usize, owner: &'a StructDeclaration, syntax: &'a syn::ImplItemFn },
+    Vocabulary(&'static str),
+}
+
+impl<'a> Value<'a> {
+    pub fn tuple(items: impl IntoIterator<Item = Value<'a>>) -> Self {
+        Value::Tuple(items.into_iter().collect())
+    }
+
+    pub fn array(items: impl IntoIterator<Item = Value<'a>>) -> Self {
+        Value::Array(items.into_iter().collect())
+    }
+
+    pub fn some(value: Value<'a>) -> Self {
+        Value::Option(Some(Rc::new(value)))
+    }
+
+    pub fn vocabulary(kind: &'static str, fields: Vec<(&'static str, Value<'a>)>) -> Self {
+        let fields = fields.into_iter().map(|(n, v)| (Name::new(n), v)).collect();
+        Value::Struct(Rc::new(Struct { kind: StructKind::Vocabulary(kind), fields, renamed: None }))
+    }
+
+    /// The value as messages call it.
+    pub fn describe(&self) -> String {
+        match self {
+            Value::Unit => "nothing".into(),
+            Value::Bool(v) => format!("`{v}`"),
+            Value::Int(v) => format!("the number {v}"),
+            Value::Float(v) => format!("the number {v:?}"),
+            Value::Str(v) => format!("the text {v:?}"),
+            Value::DType(v) => format!("the element type {v}"),
+            Value::Dim(d) => format!("the dim {d}"),
+            Value::Range(_) => "a range".into(),
+            Value::Tuple(items) => format!("a tuple of {}", items.len()),
+            Value::Array(items) => format!("an array of {}", items.len()),
+            Value::Option(None) => "`None`".into(),
+            Value::Option(Some(v)) => format!("`Some` of {}", v.describe()),
+            Value::Struct(s) => format!("a `{}`", s.kind.name()),
+            Value::Tensor(leaf) => format!("`{}`", leaf.ty),
+            Value::Param(p) => format!("a parameter `{}`", p.leaf.ty),
+            Value::Stack(s) => format!("a stack of {}", s.count),
+            Value::Closure(_) => "a closure".into(),
+            Value::Function(_) => "a function".into(),
+            Value::Init(_) => "an initialiser".into(),
+            Value::Draw(_) => "a distribution".into(),
+            Value::Plan => "the plan".into(),
+            Value::Schedule(name) => format!("the schedule {name}"),
+        }
+    }
+}

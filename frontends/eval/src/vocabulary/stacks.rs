@@ -1,0 +1,69 @@
+//! Stacks: tensors cut into equal pieces, pairs of stacks, and folds over them.
+
+use std::rc::Rc;
+
+use diag::{Diagnostic, Span};
+
+use super::axes::position;
+use crate::args::Args;
+use crate::evaluator::Evaluator;
+use crate::stop::Eval;
+use crate::trace::Operand;
+use crate::value::{Stack, Value};
+
+pub const ON_TENSORS: &[&str] = &["chunks"];
+pub const ON_STACKS: &[&str] = &["fold", "zip", "recompute"];
+
+/// `x.chunks(DIM, N)`: N equal pieces along the first dim.
+pub fn chunks<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+    args.expect(2, "x.chunks(DIM, N)")?;
+    let ty = x.leaf.tensor().clone();
+    let at = position(&ty, args, 0, x)?;
+    let count = args.count(1)?;
+    let dim = &ty.dims[at];
+    if at != 0 {
+        return Err(Diagnostic::error(format!("`chunks` cuts the first dim, {} is dim {at}", dim.name))
+            .at(args.span(0), "")
+            .at(x.span, format!("this is `{ty}`"))
+            .help("`.transpose([..])` first")
+            .into());
+    }
+    if count == 0 || !dim.size.is_multiple_of(count) {
+        return Err(Diagnostic::error(format!("{dim} does not fall into {count} equal pieces"))
+            .at(args.span(1), "")
+            .help("`.pad(DIM, 0, more, value)` first")
+            .into());
+    }
+    let leaf = ev.trace.structure(x, args.site, |b, id| b.chunk(id, count))?;
+    Ok(Value::Stack(Rc::new(Stack { count, item: Value::Tensor(leaf), recompute: false, name: Some("chunks".into()) })))
+}
+
+pub fn method<'a>(ev: &mut Evaluator<'a>, stack: &Stack<'a>, at: Span, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+    match args.name.as_str() {
+        "recompute" => {
+            args.expect(0, "stack.recompute()")?;
+            let Stack { count, item, name, .. } = stack;
+            Ok(Value::Stack(Rc::new(Stack { count: *count, item: item.clone(), recompute: true, name: name.clone() })))
+        }
+        "zip" => {
+            args.expect(1, "stack.zip(other)")?;
+            let (Value::Stack(other), span) = args.get(0)? else {
+                return Err(Diagnostic::error("`zip` takes another stack").at(args.span(0), "").into());
+            };
+            if other.count != stack.count {
+                return Err(Diagnostic::error("stacks of different lengths")
+                    .at(span, format!("this has {}", other.count))
+                    .at(at, format!("this has {}", stack.count))
+                    .into());
+            }
+            let item = Value::tuple([stack.item.clone(), other.item.clone()]);
+            let recompute = stack.recompute || other.recompute;
+            let name = stack.name.clone();
+            Ok(Value::Stack(Rc::new(Stack { count: stack.count, item, recompute, name })))
+        }
+        _ => {
+            args.expect(2, "stack.fold(first, |x, item| ..)")?;
+            ev.fold(stack, args.get(0)?, args.get(1)?, args.site)
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a model's `plan` function asks for: data for the passes, which may say why a wish cannot be met.
+
+use diag::Span;
+use types::Name;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Cut this dim over this mesh axis wherever it occurs.
+    Shard {
+        dim: Name,
+        axis: String,
+    },
+    /// Cut the stack of this many modules into stages.
+    Pipeline {
+        dim: Name,
+        axis: String,
+        schedule: String,
+    },
+    /// Keep parameters in parts, gathered when they are used.
+    Fsdp {
+        axis: String,
+    },
+    Recompute(String),
+    Offload(String),
+}
+
+/// In the order written, with where each stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wishes(pub Vec<(Wish, Span)>);

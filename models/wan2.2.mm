@@ -1,0 +1,311 @@
+//! Wan2.1 and Wan2.2: diffusion transformers for video.
+//!
+//! Parameter names are those of diffusers' `WanTransformer3DModel`; `alias` gives the original release's.
+use mm::prelude::*;
+
+dims! {
+    B, F = 21, H = 60, W = 104, S = 512,                  // samples, latent frames, rows and columns, text tokens
+    IN = 16, OUT = 16, TEXT = 4096, FREQ = 256,           // channels in and out, of the text, of the time's sinusoids
+    LAYERS = 40, HEADS = 40, HEAD = 128, FFN = 13824,
+    DIM = HEADS * HEAD,
+    COND = IN - OUT,                                      // channels of the condition (i2v)
+    PF = 1, PH = 2, PW = 2,                               // a patch
+    FRAMES = F / PF, ROWS = H / PH, COLS = W / PW,        // the grid of patches
+    L = FRAMES * ROWS * COLS, TOKENS = L,                 // video tokens of a sample
+    PIXELS = IN * PF * PH * PW, PATCH = PF * PH * PW * OUT,
+    PAIRS = HEAD / 2, PAIRS_H = HEAD / 6, PAIRS_W = HEAD / 6, PAIRS_F = PAIRS - PAIRS_H - PAIRS_W,
+    WAVES = FREQ / 2,
+    ONE = 1, TWO = 2, SIX = 6, SIX_DIM = SIX * DIM,       // adaLN chunks of the head, of a block
+    TIMES = 2,                                            // ti2v: the time of the given frame, and of the others
+    T: free,
+}
+
+presets! {
+    "t2v-a14b" {},
+    "i2v-a14b" { IN = 36, BOUNDARY = 0.9, SHIFT = 5.0, GUIDANCE_HIGH = 3.5, GUIDANCE_LOW = 3.5 },
+    "ti2v-5b" {
+        IN = 48, OUT = 48, LAYERS = 30, HEADS = 24, FFN = 14336, F = 31, H = 44, W = 80,
+        TI2V = true, BOUNDARY = 0.0, SHIFT = 5.0, STEPS = 50, GUIDANCE_HIGH = 5.0,
+    },
+    "wan2.1-t2v-1.3b" {
+        LAYERS = 30, HEADS = 12, FFN = 8960,
+        BOUNDARY = 0.0, SHIFT = 5.0, STEPS = 50, GUIDANCE_HIGH = 5.0,
+    },
+    "wan2.1-t2v-14b" { BOUNDARY = 0.0, SHIFT = 5.0, STEPS = 50, GUIDANCE_HIGH = 5.0 },
+    "mini" {
+        IN = 4, OUT = 4, F = 4, H = 16, W = 16, S = 4, TEXT = 16, FREQ = 64,
+        LAYERS = 6, HEADS = 6, HEAD = 32, FFN = 768,
+        BOUNDARY = 0.0, SHIFT = 3.0, GUIDANCE_HIGH = 1.0,
+    },
+    "tiny" {
+        IN = 4, OUT = 4, F = 2, H = 8, W = 8, S = 4, TEXT = 16, FREQ = 16,
+        LAYERS = 2, HEADS = 2, HEAD = 12, FFN = 48,
+        BOUNDARY = 0.0, SHIFT = 3.0, STEPS = 4, GUIDANCE_HIGH = 1.0,
+    },
+}
+
+/// Of the two experts of Wan2.2-A14B, the one that `train` and `forward` compile.
+pub const EXPERT: &str = one_of(["high", "low"]);
+/// The time from which the high-noise expert takes over; 0 where one model serves all times.
+pub const BOUNDARY: f64 = 0.875;
+/// Every token has a time of its own, and the first frame is given.
+pub const TI2V: bool = false;
+
+// Sampling, as published.
+pub const STEPS: i64 = 40;
+pub const SHIFT: f64 = 12.0;
+pub const GUIDANCE_HIGH: f64 = 4.0;
+pub const GUIDANCE_LOW: f64 = 3.0;
+
+const EPS: f64 = 1e-6;
+const THETA: f64 = 10_000.0;
+
+/// Angles of the tokens on the video grid, [L, PAIRS] each: some pairs of a head turn with the frame, some with the
+/// row, some with the column.
+#[derive(Clone, Copy)]
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    fn new() -> Self {
+        let angles = |axis: Size, pairs: Size| {
+            let exponents = iota(pairs, f64) * 2.0 / (2 * pairs).f64();
+            (iota(axis, f64) / powers(THETA, exponents)).rename(pairs, PAIRS)
+        };
+        let [f, h, w] = [angles(FRAMES, PAIRS_F), angles(ROWS, PAIRS_H), angles(COLS, PAIRS_W)];
+        let table = |axes: [Tensor; 3]| {
+            let over_grid = |axis: Tensor| axis.cast(f32).expand([FRAMES, ROWS, COLS, PAIRS]);
+            concat(PAIRS, axes.map(over_grid)).merge([FRAMES, ROWS, COLS], L)
+        };
+        Self { cos: table([f.cos(), h.cos(), w.cos()]), sin: table([f.sin(), h.sin(), w.sin()]) }
+    }
+
+    /// `x` has the video's tokens along `tokens`.
+    fn rotate(&self, x: Tensor, tokens: Size) -> Tensor {
+        x.rotate_pairs(HEAD, self.cos.rename(L, tokens), self.sin.rename(L, tokens))
+    }
+}
+
+#[derive(Module)]
+pub struct Attention {
+    #[name = "to_q"]
+    #[alias = "q"]
+    q: Linear,
+    #[name = "to_k"]
+    #[alias = "k"]
+    k: Linear,
+    #[name = "to_v"]
+    #[alias = "v"]
+    v: Linear,
+    #[name = "to_out.0"]
+    #[alias = "o"]
+    o: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+}
+
+impl Attention {
+    fn new() -> Self {
+        Self {
+            q: linear(DIM, DIM),
+            k: linear(DIM, DIM),
+            v: linear(DIM, DIM),
+            o: linear(DIM, DIM),
+            norm_q: rms_norm(DIM, EPS),
+            norm_k: rms_norm(DIM, EPS),
+        }
+    }
+
+    /// `x` attends to `to`; with `rope`, both are placed on the video grid.
+    fn forward(&self, x: Tensor![B, L, DIM], to: Tensor![B, T, DIM], rope: Option<Rope>) -> Tensor![B, L, DIM] {
+        let heads = |t: Tensor| t.split(DIM, [HEADS, HEAD]);
+        let mut q = heads(self.norm_q.forward(self.q.forward(x)));
+        let mut k = heads(self.norm_k.forward(self.k.forward(to)));
+        let v = heads(self.v.forward(to));
+        if let Some(rope) = rope {
+            (q, k) = (rope.rotate(q, L), rope.rotate(k, T));
+        }
+        self.o.forward(attend(q, k, v).merge([HEADS, HEAD], DIM))
+    }
+}
+
+#[derive(Module)]
+pub struct Block {
+    #[name = "scale_shift_table"]
+    #[alias = "modulation"]
+    modulation: Param,
+    #[alias = "self_attn"]
+    attn1: Attention,
+    #[alias = "cross_attn"]
+    attn2: Attention,
+    #[alias = "norm3"]
+    norm2: LayerNorm,
+    #[name = "ffn.net.0.proj"]
+    #[alias = "ffn.0"]
+    up: Linear,
+    #[name = "ffn.net.2"]
+    #[alias = "ffn.2"]
+    down: Linear,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self {
+            modulation: Param::normal([ONE, SIX, DIM], DIM.rsqrt()).keep(f32),
+            attn1: Attention::new(),
+            attn2: Attention::new(),
+            norm2: layer_norm(DIM, EPS),
+            up: linear(DIM, FFN),
+            down: linear(FFN, DIM),
+        }
+    }
+
+    /// `time` is [B, SIX, DIM]; or by token; or for two times, of which each token has one, as `of_token` says.
+    fn forward(
+        &self,
+        x: Tensor![B, L, DIM],
+        time: Tensor![B, .., SIX, DIM],
+        of_token: Option<Tensor![L; bool]>,
+        text: Tensor![B, S, DIM],
+        rope: Rope,
+    ) -> Tensor![B, L, DIM] {
+        let modulation = self.modulation.squeeze(ONE) + time;
+        let [shift_a, scale_a, gate_a, shift_f, scale_f, gate_f] =
+            modulation.unstack(SIX).map(|m: Tensor| by_token(m, of_token));
+        let a = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_a) + shift_a);
+        let x = x.in_f32(|x| x + self.attn1.forward(a, a, Some(rope)) * gate_a);
+        let x = x + self.attn2.forward(self.norm2.forward(x), text, None);
+        let f = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_f) + shift_f);
+        x.in_f32(|x| x + self.down.forward(self.up.forward(f).gelu_tanh()) * gate_f)
+    }
+}
+
+/// Of two values a sample, each token's own.
+fn by_token(m: Tensor, of_token: Option<Tensor>) -> Tensor {
+    match of_token {
+        Some(moving) => select(moving, m.at(TIMES, 1), m.at(TIMES, 0)),
+        None => m,
+    }
+}
+
+#[derive(Module)]
+pub struct PatchEmbedding {
+    weight: Param,
+    bias: Param,
+}
+
+impl PatchEmbedding {
+    fn new() -> Self {
+        let reach = PIXELS.rsqrt();
+        Self {
+            weight: Param::uniform([DIM, IN, PF, PH, PW], -reach..reach),
+            bias: Param::uniform([DIM], -reach..reach),
+        }
+    }
+
+    fn forward(&self, x: Tensor![B, IN, F, H, W]) -> Tensor![B, L, DIM] {
+        let patches = x.split(F, [FRAMES, PF]).split(H, [ROWS, PH]).split(W, [COLS, PW]);
+        let patches = patches.transpose([B, FRAMES, ROWS, COLS, IN, PF, PH, PW]);
+        let patches = patches.merge([FRAMES, ROWS, COLS], L).merge([IN, PF, PH, PW], PIXELS);
+        patches.contract(self.weight.merge([IN, PF, PH, PW], PIXELS), [PIXELS]) + self.bias
+    }
+}
+
+#[derive(Module)]
+pub struct Pair {
+    #[alias = "0"]
+    linear_1: Linear,
+    #[alias = "2"]
+    linear_2: Linear,
+}
+
+#[derive(Module)]
+pub struct Conditions {
+    #[alias = "time_embedding"]
+    time_embedder: Pair,
+    #[alias = "time_projection.1"]
+    time_proj: Linear,
+    #[alias = "text_embedding"]
+    text_embedder: Pair,
+}
+
+impl Conditions {
+    fn new() -> Self {
+        Self {
+            time_embedder: Pair { linear_1: linear(FREQ, DIM).keep(f32), linear_2: linear(DIM, DIM).keep(f32) },
+            time_proj: linear(DIM, SIX_DIM),
+            text_embedder: Pair { linear_1: linear(TEXT, DIM), linear_2: linear(DIM, DIM) },
+        }
+    }
+
+    /// The time's embedding, in f32 up to its end. `t` is 0 to 1000.
+    fn time(&self, t: Tensor![B, ..; f32]) -> Tensor![B, .., DIM] {
+        let frequencies = (iota(WAVES, f32) * -THETA.ln() / WAVES.f64()).exp();
+        let angles = (t * frequencies).rename(WAVES, FREQ);
+        let waves = concat(FREQ, [angles.cos(), angles.sin()]);
+        self.time_embedder.linear_2.forward(self.time_embedder.linear_1.forward(waves).silu()).cast(work)
+    }
+
+    fn text(&self, text: Tensor![B, S, TEXT]) -> Tensor![B, S, DIM] {
+        self.text_embedder.linear_2.forward(self.text_embedder.linear_1.forward(text).gelu_tanh())
+    }
+}
+
+#[derive(Module)]
+pub struct Wan {
+    patch_embedding: PatchEmbedding,
+    #[alias = ""]
+    condition_embedder: Conditions,
+    blocks: Stack<Block>,
+    #[name = "scale_shift_table"]
+    #[alias = "head.modulation"]
+    modulation: Param,
+    #[alias = "head.head"]
+    proj_out: Linear,
+}
+
+impl Wan {
+    pub fn new() -> Self {
+        Self {
+            patch_embedding: PatchEmbedding::new(),
+            condition_embedder: Conditions::new(),
+            blocks: stack(LAYERS, Block::new),
+            modulation: Param::normal([ONE, TWO, DIM], DIM.rsqrt()).keep(f32),
+            proj_out: linear(DIM, PATCH),
+        }
+    }
+
+    /// `t` is one time a sample; or one a token; or two a sample, of which each token has one, as `of_token` says.
+    pub fn forward(
+        &self,
+        x: Tensor![B, IN, F, H, W],
+        t: Tensor![B, ..; f32],
+        of_token: Option<Tensor![L; bool]>,
+        text: Tensor![B, S, TEXT],
+    ) -> Tensor![B, OUT, F, H, W] {
+        let rope = Rope::new();
+        let x = self.patch_embedding.forward(x);
+        let time = self.condition_embedder.time(t);
+        let six = self.condition_embedder.time_proj.forward(time.silu()).split(SIX_DIM, [SIX, DIM]);
+        let text = self.condition_embedder.text(text);
+        let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, rope));
+        let head = (self.modulation.squeeze(ONE) + time).unstack(TWO);
+        let [shift, scale] = head.map(|m: Tensor| by_token(m, of_token));
+        let x = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale) + shift);
+        let patches = self.proj_out.forward(x).split(L, [FRAMES, ROWS, COLS]).split(PATCH, [PF, PH, PW, OUT]);
+        let pixels = patches.transpose([B, OUT, FRAMES, PF, ROWS, PH, COLS, PW]);
+        pixels.merge([FRAMES, PF], F).merge([ROWS, PH], H).merge([COLS, PW], W)
+    }
+}
+
+/// What the model says: of `x` at time `t` (0 to 1000).
+pub fn forward(
+    wan: &Wan,
+    x: Tensor![B, IN, F, H, W],
+    t: Tensor![B, L if TI2V; f32],
+    text: Tensor![B, S, TEXT],
+) -> Tensor![B, OUT, F, H, W] {
+    wan.forward(x, t, None, text)
+}
