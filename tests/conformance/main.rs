@@ -3,12 +3,12 @@
 //! One test for each folder of `tests/goldens/{wan,qwen3}`; the tolerances are those of the design.
 
 mod compare;
-mod tools;
 
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
+use tests::binaries::{command, model, run as finish};
 
 use crate::compare::Tensors;
 
@@ -38,9 +38,13 @@ fn run(case: &Path) -> Result<(), Failed> {
     let plan = work.path().join("plan.bin");
     let out = work.path().join("out.safetensors");
 
-    let mut compile = tools::command("mmc");
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(text("model"));
-    compile.arg("compile").arg(model).arg("-o").arg(&plan).args(["--task", &text("task"), "--dtype", &text("dtype")]);
+    let mut compile = command("mmc");
+    compile.arg("compile").arg(model(&text("model"))).arg("-o").arg(&plan).args([
+        "--task",
+        &text("task"),
+        "--dtype",
+        &text("dtype"),
+    ]);
     if let Some(preset) = spec["preset"].as_str() {
         compile.args(["--preset", preset]);
     }
@@ -51,15 +55,15 @@ fn run(case: &Path) -> Result<(), Failed> {
     if train {
         compile.args(["--optim", &text("optim")]);
     }
-    tools::run(compile)?;
+    finish(&mut compile)?;
 
-    let mut execute = tools::command("mmrun");
+    let mut execute = command("mmrun");
     execute.arg(&plan).arg("--weights").arg(case.join("weights.safetensors"));
     execute.arg("--inputs").arg(case.join("inputs.safetensors")).arg("--outputs").arg(&out);
     if train {
         execute.args(["--steps", &spec["steps"].to_string(), "--emit", "loss,grads,params"]);
     }
-    tools::run(execute)?;
+    finish(&mut execute)?;
 
     let found = Tensors::read(&out)?;
     let expected = Tensors::read(&case.join("expected.safetensors"))?;

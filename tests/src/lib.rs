@@ -1,1 +1,3 @@
-//! Tests that cross crates.
+//! Tests that cross crates, and what they share: the two binaries as a user calls them.
+
+pub mod binaries;

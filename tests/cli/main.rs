@@ -1,0 +1,127 @@
+//! The two command lines together: what a user is promised of determinism, resumption, memory and scale.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::binaries::{command, model, run};
+
+fn mmc(words: &str) -> Command {
+    let mut c = command("mmc");
+    let mut words = words.split_whitespace();
+    c.arg(words.next().expect("a command"));
+    c.arg(model(words.next().expect("a model")));
+    c.args(words);
+    c
+}
+
+fn compile(folder: &Path, name: &str, words: &str) -> PathBuf {
+    let plan = folder.join(name);
+    run(mmc(&format!("compile {words}")).arg("-o").arg(&plan)).expect("compiles");
+    plan
+}
+
+/// Trains and returns the bytes of the outputs: losses, gradients and parameters.
+fn train(plan: &Path, folder: &Path, words: &str) -> Vec<u8> {
+    let out = folder.join("out.safetensors");
+    let mut c = command("mmrun");
+    c.arg(plan).args(words.split_whitespace());
+    c.args(["--emit", "loss,grads,params", "--outputs"]).arg(&out);
+    run(&mut c).expect("runs");
+    std::fs::read(out).expect("the outputs")
+}
+
+fn explain(plan: &Path) -> Value {
+    let output = run(command("mmc").arg("explain").arg(plan).arg("--json")).expect("explains");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+const TINY: [&str; 2] = ["wan2.2.mm --preset tiny", "qwen3.mm --preset tiny"];
+
+#[test]
+fn compiling_twice_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for words in TINY {
+        let read = |name| std::fs::read(compile(folder.path(), name, words)).expect("a plan");
+        assert!(read("a.bin") == read("b.bin"), "{words}");
+    }
+}
+
+#[test]
+fn threads_and_poison_change_no_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for words in TINY {
+        for dtype in ["f32", "bf16"] {
+            let plan = compile(folder.path(), "plan.bin", &format!("{words} --batch 3 --dtype {dtype}"));
+            let one = train(&plan, folder.path(), "--steps 3 --threads 1");
+            assert!(one == train(&plan, folder.path(), "--steps 3 --threads 2"), "{words} {dtype}: two threads");
+            assert!(one == train(&plan, folder.path(), "--steps 3 --threads 3"), "{words} {dtype}: three threads");
+            assert!(one == train(&plan, folder.path(), "--steps 3 --poison"), "{words} {dtype}: poisoned");
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_an_unbroken_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for words in TINY {
+        let plan = compile(folder.path(), "plan.bin", words);
+        let saved = folder.path().join("saved");
+        let (here, saved) = (folder.path(), saved.display());
+        let whole = train(&plan, here, "--steps 5");
+        let first = train(&plan, here, &format!("--steps 3 --save {saved}"));
+        let rest = train(&plan, here, &format!("--steps 2 --resume {saved}"));
+        let losses = |bytes: &[u8]| tensors(bytes, |n| n == "loss").remove(0).1;
+        assert_eq!([losses(&first), losses(&rest)].concat(), losses(&whole), "{words}");
+        let parameters = |bytes: &[u8]| tensors(bytes, |n| n.starts_with("param/"));
+        assert!(!parameters(&whole).is_empty() && parameters(&rest) == parameters(&whole), "{words}");
+        std::fs::remove_dir_all(folder.path().join("saved")).expect("the checkpoints");
+    }
+}
+
+fn tensors(bytes: &[u8], which: impl Fn(&str) -> bool) -> Vec<(String, Vec<u8>)> {
+    let file = safetensors::SafeTensors::deserialize(bytes).expect("safetensors");
+    let mut out: Vec<_> =
+        file.iter().filter(|(n, _)| which(n)).map(|(n, t)| (n.to_owned(), t.data().to_vec())).collect();
+    out.sort();
+    out
+}
+
+#[test]
+fn the_number_of_layers_does_not_matter_to_the_graph() {
+    for (words, layers) in [("wan2.2.mm", "LAYERS"), ("qwen3.mm --preset 0.6b", "LAYERS")] {
+        let lines = |n: usize| {
+            let words = format!("ir {words} --set {layers}={n} --target none --after group");
+            let output = run(&mut mmc(&words)).expect("prints the graph");
+            let text = String::from_utf8(output.stdout).expect("text");
+            (text.lines().count(), text.matches("\nkernel @").count())
+        };
+        assert_eq!(lines(40), lines(400), "{words}");
+    }
+}
+
+#[test]
+fn memory_grows_linearly_with_tokens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let activations: Vec<f64> = [1, 2, 4]
+        .iter()
+        .map(|n| {
+            // 1,024 tokens a frame.
+            let words = format!("wan2.2.mm --preset tiny --set F={n} --set H=64 --set W=64 --target none");
+            let figures = explain(&compile(folder.path(), "plan.bin", &words));
+            let rank = &figures["ranks"][0];
+            rank["arena_bytes"].as_f64().expect("a number")
+                - rank["params_bytes"].as_f64().expect("a number")
+                - rank["optimizer_bytes"].as_f64().expect("a number")
+        })
+        .collect();
+    // Twice the growth for twice the tokens: what is quadratic would show as four times.
+    let ratio = (activations[2] - activations[1]) / (activations[1] - activations[0]);
+    assert!((1.8..2.2).contains(&ratio), "{activations:?} grows with a ratio of {ratio}");
+}
+
+#[test]
+fn more_ranks_than_one_are_refused_with_a_reason() {
+    let error = run(&mut mmc("compile wan2.2.mm --preset tiny --tp 4 -o unwritten.bin")).expect_err("is refused");
+    assert!(error.contains("--tp 4") && error.contains("one rank"), "{error}");
+}
