@@ -130,7 +130,7 @@ impl Emitter {
     pub fn tanh(&mut self, x: Val) -> Val {
         let t = self.abs(x);
         let z = self.mul(x, x);
-        let p = self.horner(z, &[-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1]);
+        let p = self.horner(z, &[-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);
         let zp = self.mul(z, p);
         let small = self.fma(zp, x, x);
         // The product turns -0 into 0.

@@ -1,5 +1,7 @@
 //! Vector math against f64, over dense samples and special values.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod load;
 
 use load::{Loaded, build, cpus, ptr};

@@ -1,5 +1,7 @@
 //! Products against naive loops: transposed, strided, batched, of odd sizes, in parts; and their speed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod load;
 
 use half::bf16;

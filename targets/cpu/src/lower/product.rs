@@ -9,7 +9,7 @@ use super::apply::{apply, constant, stored, truth};
 use super::{LowerError, Needs, Pointers, behind_views};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
-use crate::matmul::{Buffers, EXTRA, LHS, Matmul, OUT, RHS, Site, Tiling};
+use crate::matmul::{Buffers, EXTRA, Matmul, OUT, Site, Tiling};
 use crate::nest::Dim;
 
 pub struct Plan {
@@ -190,6 +190,5 @@ fn epilogue_operands(function: &Function, product: NodeId) -> BTreeMap<NodeId, u
             }
         }
     }
-    debug_assert!(LHS < EXTRA && RHS < EXTRA);
     operands
 }

@@ -1,0 +1,158 @@
+//! How fast kernels are made, and how fast they run: `cargo test -p target-cpu --test speed -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod load;
+
+use std::time::Instant;
+
+use ir::{Builder, NodeId, Op, ops};
+use load::{Numbers, load, ptr};
+use target_cpu::cpu::Cpu;
+use target_cpu::lower::Lowering;
+use types::{DType, Name, TensorType};
+
+fn ty(text: &str) -> TensorType {
+    text.parse().unwrap()
+}
+
+/// Prints milliseconds to compile, then for 1 and 2 threads milliseconds, GB/s and GFLOP/s.
+fn measure(name: &str, params: &[&str], build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) {
+    let mut b = Builder::new("kernel");
+    let nodes: Vec<NodeId> = params.iter().map(|text| b.param(ty(text))).collect();
+    let results = build(&mut b, &nodes);
+    let mut function = b.finish().unwrap();
+    function.results = results;
+    let cpu = Cpu::native().unwrap();
+    let start = Instant::now();
+    let lowering = Lowering::new(&function, &cpu).unwrap();
+    let needs = lowering.needs();
+    let module = lowering.module("kernel", &cpu).unwrap();
+    let lines = module.text.lines().count();
+    let loaded = load(&cpu, &[module]);
+    let made = start.elapsed().as_secs_f64() * 1e3;
+
+    let buffer = |ty: &TensorType, seed: u64| -> Vec<u8> {
+        let mut numbers = Numbers(seed);
+        let mut bytes: Vec<u8> = Vec::with_capacity(ty.bytes());
+        for _ in 0..ty.elements() {
+            match ty.dtype {
+                DType::BF16 => bytes.extend(half::bf16::from_f32(numbers.next()).to_le_bytes()),
+                DType::F32 => bytes.extend(numbers.next().to_le_bytes()),
+                dtype => bytes.extend(vec![0; dtype.bytes()]),
+            }
+        }
+        bytes
+    };
+    let mut buffers: Vec<Vec<u8>> = function.param_types().map(|ty| buffer(ty.tensor().unwrap(), 5)).collect();
+    buffers.extend(function.result_types().map(|ty| vec![0; ty.tensor().unwrap().bytes()]));
+    let traffic: usize = buffers.iter().map(Vec::len).sum();
+    buffers.push(vec![0; needs.workspace as usize]);
+    let args: Vec<*mut u8> = buffers.iter().map(|bytes| ptr(bytes)).collect();
+    let flops = target::flops(&function);
+    print!("{name:34} {lines:5} lines {made:6.0} ms |");
+    for parts in [1, 2] {
+        let best = (0..6)
+            .map(|_| {
+                let start = Instant::now();
+                loaded.call_threads("kernel", &args, parts);
+                start.elapsed().as_secs_f64()
+            })
+            .fold(f64::MAX, f64::min);
+        print!(
+            " {:8.3} ms {:5.1} GB/s {:6.1} GFLOP/s |",
+            best * 1e3,
+            traffic as f64 / best * 1e-9,
+            flops as f64 / best * 1e-9
+        );
+    }
+    println!();
+}
+
+fn op(b: &mut Builder, op: impl Into<Op>, args: &[NodeId]) -> NodeId {
+    b.op(op, args)
+}
+
+fn names(text: &str) -> Vec<Name> {
+    text.split_whitespace().map(Name::from).collect()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    for dtype in ["f32", "bf16"] {
+        println!("{dtype}");
+        let x = format!("{dtype}[L:4096, D:1536]");
+        let w = format!("{dtype}[D:1536]");
+        let dim: Name = "D".into();
+        measure("add", &[&x, &x], |b, p| vec![b.add(p[0], p[1])]);
+        measure("gelu_tanh", &[&x], |b, p| vec![op(b, ops::GeluTanh {}, p)]);
+        measure("gelu_tanh_grad", &[&x, &x], |b, p| vec![op(b, ops::GeluTanhGrad {}, p)]);
+        measure("rms_norm * w", &[&x, &w], |b, p| {
+            let y = op(b, ops::RmsNorm { dim: dim.clone(), eps: 1e-6 }, &p[..1]);
+            vec![b.mul(y, p[1])]
+        });
+        measure("rms_norm_grad", &[&x, &x], |b, p| vec![op(b, ops::RmsNormGrad { dim: dim.clone(), eps: 1e-6 }, p)]);
+        measure("layer_norm", &[&x], |b, p| vec![op(b, ops::LayerNorm { dim: dim.clone(), eps: 1e-6 }, p)]);
+        measure("softmax", &[&x], |b, p| vec![op(b, ops::Softmax { dim: dim.clone() }, p)]);
+        measure("sum of columns", &[&x], |b, p| vec![b.reduce_sum(p[0], &names("L"))]);
+        measure("sum of all", &[&x], |b, p| vec![b.reduce_sum(p[0], &names("L D"))]);
+        measure("transpose", &[&x], |b, p| vec![op(b, ops::Transpose { order: names("D L") }, p)]);
+        let heads = format!("{dtype}[L:4096, H:12, D:128]");
+        measure("transpose of heads", &[&heads], |b, p| vec![op(b, ops::Transpose { order: names("H L D") }, p)]);
+        let table = "f32[L:4096, J:64]";
+        for form in [ops::RopeForm::Half, ops::RopeForm::Interleaved] {
+            let name = format!("rope {form:?}");
+            measure(&name, &[&heads, table, table], |b, p| vec![op(b, ops::Rope { dim: dim.clone(), form }, p)]);
+        }
+        let half = "f32[L:4096, D:1536]";
+        measure("adamw", &[&x, half, half, &x, "f32[]", "f32[]", "f32[]"], |b, p| {
+            let all = op(b, ops::Adamw { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.01 }, p);
+            b.results(all).to_vec()
+        });
+        let weight = format!("{dtype}[O:1536, D:1536]");
+        let linear = ops::Matmul { spec: "lk,ok->lo".into(), dims: names("L O"), dtype: None };
+        let out = format!("{dtype}[L:4096, O:1536]");
+        let bias = format!("{dtype}[O:1536]");
+        measure("linear", &[&x, &weight], |b, p| vec![op(b, linear.clone(), p)]);
+        measure("linear + bias, gelu", &[&x, &weight, &bias], |b, p| {
+            let z = op(b, linear.clone(), &p[..2]);
+            let z = b.add(z, p[2]);
+            vec![op(b, ops::GeluTanh {}, &[z]), z]
+        });
+        let gradient = ops::Matmul { spec: "lo,lk->ok".into(), dims: names("O D"), dtype: None };
+        measure("weight gradient", &[&out, &x], |b, p| vec![op(b, gradient.clone(), p)]);
+        let q = format!("{dtype}[B:1, L:1560, H:12, D:128]");
+        for causal in [false, true] {
+            let forward = ops::Attention {
+                q_len: "L".into(),
+                kv_len: "L".into(),
+                heads: "H".into(),
+                kv_heads: "H".into(),
+                head: "D".into(),
+                causal,
+                scale: 0.088,
+            };
+            let backward = ops::AttentionGrad {
+                q_len: "L".into(),
+                kv_len: "L".into(),
+                heads: "H".into(),
+                kv_heads: "H".into(),
+                head: "D".into(),
+                causal,
+                scale: 0.088,
+            };
+            measure(&format!("attention, causal: {causal}"), &[&q, &q, &q], |b, p| {
+                let both = op(b, forward, p);
+                b.results(both).to_vec()
+            });
+            measure(
+                &format!("attention_grad, causal: {causal}"),
+                &[&q, &q, &q, &q, "f32[B:1, L:1560, H:12]", &q],
+                |b, p| {
+                    let all = op(b, backward, p);
+                    b.results(all).to_vec()
+                },
+            );
+        }
+    }
+}
