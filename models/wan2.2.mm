@@ -167,7 +167,7 @@ impl Block {
         &self,
         x: Tensor![B, L, DIM],
         time: Tensor![B, .., SIX, DIM],
-        of_token: Option<Tensor![L; bool]>,
+        of_token: Option<Tensor![B, L; bool]>,
         text: Tensor![B, S, DIM],
         rope: Rope,
     ) -> Tensor![B, L, DIM] {
@@ -282,7 +282,7 @@ impl Wan {
         &self,
         x: Tensor![B, IN, F, H, W],
         t: Tensor![B, ..; f32],
-        of_token: Option<Tensor![L; bool]>,
+        of_token: Option<Tensor![B, L; bool]>,
         text: Tensor![B, S, TEXT],
     ) -> Tensor![B, OUT, F, H, W] {
         let rope = Rope::new();
@@ -308,4 +308,38 @@ pub fn forward(
     text: Tensor![B, S, TEXT],
 ) -> Tensor![B, OUT, F, H, W] {
     wan.forward(x, t, None, text)
+}
+
+/// Rectified flow: the model sees a mixture of latent and noise at time `t` (0 to 1), and predicts `noise - latent`.
+pub fn train(
+    wan: &Wan,
+    latent: Tensor![B, OUT, F, H, W; f32],
+    text: Tensor![B, S, TEXT],
+    cond: Option<Tensor![B, COND, F, H, W; f32]>,
+) -> Tensor![; f32] {
+    let window = if EXPERT == "high" { BOUNDARY..1.0 } else { 0.0..BOUNDARY };
+    let (t, noise) = (draw("t", uniform([B], window)), draw("noise", normal_like(latent)));
+    let mixed = (1.0 - t) * latent + t * noise;
+    let flow = noise - latent;
+    if TI2V {
+        // The first frame is given: it stays clean, its tokens are at time 0, and it is not predicted.
+        let x = concat(F, [latent.slice(F, ..PF), mixed.slice(F, PF..)]).rename(OUT, IN);
+        let times = (t * 1000.0) * iota(TIMES, f32);
+        let moving = iota(L, i64).ge(ROWS * COLS).expand([B, L]);
+        let seen = wan.forward(x.cast(work), times, Some(moving), text);
+        return (seen - flow).slice(F, PF..).square().mean();
+    }
+    let x = match cond {
+        Some(cond) => concat(IN, [mixed.rename(OUT, IN), cond.rename(COND, IN)]),
+        None => mixed.rename(OUT, IN),
+    };
+    let seen = wan.forward(x.cast(work), t * 1000.0, None, text);
+    (seen - flow).square().mean()
+}
+
+/// Where it runs. The maths above does not know; flags and another plan file replace this.
+pub fn plan(p: &mut Plan) {
+    p.shard(B, "dp").shard(L, "cp").shard(HEADS, "tp").shard(FFN, "tp");
+    p.pipeline(LAYERS, "pp", OneFOneB);
+    p.fsdp("fsdp");
 }

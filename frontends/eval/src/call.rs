@@ -230,7 +230,7 @@ impl<'a> Evaluator<'a> {
         if let Some(memo) = self.memo.get(&key).filter(|_| shareable).cloned() {
             return self.replay(&memo, &outside, site);
         }
-        let frame = self.trace.open();
+        let frame = self.trace.open(false);
         let mut count = 0;
         let mut inside = |value: &Value<'a>| {
             map_leaves::<Stop<'a>>(value, &mut |leaf| {

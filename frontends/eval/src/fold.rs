@@ -22,7 +22,7 @@ impl<'a> Evaluator<'a> {
         let first = self.only_tensors(first, at_first, site)?;
         let carried = leaves(&first);
         let elements = leaves(&stack.item);
-        let frame = self.trace.open();
+        let frame = self.trace.open(true);
         let result = self.fold_body(stack, &first, at_first, body, frame, site);
         let (result, handed_on) = match result {
             Ok(value) => value,

@@ -23,7 +23,7 @@ impl<'a> Evaluator<'a> {
             }
             return Err(error.help(format!("its tasks are {}", listed(tasks))).into());
         };
-        self.trace.open();
+        self.trace.open(false);
         let mut scope = Scope::new(0, PlaceId::NONE);
         for input in typed_inputs(&task.sig) {
             let value = self.input(&mut scope, input)?;

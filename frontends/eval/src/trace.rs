@@ -31,6 +31,7 @@ pub struct FeedDeclaration {
 /// A function being built.
 pub struct Frame {
     pub id: u32,
+    repeated: bool,
     builder: Builder,
     /// Values from outside that became parameters.
     captures: Vec<(Source, NodeId)>,
@@ -59,12 +60,13 @@ pub struct Site {
 }
 
 impl Tracer {
-    /// Opens a function; the number is that of its `Source::Node` and `Source::Arg`.
-    pub fn open(&mut self) -> u32 {
+    /// Opens a function; the number is that of its `Source::Node` and `Source::Arg`. One that is `repeated` takes
+    /// tables from outside, so that there is one of each.
+    pub fn open(&mut self, repeated: bool) -> u32 {
         let id = self.next_frame;
         self.next_frame += 1;
         let builder = Builder::new("");
-        self.frames.push(Frame { id, builder, captures: vec![], constants: vec![], casts: vec![] });
+        self.frames.push(Frame { id, repeated, builder, captures: vec![], constants: vec![], casts: vec![] });
         id
     }
 
@@ -135,7 +137,7 @@ impl Tracer {
         let frame = self.frame()?;
         match &leaf.source {
             Source::Node(id, node) if *id == frame.id => Ok(*node),
-            Source::Const(array) => {
+            Source::Const(array) if !frame.repeated || array.ty.rank() == 0 => {
                 if let Some((_, node)) = frame.constants.iter().find(|(a, _)| Rc::ptr_eq(a, array)) {
                     return Ok(*node);
                 }
