@@ -11,6 +11,7 @@ mod pipeline;
 mod precision;
 mod registry;
 mod schedule;
+mod simplify;
 mod stats;
 
 pub use allocate::allocate;
@@ -22,4 +23,5 @@ pub use pipeline::{Context, Pass, Pipeline, PipelineError};
 pub use precision::{Precision, WorkType};
 pub use registry::{Entry, REGISTRY};
 pub use schedule::{Gradients, kernels, schedule};
+pub use simplify::Simplify;
 pub use stats::{PassStats, Stats};

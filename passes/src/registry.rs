@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use target::NoTarget;
 
-use crate::{Autodiff, Context, Inline, Optimizer, Pass, Precision};
+use crate::{Autodiff, Context, Inline, Optimizer, Pass, Precision, Simplify};
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
 pub struct Entry {
@@ -25,6 +25,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Autodiff>("autodiff", "appends the gradient of each loss"),
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),
     entry::<Inline>("inline", "replaces plain calls by what they call"),
+    entry::<Simplify>("simplify", "rewrites operators to cheaper ones that compute the same bits"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
 ];
 
