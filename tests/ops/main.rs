@@ -1,12 +1,15 @@
-//! Operators: gradients, expansions, factors, values against PyTorch, text form and verifier.
+//! The IR: operators (gradients, expansions, factors, values against PyTorch), calls, text form and verifier.
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod cases;
 mod differentiate;
 mod expansions;
 mod factors;
 mod goldens;
 mod gradients;
+mod refusals;
 mod rounding;
 mod text;
+mod values;
 mod verifier;

@@ -1,0 +1,137 @@
+//! What operators make of odd values: NaN, ids out of range, labels to ignore; and what they cost.
+
+use ir::ops::*;
+use ir::{Array, Class, Op};
+use types::{DType, Dim, TensorType};
+
+use crate::cases;
+
+fn eval(op: impl Into<Op>, operands: &[(&str, &[f64])]) -> Vec<Vec<f64>> {
+    let op = op.into();
+    let array = |(ty, data): &(&str, &[f64])| Array::new(ty.parse().unwrap(), data.to_vec());
+    let arrays: Vec<Array> = operands.iter().map(array).collect();
+    let results = op.infer(&arrays.iter().map(|a| &a.ty).collect::<Vec<_>>()).unwrap();
+    op.eval(&arrays.iter().collect::<Vec<_>>(), &results).into_iter().map(|a| a.data).collect()
+}
+
+/// NaN as text, so that it equals itself.
+fn text(values: &[f64]) -> String {
+    format!("{values:?}")
+}
+
+const NAN: f64 = f64::NAN;
+
+#[test]
+fn nan_goes_through_maxima() {
+    let (a, b): (&[f64], &[f64]) = (&[NAN, 1.0, 2.0], &[1.0, NAN, 1.0]);
+    let both = [("f32[A:3]", a), ("f32[A:3]", b)];
+    assert_eq!(text(&eval(Max {}, &both)[0]), "[NaN, NaN, 2.0]");
+    assert_eq!(text(&eval(Min {}, &both)[0]), "[NaN, NaN, 1.0]");
+    let reduce = ReduceMax { dims: vec!["A".into()] };
+    for row in [[NAN, 1.0, 2.0], [1.0, NAN, 2.0], [1.0, 2.0, NAN]] {
+        assert_eq!(text(&eval(reduce.clone(), &[("f32[A:3]", &row)])[0]), "[NaN]");
+    }
+}
+
+#[test]
+fn comparisons_hold_as_written() {
+    let (a, b): (&[f64], &[f64]) = (&[1.0, 2.0, 3.0, NAN], &[2.0, 2.0, 2.0, NAN]);
+    let check = |kind: Comparison, expected: [f64; 4]| {
+        assert_eq!(eval(Compare { kind }, &[("f32[A:4]", a), ("f32[A:4]", b)])[0], expected, "{kind:?}");
+    };
+    check(Comparison::Less, [1.0, 0.0, 0.0, 0.0]);
+    check(Comparison::LessEqual, [1.0, 1.0, 0.0, 0.0]);
+    check(Comparison::Equal, [0.0, 1.0, 0.0, 0.0]);
+    check(Comparison::Greater, [0.0, 0.0, 1.0, 0.0]);
+    check(Comparison::GreaterEqual, [0.0, 1.0, 1.0, 0.0]);
+    check(Comparison::NotEqual, [1.0, 0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn ids_out_of_range_are_loud() {
+    let table: (&str, &[f64]) = ("f32[V:2, D:2]", &[1.0, 2.0, 3.0, 4.0]);
+    let found = eval(Gather { dim: "V".into() }, &[table, ("i64[S:4]", &[1.0, 2.0, -1.0, 0.0])]);
+    assert_eq!(text(&found[0]), "[3.0, 4.0, NaN, NaN, NaN, NaN, 1.0, 2.0]");
+    let add = ScatterAdd { dim: Dim::new("V", 3) };
+    let updates: (&str, &[f64]) = ("f32[D:2, S:3]", &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
+    let found = eval(add.clone(), &[updates, ("i64[S:3]", &[2.0, 0.0, 2.0])]);
+    assert_eq!(found[0], [2.0, 0.0, 5.0, 16.0, 0.0, 40.0]);
+    let found = eval(add.clone(), &[updates, ("i64[S:3]", &[2.0, 3.0, 2.0])]);
+    assert!(found[0].iter().all(|x| x.is_nan()), "{found:?}");
+    // Only the column of the bad id is lost.
+    let found = eval(add, &[("f32[S:2, D:2]", &[1.0, 2.0, 4.0, 8.0]), ("i64[S:2]", &[-1.0, 1.0])]);
+    assert_eq!(text(&found[0]), "[NaN, NaN, NaN, NaN, NaN, NaN]");
+    let logits: (&str, &[f64]) = ("f32[N:2, V:2]", &[0.0, 0.0, 0.0, 0.0]);
+    let loss = CrossEntropy { dim: "V".into(), ignore: -100 };
+    assert_eq!(text(&eval(loss, &[logits, ("i64[N:2]", &[2.0, -100.0])])[0]), "[NaN, 0.0]");
+}
+
+#[test]
+fn moves_put_elements_where_they_say() {
+    let x: (&str, &[f64]) = ("f32[A:2, B:3]", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(eval(Slice { dim: "B".into(), start: 1, size: 2 }, &[x])[0], [2.0, 3.0, 5.0, 6.0]);
+    let pad = Pad { dim: "A".into(), before: 1, after: 0, value: 9.0 };
+    assert_eq!(eval(pad, &[x])[0], [9.0, 9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let joined = eval(Concat { dim: "B".into() }, &[x, ("f32[A:2, B:1]", &[7.0, 8.0])]);
+    assert_eq!(joined[0], [1.0, 2.0, 3.0, 7.0, 4.0, 5.0, 6.0, 8.0]);
+    assert_eq!(eval(Transpose { order: vec!["B".into(), "A".into()] }, &[x])[0], [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    let dims = vec![Dim::new("A", 2), Dim::new("C", 2), Dim::new("B", 3)];
+    let found = eval(Broadcast { dims }, &[x]);
+    assert_eq!(found[0], [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
+    assert_eq!(eval(Iota { dim: Dim::new("A", 3), dtype: DType::I64 }, &[])[0], [0.0, 1.0, 2.0]);
+}
+
+fn flops(op: impl Into<Op>, operands: &[&str]) -> u64 {
+    let op = op.into();
+    let types: Vec<TensorType> = operands.iter().map(|t| t.parse().unwrap()).collect();
+    let types: Vec<&TensorType> = types.iter().collect();
+    op.flops(&types, &op.infer(&types).unwrap())
+}
+
+#[test]
+fn products_are_counted_exactly() {
+    let matmul = Matmul { spec: "blk,ok->blo".into(), dims: ["B", "L", "O"].map(Into::into).to_vec(), dtype: None };
+    assert_eq!(flops(matmul, &["f32[B:2, L:3, K:5]", "f32[O:7, K:5]"]), 2 * 2 * 3 * 5 * 7);
+    let attention = |causal| Attention {
+        q_len: "L".into(),
+        kv_len: "T".into(),
+        heads: "H".into(),
+        kv_heads: "K".into(),
+        head: "D".into(),
+        causal,
+        scale: 1.0,
+    };
+    let (q, kv) = ("f32[B:2, L:3, H:4, D:5]", "f32[B:2, T:7, K:2, D:5]");
+    let products = 2 * 4 * 3 * 7 * 5;
+    assert_eq!(flops(attention(false), &[q, kv, kv]), 4 * products);
+    assert_eq!(flops(attention(true), &[q, kv, kv]), 2 * products);
+    let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = attention(false);
+    let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
+    assert_eq!(flops(grad, &[q, kv, kv, q, "f32[B:2, L:3, H:4]", q]), 10 * products);
+}
+
+/// What computes costs at least one operation for each element it touches, and not more than a few dozen; what moves
+/// costs none.
+#[test]
+fn costs_follow_sizes() {
+    for case in cases::all(2, DType::F32) {
+        let (results, name) = (case.results(), case.op.name());
+        let found = case.op.flops(&case.types(), &results);
+        if matches!(case.op.class(), Class::Move | Class::View | Class::Source) || name == "cast" {
+            assert_eq!(found, 0, "{}", case.text());
+        } else if case.op.class() != Class::Contract && !name.starts_with("attention") {
+            let first = case.operands[0].ty.elements() as u64;
+            let most = 20 * first.max(results[0].elements() as u64);
+            assert!((first..=most).contains(&found), "{}: {found} for {first} elements", case.text());
+        }
+    }
+}
+
+#[test]
+fn a_table_has_at_most_a_mebibyte() {
+    let table = |n: usize| Table { dims: vec![Dim::new("A", n)], dtype: DType::F32, data: vec![0.0; n] };
+    assert!(Op::from(table(1 << 18)).infer(&[]).is_ok());
+    assert!(Op::from(table((1 << 18) + 1)).infer(&[]).is_err_and(|e| e.message.contains("a table at most 1048576")));
+    let short = Table { data: vec![0.0; 3], ..table(4) };
+    assert!(Op::from(short).infer(&[]).is_err_and(|e| e.message.contains("3 numbers for `f32[A:4]`")));
+}
