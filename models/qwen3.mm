@@ -118,9 +118,11 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor![B, S, HIDDEN], rope: Rope) -> Tensor![B, S, HIDDEN] {
-        let x = x + self.self_attn.forward(self.input_layernorm.forward(x), rope);
-        x + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    /// The residual stays in f32, as PyTorch's autocast has it.
+    fn forward(&self, x: Tensor![B, S, HIDDEN; f32], rope: Rope) -> Tensor![B, S, HIDDEN; f32] {
+        let seen = self.self_attn.forward(self.input_layernorm.forward(x).cast(work), rope);
+        let x = x + seen.cast(f32);
+        x + self.mlp.forward(self.post_attention_layernorm.forward(x).cast(work)).cast(f32)
     }
 }
 
@@ -133,7 +135,7 @@ pub struct Body {
 
 impl Body {
     fn new() -> Self {
-        let table = embedding(VOCAB, HIDDEN).init(normal(0.02));
+        let table = embedding(VOCAB, HIDDEN).init(normal(0.02)).keep(f32);
         Self {
             embed_tokens: if TIE { table.tied_to("lm_head.weight") } else { table },
             layers: stack(LAYERS, Layer::new),
@@ -144,7 +146,7 @@ impl Body {
     fn forward(&self, ids: Tensor![B, S; i64]) -> Tensor![B, S, HIDDEN] {
         let rope = Rope::new();
         let x = self.layers.fold(self.embed_tokens.forward(ids), |x, layer| layer.forward(x, rope));
-        self.norm.forward(x)
+        self.norm.forward(x).cast(work)
     }
 }
 
@@ -162,7 +164,7 @@ impl Qwen3 {
     fn logits(&self, x: Tensor![.., HIDDEN]) -> Tensor![.., VOCAB; f32] {
         let logits = match &self.lm_head {
             Some(head) => head.forward(x),
-            None => x.contract(self.model.embed_tokens.weight, [HIDDEN]),
+            None => x.contract(self.model.embed_tokens.weight.cast(work), [HIDDEN]),
         };
         logits.cast(f32)
     }

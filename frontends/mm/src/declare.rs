@@ -1,0 +1,75 @@
+//! What a file declares beside its code: dims, presets, choices and checks.
+
+use crate::Size;
+
+/// Declares the named axes of a model. `B` alone has its size from outside (`--batch`, a preset, `--set`), `S = 512`
+/// has a default, `L = F * H` follows from others, and `T: free` takes the size of an argument at each call.
+#[macro_export]
+macro_rules! dims {
+    ($($name:ident $(: $free:ident)? $(= $value:expr)?),* $(,)?) => {
+        $(pub const $name: $crate::Size = $crate::Size;)*
+        const _: fn() = || {
+            $($(let _: $crate::Size = $crate::Size::from($value);)?)*
+        };
+    };
+}
+
+/// Named sets of values for dims and constants; the first is the default. `--set NAME=V` goes over them.
+#[macro_export]
+macro_rules! presets {
+    ($($name:literal { $($key:ident = $value:expr),* $(,)? }),* $(,)?) => {
+        const _: fn() = || {
+            $($($crate::Setting::set(&$key, $value);)*)*
+        };
+    };
+}
+
+/// A tensor whose dims are checked: `Tensor![B, L, DIM]` is in the working type, `Tensor![B; f32]` in f32,
+/// `Tensor![.., DIM]` has any dims before, `Tensor![B, L if PER_TOKEN]` has L where the constant says so.
+#[macro_export]
+macro_rules! Tensor {
+    ($($contract:tt)*) => {
+        $crate::Tensor
+    };
+}
+
+/// An input of a task that is kept from step to step; the task's result of the same name is its next value.
+#[macro_export]
+macro_rules! State {
+    ($($contract:tt)*) => {
+        $crate::Tensor
+    };
+}
+
+/// What a preset may set, and to what.
+pub trait Setting<V> {
+    fn set(&self, value: V);
+}
+
+impl Setting<i64> for Size {
+    fn set(&self, _: i64) {}
+}
+
+impl Setting<f64> for f64 {
+    fn set(&self, _: f64) {}
+}
+
+impl Setting<i64> for i64 {
+    fn set(&self, _: i64) {}
+}
+
+impl Setting<bool> for bool {
+    fn set(&self, _: bool) {}
+}
+
+impl Setting<&str> for &str {
+    fn set(&self, _: &str) {}
+}
+
+/// A constant that is one of these texts; the first is the default.
+pub const fn one_of<const N: usize>(texts: [&'static str; N]) -> &'static str {
+    texts[0]
+}
+
+/// Stops evaluation with this message unless the condition holds.
+pub fn require(_condition: bool, _message: &str) {}

@@ -1,0 +1,43 @@
+//! Where a model runs: which axes are cut over which axes of the mesh.
+
+use crate::Size;
+
+/// Wishes; flags of the command line go over them.
+#[derive(Debug)]
+pub struct Plan;
+
+/// The order of micro-batches in a pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule;
+
+pub const GPipe: Schedule = Schedule;
+pub const OneFOneB: Schedule = Schedule;
+pub const Interleaved: Schedule = Schedule;
+pub const ZbH1: Schedule = Schedule;
+
+impl Plan {
+    /// Cuts an axis over a mesh axis wherever it occurs.
+    pub fn shard(&mut self, _dim: Size, _axis: &str) -> &mut Self {
+        self
+    }
+
+    /// Cuts the stack of this length into stages.
+    pub fn pipeline(&mut self, _dim: Size, _axis: &str, _schedule: Schedule) -> &mut Self {
+        self
+    }
+
+    /// Keeps parameters in parts, gathered when they are used.
+    pub fn fsdp(&mut self, _axis: &str) -> &mut Self {
+        self
+    }
+
+    /// `none`, `full` or `auto`.
+    pub fn recompute(&mut self, _what: &str) -> &mut Self {
+        self
+    }
+
+    /// `none`, `activations`, `optimizer` or `auto`.
+    pub fn offload(&mut self, _what: &str) -> &mut Self {
+        self
+    }
+}

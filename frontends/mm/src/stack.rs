@@ -1,0 +1,53 @@
+//! Stacks: equal modules, or equal pieces of a tensor, folded over. A fold is traced once and called for each.
+
+use crate::{Module, Size};
+
+/// Equal modules, one after the other. Their parameters are named by number: `blocks.0`, `blocks.1` ...
+#[derive(Clone, Copy, Debug)]
+pub struct Stack<M>(M);
+
+impl<M> Module for Stack<M> {}
+
+impl<M> Stack<M> {
+    /// Carries a value, or several, through all modules.
+    pub fn fold<A>(&self, first: A, body: impl FnOnce(A, &M) -> A) -> A {
+        body(first, &self.0)
+    }
+
+    /// The backward of a fold over it computes the body again instead of keeping its values.
+    #[must_use]
+    pub fn recompute(&self) -> &Self {
+        self
+    }
+}
+
+/// This many of the modules that `make` makes.
+pub fn stack<M>(_count: Size, make: impl FnOnce() -> M) -> Stack<M> {
+    Stack(make())
+}
+
+/// Equal pieces of a tensor, or of several tensors at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunks<T>(T);
+
+impl<T> Chunks<T> {
+    pub(crate) fn of(whole: T) -> Self {
+        Chunks(whole)
+    }
+
+    /// Pairs of pieces.
+    pub fn zip<U>(self, other: Chunks<U>) -> Chunks<(T, U)> {
+        Chunks((self.0, other.0))
+    }
+
+    /// The backward of a fold over it computes the body again instead of keeping its values.
+    #[must_use]
+    pub fn recompute(self) -> Self {
+        self
+    }
+
+    /// Carries a value, or several, through all pieces.
+    pub fn fold<A>(self, first: A, body: impl FnOnce(A, T) -> A) -> A {
+        body(first, self.0)
+    }
+}

@@ -1,0 +1,216 @@
+//! Tensors, their element types, and what can be done with them.
+
+use crate::{Chunks, Operand, Part, Size};
+
+/// A value of the graph. Its dims are named and its element type is known; neither shows in the Rust type.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor;
+
+/// An element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DType;
+
+pub const f32: DType = DType;
+/// For tables that are computed at compile time.
+pub const f64: DType = DType;
+pub const i64: DType = DType;
+pub const i32: DType = DType;
+/// The model's working type: f32 or bf16, as `--dtype` says.
+pub const work: DType = DType;
+
+macro_rules! unary {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $($(#[$doc])* #[must_use] pub fn $name(self) -> Tensor { self })*
+    };
+}
+
+macro_rules! pair {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $($(#[$doc])* #[must_use] pub fn $name(self, _other: impl Operand) -> Tensor { self })*
+    };
+}
+
+/// Functions of each element.
+impl Tensor {
+    unary!(abs, exp, expm1, log, sqrt, rsqrt, tanh, sin, cos, sigmoid, erf, gelu_tanh, silu, square,);
+
+    pair!(
+        max, min,
+        /// Less than; true and false as a tensor of bool.
+        lt,
+        /// At most.
+        le,
+        /// Greater than.
+        gt,
+        /// At least.
+        ge,
+        /// Equal.
+        eq,
+        /// Not equal.
+        ne,
+    );
+
+    #[must_use]
+    pub fn cast(self, _to: DType) -> Tensor {
+        self
+    }
+
+    /// Runs `body` on this tensor in f32, and casts what it returns back to this tensor's type.
+    pub fn in_f32<R>(self, body: impl FnOnce(Tensor) -> R) -> R {
+        body(self)
+    }
+}
+
+/// Axes, by name.
+#[allow(clippy::unused_self)]
+impl Tensor {
+    /// One axis as several, major first.
+    #[must_use]
+    pub fn split<const N: usize>(self, _dim: Size, _into: [Size; N]) -> Tensor {
+        self
+    }
+
+    /// Neighbouring axes as one.
+    #[must_use]
+    pub fn merge<const N: usize>(self, _dims: [Size; N], _into: Size) -> Tensor {
+        self
+    }
+
+    /// The same axis under another name.
+    #[must_use]
+    pub fn rename(self, _from: Size, _to: Size) -> Tensor {
+        self
+    }
+
+    /// The axes in this order.
+    #[must_use]
+    pub fn transpose<const N: usize>(self, _order: [Size; N]) -> Tensor {
+        self
+    }
+
+    /// Repeated along the axes it lacks; the result has these axes in this order.
+    #[must_use]
+    pub fn expand<const N: usize>(self, _dims: [Size; N]) -> Tensor {
+        self
+    }
+
+    /// Without this axis, which has length 1.
+    #[must_use]
+    pub fn squeeze(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    #[must_use]
+    pub fn slice(self, _dim: Size, _part: impl Part) -> Tensor {
+        self
+    }
+
+    /// One element along an axis, which goes away.
+    #[must_use]
+    pub fn at(self, _dim: Size, _index: i64) -> Tensor {
+        self
+    }
+
+    /// The elements along an axis, which goes away, as an array.
+    #[must_use]
+    pub fn unstack<const N: usize>(self, _dim: Size) -> [Tensor; N] {
+        [self; N]
+    }
+
+    /// More elements of this value before and after.
+    #[must_use]
+    pub fn pad(self, _dim: Size, _before: impl Into<Size>, _after: impl Into<Size>, _value: impl Operand) -> Tensor {
+        self
+    }
+
+    /// The first axis cut into this many equal pieces, to be folded over.
+    pub fn chunks(self, _dim: Size, _count: Size) -> Chunks<Tensor> {
+        Chunks::of(self)
+    }
+}
+
+/// Sums, norms and products.
+impl Tensor {
+    unary!(
+        /// Over all axes.
+        sum,
+        /// Over all axes.
+        mean,
+    );
+
+    #[must_use]
+    pub fn sum_over<const N: usize>(self, _dims: [Size; N]) -> Tensor {
+        self
+    }
+
+    #[must_use]
+    pub fn mean_over<const N: usize>(self, _dims: [Size; N]) -> Tensor {
+        self
+    }
+
+    #[must_use]
+    pub fn max_over<const N: usize>(self, _dims: [Size; N]) -> Tensor {
+        self
+    }
+
+    #[must_use]
+    pub fn softmax(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    /// Layer normalisation without weight and bias.
+    #[must_use]
+    pub fn normalize(self, _dim: Size, _eps: f64) -> Tensor {
+        self
+    }
+
+    /// Root-mean-square normalisation without weight.
+    #[must_use]
+    pub fn rms_normalize(self, _dim: Size, _eps: f64) -> Tensor {
+        self
+    }
+
+    /// Products summed over these axes; other axes that both have are batch axes.
+    #[must_use]
+    pub fn contract<const N: usize>(self, _other: impl Operand, _over: [Size; N]) -> Tensor {
+        self
+    }
+
+    /// Rows of this table, one for each id.
+    #[must_use]
+    pub fn gather(self, _dim: Size, _ids: Tensor) -> Tensor {
+        self
+    }
+
+    /// Turns the pairs of neighbours 2i and 2i + 1 by the angles whose cosines and sines these are.
+    #[must_use]
+    pub fn rotate_pairs(self, _head: Size, _cos: Tensor, _sin: Tensor) -> Tensor {
+        self
+    }
+
+    /// The same, where i and i + n/2 are a pair.
+    #[must_use]
+    pub fn rotate_halves(self, _head: Size, _cos: Tensor, _sin: Tensor) -> Tensor {
+        self
+    }
+}
+
+/// `a` where the condition holds, else `b`.
+pub fn select(condition: Tensor, _a: impl Operand, _b: impl Operand) -> Tensor {
+    condition
+}
+
+/// Tensors side by side along an axis.
+pub fn concat<const N: usize>(_dim: Size, _parts: [Tensor; N]) -> Tensor {
+    Tensor
+}
+
+/// `silu(gate) * up`.
+pub fn swiglu(gate: Tensor, _up: Tensor) -> Tensor {
+    gate
+}
+
+/// The loss of each row of logits, in f32; 0 where the label is `ignored`.
+pub fn cross_entropy(_logits: Tensor, labels: Tensor, _classes: Size, _ignored: i64) -> Tensor {
+    labels
+}
