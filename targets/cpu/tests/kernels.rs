@@ -459,3 +459,27 @@ fn attention() {
         }
     }
 }
+
+#[test]
+fn compiling_twice_gives_the_same_bytes() {
+    use target::Target;
+    let mut b = Builder::new("kernel");
+    let params = [b.param(ty("f32[L:40, D:64]")), b.param(ty("f32[O:48, D:64]"))];
+    let linear = ops::Matmul { spec: "lk,ok->lo".into(), dims: names("L O"), dtype: None };
+    let y = op(&mut b, linear, &params);
+    let y = op(&mut b, ops::Softmax { dim: "O".into() }, &[y]);
+    let mut function = b.finish().unwrap();
+    function.results = vec![y];
+    // A product and a softmax are two kernels.
+    let groups = target_cpu::group::group(&function);
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    let mut b = Builder::new("kernel");
+    let x = b.param(ty("f32[L:40, D:64]"));
+    let y = op(&mut b, ops::Softmax { dim: "D".into() }, &[x]);
+    let mut softmax = b.finish().unwrap();
+    softmax.results = vec![y];
+    let cpu = target_cpu::Cpu::native().unwrap();
+    let kernels = [("k0_softmax", &softmax), ("k1_softmax", &softmax), ("k2_softmax", &softmax)];
+    let make = |threads| target_cpu::CpuTarget::new(cpu.clone(), "ld.lld-22".into(), threads).emit(&kernels).unwrap();
+    assert_eq!(make(1), make(3));
+}

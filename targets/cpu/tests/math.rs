@@ -102,7 +102,8 @@ fn errors() {
     worst("cos", Emitter::cos, f64::cos, -10_000.0, 10_000.0, 2.0);
     worst("sin", Emitter::sin, f64::sin, -7.0, 7.0, 2.0);
     worst("cos", Emitter::cos, f64::cos, -7.0, 7.0, 2.0);
-    worst("rsqrt", Emitter::rsqrt, |x| 1.0 / x.sqrt(), 1e-38, 1e38, 1.0);
+    worst("rsqrt", Emitter::rsqrt, |x| 1.0 / x.sqrt(), 1e-38, 1e38, 1.5);
+    worst("expm1", Emitter::expm1, f64::exp_m1, -30.0, 80.0, 8.0);
 }
 
 #[test]
