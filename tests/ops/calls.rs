@@ -151,7 +151,7 @@ fn operands_must_fit() {
         assert!(found.contains(expected), "`{expected}` is not in `{found}`");
     };
     let once = || Call::once(Id::new(0));
-    refused(once(), &[x.clone()], "takes 2 operands, here are 1");
+    refused(once(), std::slice::from_ref(&x), "takes 2 operands, here are 1");
     refused(once(), &[x.clone(), tensor(&[("A", 3)])], "operand 1 of @callee is `f32[A:3]`, expected `f32[A:2]`");
     refused(once(), &[x.clone(), ty(DType::BF16, &[("A", 2)]).into()], "is `bf16[A:2]`");
     refused(once(), &[x.clone(), stack.clone()], "is `3 x f32[A:2]`");

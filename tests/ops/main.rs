@@ -9,6 +9,7 @@ mod factors;
 mod goldens;
 mod gradients;
 mod refusals;
+mod rewriting;
 mod rounding;
 mod text;
 mod values;
