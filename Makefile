@@ -24,7 +24,7 @@ test: lint
 
 # Needs a Python with torch and diffusers; MMC_PYTHON names it.
 bench: build
-	sh scripts/bench.sh
+	$(or $(MMC_PYTHON),python3) scripts/bench.py
 
 clean:
 	cargo clean
