@@ -1,3 +1,32 @@
 //! The language of .mm files: the published models against PyTorch, their graphs, and what mistakes look like.
 
+mod errors;
 mod goldens;
+mod graphs;
+mod language;
+mod mutations;
+
+use diag::Sources;
+use eval::{Evaluated, Options};
+
+/// A published model's text.
+fn model(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+    std::fs::read_to_string(path).expect("a published model")
+}
+
+/// What a file evaluates to, or its rendered errors.
+fn evaluate(name: &str, text: &str, options: &Options) -> Result<Evaluated, String> {
+    let mut sources = Sources::default();
+    let file = sources.add(name, text);
+    eval::evaluate(&mut sources, file, options, &mut |_| None).map_err(|errors| diag::render(&errors, &sources, false))
+}
+
+fn options(task: &str, preset: Option<&str>, set: &[(&str, &str)]) -> Options {
+    Options {
+        preset: preset.map(Into::into),
+        set: set.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+        task: task.into(),
+        batch: None,
+    }
+}

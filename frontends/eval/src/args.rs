@@ -22,7 +22,11 @@ impl<'a> Args<'a> {
             return Ok(());
         }
         let s = if count == 1 { "" } else { "s" };
-        Err(Diagnostic::error(format!("`{}` takes {count} argument{s}, here are {}", self.name, self.items.len()))
+        let here = match self.items.len() {
+            1 => "here is 1".into(),
+            n => format!("here are {n}"),
+        };
+        Err(Diagnostic::error(format!("`{}` takes {count} argument{s}, {here}", self.name))
             .at(self.site.span, "")
             .help(format!("write `{form}`"))
             .into())

@@ -44,7 +44,11 @@ impl<'a> Evaluator<'a> {
         let callee = self.expr(scope, &call.func)?;
         let items = self.given(scope, &call.args)?;
         let site = self.site(scope, self.span(scope, call));
-        self.invoke(callee, items, site)
+        match callee {
+            // A closure called by its name shows as a caller; one that the vocabulary runs stands in the call itself.
+            Value::Closure(_) => self.call_in("this closure", site.span, |this| this.invoke(callee, items, site)),
+            callee => self.invoke(callee, items, site),
+        }
     }
 
     fn given(&mut self, scope: &mut Scope<'a>, args: impl IntoIterator<Item = &'a syn::Expr>) -> Eval<'a, Given<'a>> {
@@ -123,7 +127,7 @@ impl<'a> Evaluator<'a> {
         scope.vars.clone_from(&closure.captured);
         scope.floor = scope.vars.len();
         scope.self_type = closure.self_type;
-        self.call_in("this closure", site.span, |this| {
+        self.nested("this closure", site.span, |this| {
             for (pattern, (value, span)) in syntax.inputs.iter().zip(items) {
                 match pattern {
                     syn::Pat::Type(typed) => {
@@ -165,10 +169,10 @@ impl<'a> Evaluator<'a> {
         if declared.len() != items.len() {
             let s = if declared.len() == 1 { "" } else { "s" };
             return Err(Diagnostic::error(format!(
-                "`{}` takes {} argument{s}, here are {}",
+                "`{}` takes {} argument{s}, {} given",
                 body.sig.ident,
                 declared.len(),
-                items.len()
+                if items.len() == 1 { "1 is".into() } else { format!("{} are", items.len()) }
             ))
             .at(site.span, "in this call")
             .at(self.span_in(body.file, &body.sig.ident), "declared here")
@@ -344,7 +348,7 @@ pub fn typed_inputs(sig: &Signature) -> Vec<&syn::PatType> {
 /// A function's value: of its last expression, or of `return`.
 pub fn returned<'a>(result: Eval<'a, Value<'a>>) -> Eval<'a, Value<'a>> {
     match result {
-        Err(Stop::Return(value)) => Ok(value),
+        Err(Stop::Return(value)) => Ok(*value),
         result => result,
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Evaluator<'a> {
                     Some(e) => self.expr(scope, e)?,
                     None => Value::Unit,
                 };
-                Err(Stop::Return(value))
+                Err(Stop::Return(Box::new(value)))
             }
             Expr::Closure(closure) => Ok(Value::Closure(std::rc::Rc::new(Closure {
                 syntax: closure,
@@ -308,15 +308,15 @@ impl<'a> Evaluator<'a> {
     fn unsupported(&self, scope: &Scope<'a>, e: &'a Expr) -> Stop<'a> {
         let (what, instead) = match e {
             Expr::While(_) | Expr::Loop(_) | Expr::Break(_) | Expr::Continue(_) => {
-                ("such loops", "write `for x in ..` over an array or a range")
+                ("such loops are", "write `for x in ..` over an array or a range")
             }
-            Expr::Macro(_) => ("macros", "write a function; `require(condition, \"message\")` checks something"),
-            Expr::Unsafe(_) => ("unsafe blocks", "write the code without it"),
-            Expr::Async(_) | Expr::Await(_) => ("async code", "write plain functions"),
-            Expr::Try(_) => ("`?`", "handle the value with `match` or `if let`"),
-            _ => ("such expressions", "write it with `let`, `if`, `match`, `for`, calls and arithmetic"),
+            Expr::Macro(_) => ("macros are", "write a function; `require(condition, \"message\")` checks something"),
+            Expr::Unsafe(_) => ("unsafe blocks are", "write the code without it"),
+            Expr::Async(_) | Expr::Await(_) => ("async code is", "write plain functions"),
+            Expr::Try(_) => ("`?` is", "handle the value with `match` or `if let`"),
+            _ => ("such expressions are", "write it with `let`, `if`, `match`, `for`, calls and arithmetic"),
         };
-        Diagnostic::error(format!("{what} are not in the subset of .mm files"))
+        Diagnostic::error(format!("{what} not in the subset of .mm files"))
             .at(self.span(scope, e), "")
             .help(instead)
             .into()

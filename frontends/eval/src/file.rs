@@ -62,8 +62,12 @@ impl File {
         let whole = Span::new(source, 0, 0);
         let bounded = |message: String| vec![Diagnostic::error(message).at(whole, "")];
         crate::bounds::check_text(text).map_err(bounded)?;
-        let tokens: proc_macro2::TokenStream =
-            text.parse().map_err(|e: proc_macro2::LexError| vec![syntax_error(source, e.span(), &e.to_string())])?;
+        let tokens: proc_macro2::TokenStream = text.parse().map_err(|e: proc_macro2::LexError| {
+            vec![crate::brackets::unbalanced(source, text).unwrap_or_else(|| {
+                let end = span_in(source, e.span());
+                Diagnostic::error("this is no text of Rust tokens").at(end, "")
+            })]
+        })?;
         crate::bounds::check_tokens(&tokens).map_err(bounded)?;
         let parsed = syn::parse2::<syn::File>(tokens)
             .map_err(|e| e.into_iter().map(|e| syntax_error(source, e.span(), &e.to_string())).collect::<Vec<_>>())?;
@@ -116,13 +120,13 @@ impl File {
             Item::Impl(item) => impls.push(item),
             Item::Use(item) => flatten_use(&item.tree, &mut vec![], span, &mut self.uses)?,
             Item::Macro(item) if item.mac.path.is_ident("dims") => {
-                for d in parse_dims(source, item.mac.tokens)? {
+                for d in parse_dims(source, span, item.mac.tokens)? {
                     self.fresh(&d.ident)?;
                     self.dims.insert(d.ident.to_string(), d);
                 }
             }
             Item::Macro(item) if item.mac.path.is_ident("presets") => {
-                self.presets.extend(parse_presets(source, item.mac.tokens)?);
+                self.presets.extend(parse_presets(source, span, item.mac.tokens)?);
             }
             other => return Err(unsupported_item(span, &other)),
         }
@@ -183,7 +187,7 @@ impl Visit<'_> for Contracts {
             let error = Diagnostic::error("the macros of types are `Tensor![..]` and `State![..]`").at(span, "");
             return self.errors.push(error);
         }
-        match parse_contract(self.source, ty.mac.tokens.clone()) {
+        match parse_contract(self.source, span, ty.mac.tokens.clone()) {
             Ok(contract) => drop(self.found.insert(span.start, contract)),
             Err(error) => self.errors.push(error),
         }

@@ -5,6 +5,7 @@
 
 mod args;
 mod bounds;
+mod brackets;
 mod call;
 mod contract;
 mod control;
@@ -146,7 +147,9 @@ fn file_names(module: &str) -> Vec<String> {
             if chars[i] == '_' && between_digits { '.' } else { chars[i] }
         })
         .collect();
-    vec![format!("{module}.mm"), format!("{dotted}.mm")]
+    let mut names = vec![format!("{module}.mm"), format!("{dotted}.mm")];
+    names.dedup();
+    names
 }
 
 fn evaluate_here(

@@ -1,6 +1,6 @@
 //! The macros of the language: `dims!`, `presets!` and `Tensor![..]`.
 
-use diag::{Diagnostic, SourceId};
+use diag::{Diagnostic, SourceId, Span};
 use proc_macro2::TokenStream;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
@@ -17,7 +17,7 @@ pub struct DimDeclaration {
 pub enum DimValue {
     Given,
     Free,
-    Computed(Expr),
+    Computed(Box<Expr>),
 }
 
 pub struct Preset {
@@ -36,20 +36,20 @@ pub enum ContractDim {
     Any,
     Named {
         ident: Ident,
-        condition: Option<Expr>,
+        condition: Option<Box<Expr>>,
     },
 }
 
-pub fn parse_dims(source: SourceId, tokens: TokenStream) -> Result<Vec<DimDeclaration>, Diagnostic> {
+pub fn parse_dims(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<DimDeclaration>, Diagnostic> {
     let list = Punctuated::<DimDeclaration, Token![,]>::parse_terminated.parse2(tokens);
     list.map(|l| l.into_iter().collect()).map_err(|e| {
         Diagnostic::error(format!("`dims!` does not read: {e}"))
-            .at(span_in(source, e.span()), "")
+            .at(place(source, whole, e.span()), "")
             .help("write `dims! { B, S = 512, L = F * S, T: free }`")
     })
 }
 
-pub fn parse_presets(source: SourceId, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
+pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
     let parser = |input: ParseStream<'_>| {
         let mut presets = vec![];
         while !input.is_empty() {
@@ -71,17 +71,22 @@ pub fn parse_presets(source: SourceId, tokens: TokenStream) -> Result<Vec<Preset
     };
     parser.parse2(tokens).map_err(|e: syn::Error| {
         Diagnostic::error(format!("`presets!` does not read: {e}"))
-            .at(span_in(source, e.span()), "")
+            .at(place(source, whole, e.span()), "")
             .help("write `presets! { \"small\" { LAYERS = 2, HEADS = 4 }, .. }`")
     })
 }
 
-pub fn parse_contract(source: SourceId, tokens: TokenStream) -> Result<TensorContract, Diagnostic> {
+pub fn parse_contract(source: SourceId, whole: Span, tokens: TokenStream) -> Result<TensorContract, Diagnostic> {
     syn::parse2(tokens).map_err(|e| {
         Diagnostic::error(format!("`Tensor![..]` does not read: {e}"))
-            .at(span_in(source, e.span()), "")
+            .at(place(source, whole, e.span()), "")
             .help("write `Tensor![B, L, DIM]`, with an element type after a semicolon if it is not the working type")
     })
+}
+
+/// Where an error is; the macro itself if its end came too soon.
+fn place(source: SourceId, whole: Span, found: proc_macro2::Span) -> Span {
+    if found.byte_range().is_empty() { whole } else { span_in(source, found) }
 }
 
 impl Parse for DimDeclaration {
@@ -89,7 +94,7 @@ impl Parse for DimDeclaration {
         let ident: Ident = input.parse()?;
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
-            DimValue::Computed(input.parse()?)
+            DimValue::Computed(Box::new(input.parse()?))
         } else if input.peek(Token![:]) {
             input.parse::<Token![:]>()?;
             let word: Ident = input.parse()?;
@@ -115,7 +120,7 @@ impl Parse for TensorContract {
                 let ident = input.parse()?;
                 let condition = if input.peek(Token![if]) {
                     input.parse::<Token![if]>()?;
-                    Some(input.parse()?)
+                    Some(Box::new(input.parse()?))
                 } else {
                     None
                 };

@@ -6,7 +6,7 @@ use crate::value::Value;
 
 pub enum Stop<'a> {
     Error(Box<Diagnostic>),
-    Return(Value<'a>),
+    Return(Box<Value<'a>>),
 }
 
 pub type Eval<'a, T> = Result<T, Stop<'a>>;

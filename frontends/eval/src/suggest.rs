@@ -2,7 +2,11 @@
 
 /// The known name that is fewest edits away, if that is few enough to be a slip.
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let limit = name.chars().count().max(3) / 3;
+    // A name of one letter is near to every other.
+    let limit = match name.chars().count() {
+        0 | 1 => 0,
+        n => n.max(3) / 3,
+    };
     known
         .into_iter()
         .map(|k| (distance(name, k), k))

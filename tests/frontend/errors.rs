@@ -1,0 +1,199 @@
+//! What mistakes look like: whole messages, as a user sees them.
+
+use crate::{evaluate, model, options};
+
+/// The message for a published model after one edit.
+fn edited(name: &str, task: &str, from: &str, to: &str) -> String {
+    let text = model(name);
+    assert!(text.contains(from), "`{from}` is in {name}");
+    let text = text.replacen(from, to, 1);
+    evaluate(name, &text, &options(task, Some("tiny"), &[])).map(|e| e.module.to_string()).expect_err("an error")
+}
+
+/// The message for an untouched model under these settings.
+fn asked(task: &str, preset: Option<&str>, set: &[(&str, &str)]) -> String {
+    evaluate("wan2.2.mm", &model("wan2.2.mm"), &options(task, preset, set))
+        .map(|e| e.module.to_string())
+        .expect_err("an error")
+}
+
+/// The message for a small file around one body.
+fn small(declarations: &str, body: &str) -> String {
+    let text = format!(
+        "use mm::prelude::*;
+
+dims! {{ B, L = 6, DIM = 8, HEADS = 2, HEAD = 4, OTHER = 5, T: free }}
+{declarations}
+#[derive(Module)]
+pub struct Net {{
+    up: Linear,
+}}
+
+impl Net {{
+    pub fn new() -> Self {{
+        Self {{ up: linear(DIM, OTHER) }}
+    }}
+
+    fn mix(&self, a: Tensor![B, T, DIM], b: Tensor![B, T, DIM]) -> Tensor![B, T, DIM] {{
+        a + b
+    }}
+}}
+
+pub fn train(net: &Net, x: Tensor![B, L, DIM], ids: Tensor![B, L; i64]) -> Tensor![; f32] {{
+{body}
+}}
+"
+    );
+    evaluate("net.mm", &text, &options("train", None, &[])).map(|e| e.module.to_string()).expect_err("an error")
+}
+
+#[test]
+fn settings() {
+    let messages = [
+        asked("train", Some("t2v-14b"), &[]),
+        asked("train", Some("huge"), &[]),
+        asked("trian", None, &[]),
+        asked("train", None, &[("LYAERS", "2")]),
+        asked("train", None, &[("LAYERS", "two")]),
+        asked("train", None, &[("LAYERS", "0")]),
+        asked("train", None, &[("DIM", "64")]),
+        asked("train", None, &[("T", "64")]),
+        asked("train", None, &[("EXPERT", "middle")]),
+        asked("train", None, &[("TI2V", "maybe")]),
+        asked("train", None, &[("BOUNDARY", "much")]),
+        asked("train", None, &[("IN", "8")]),
+        asked("train", None, &[("H", "61")]),
+        asked("train", None, &[("LAYERS", "9999999999999")]),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn names() {
+    let messages = [
+        edited("wan2.2.mm", "train", "linear(DIM, FFN)", "linear(DMI, FFN)"),
+        edited("wan2.2.mm", "train", "self.attn2.forward", "self.atn2.forward"),
+        edited("wan2.2.mm", "train", ".gelu_tanh()", ".gelu_tan()"),
+        edited("wan2.2.mm", "train", "to: Tensor![B, T, DIM]", "to: Tensor![B, U, DIM]"),
+        edited("wan2.2.mm", "train", "Rope::new()", "Rope::make()"),
+        edited("wan2.2.mm", "train", "norm2: layer_norm(DIM, EPS),", "nrom2: layer_norm(DIM, EPS),"),
+        edited("wan2.2.mm", "train", "norm2: layer_norm(DIM, EPS),", ""),
+        edited("qwen3.mm", "train", "linear(from, to)", "lineer(from, to)"),
+        edited("qwen3.mm", "train", "\"1.7b\" { HIDDEN = 2048", "\"1.7b\" { HIDDAN = 2048"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn dims() {
+    let messages = [
+        edited("wan2.2.mm", "train", "linear(FFN, DIM)", "linear(DIM, FFN)"),
+        edited("wan2.2.mm", "train", "down: linear(FFN, DIM)", "down: linear(FFN, FREQ)"),
+        edited("wan2.2.mm", "train", "t.split(DIM, [HEADS, HEAD])", "t.split(DIM, [HEADS, FREQ])"),
+        edited("wan2.2.mm", "train", ".transpose([B, OUT, FRAMES, PF,", ".transpose([B, OUT, PF,"),
+        edited("wan2.2.mm", "train", "merge([FRAMES, ROWS, COLS], L)", "merge([ROWS, FRAMES, COLS], L)"),
+        edited("qwen3.mm", "train", ".split(KV, [KV_HEADS, HEAD]));", ".split(Q, [KV_HEADS, HEAD]));"),
+        edited("qwen3.mm", "train", "rope.rotate(k), v", "rope.rotate(k), x"),
+        edited("qwen3.mm", "train", "x.chunks(ROWS, CHUNKS)", "x.chunks(ROWS, VOCAB)"),
+        small("", "    (x + x.transpose([DIM, B, L])).cast(f32).mean()"),
+        small("", "    let y = x.rename(DIM, OTHER);\n    (net.up.forward(x) + y).cast(f32).mean()"),
+        small("", "    net.up.forward(x).split(OTHER, [HEADS, HEAD]).cast(f32).mean()"),
+        small("", "    linear(HEAD, DIM).forward(x).cast(f32).mean()"),
+        small("", "    x.slice(L, 4..9).cast(f32).mean()"),
+        small("", "    x.at(L, 6).cast(f32).mean()"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn contracts() {
+    let messages = [
+        edited("wan2.2.mm", "train", "self.attn1.forward(a, a, Some(rope))", "self.attn1.forward(text, a, Some(rope))"),
+        edited("wan2.2.mm", "train", "self.attn1.forward(a, a, Some(rope))", "self.attn1.forward(a, a)"),
+        edited("wan2.2.mm", "train", "self.attn1.forward(a, a, Some(rope))", "self.attn1.forward(a, a, rope)"),
+        edited(
+            "wan2.2.mm",
+            "train",
+            "wan.forward(x.cast(work), t * 1000.0, None, text)",
+            "wan.forward(x, t * 1000.0, None, text)",
+        ),
+        edited("wan2.2.mm", "train", "(seen - flow).square().mean()\n}", "(seen - flow).square().mean_over([F])\n}"),
+        edited(
+            "wan2.2.mm",
+            "forward",
+            ") -> Tensor![B, OUT, F, H, W] {\n    wan",
+            ") -> Tensor![B, IN, F, H, W] {\n    wan",
+        ),
+        small("", "    net.mix(x, x.slice(L, 0..3)).cast(f32).mean()"),
+        small("", "    net.mix(x).cast(f32).mean()"),
+        small("", "    let y: Tensor![B, DIM] = x;\n    y.cast(f32).mean()"),
+        small("", "    net.up.forward(ids).cast(f32).mean()"),
+        small("", "    x.mean()"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn values() {
+    let messages = [
+        small("", "    if x { x.sum() } else { x.mean() }"),
+        small("", "    if x == 1.0 { x.sum() } else { x.mean() }"),
+        small("", "    x[0].sum()"),
+        small("", "    let y = 1 / 0;\n    x.sum()"),
+        small("", "    x.silu(1.0).sum()"),
+        small("", "    ids.silu().sum()"),
+        small("", "    (ids * 0.5).sum()"),
+        small("", "    x.expand([B, 3, L, DIM]).sum()"),
+        small("", "    let [a, b] = x.unstack(L);\n    a.sum()"),
+        small("", "    for y in x { }\n    x.sum()"),
+        small("", "    match 3 { 1 => x.sum(), 2 => x.mean() }"),
+        small("", "    draw(\"t\", 3).sum()"),
+        small("", "    let f = || draw(\"t\", uniform([B], 0.0..1.0));\n    f().sum()"),
+        small("", "    draw(\"t\", uniform([B], 1.0..0.0)).sum()"),
+        small("", "    draw(\"x\", uniform([B], 0.0..1.0)).sum()"),
+        small("", "    require(DIM == 9, \"DIM must be 9\");\n    x.sum()"),
+        small("", "    iota(L, f64).cos().sum() * x.cast(f32).sum()"),
+        small("", "    (x * iota(L, f64)).sum()"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn folds() {
+    let messages = [
+        edited("qwen3.mm", "train", "layer.forward(x, rope));", "layer.forward(x, rope).cast(work));"),
+        edited("qwen3.mm", "train", "(loss + losses.sum(), count", "(loss + losses.sum(), count, count"),
+        edited("qwen3.mm", "train", "let none = constant(0.0, f32);", "let none = 0.0;"),
+        edited(
+            "wan2.2.mm",
+            "train",
+            "let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, rope));",
+            "for block in self.blocks { x = block.forward(x, six, of_token, text, rope); }",
+        ),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn subset() {
+    let messages = [
+        small("enum Kind { A, B }", "    x.sum()"),
+        small("trait Forward {}", "    x.sum()"),
+        small("use std::collections::HashMap;", "    x.sum()"),
+        small("use super::other::Thing;", "    x.sum()"),
+        small("fn id<A>(a: A) -> A { a }", "    x.sum()"),
+        small("dims! { DIM = 3 }", "    x.sum()"),
+        small("dims! { K = }", "    x.sum()"),
+        small("dims! { K = M, M = K }", "    x.sum()"),
+        small("dims! { K = L - DIM }", "    x.sum()"),
+        small("dims! { K }", "    x.sum()"),
+        small("fn f(n: i64) -> i64 { f(n + 1) }", "    let n = f(0);\n    x.sum()"),
+        small("", "    while true { }\n    x.sum()"),
+        small("", "    println!(\"{}\", 3);\n    x.sum()"),
+        small("", "    let n = 3;\n    let f = |m: i64| { n += m; n };\n    f(1);\n    x.sum()"),
+        small("", "    for i in 0..10_000_000_000 { }\n    x.sum()"),
+        small("", "    let x = (;\n    x.sum()"),
+        small("", "    x.sum()?"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}

@@ -1,0 +1,94 @@
+//! The graphs of the published models: small ones whole, and that depth does not show in their size.
+
+use std::time::Instant;
+
+use crate::{evaluate, model, options};
+
+fn check(model_name: &str, task: &str, preset: &str, set: &[(&str, &str)]) -> ir::Module {
+    let evaluated =
+        evaluate(model_name, &model(model_name), &options(task, Some(preset), set)).unwrap_or_else(|e| panic!("{e}"));
+    ir::verify(&evaluated.module).expect("a sound module");
+    let text = evaluated.module.to_string();
+    assert_eq!(ir::parse(&text).expect("text reads back").to_string(), text);
+    evaluated.module
+}
+
+#[test]
+fn the_graph_of_a_tiny_wan_train_step() {
+    insta::assert_snapshot!(check("wan2.2.mm", "train", "tiny", &[]).to_string());
+}
+
+#[test]
+fn the_graph_of_a_tiny_qwen3_train_step() {
+    insta::assert_snapshot!(check("qwen3.mm", "train", "tiny", &[]).to_string());
+}
+
+#[test]
+fn every_preset_and_task_evaluates() {
+    for (name, presets, tasks) in [
+        (
+            "wan2.2.mm",
+            &["t2v-a14b", "i2v-a14b", "ti2v-5b", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "mini", "tiny"][..],
+            &["forward", "train"][..],
+        ),
+        ("qwen3.mm", &["0.6b", "1.7b", "4b", "8b", "14b", "32b", "tiny"], &["forward", "train"]),
+    ] {
+        for preset in presets {
+            for task in tasks {
+                check(name, task, preset, &[]);
+            }
+        }
+    }
+}
+
+#[test]
+fn presets_have_the_published_sizes() {
+    let count = |name: &str, preset: &str| {
+        let parameters = check(name, "forward", preset, &[]).parameter_count();
+        format!("{preset} {:.3} B", parameters as f64 / 1e9)
+    };
+    let wan = ["t2v-a14b", "i2v-a14b", "ti2v-5b", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"];
+    let qwen = ["0.6b", "1.7b", "4b", "8b", "14b", "32b"];
+    let sizes: Vec<String> =
+        wan.iter().map(|p| count("wan2.2.mm", p)).chain(qwen.iter().map(|p| count("qwen3.mm", p))).collect();
+    insta::assert_snapshot!(sizes.join("\n"));
+}
+
+#[test]
+fn depth_shows_in_one_number_only() {
+    let text = |layers: &str| check("wan2.2.mm", "train", "tiny", &[("LAYERS", layers)]).to_string();
+    let forty = text("40").replace("x40 ", "xN ").replace(" 40 x ", " N x ");
+    let four_hundred = text("400").replace("x400 ", "xN ").replace(" 400 x ", " N x ");
+    assert_eq!(forty, four_hundred);
+    assert!(text("1").contains("call @blocks x1 "), "one layer takes the same path");
+}
+
+#[test]
+fn times_of_a_sample_are_not_spread_over_its_tokens() {
+    let module = check("wan2.2.mm", "train", "t2v-a14b", &[]);
+    for (_, function) in module.functions.iter() {
+        let spread = function
+            .nodes
+            .iter()
+            .find(|(_, n)| n.ty.element().is_some_and(|ty| ty.size_of("L").is_some() && ty.size_of("SIX").is_some()));
+        assert!(spread.is_none(), "@{}: six modulations a token", function.name);
+    }
+}
+
+#[test]
+fn training_never_holds_all_logits() {
+    let module = check("qwen3.mm", "train", "0.6b", &[("S", "1024")]);
+    let widest = module.functions.iter().flat_map(|(_, f)| f.nodes.iter()).filter_map(|(_, node)| {
+        let ty = node.ty.element()?;
+        ty.size_of("VOCAB").map(|vocab| ty.elements() / vocab).filter(|_| ty.size_of("HIDDEN").is_none())
+    });
+    assert_eq!(widest.max(), Some(256), "rows of logits at once");
+}
+
+#[test]
+fn the_largest_model_evaluates_at_once() {
+    let start = Instant::now();
+    check("wan2.2.mm", "train", "t2v-a14b", &[]);
+    // Generous: this build is not optimised and the machine may be busy.
+    assert!(start.elapsed().as_secs_f64() < 3.0, "{:?}", start.elapsed());
+}

@@ -1,0 +1,136 @@
+//! Parts of the language on small files: each evaluates to a graph that says what it did.
+
+use crate::{evaluate, options};
+
+/// A model around one function body; what `train` returns is the loss.
+fn around(body: &str) -> String {
+    format!(
+        "use mm::prelude::*;
+dims! {{ B, L = 6, DIM = 8, OTHER = 4, ONE = 1, TWO = 2, T: free }}
+#[derive(Module)]
+pub struct Net {{ up: Linear, down: Linear }}
+impl Net {{
+    pub fn new() -> Self {{ Self {{ up: linear(DIM, OTHER), down: linear(OTHER, DIM) }} }}
+    fn forward(&self, x: Tensor![B, T, DIM]) -> Tensor![B, T, DIM] {{ self.down.forward(self.up.forward(x).silu()) }}
+}}
+pub fn train(net: &Net, x: Tensor![B, L, DIM]) -> Tensor![; f32] {{
+{body}
+}}
+"
+    )
+}
+
+fn check(body: &str, expected: &str) {
+    let evaluated = evaluate("net.mm", &around(body), &options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
+    ir::verify(&evaluated.module).expect("a sound module");
+    let main = evaluated.module.function_named("train").expect("the task");
+    let text = evaluated.module.functions[main].to_string();
+    let ops: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.split_once(" = "))
+        .map(|(_, rest)| rest.split(['(', ' ']).next().unwrap_or(""))
+        .collect();
+    assert_eq!(ops.join(" "), expected, "{text}");
+}
+
+#[test]
+fn compile_time_values_leave_no_trace() {
+    check(
+        "let mut y = x.cast(f32);
+    for i in 0..2 { if i == 1 { y = y + y; } }
+    let (a, [b, ..]) = (3, [2.5, 1.0]);
+    let scale = match a { 1 | 2 => 1.0, 3 if b > 2.0 => b, _ => 0.0 };
+    let twice = |v: Tensor| v * (2.0 * scale);
+    twice(y).sum()",
+        "cast cast add constant mul reduce_sum",
+    );
+}
+
+#[test]
+fn equal_calls_share_one_function() {
+    check(
+        "let a = net.forward(x);
+    let b = net.forward(a);
+    b.cast(f32).mean()",
+        "cast call call cast reduce_sum constant div",
+    );
+}
+
+#[test]
+fn parameters_meet_numbers_and_tensors() {
+    check(
+        "let w = net.up.weight;
+    let y = x.in_f32(|x| x.normalize(DIM, 1e-5) * 2.0 + 1.0).contract(w, [DIM]);
+    y.cast(f32).square().mean_over([B, L, OTHER])",
+        "cast cast layer_norm constant mul constant add cast cast matmul cast mul reduce_sum constant div",
+    );
+}
+
+#[test]
+fn tables_are_computed_here_and_whole_numbers_there() {
+    check(
+        "let angles = iota(L, f32) * (1.0 / powers(100.0, iota(DIM, f32) / 8.0));
+    let late = iota(L, i64).ge(3);
+    select(late.expand([B, L]), x.cast(f32) * angles.cos(), 0.0).sum()",
+        "cast iota constant compare broadcast cast table mul constant select reduce_sum",
+    );
+}
+
+#[test]
+fn axes_are_cut_and_joined_by_name() {
+    check(
+        "let halves = x.split(DIM, [TWO, OTHER]).unstack(TWO);
+    let [a, b] = halves.map(|h: Tensor| h.slice(L, 1..3).pad(L, 1, 0, 0.0));
+    let both = concat(OTHER, [a, b]).transpose([OTHER, B, L]).max_over([OTHER]);
+    both.cast(f32).sum()",
+        "cast reshape slice reshape slice reshape slice pad slice pad concat transpose reduce_max cast reduce_sum",
+    );
+}
+
+#[test]
+fn a_fold_over_pieces_is_one_call() {
+    check(
+        "let rows = x.transpose([L, B, DIM]);
+    let pieces = rows.chunks(L, TWO).recompute();
+    let (sum, _) = pieces.fold((constant(0.0, f32), constant(0.0, f32)), |(sum, n), piece| {
+        (sum + piece.cast(f32).sum(), n + 1.0)
+    });
+    sum",
+        "cast transpose chunk constant constant call get",
+    );
+}
+
+#[test]
+fn siblings_are_read_by_name() {
+    let part = "use mm::prelude::*;\ndims! { B, K = 3 }\npub fn scaled(x: Tensor) -> Tensor { x * K.f64() }\n";
+    let main = "use mm::prelude::*;
+use super::part_1_5::scaled;
+dims! { B, L = 6, DIM = 8 }
+#[derive(Module)]
+pub struct Net { w: Param }
+impl Net { pub fn new() -> Self { Self { w: Param::ones([DIM]) } } }
+pub fn train(net: &Net, x: Tensor![B, L, DIM; f32]) -> Tensor![; f32] { scaled(x * net.w.keep(f32)).sum() }
+";
+    let mut sources = diag::Sources::default();
+    let file = sources.add("net.mm", main);
+    let mut asked = vec![];
+    let evaluated = eval::evaluate(&mut sources, file, &options("train", None, &[]), &mut |name| {
+        asked.push(name.to_string());
+        (name == "part_1.5.mm").then(|| part.to_string())
+    });
+    let text = evaluated.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false))).module.to_string();
+    assert!(text.contains("\"value\":3.0"), "{text}");
+    assert_eq!(asked, ["part_1_5.mm", "part_1.5.mm"]);
+}
+
+#[test]
+fn the_plan_is_data() {
+    let text = around("x.cast(f32).mean()")
+        + "pub fn plan(p: &mut Plan) { p.shard(DIM, \"tp\").shard(B, \"dp\"); p.fsdp(\"fsdp\"); }";
+    let evaluated = evaluate("net.mm", &text, &options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
+    let wishes: Vec<String> = evaluated.wishes.0.iter().map(|(w, _)| format!("{w:?}")).collect();
+    assert_eq!(
+        wishes,
+        ["Shard { dim: \"DIM\", axis: \"tp\" }", "Shard { dim: \"B\", axis: \"dp\" }", "Fsdp { axis: \"fsdp\" }"]
+    );
+}
