@@ -1,6 +1,7 @@
 //! Passes: their output drawn as text, and the numbers they must keep.
 
 mod gradients;
+mod numbers;
 mod optimizer;
 mod run;
 mod snapshots;

@@ -1,0 +1,37 @@
+//! What an operator costs, to choose among equal ones: arithmetic and bytes, each operator taken as a kernel of its own.
+
+use ir::{Class, Inst, Op, Type};
+use types::TensorType;
+
+use super::facts::Graph;
+use super::term::Term;
+
+/// A kernel of its own is worth a few elements.
+const LAUNCH: u64 = 8;
+
+pub fn of(graph: &Graph, term: &Term, ty: &Type) -> u64 {
+    let op = match &term.kind.inst {
+        Inst::Op(op) => op,
+        // Nothing else is ever rewritten, so all it takes is to be the same in any comparison.
+        Inst::Param(_) | Inst::Get(_) => return 0,
+        _ => return LAUNCH,
+    };
+    let results: Vec<TensorType> = match ty {
+        Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
+        ty => ty.tensor().cloned().into_iter().collect(),
+    };
+    let written: u64 = results.iter().map(|t| t.bytes() as u64).sum();
+    match op {
+        Op::Constant(_) => return 1,
+        // Computed by whoever reads it.
+        Op::Iota(_) => return 2,
+        Op::Table(_) => return 3 + written,
+        _ => {}
+    }
+    if op.class() == Class::View {
+        return 1;
+    }
+    let args: Vec<&TensorType> = term.children.iter().filter_map(|&c| graph[c].data.ty.tensor()).collect();
+    let read: u64 = args.iter().map(|t| t.bytes() as u64).sum();
+    LAUNCH.saturating_add(op.flops(&args, &results)).saturating_add(written).saturating_add(read)
+}

@@ -1,0 +1,93 @@
+//! A place where a rule may apply: one operator of a class, and what rules ask and build there.
+
+use egg::Id;
+use ir::{Op, Type};
+use types::{Name, TensorType};
+
+use super::facts::{Graph, Known};
+use super::term::Term;
+
+pub struct Site<'a> {
+    pub graph: &'a mut Graph,
+    pub term: &'a Term,
+    pub op: &'a Op,
+    pub ty: &'a TensorType,
+}
+
+impl Site<'_> {
+    pub fn arg(&self, i: usize) -> Id {
+        self.term.children[i]
+    }
+
+    pub fn args(&self) -> Vec<Id> {
+        self.term.children.to_vec()
+    }
+
+    /// The tensor type of a class; `None` for stacks and tuples.
+    pub fn ty_of(&self, id: Id) -> Option<&TensorType> {
+        self.graph[id].data.ty.tensor()
+    }
+
+    /// The one number that every element of a class is.
+    pub fn same(&self, id: Id) -> Option<f64> {
+        match self.graph[id].data.known {
+            Some(Known::Same(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// Whether two classes are known to be equal.
+    pub fn equal(&self, a: Id, b: Id) -> bool {
+        self.graph.find(a) == self.graph.find(b)
+    }
+
+    /// For each operator of class `id` that `f` accepts: what `f` says of it, and its operands.
+    pub fn inside<T>(&self, id: Id, f: impl Fn(&Op) -> Option<T>) -> Vec<(T, Vec<Id>)> {
+        let ops = self.graph[id].nodes.iter().filter_map(|t| Some((f(t.as_op()?)?, t.children.to_vec())));
+        ops.collect()
+    }
+
+    /// A new operator; `None` if it does not take these operands.
+    pub fn make(&mut self, op: impl Into<Op>, args: &[Id]) -> Option<Id> {
+        let op = op.into();
+        let types: Option<Vec<&TensorType>> = args.iter().map(|&a| self.ty_of(a)).collect();
+        op.infer(&types?).ok()?;
+        Some(self.graph.add(Term::op(op, args)))
+    }
+
+    /// A number of the type of this value's elements.
+    pub fn number(&mut self, value: f64) -> Option<Id> {
+        let dtype = self.ty.dtype;
+        // Constants are f64; beyond this, they do not hold every integer.
+        if !dtype.is_float() && value.abs() >= 9e15 {
+            return None;
+        }
+        self.make(ir::ops::Constant { value: dtype.round(value), dtype }, &[])
+    }
+
+    /// `id` under the dims of this value: itself, or renamed.
+    pub fn renamed(&mut self, id: Id) -> Option<Id> {
+        let ty = self.ty_of(id)?;
+        if ty.dims == self.ty.dims {
+            return Some(id);
+        }
+        self.make(ir::ops::Reshape { dims: self.ty.dims.to_vec() }, &[id])
+    }
+
+    /// The operand of each operator in class `id` that only gives its dims other names.
+    pub fn renames(&self, id: Id) -> Vec<Id> {
+        let Some(ty) = self.ty_of(id) else { return vec![] };
+        let reshapes = self.inside(id, |op| matches!(op, Op::Reshape(_)).then_some(()));
+        let same_sizes = |x: &Id| self.ty_of(*x).is_some_and(|t| t.sizes() == ty.sizes());
+        reshapes.into_iter().map(|(_, args)| args[0]).filter(same_sizes).collect()
+    }
+
+    pub fn names(ty: &TensorType) -> Vec<Name> {
+        ty.dims.iter().map(|d| d.name.clone()).collect()
+    }
+
+    /// Whether class `id` has the type of this value.
+    pub fn fits(&self, id: Id) -> bool {
+        matches!(&self.graph[id].data.ty, Type::Tensor(t) if t == self.ty)
+    }
+}
