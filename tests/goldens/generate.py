@@ -15,6 +15,7 @@ import pathlib
 import sys
 import zlib
 
+import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
@@ -331,7 +332,30 @@ def compare(folder, parts):
     return worst
 
 
+def random_case(seed):
+    """A case nobody chose: odd sizes, any form, any task."""
+    pick = np.random.default_rng(seed)
+    some = lambda *values: values[int(pick.integers(len(values)))]
+    common = dict(task=some("train", "train", "forward"), batch=int(pick.integers(1, 4)), optim=some(ADAMW, "lr=3e-4,weight_decay=0.1,clip=0", "kind=sgd,lr=1e-2,weight_decay=0.01,clip=0.5"))
+    size = lambda lo, hi: int(pick.integers(lo, hi + 1))
+    if pick.random() < 0.5:
+        preset = some("t2v-a14b", "i2v-a14b", "ti2v-5b")
+        out = size(1, 6)
+        dims = dict(LAYERS=size(1, 3), HEADS=size(1, 5), HEAD=2 * size(3, 20), FFN=size(1, 99), OUT=out, IN=out + (size(1, 7) if preset == "i2v-a14b" else 0), TEXT=size(1, 33), FREQ=2 * size(2, 40))
+        return wan(f"random_{seed}", preset=preset, **common, **dims, F=size(2 if preset == "ti2v-5b" else 1, 5), H=2 * size(1, 9), W=2 * size(1, 9), S=size(1, 40))
+    groups, kv = size(1, 4), size(1, 3)
+    dims = dict(LAYERS=size(1, 3), HIDDEN=size(2, 90), HEADS=groups * kv, KV_HEADS=kv, HEAD=2 * size(2, 24), FFN=size(1, 120), VOCAB=size(3, 300), S=size(2, 90), TIE=size(0, 1))
+    return qwen3(f"random_{seed}", ignored=some(0.0, 0.3), **common, **dims)
+
+
 def main(args):
+    """`--random N DIR` writes N cases that nobody chose to another folder: `GOLDENS=DIR cargo test --test conformance` runs them."""
+    if args[:1] == ["--random"]:
+        for seed in range(int(args[1])):
+            case = random_case(seed)
+            weights, feeds, expected, _ = compute(case)
+            write(pathlib.Path(args[2]) / case["family"] / case["name"], case, {"weights": weights, "inputs": feeds, "expected": expected})
+        return
     check, names = "--check" in args, [a for a in args if not a.startswith("--")]
     torch.set_num_threads(1)  # the order of sums, and so the bytes, must not depend on the machine's cores
     torch.use_deterministic_algorithms(True)
