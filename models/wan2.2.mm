@@ -17,6 +17,8 @@ dims! {
     WAVES = FREQ / 2,
     ONE = 1, TWO = 2, SIX = 6, SIX_DIM = SIX * DIM,       // adaLN chunks of the head, of a block
     TIMES = 2,                                            // ti2v: the time of the given frame, and of the others
+    LEVELS = STEPS + 1,                                   // noise levels of sampling
+    NEGATIVE = S * GUIDED,                                // tokens of the text to stay away from
     T: free,
 }
 
@@ -35,12 +37,12 @@ presets! {
     "mini" {
         IN = 4, OUT = 4, F = 4, H = 16, W = 16, S = 4, TEXT = 16, FREQ = 64,
         LAYERS = 6, HEADS = 6, HEAD = 32, FFN = 768,
-        BOUNDARY = 0.0, SHIFT = 3.0, GUIDANCE_HIGH = 1.0,
+        BOUNDARY = 0.0, SHIFT = 3.0, GUIDED = 0,
     },
     "tiny" {
         IN = 4, OUT = 4, F = 2, H = 8, W = 8, S = 4, TEXT = 16, FREQ = 16,
         LAYERS = 2, HEADS = 2, HEAD = 12, FFN = 48,
-        BOUNDARY = 0.0, SHIFT = 3.0, STEPS = 4, GUIDANCE_HIGH = 1.0,
+        BOUNDARY = 0.0, SHIFT = 3.0, STEPS = 4, GUIDED = 0,
     },
 }
 
@@ -54,6 +56,8 @@ pub const TI2V: bool = false;
 // Sampling, as published.
 pub const STEPS: i64 = 40;
 pub const SHIFT: f64 = 12.0;
+/// Whether sampling keeps away from a second text.
+pub const GUIDED: i64 = 1;
 pub const GUIDANCE_HIGH: f64 = 4.0;
 pub const GUIDANCE_LOW: f64 = 3.0;
 
@@ -335,6 +339,106 @@ pub fn train(
     };
     let seen = wan.forward(x.cast(work), t * 1000.0, None, text);
     (seen - flow).square().mean()
+}
+
+/// Both experts of Wan2.2-A14B, in the folders of the published checkpoint.
+#[derive(Module)]
+pub struct Experts {
+    #[name = "transformer"]
+    high: Wan,
+    #[name = "transformer_2"]
+    low: Wan,
+}
+
+impl Experts {
+    pub fn new() -> Self {
+        Self { high: Wan::new(), low: Wan::new() }
+    }
+}
+
+/// From noise to a video's latent: Euler steps along the flow, the noisy ones by the high expert where there are two.
+pub fn sample(run: &mut Run) {
+    if BOUNDARY == 0.0 {
+        run.repeat(denoise, STEPS);
+    } else {
+        let mut noisy = 0;
+        for step in 0..STEPS {
+            if level(1.0 - step as f64 / STEPS as f64) >= BOUNDARY {
+                noisy += 1;
+            }
+        }
+        run.repeat(denoise_high, noisy).repeat(denoise_low, STEPS - noisy);
+    }
+}
+
+/// The noise level of a share of the way from video to noise.
+fn level(share: f64) -> f64 {
+    SHIFT * share / (1.0 + (SHIFT - 1.0) * share)
+}
+
+/// The states after a step.
+pub struct Denoised {
+    pub latent: Tensor,
+    pub step: Tensor,
+}
+
+pub fn denoise(
+    wan: &Wan,
+    latent: State![B, OUT, F, H, W; f32],
+    step: State![; i64],
+    text: Tensor![B, S, TEXT],
+    negative: Option<Tensor![B, NEGATIVE, TEXT]>,
+    cond: Option<Tensor![B, COND, F, H, W; f32]>,
+) -> Denoised {
+    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, cond)
+}
+
+pub fn denoise_high(
+    experts: &Experts,
+    latent: State![B, OUT, F, H, W; f32],
+    step: State![; i64],
+    text: Tensor![B, S, TEXT],
+    negative: Option<Tensor![B, NEGATIVE, TEXT]>,
+    cond: Option<Tensor![B, COND, F, H, W; f32]>,
+) -> Denoised {
+    euler(&experts.high, GUIDANCE_HIGH, latent, step, text, negative, cond)
+}
+
+pub fn denoise_low(
+    experts: &Experts,
+    latent: State![B, OUT, F, H, W; f32],
+    step: State![; i64],
+    text: Tensor![B, S, TEXT],
+    negative: Option<Tensor![B, NEGATIVE, TEXT]>,
+    cond: Option<Tensor![B, COND, F, H, W; f32]>,
+) -> Denoised {
+    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, cond)
+}
+
+fn euler(
+    wan: &Wan,
+    guidance: f64,
+    latent: Tensor,
+    step: Tensor,
+    text: Tensor,
+    negative: Option<Tensor>,
+    cond: Option<Tensor>,
+) -> Denoised {
+    let share = 1.0 - iota(LEVELS, f32) / STEPS as f64;
+    let levels = SHIFT * share / (1.0 + (SHIFT - 1.0) * share);
+    let (now, next) = (levels.gather(LEVELS, step), levels.gather(LEVELS, step + 1));
+    let x = match cond {
+        Some(cond) => concat(IN, [latent.rename(OUT, IN), cond.rename(COND, IN)]),
+        None => latent.rename(OUT, IN),
+    };
+    let (x, t) = (x.cast(work), (now * 1000.0).expand([B]));
+    let towards = |text: Tensor| wan.forward(x, t, None, text).cast(f32);
+    let mut flow = towards(text);
+    if let Some(negative) = negative {
+        let away = towards(negative.rename(NEGATIVE, S));
+        flow = away + guidance * (flow - away);
+    }
+    Denoised { latent: latent + (next - now) * flow, step: step + 1 }
 }
 
 /// Where it runs. The maths above does not know; flags and another plan file replace this.

@@ -29,7 +29,7 @@ fn every_preset_and_task_evaluates() {
         (
             "wan2.2.mm",
             &["t2v-a14b", "i2v-a14b", "ti2v-5b", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "mini", "tiny"][..],
-            &["forward", "train"][..],
+            &["forward", "train", "sample"][..],
         ),
         ("qwen3.mm", &["0.6b", "1.7b", "4b", "8b", "14b", "32b", "tiny"], &["forward", "train"]),
     ] {

@@ -124,6 +124,14 @@ pub fn train(net: &Net, x: Tensor![B, L, DIM; f32]) -> Tensor![; f32] { scaled(x
 }
 
 #[test]
+fn parameters_that_nothing_reads_are_pointed_out() {
+    let text = around("net.up.forward(x).cast(f32).mean()");
+    let evaluated = evaluate("net.mm", &text, &options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
+    let message = "no program of this task reads `down.weight` and `down.bias`";
+    assert_eq!(evaluated.warnings.to_string(), message);
+}
+
+#[test]
 fn the_plan_is_data() {
     let text = around("x.cast(f32).mean()")
         + "pub fn plan(p: &mut Plan) { p.shard(DIM, \"tp\").shard(B, \"dp\"); p.fsdp(\"fsdp\"); }";

@@ -5,6 +5,7 @@ mod goldens;
 mod graphs;
 mod language;
 mod mutations;
+mod sampling;
 
 use diag::Sources;
 use eval::{Evaluated, Options};

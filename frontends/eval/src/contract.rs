@@ -105,7 +105,8 @@ impl<'a> Evaluator<'a> {
             | ("str", Value::Str(_))
             | ("DType", Value::DType(_))
             | ("Stack" | "Chunks", Value::Stack(_))
-            | ("Plan", Value::Plan) => true,
+            | ("Plan", Value::Plan)
+            | ("Run", Value::Run) => true,
             ("Self", Value::Struct(s)) => match (s.kind, scope.self_type) {
                 (StructKind::User { declaration, .. }, Some(own)) => std::ptr::eq(declaration, own),
                 _ => false,

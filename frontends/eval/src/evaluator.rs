@@ -4,6 +4,7 @@ use diag::{Diagnostic, PlaceId, Span};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use syn::spanned::Spanned;
+use types::Name;
 
 use crate::call::Memo;
 use crate::file::{File, StructDeclaration, span_of};
@@ -29,6 +30,12 @@ pub struct Evaluator<'a> {
     pub wishes: Wishes,
     pub numbers: FxHashMap<(usize, String), Number<'a>>,
     pub memo: FxHashMap<String, Memo<'a>>,
+    /// Models that programs take, by file and name: programs share their parameters.
+    pub models: FxHashMap<(usize, String), Value<'a>>,
+    /// Where each parameter is made.
+    pub made: Vec<(Name, Span)>,
+    /// Programs and how often each runs, in order.
+    pub runs: Vec<(Name, usize)>,
     depth: usize,
     steps: u64,
 }
@@ -81,6 +88,9 @@ impl<'a> Evaluator<'a> {
             wishes: Wishes::default(),
             numbers: FxHashMap::default(),
             memo: FxHashMap::default(),
+            models: FxHashMap::default(),
+            made: vec![],
+            runs: vec![],
             depth: 0,
             steps: 0,
         }

@@ -31,7 +31,7 @@ impl<'a> Evaluator<'a> {
             Expr::Tuple(tuple) if tuple.elems.is_empty() => Ok(Value::Unit),
             Expr::Tuple(tuple) => Ok(Value::Tuple(self.list(scope, &tuple.elems)?.into())),
             Expr::Array(array) => Ok(Value::Array(self.list(scope, &array.elems)?.into())),
-            Expr::Repeat(repeat) => self.repeat(scope, repeat),
+            Expr::Repeat(repeat) => self.repeated_array(scope, repeat),
             Expr::Block(block) => self.block(scope, &block.block),
             Expr::If(branch) => self.branch(scope, branch),
             Expr::Match(m) => self.match_arms(scope, m),
@@ -152,7 +152,7 @@ impl<'a> Evaluator<'a> {
         error.into()
     }
 
-    fn repeat(&mut self, scope: &mut Scope<'a>, repeat: &'a syn::ExprRepeat) -> Eval<'a, Value<'a>> {
+    fn repeated_array(&mut self, scope: &mut Scope<'a>, repeat: &'a syn::ExprRepeat) -> Eval<'a, Value<'a>> {
         let value = self.expr(scope, &repeat.expr)?;
         let count = match self.expr(scope, &repeat.len)? {
             Value::Int(n) if (0..=4096).contains(&n) => n as usize,

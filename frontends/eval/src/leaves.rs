@@ -75,7 +75,7 @@ pub fn fingerprint(value: &Value<'_>, out: &mut String) -> bool {
             let _ = write!(out, "stack {} {} ", s.count, s.recompute);
             fingerprint(&s.item, out)
         }
-        Value::Range(_) | Value::Closure(_) | Value::Function(_) | Value::Draw(_) | Value::Plan => false,
+        Value::Range(_) | Value::Closure(_) | Value::Function(_) | Value::Draw(_) | Value::Plan | Value::Run => false,
         other => write!(out, "{};", other.describe()).is_ok(),
     }
 }

@@ -28,10 +28,10 @@ mod value;
 mod vocabulary;
 mod wishes;
 
-use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources};
+use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources, Span};
 use indexmap::IndexMap;
-use ir::Module;
-use rustc_hash::FxHashMap;
+use ir::{Input, Module};
+use rustc_hash::{FxHashMap, FxHashSet};
 use types::Name;
 
 use crate::evaluator::{Evaluator, Scope};
@@ -56,7 +56,7 @@ pub struct Options {
 
 #[derive(Clone, Debug)]
 pub struct Evaluated {
-    /// One program, called as the task.
+    /// One program called as the task, or several.
     pub module: Module,
     pub warnings: Diagnostics,
     /// Every dim of the file with its size, in the order of declaration.
@@ -65,6 +65,8 @@ pub struct Evaluated {
     pub preset: String,
     pub task: String,
     pub batch: usize,
+    /// The task's programs, and how often each runs before the next: one program once, unless the task says otherwise.
+    pub runs: Vec<(Name, usize)>,
     pub wishes: Wishes,
 }
 
@@ -88,6 +90,22 @@ pub fn evaluate(
             Err(e) => Err(Diagnostic::error(format!("no thread to evaluate on: {e}")).into()),
         }
     })
+}
+
+/// A warning for each place that makes parameters which no program reads.
+fn unused_parameters(ev: &Evaluator<'_>) -> Vec<Diagnostic> {
+    let inputs = ev.trace.module.programs.iter().flat_map(|p| &p.inputs);
+    let read: FxHashSet<&Name> =
+        inputs.filter_map(|i| if let Input::Parameter(n) = i { Some(n) } else { None }).collect();
+    let mut unused: IndexMap<Span, Vec<&str>> = IndexMap::new();
+    for (name, span) in ev.made.iter().filter(|(name, _)| !read.contains(name)) {
+        unused.entry(*span).or_default().push(name);
+    }
+    let warn = |(span, names): (Span, Vec<&str>)| {
+        let names = suggest::listed(names);
+        Diagnostic::warning(format!("no program of this task reads {names}")).at(span, "made here")
+    };
+    unused.into_iter().map(warn).collect()
 }
 
 /// The file and its siblings, with for each the position of the siblings it names.
@@ -207,13 +225,15 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
         }
         call::returned(ev.block(&mut scope, &plan.block))?;
     }
+    let warnings = Diagnostics(unused_parameters(ev));
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
-        warnings: Diagnostics::default(),
+        warnings,
         batch: dims.get("B").copied().unwrap_or(1),
         dims,
         preset,
         task: options.task.clone(),
+        runs: std::mem::take(&mut ev.runs),
         wishes: std::mem::take(&mut ev.wishes),
     })
 }

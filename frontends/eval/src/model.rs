@@ -40,6 +40,10 @@ fn joined(path: &str, segment: &str) -> String {
 
 impl<'a> Evaluator<'a> {
     pub fn model(&mut self, file: usize, owner: &'a StructDeclaration, at: Span) -> Eval<'a, Value<'a>> {
+        let key = (file, owner.name.clone());
+        if let Some(model) = self.models.get(&key) {
+            return Ok(model.clone());
+        }
         let site = Site { span: at, caller: diag::PlaceId::NONE };
         let Some(syntax) = owner.methods.get("new") else {
             return Err(Diagnostic::error(format!("`{}` has no function `new`", owner.name))
@@ -49,7 +53,9 @@ impl<'a> Evaluator<'a> {
                 .into());
         };
         let made = self.invoke(Value::Function(Function::Associated { file, owner, syntax }), vec![], site)?;
-        self.place(&made, &Path::default())
+        let model = self.place(&made, &Path::default())?;
+        self.models.insert(key, model.clone());
+        Ok(model)
     }
 
     fn place(&mut self, value: &Value<'a>, path: &Path) -> Eval<'a, Value<'a>> {
@@ -106,6 +112,7 @@ impl<'a> Evaluator<'a> {
                 .help("give one of the fields another `#[name = \"..\"]`")
                 .into());
         }
+        self.made.push((name.clone(), param.spec.span));
         let mut placed = param.clone();
         placed.leaf.source = Source::Parameter(name);
         Ok(placed)

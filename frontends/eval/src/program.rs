@@ -23,19 +23,53 @@ impl<'a> Evaluator<'a> {
             }
             return Err(error.help(format!("its tasks are {}", listed(tasks))).into());
         };
+        match typed_inputs(&task.sig).as_slice() {
+            [run] if crate::numbers::type_name(&run.ty).as_deref() == Some("Run") => {
+                let mut scope = Scope::new(0, PlaceId::NONE);
+                self.bind(&mut scope, &run.pat, Value::Run)?;
+                returned(self.block(&mut scope, &task.block))?;
+                if self.runs.is_empty() {
+                    return Err(Diagnostic::error(format!("`{name}` repeats no program"))
+                        .at(self.span_in(0, &task.sig.ident), "")
+                        .help("write `run.repeat(step, STEPS);`")
+                        .into());
+                }
+                Ok(())
+            }
+            _ => {
+                self.runs.push((Name::new(name), 1));
+                self.trace_program(0, task)
+            }
+        }
+    }
+
+    /// `run.repeat(function, times)`.
+    pub fn repeat(&mut self, file: usize, function: &'a syn::ItemFn, times: usize) -> Eval<'a, ()> {
+        let name = Name::from(function.sig.ident.to_string());
+        if self.trace.module.program(&name).is_none() {
+            self.trace_program(file, function)?;
+        }
+        self.runs.push((name, times));
+        Ok(())
+    }
+
+    /// Traces a function with the program's inputs as arguments.
+    fn trace_program(&mut self, file: usize, task: &'a syn::ItemFn) -> Eval<'a, ()> {
+        let name = task.sig.ident.to_string();
+        self.trace.feeds.clear();
         self.trace.open(false);
-        let mut scope = Scope::new(0, PlaceId::NONE);
+        let mut scope = Scope::new(file, PlaceId::NONE);
         for input in typed_inputs(&task.sig) {
             let value = self.input(&mut scope, input)?;
             self.bind(&mut scope, &input.pat, value)?;
         }
         let value = returned(self.block(&mut scope, &task.block))?;
-        let at = task.block.stmts.last().map_or(self.span_in(0, &task.sig.ident), |s| self.span_in(0, s));
+        let at = task.block.stmts.last().map_or(self.span_in(file, &task.sig.ident), |s| self.span_in(file, s));
         let value = match &task.sig.output {
             syn::ReturnType::Default => value,
             syn::ReturnType::Type(_, ty) => self.check_type(&mut scope, ty, value, at)?,
         };
-        self.program(name, value, at)
+        self.program(&name, value, at)
     }
 
     /// Public functions that are no plan.
@@ -131,11 +165,22 @@ impl<'a> Evaluator<'a> {
             results.push((leaf, at));
         } else {
             let states: Vec<Name> = self.trace.feeds.iter().filter(|f| f.state).map(|f| f.name.clone()).collect();
-            for (name, value) in named_outputs(value) {
+            let named = named_outputs(value);
+            if let Some(lost) = states.iter().find(|s| !named.iter().any(|(n, _)| n == *s)) {
+                return Err(Diagnostic::error(format!("the next value of state `{lost}` is missing"))
+                    .at(at, "")
+                    .help(format!("return a struct that has a field `{lost}`"))
+                    .into());
+            }
+            for (name, value) in named {
                 let leaf = self.output_leaf(value, at, DType::F32)?;
+                let counts = !leaf.tensor().dtype.is_float();
                 if states.contains(&name) {
                     outputs.push(Output::State(name.clone()));
                     results.push((leaf.clone(), at));
+                    if counts {
+                        continue;
+                    }
                 }
                 outputs.push(Output::Emit(name));
                 results.push((leaf, at));
@@ -161,8 +206,10 @@ impl<'a> Evaluator<'a> {
             });
         }
         for feed in self.trace.feeds.iter().filter(|f| f.state) {
-            let normal = types::Distribution::Normal { mean: 0.0, std: 1.0 };
-            let state = State { ty: Type::Tensor(feed.ty.clone()), init: Init::Random(normal) };
+            // A count starts at 0, all else as noise.
+            let noise = Init::Random(types::Distribution::Normal { mean: 0.0, std: 1.0 });
+            let init = if feed.ty.dtype.is_float() { noise } else { Init::Zeros };
+            let state = State { ty: Type::Tensor(feed.ty.clone()), init };
             self.trace.module.states.insert(feed.name.clone(), state);
         }
         let function: Id<Function> = self.trace.add_function(closed.function);

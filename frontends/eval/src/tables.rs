@@ -11,11 +11,14 @@ use types::{DType, TensorType};
 use crate::trace::Operand;
 use crate::value::Source;
 
+/// Larger tables of f32 are quicker to compute than to carry in the plan; f64 has to be folded whatever its size.
+const MAX_F32_BYTES: usize = 64 << 10;
+
 /// The result of an operator on constants, each step rounded to its type; `None` if it is left to run time.
 pub fn fold(op: &Op, operands: &[Operand<'_>], results: &[TensorType]) -> Option<Array> {
     let [ty] = results else { return None };
     let folds = matches!(ty.dtype, DType::F32 | DType::F64)
-        && ty.bytes() <= Table::MAX_BYTES
+        && ty.bytes() <= if ty.dtype == DType::F32 { MAX_F32_BYTES } else { Table::MAX_BYTES }
         && !matches!(op, Op::Broadcast(_));
     if !folds {
         return None;

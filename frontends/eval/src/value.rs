@@ -32,6 +32,8 @@ pub enum Value<'a> {
     /// What `uniform` and `normal_like` make: a distribution and the dims of the draw.
     Draw(Rc<(Distribution, Vec<Dim>)>),
     Plan,
+    /// What a task of several programs is written with.
+    Run,
     Schedule(&'static str),
 }
 
@@ -212,6 +214,7 @@ impl<'a> Value<'a> {
             Value::Init(_) => "an initialiser".into(),
             Value::Draw(_) => "a distribution".into(),
             Value::Plan => "the plan".into(),
+            Value::Run => "the run".into(),
             Value::Schedule(name) => format!("the schedule {name}"),
         }
     }

@@ -33,7 +33,8 @@ macro_rules! Tensor {
     };
 }
 
-/// An input of a task that is kept from step to step; the task's result of the same name is its next value.
+/// An input of a task that is kept from run to run; the task's result of the same name is its next value. It starts
+/// as noise, or at 0 if it counts in whole numbers.
 #[macro_export]
 macro_rules! State {
     ($($contract:tt)*) => {

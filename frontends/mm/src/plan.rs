@@ -1,4 +1,4 @@
-//! Where a model runs: which axes are cut over which axes of the mesh.
+//! Where a model runs: which axes are cut over which axes of the mesh; and how often the programs of a task run.
 
 use crate::Size;
 
@@ -38,6 +38,17 @@ impl Plan {
 
     /// `none`, `activations`, `optimizer` or `auto`.
     pub fn offload(&mut self, _what: &str) -> &mut Self {
+        self
+    }
+}
+
+/// The programs of a task, one after the other. They share parameters and states.
+#[derive(Debug)]
+pub struct Run;
+
+impl Run {
+    /// Runs a function as a program this many times.
+    pub fn repeat<F>(&mut self, _program: F, _times: i64) -> &mut Self {
         self
     }
 }

@@ -125,6 +125,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         Value::Array(_) | Value::Tuple(_) => &[numbers::ON_ARRAYS],
         Value::Option(_) => &[numbers::ON_OPTIONS],
         Value::Plan => &[wishes::METHODS],
+        Value::Run => &[wishes::ON_RUNS],
         _ => &[],
     };
     let name = args.name.as_str();
@@ -162,6 +163,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         Value::Int(_) | Value::Float(_) | Value::Dim(_) => numbers::on_number(&receiver, args),
         Value::Array(items) | Value::Tuple(items) => numbers::on_array(ev, &items, at, args),
         Value::Option(inner) => numbers::on_option(ev, inner, at, args),
+        Value::Run => wishes::repeat(ev, args),
         _ => wishes::method(ev, args),
     }
 }

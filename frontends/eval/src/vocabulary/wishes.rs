@@ -1,14 +1,33 @@
-//! The plan's wishes, written down as data: which dims to shard over which mesh axes, where to cut a pipeline.
+//! The plan's wishes, written down as data: which dims to shard over which mesh axes, where to cut a pipeline. And
+//! the programs of a task that has several.
 
 use diag::Diagnostic;
 
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
-use crate::value::Value;
+use crate::value::{Function, Value};
 use crate::wishes::Wish;
 
 pub const METHODS: &[&str] = &["shard", "pipeline", "fsdp", "recompute", "offload"];
+
+pub const ON_RUNS: &[&str] = &["repeat"];
+
+/// `run.repeat(step, STEPS)`.
+pub fn repeat<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+    args.expect(2, "run.repeat(step, STEPS)")?;
+    let (Value::Function(Function::Free { file, syntax }), _) = args.get(0)? else {
+        return Err(Diagnostic::error("`repeat` takes a function of this file")
+            .at(args.span(0), "")
+            .help("write `run.repeat(step, STEPS)`, with `pub fn step(model: &Model, ..)`")
+            .into());
+    };
+    let times = args.count(1)?;
+    if times > 0 {
+        ev.repeat(file, syntax, times)?;
+    }
+    Ok(Value::Run)
+}
 
 pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let axis = |i| Ok::<_, crate::stop::Stop<'a>>(args.text(i)?.to_string());
