@@ -116,7 +116,7 @@ pub struct Ir {
     pub model: Model,
     #[command(flatten)]
     pub options: Options,
-    /// Stop after this pass; `eval` is the graph as traced.
+    /// Stop after this pass: `eval` is the graph as traced, `group` shows the kernels; `simplify` by default.
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
     /// Print what each pass did and how often each rule fired, instead of the graph.

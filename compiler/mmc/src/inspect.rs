@@ -68,11 +68,9 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let mut warnings = evaluated.warnings;
     let mut cx = Context { target: Some(&*target), ..Context::default() };
     if args.after.as_deref() != Some("eval") {
-        let mut pipeline = model::pipeline(&module, &args.options);
-        if args.after.as_deref() == Some("group") {
-            pipeline.push_str(" | group");
-        }
-        model::run(&pipeline, args.after.as_deref(), &mut module, &mut cx, sources, |_, _| {})?;
+        let pipeline = format!("{} | group", model::pipeline(&module, &args.options));
+        let stop = args.after.as_deref().unwrap_or("simplify");
+        model::run(&pipeline, Some(stop), &mut module, &mut cx, sources, |_, _| {})?;
     }
     warnings.0.append(&mut cx.warnings.0);
     print(&if args.stats { stats(&cx.stats) } else { module.to_string() });
