@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mmc", &["diag", "types", "ir", "plan", "target", "passes", "target-cpu", "eval"]),
     ("runtime-core", &["plan", "types"]),
     ("device", &["plan", "types", "runtime-core"]),
-    ("data", &["plan", "types", "runtime-core"]),
+    ("data", &["plan", "types", "runtime-core", "device"]),
     ("mmrun", &["plan", "types", "runtime-core", "device", "data"]),
 ];
 
