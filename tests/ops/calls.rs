@@ -162,6 +162,15 @@ fn operands_must_fit() {
     assert_eq!(typed(times(1, 0), &same, &[x.clone(), stack.clone()]), Ok("(f32[A:2], 3 x f32[A:2])".into()));
     assert_eq!(typed(times(1, 1), &same, &[x.clone(), x.clone()]), Ok("(f32[A:2], 3 x f32[A:2])".into()));
 
+    // Stacks agree in their count, sizes and element type.
+    let takes = callee(std::slice::from_ref(&stack), |b, p| vec![b.unchunk(p[0])]);
+    let of = |count: usize, dtype: DType, size: usize| Type::Stack { count, of: ty(dtype, &[("B", size)]) };
+    assert_eq!(typed(once(), &takes, &[of(3, DType::F32, 2)]), Ok("f32[B:6]".into()));
+    for other in [of(4, DType::F32, 2), of(3, DType::BF16, 2), of(3, DType::F32, 3)] {
+        let found = typed(once(), &takes, std::slice::from_ref(&other)).expect_err("another stack");
+        assert!(found.contains("expected `3 x f32[A:2]`"), "{found}");
+    }
+
     let shrinks = callee(std::slice::from_ref(&x), |b, _| vec![b.constant(1.0, DType::F32)]);
     let found = typed(times(1, 0), &shrinks, std::slice::from_ref(&x)).expect_err("another type comes out");
     assert!(found.contains("carries `f32[A:2]` in and `f32[]` out"), "{found}");

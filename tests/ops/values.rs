@@ -128,6 +128,25 @@ fn costs_follow_sizes() {
 }
 
 #[test]
+fn results_have_the_types_of_their_roles() {
+    let infer = |op: Op, operands: &[&str]| {
+        let types: Vec<TensorType> = operands.iter().map(|t| t.parse().unwrap()).collect();
+        let found = op.infer(&types.iter().collect::<Vec<_>>()).unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // Moments and gradients may be narrower than the parameter.
+    let adamw = Adamw { beta1: 0.9, beta2: 0.9, eps: 0.0, weight_decay: 0.0 };
+    let operands = ["f32[A:2]", "bf16[A:2]", "f16[A:2]", "bf16[A:2]", "f32[]", "f32[]", "f32[]"];
+    assert_eq!(infer(adamw.into(), &operands), operands[..3]);
+    // Losses are f32, or f64 for logits in f64.
+    let loss = || Op::from(CrossEntropy { dim: "V".into(), ignore: -1 });
+    assert_eq!(infer(loss(), &["bf16[N:2, V:3]", "i64[N:2]"]), ["f32[N:2]"]);
+    assert_eq!(infer(loss(), &["f64[N:2, V:3]", "i32[N:2]"]), ["f64[N:2]"]);
+    let compare = Compare { kind: Comparison::Less };
+    assert_eq!(infer(compare.into(), &["i64[A:2]", "i64[]"]), ["bool[A:2]"]);
+}
+
+#[test]
 fn a_table_has_at_most_a_mebibyte() {
     let table = |n: usize| Table { dims: vec![Dim::new("A", n)], dtype: DType::F32, data: vec![0.0; n] };
     assert!(Op::from(table(1 << 18)).infer(&[]).is_ok());

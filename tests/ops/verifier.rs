@@ -124,6 +124,19 @@ fn wrong_calls_are_rejected() {
             n.args.pop();
         });
     });
+    // One item of the results, and its place in them.
+    rejects("is declared", |m| {
+        edit(m, 2, is_call, |n| {
+            let Type::Tuple(items) = &mut n.ty else { panic!("two results") };
+            items[1] = items[1].map(&|t| t.with_dtype(DType::BF16));
+        });
+    });
+    rejects("is declared", |m| {
+        edit(m, 2, is_call, |n| {
+            let Type::Tuple(items) = &mut n.ty else { panic!("two results") };
+            items.pop();
+        });
+    });
     rejects("is declared", |m| {
         let (f, _) = node(m, 2, is_call);
         let last = m.functions[f].nodes.iter().rfind(|(_, n)| is_call(&n.inst)).map(|(id, _)| id);
