@@ -142,3 +142,22 @@ fn the_plan_is_data() {
         ["Shard { dim: \"DIM\", axis: \"tp\" }", "Shard { dim: \"B\", axis: \"dp\" }", "Fsdp { axis: \"fsdp\" }"]
     );
 }
+
+#[test]
+fn a_plan_of_its_own_file_speaks_the_models_names() {
+    let plan = "use mm::prelude::*;
+use super::net::*;
+pub fn plan(p: &mut Plan) { p.shard(OTHER, \"tp\").pipeline(L, \"pp\", ZbH1); }
+";
+    let mut sources = diag::Sources::default();
+    let model = sources.add("net.mm", around("x.cast(f32).mean()"));
+    let plan = sources.add("plan.mm", plan);
+    let asked = options("train", None, &[]);
+    let wishes = eval::wishes(&mut sources, model, plan, &asked, &mut |_| None);
+    let wishes = wishes.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false)));
+    let wishes: Vec<String> = wishes.0.iter().map(|(w, _)| format!("{w:?}")).collect();
+    assert_eq!(
+        wishes,
+        ["Shard { dim: \"OTHER\", axis: \"tp\" }", "Pipeline { dim: \"L\", axis: \"pp\", schedule: \"zb-h1\" }"]
+    );
+}

@@ -65,7 +65,7 @@ fn sampling_is_euler_steps_over_forward() {
             let share = 1.0 - f64::from(i) / 4.0;
             3.0 * share / (1.0 + 2.0 * share)
         };
-        let mut flow = |text: f64| {
+        let flow = |text: f64| {
             let args = arguments(&forward.module, &mut |name, ty| match name {
                 "x" => {
                     let now = expected.clone().unwrap_or_else(|| start(ty));

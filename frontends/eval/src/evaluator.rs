@@ -32,6 +32,8 @@ pub struct Evaluator<'a> {
     pub memo: FxHashMap<String, Memo<'a>>,
     /// Models that programs take, by file and name: programs share their parameters.
     pub models: FxHashMap<(usize, String), Value<'a>>,
+    /// The file that holds a plan only.
+    pub plan_file: Option<usize>,
     /// Where each parameter is made.
     pub made: Vec<(Name, Span)>,
     /// Programs and how often each runs, in order.
@@ -89,6 +91,7 @@ impl<'a> Evaluator<'a> {
             numbers: FxHashMap::default(),
             memo: FxHashMap::default(),
             models: FxHashMap::default(),
+            plan_file: None,
             made: vec![],
             runs: vec![],
             depth: 0,
@@ -152,7 +155,9 @@ impl<'a> Evaluator<'a> {
 
     /// The item called `name` as file number `file` sees it.
     pub fn find(&self, file: usize, name: &str) -> Option<Found<'a>> {
-        self.find_through(file, name, 0)
+        // A plan of its own file speaks the model's names.
+        let model = || (self.plan_file == Some(file)).then(|| self.find_through(0, name, 0)).flatten();
+        model().or_else(|| self.find_through(file, name, 0))
     }
 
     fn find_through(&self, file: usize, name: &str, hops: usize) -> Option<Found<'a>> {

@@ -81,11 +81,49 @@ pub fn evaluate(
     load: &mut dyn FnMut(&str) -> Option<String>,
 ) -> Result<Evaluated, Diagnostics> {
     let (texts, siblings) = gather(sources, file, load);
-    let run = || evaluate_here(&texts, &siblings, options);
+    with_stack(|| {
+        let files = parse(&texts, &siblings)?;
+        let mut ev = prepare(&files, &siblings, options)?;
+        finish(&mut ev, options, &files).map_err(diagnostics)
+    })
+}
+
+/// What the `plan` function of another file asks for, in place of the model's own. It speaks of the model's dims by
+/// name, whether it brings them in with `use` or not.
+pub fn wishes(
+    sources: &mut Sources,
+    model: SourceId,
+    plan: SourceId,
+    options: &Options,
+    load: &mut dyn FnMut(&str) -> Option<String>,
+) -> Result<Wishes, Diagnostics> {
+    let (mut texts, mut siblings) = gather(sources, model, load);
+    texts.push((plan, sources.text(plan).to_string()));
+    // All it may name is the model's.
+    siblings.push(used_siblings(sources.text(plan)).into_iter().map(|name| (name, 0)).collect());
+    with_stack(|| {
+        let files = parse(&texts, &siblings)?;
+        let mut ev = prepare(&files, &siblings, options)?;
+        let last = files.len() - 1;
+        ev.plan_file = Some(last);
+        if !files[last].functions.contains_key("plan") {
+            let whole = Span::new(files[last].source, 0, 0);
+            return Err(Diagnostic::error("this file has no plan")
+                .at(whole, "")
+                .help("write `pub fn plan(p: &mut Plan) { .. }`")
+                .into());
+        }
+        run_plan(&mut ev, last).map_err(diagnostics)?;
+        Ok(std::mem::take(&mut ev.wishes))
+    })
+}
+
+/// Runs `work` on a thread whose stack is large enough for any text that the bounds allow.
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, Diagnostics> + Send) -> Result<T, Diagnostics> {
     let panicked = || Diagnostics::from(Diagnostic::error("the evaluator failed on this file; this is a fault in mmc"));
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("evaluate".into()).stack_size(STACK_BYTES);
-        match worker.spawn_scoped(scope, run) {
+        match worker.spawn_scoped(scope, work) {
             Ok(handle) => handle.join().unwrap_or_else(|_| Err(panicked())),
             Err(e) => Err(Diagnostic::error(format!("no thread to evaluate on: {e}")).into()),
         }
@@ -170,11 +208,7 @@ fn file_names(module: &str) -> Vec<String> {
     names
 }
 
-fn evaluate_here(
-    texts: &[(SourceId, String)],
-    siblings: &[FxHashMap<String, usize>],
-    options: &Options,
-) -> Result<Evaluated, Diagnostics> {
+fn parse(texts: &[(SourceId, String)], siblings: &[FxHashMap<String, usize>]) -> Result<Vec<File>, Diagnostics> {
     let mut files = vec![];
     let mut errors = vec![];
     for (i, (id, text)) in texts.iter().enumerate() {
@@ -190,16 +224,36 @@ fn evaluate_here(
             Err(found) => errors.extend(found),
         }
     }
-    if !errors.is_empty() {
-        return Err(Diagnostics(errors));
-    }
+    if errors.is_empty() { Ok(files) } else { Err(Diagnostics(errors)) }
+}
+
+fn prepare<'a>(
+    files: &'a [File],
+    siblings: &'a [FxHashMap<String, usize>],
+    options: &'a Options,
+) -> Result<Evaluator<'a>, Diagnostics> {
     let preset = numbers::choose_preset(&files[0], options.preset.as_deref())?;
-    let mut ev = Evaluator::new(&files, siblings, options, preset);
+    let ev = Evaluator::new(files, siblings, options, preset);
     ev.check_settings().map_err(Diagnostics)?;
-    finish(&mut ev, options, &files).map_err(|stop| match stop {
+    Ok(ev)
+}
+
+fn diagnostics(stop: Stop<'_>) -> Diagnostics {
+    match stop {
         Stop::Error(error) => Diagnostics::from(*error),
         Stop::Return(_) => Diagnostic::error("`return` outside of a function").into(),
-    })
+    }
+}
+
+fn run_plan<'a>(ev: &mut Evaluator<'a>, file: usize) -> Result<(), Stop<'a>> {
+    let files = ev.files;
+    let Some(plan) = files[file].functions.get("plan") else { return Ok(()) };
+    let mut scope = Scope::new(file, PlaceId::NONE);
+    for input in call::typed_inputs(&plan.sig) {
+        ev.bind(&mut scope, &input.pat, Value::Plan)?;
+    }
+    call::returned(ev.block(&mut scope, &plan.block))?;
+    Ok(())
 }
 
 fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> Result<Evaluated, Stop<'a>> {
@@ -218,13 +272,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
     let path = if preset.is_empty() { options.task.clone() } else { format!("{preset}.{}", options.task) };
     ev.trace.module.name = Name::from(path);
     ev.task()?;
-    if let Some(plan) = files[0].functions.get("plan") {
-        let mut scope = Scope::new(0, PlaceId::NONE);
-        for input in call::typed_inputs(&plan.sig) {
-            ev.bind(&mut scope, &input.pat, Value::Plan)?;
-        }
-        call::returned(ev.block(&mut scope, &plan.block))?;
-    }
+    run_plan(ev, 0)?;
     let warnings = Diagnostics(unused_parameters(ev));
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
