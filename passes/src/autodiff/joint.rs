@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 
 use diag::{Diagnostics, PlaceId};
+use ir::ops::Matmul;
 use ir::{Builder, Call, Function, Inst, NodeId, Op, Type, Vjp};
-use smallvec::SmallVec;
-use types::TensorType;
+use smallvec::{SmallVec, smallvec};
+use types::{DType, TensorType};
 
 use super::activity;
 use super::calls::Site;
@@ -121,7 +122,10 @@ impl Derivatives<'_> {
             let wanted: Vec<bool> = node.args.iter().map(|a| active[a.index()].iter().any(|a| *a)).collect();
             match (&node.inst, here.node, cotangents[0]) {
                 (Inst::Op(op), _, _) => {
-                    let gradients = vjp(&mut joint.b, op, &args, &here.values, &cotangents, &wanted);
+                    let gradients = match wide_product(&mut joint.b, op, &args, cotangents[0]) {
+                        Some(wide) => smallvec![Some(wide)],
+                        None => vjp(&mut joint.b, op, &args, &here.values, &cotangents, &wanted),
+                    };
                     if let Some(mismatch) = joint.b.mismatch() {
                         return Err(self.refused(op, node.place, mismatch));
                     }
@@ -162,6 +166,17 @@ impl Derivatives<'_> {
         let error = diag::Diagnostic::error(format!("the gradient of `{}` failed: {mismatch}", op.name()));
         blame::at(self.module, place, error).into()
     }
+}
+
+/// The cotangent of a narrowing cast of a weight: a product that rounds to the narrow type, only to be cast back. Its
+/// sums are kept in f32 anyway, so that is what it gives.
+fn wide_product(b: &mut Builder, op: &Op, args: &[NodeId], cotangent: Option<NodeId>) -> Option<NodeId> {
+    let (Op::Cast(_), Some(cotangent)) = (op, cotangent) else { return None };
+    let node = b.node(cotangent);
+    let Inst::Op(Op::Matmul(product @ Matmul { dtype: None, .. })) = &node.inst else { return None };
+    let (product, operands) = (Matmul { dtype: Some(DType::F32), ..product.clone() }, node.args.clone());
+    let narrow = matches!(b.ty(cotangent).dtype, DType::BF16 | DType::F16);
+    (narrow && b.ty(args[0]).dtype == DType::F32).then(|| b.op(product, &operands))
 }
 
 fn vjp(

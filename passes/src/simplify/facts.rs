@@ -49,6 +49,12 @@ impl Analysis<Term> for Facts {
         Fact { ty, place, known }
     }
 
+    /// What a class knows already is not computed again; constants may be large.
+    fn remake(graph: &mut Graph, term: &Term, id: Id) -> Fact {
+        let known = &graph[id].data;
+        if known.known.is_some() { known.clone() } else { Self::make(graph, term, id) }
+    }
+
     fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
         let known = a.known.is_none() && b.known.is_some();
         let place = a.place == PlaceId::NONE && b.place != PlaceId::NONE;

@@ -1,7 +1,7 @@
 //! Rules of movement: views, orders of dims, pieces and joins.
 
 use ir::Op;
-use ir::ops::{Concat, ReduceMax, ReduceSum, Reshape, Slice, Transpose};
+use ir::ops::{Concat, Pad, ReduceMax, ReduceSum, Reshape, Slice, Transpose};
 use types::Name;
 
 use super::super::site::Site;
@@ -274,6 +274,30 @@ pub const RULES: &[Rule] = &[
             return %3 }",
     },
     Rule {
+        name: "sum of neighbours",
+        law: "pad(x) + pad(y) = pad(concat(x, y)), with zeros, if y starts where x ends",
+        of: Of::Op("add"),
+        apply: |s| {
+            let (left, right) = (padded(s, s.arg(0)), padded(s, s.arg(1)));
+            let mut out = vec![];
+            for (a, b) in left.iter().flat_map(|a| right.iter().flat_map(move |b| [(a, b), (b, a)])) {
+                let ((first, x), (second, y)) = (a, b);
+                let end = s.ty_of(*x).and_then(|t| t.size_of(&first.dim)).map(|size| first.before + size);
+                if first.dim == second.dim && end == Some(second.before) {
+                    let pad = Pad { before: first.before, ..second.clone() };
+                    let joined = s.make(Concat { dim: pad.dim.clone() }, &[*x, *y]);
+                    out.extend(joined.and_then(|joined| s.make(pad, &[joined])));
+                }
+            }
+            out
+        },
+        example: "fn @f(%0: f32[A:2], %1: f32[A:3]) {
+            %2 = pad(%0) {\"dim\":\"A\",\"before\":1,\"after\":4,\"value\":0.0} : f32[A:7]
+            %3 = pad(%1) {\"dim\":\"A\",\"before\":3,\"after\":1,\"value\":0.0} : f32[A:7]
+            %4 = add(%3, %2) : f32[A:7]
+            return %4 }",
+    },
+    Rule {
         name: "pad by nothing",
         law: "pad(x) = x, if it adds nothing",
         of: Of::Op("pad"),
@@ -283,6 +307,15 @@ pub const RULES: &[Rule] = &[
             return %1 }",
     },
 ];
+
+/// Ways in which a class is something with zeros around it.
+fn padded(s: &Site<'_>, id: egg::Id) -> Vec<(Pad, egg::Id)> {
+    let pads = s.inside(id, |op| match op {
+        Op::Pad(pad) if pad.value == 0.0 => Some(pad.clone()),
+        _ => None,
+    });
+    pads.into_iter().map(|(pad, x)| (pad, x[0])).collect()
+}
 
 /// A reduction over `dims` without those of size 1, which only change the view.
 fn without_ones(s: &mut Site<'_>, dims: &[Name], reduce: impl Fn(Vec<Name>) -> Op) -> Vec<egg::Id> {
