@@ -92,3 +92,31 @@ fn the_largest_model_evaluates_at_once() {
     // Generous: this build is not optimised and the machine may be busy.
     assert!(start.elapsed().as_secs_f64() < 3.0, "{:?}", start.elapsed());
 }
+
+#[test]
+fn every_node_knows_where_it_was_written() {
+    let text = model("wan2.2.mm");
+    let mut sources = diag::Sources::default();
+    let file = sources.add("wan2.2.mm", &*text);
+    let asked = options("train", Some("tiny"), &[]);
+    let module = eval::evaluate(&mut sources, file, &asked, &mut |_| None).expect("a module").module;
+    for (_, function) in module.functions.iter() {
+        let lost = function.nodes.iter().find(|(_, n)| module.places.get(n.place).is_none());
+        assert!(lost.is_none(), "@{}: {lost:?}", function.name);
+    }
+    let block = &module.functions[module.function_named("Block.forward").expect("a block")];
+    let (_, gelu) =
+        block.nodes.iter().find(|(_, n)| matches!(n.inst, ir::Inst::Op(ir::Op::GeluTanh(_)))).expect("gelu");
+    let words = |span: diag::Span| &text[span.start as usize..span.end as usize];
+    let chain: Vec<&str> = module.places.chain(gelu.place).map(words).collect();
+    assert_eq!(
+        chain,
+        [
+            "gelu_tanh()",
+            "in_f32(|x| x + self.down.forward(self.up.forward(f).gelu_tanh()) * gate_f)",
+            "forward(x, six, of_token, text, rope)",
+            "fold(x, |x, block| block.forward(x, six, of_token, text, rope))",
+            "forward(x.cast(work), t * 1000.0, None, text)",
+        ]
+    );
+}

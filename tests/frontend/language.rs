@@ -161,3 +161,14 @@ pub fn plan(p: &mut Plan) { p.shard(OTHER, \"tp\").pipeline(L, \"pp\", ZbH1); }
         ["Shard { dim: \"OTHER\", axis: \"tp\" }", "Pipeline { dim: \"L\", axis: \"pp\", schedule: \"zb-h1\" }"]
     );
 }
+
+#[test]
+fn rustc_sees_every_word_of_the_vocabulary() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../frontends/mm/src");
+    let files = std::fs::read_dir(folder).expect("the vocabulary").map(|e| e.expect("an entry").path());
+    let text: String = files.map(|f| std::fs::read_to_string(f).expect("a file")).collect();
+    let known: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    // `Some` and `None` are Rust's own.
+    let missing: Vec<&str> = eval::words().filter(|w| !matches!(*w, "Some" | "None") && !known.contains(w)).collect();
+    assert_eq!(missing, [""; 0], "words that frontends/mm does not declare");
+}

@@ -40,6 +40,7 @@ use crate::macros::DimValue;
 use crate::stop::Stop;
 use crate::value::Value;
 
+pub use vocabulary::words;
 pub use wishes::{Wish, Wishes};
 
 /// What to evaluate of a file, and under which settings.

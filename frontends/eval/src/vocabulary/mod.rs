@@ -74,6 +74,23 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     CONSTANTS.iter().map(|(n, _)| *n).chain(FUNCTIONS.iter().copied())
 }
 
+/// Every word: names, and methods of any value.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    let methods = [
+        elementwise::METHODS,
+        axes::METHODS,
+        reductions::METHODS,
+        attention::METHODS,
+        stacks::ON_TENSORS,
+        stacks::ON_STACKS,
+        modules::METHODS,
+        modules::ON_PARAMS,
+        wishes::METHODS,
+        wishes::ON_RUNS,
+    ];
+    names().chain(ASSOCIATED.iter().map(|(_, n)| *n)).chain(methods.into_iter().flatten().copied())
+}
+
 /// `Param::normal` and its kin.
 pub fn associated<'a>(owner: &str, name: &str) -> Option<Value<'a>> {
     let known = ASSOCIATED.iter().any(|(o, n)| *o == owner && *n == name);
