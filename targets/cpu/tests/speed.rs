@@ -1,4 +1,5 @@
 //! How fast kernels are made, and how fast they run: `cargo test -p target-cpu --test speed -- --ignored --nocapture`.
+//! `SPEED=rope,linear` measures only those whose names have one of these words.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod load;
@@ -17,6 +18,11 @@ fn ty(text: &str) -> TensorType {
 
 /// Prints milliseconds to compile, then for 1 and 2 threads milliseconds, GB/s and GFLOP/s.
 fn measure(name: &str, params: &[&str], build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) {
+    if let Ok(wanted) = std::env::var("SPEED")
+        && !wanted.split(',').any(|word| name.contains(word))
+    {
+        return;
+    }
     let mut b = Builder::new("kernel");
     let nodes: Vec<NodeId> = params.iter().map(|text| b.param(ty(text))).collect();
     let results = build(&mut b, &nodes);

@@ -65,6 +65,12 @@ impl Emitter {
         rows
     }
 
+    /// `true` in the even ones of `lanes`.
+    pub fn even_lanes(&mut self, lanes: u32) -> Val {
+        let bits: Vec<&str> = (0..lanes).map(|lane| if lane % 2 == 0 { "true" } else { "false" }).collect();
+        self.constant(Ty::vector(Elem::I1, lanes), &format!("dense<[{}]>", bits.join(", ")), None)
+    }
+
     /// A full vector of `i64` lane numbers plus `start`.
     pub fn lane_index(&mut self, start: Val) -> Val {
         let ty = Ty::vector(Elem::I64, self.lanes());

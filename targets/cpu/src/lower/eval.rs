@@ -13,7 +13,8 @@ use super::apply::{apply, constant, load, stored, truth};
 use super::coord::{self, Coord, Key};
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 
-type MemoKey = (NodeId, Vec<Key>, u64);
+/// A node, its coordinates, and the mask and lanes that they are read under.
+type MemoKey = (NodeId, Vec<Key>, u64, u32);
 
 /// Evaluates the nodes of one function.
 pub struct Eval<'f> {
@@ -45,8 +46,8 @@ impl<'f> Eval<'f> {
 
     pub fn value(&mut self, e: &mut Emitter, node: NodeId, at: &[Coord]) -> Result<Val, LowerError> {
         // One element is the same under any mask.
-        let mask = if at.iter().all(Coord::is_one) { None } else { self.mask };
-        let key = (node, at.iter().map(Coord::key).collect(), mask.map_or(0, |mask| mask.key() + 1));
+        let (mask, lanes) = if at.iter().all(Coord::is_one) { (None, 0) } else { (self.mask, self.lanes) };
+        let key = (node, at.iter().map(Coord::key).collect(), mask.map_or(0, |mask| mask.key() + 1), lanes);
         if let Some(&value) = self.memo.iter().rev().find_map(|scope| scope.get(&key)) {
             return Ok(value);
         }
@@ -69,6 +70,9 @@ impl<'f> Eval<'f> {
             Op::Constant(op) => Ok(constant(e, op.value, op.dtype)),
             Op::Iota(_) => Ok(self.iota(e, ty.dtype, at[0])),
             Op::Slice(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => {
+                if let Some(value) = self.interleaved(e, node, at)? {
+                    return Ok(value);
+                }
                 let mapped = self.mapped(e, op, ty, self.ty(args[0])?, at);
                 self.value(e, args[0], &mapped)
             }
@@ -123,6 +127,10 @@ impl<'f> Eval<'f> {
             Coord::Run { first, step: 1, .. } => {
                 let at = e.at(base, elem, first);
                 load(e, at, ty.dtype, self.lanes, self.mask)
+            }
+            Coord::Run { first, step: 2, .. } => {
+                let at = e.at(base, elem, first);
+                self.every_second(e, at, ty.dtype)
             }
             other => {
                 let indices = coord::lanes(e, other, self.lanes);

@@ -13,6 +13,7 @@ mod eval;
 mod expand;
 mod flash;
 mod nest;
+mod pairs;
 mod product;
 mod reduce;
 mod scatter;
