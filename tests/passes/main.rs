@@ -3,5 +3,6 @@
 mod gradients;
 mod numbers;
 mod optimizer;
+mod random;
 mod run;
 mod snapshots;

@@ -27,6 +27,7 @@ impl Derivatives<'_> {
         let split = call.times.map(|_| (call.carried, call.shared));
         let derivative = self.derivative(Key { callee: call.callee, split, wanted, given })?;
         let Some(backward) = derivative.backward else { return Ok(()) };
+        let recompute = self.module.functions[call.callee].recompute;
 
         let own = cotangents.len();
         let types: Vec<Type> = self.module.functions[derivative.forward]
@@ -70,18 +71,27 @@ impl Derivatives<'_> {
         let sums = derivative.accumulated.iter().map(|&i| (i, accumulator(joint.b.function.ty(args[i]))));
         let produced = derivative.produced.iter().map(|&i| (i, joint.b.function.ty(args[i]).clone()));
         let targets: Vec<(usize, Type)> = carried.chain(sums).chain(produced).collect();
-        let call = Call {
+        let mut back = Call {
             callee: backward,
             times: call.times,
             carried: derivative.carried.len() + derivative.accumulated.len(),
             shared: derivative.shared_reads,
             reverse: call.times.is_some() && !call.reverse,
         };
-        let ty = Type::Tuple(targets.iter().map(|(_, ty)| ty.clone()).collect());
-        let back = joint.b.push(Inst::Call(call), operands, ty);
-        for (k, (i, ty)) in targets.into_iter().enumerate() {
+        // Spliced into one function, what is computed again would be found equal to what was computed before, and the
+        // memory would be held after all. A call that is repeated once stays a call.
+        let joins = |(_, ty): &(usize, Type)| ty.tensor().is_some_and(|t| t.rank() > 0);
+        let apart = call.times.is_none() && recompute && targets.iter().all(joins);
+        if apart {
+            (back.times, back.shared) = (Some(1), operands.len());
+        }
+        let types: Vec<Type> =
+            targets.iter().map(|(_, ty)| if apart { stacked(ty, Some(1)) } else { ty.clone() }).collect();
+        let back = joint.b.push(Inst::Call(back), operands, Type::Tuple(types.clone()));
+        for (k, ((i, _), ty)) in targets.into_iter().zip(types).enumerate() {
             if active[i] {
                 let value = joint.b.push(Inst::Get(k), [back], ty);
+                let value = if apart { joint.b.unchunk(value) } else { value };
                 joint.give(args[i], value);
             }
         }
