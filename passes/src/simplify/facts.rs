@@ -33,8 +33,10 @@ pub enum Known {
     Each(Arc<Vec<f64>>),
 }
 
-/// Constants are computed up to this many elements: what a table of f32 may hold.
-const MAX_ELEMENTS: usize = Table::MAX_BYTES / 4;
+/// Larger tables are quicker to compute in each step than to carry in the plan.
+const MAX_BYTES: usize = 64 << 10;
+/// ... but targets need not know f64: what is computed in it is folded whatever its size, up to this many elements.
+const MAX_ELEMENTS_F64: usize = Table::MAX_BYTES / 4;
 /// ... and with this much work for one operator.
 const MAX_FLOPS: u64 = 1 << 24;
 
@@ -166,7 +168,12 @@ fn constant(graph: &Graph, term: &Term, ty: &TensorType) -> Option<Known> {
         }
         _ => {}
     }
-    let small = types.iter().all(|t| t.elements() <= MAX_ELEMENTS) && ty.elements() <= MAX_ELEMENTS;
+    let mut all = types.iter().copied().chain([ty]);
+    let small = if all.clone().any(|t| t.dtype == DType::F64) {
+        all.all(|t| t.elements() <= MAX_ELEMENTS_F64)
+    } else {
+        all.all(|t| t.bytes() <= MAX_BYTES)
+    };
     if !small || ty.elements() == 0 || op.flops(&types, std::slice::from_ref(ty)) > MAX_FLOPS {
         return None;
     }
