@@ -32,7 +32,7 @@ impl Eval<'_> {
         for (to, from) in runs(ty, pairs) {
             match at[to.clone()] {
                 [Coord::Run { first, step: 1, multiple }]
-                    if from.end == pairs.rank() && from.len() == 2 && multiple % 2 == 0 && lanes % 2 == 0 =>
+                    if from.end == pairs.rank() && from.len() == 2 && multiple % 2 == 0 && lanes.is_multiple_of(2) =>
                 {
                     let (two, zero) = (e.i64(2), e.i64(0));
                     let first = e.div_unsigned(first, two);
