@@ -17,6 +17,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let mesh = mesh(&args.options.mesh)?;
     let target = targets::target(&args.options)?;
     let evaluated = model::evaluate(&args.model, sources)?;
+    one_program(&args.model.task, &evaluated.runs)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
@@ -44,6 +45,21 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
     eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
     Ok(warnings)
+}
+
+/// A plan of this version is one program that the user repeats with `--steps`. A task that fixes how often each of its
+/// programs runs would be cut short in silence, so it is refused.
+fn one_program(task: &str, runs: &[(Name, usize)]) -> Result<(), Diagnostics> {
+    if runs.iter().map(|(_, times)| times).sum::<usize>() <= 1 {
+        return Ok(());
+    }
+    let listed: Vec<String> = runs.iter().map(|(name, times)| format!("{name} {times} times")).collect();
+    Err(Diagnostic::error(format!(
+        "task `{task}` runs {}, and a plan of this version runs one program",
+        listed.join(", then ")
+    ))
+    .help("`mmc check` and `mmc ir` take this task; compile `forward` to run the model")
+    .into())
 }
 
 /// The plan without code: scheduled and with every buffer placed.
