@@ -76,7 +76,7 @@ pub fn schedule(
             _ => None,
         });
         flops += launched.sum::<u64>();
-        programs.push(plan::Program { name: program.name.clone(), bodies: vec![body] });
+        programs.push(plan::Program { name: program.name.clone(), times: 0, bodies: vec![body] });
     }
     let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
     let header = Header { flops_per_step: flops, ..header };

@@ -17,7 +17,6 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let mesh = mesh(&args.options.mesh)?;
     let target = targets::target(&args.options)?;
     let evaluated = model::evaluate(&args.model, sources)?;
-    one_program(&args.model.task, &evaluated.runs)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
@@ -33,7 +32,14 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     warnings.0.append(&mut cx.warnings.0);
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let header = header(args, &*target, mesh, &evaluated.preset, evaluated.batch as u64 * tokens as u64);
-    let plan = lower(&module, sources, &*target, header, &args.options)?;
+    let mut plan = lower(&module, sources, &*target, header, &args.options)?;
+    // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
+    if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
+        for program in &mut plan.programs {
+            let times = evaluated.runs.iter().filter(|(name, _)| *name == program.name).map(|(_, times)| *times as u64);
+            program.times = times.sum();
+        }
+    }
     let passes = start_passes.elapsed();
 
     let start_code = Instant::now();
@@ -45,21 +51,6 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
     eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
     Ok(warnings)
-}
-
-/// A plan of this version is one program that the user repeats with `--steps`. A task that fixes how often each of its
-/// programs runs would be cut short in silence, so it is refused.
-fn one_program(task: &str, runs: &[(Name, usize)]) -> Result<(), Diagnostics> {
-    if runs.iter().map(|(_, times)| times).sum::<usize>() <= 1 {
-        return Ok(());
-    }
-    let listed: Vec<String> = runs.iter().map(|(name, times)| format!("{name} {times} times")).collect();
-    Err(Diagnostic::error(format!(
-        "task `{task}` runs {}, and a plan of this version runs one program",
-        listed.join(", then ")
-    ))
-    .help("`mmc check` and `mmc ir` take this task; compile `forward` to run the model")
-    .into())
 }
 
 /// The plan without code: scheduled and with every buffer placed.

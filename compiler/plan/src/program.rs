@@ -34,6 +34,8 @@ pub struct Class {
 pub struct Program {
     /// The task: `train`, `forward`, `sample`, ...
     pub name: Name,
+    /// How often the plan runs it before it goes on with the next program; 0 where the user says how often.
+    pub times: u64,
     /// One for each class of the plan, in that order.
     pub bodies: Vec<Body>,
 }

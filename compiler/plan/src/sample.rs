@@ -103,8 +103,8 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
     };
     let copy = LaneId::new(lanes.len() - 1);
     let programs = vec![
-        Program { name: "train".into(), bodies: vec![body(&class, lanes.clone(), train(copy))] },
-        Program { name: "forward".into(), bodies: vec![body(&class, lanes, forward())] },
+        Program { name: "train".into(), times: 0, bodies: vec![body(&class, lanes.clone(), train(copy))] },
+        Program { name: "forward".into(), times: 0, bodies: vec![body(&class, lanes, forward())] },
     ];
     Plan {
         header: Header {

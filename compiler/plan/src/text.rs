@@ -50,7 +50,8 @@ impl fmt::Display for Plan {
             }
             for program in &self.programs {
                 let Some(body) = program.bodies.get(c) else { continue };
-                writeln!(f, "program {} on {}, arena {} B", program.name, class.name, body.arena_bytes)?;
+                let times = if program.times > 0 { format!(", {} times", program.times) } else { String::new() };
+                writeln!(f, "program {} on {}, arena {} B{times}", program.name, class.name, body.arena_bytes)?;
                 for (i, buffer) in body.buffers.iter().enumerate() {
                     buffer_line(f, BufferId::new(class.persistent.len() + i), buffer)?;
                 }

@@ -26,56 +26,67 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
     if plan.programs.is_empty() {
         return Err(Failure::new("the plan has no programs"));
     }
-    let program = plan.programs.iter().position(|p| p.name == plan.header.task).unwrap_or(0);
+    let program = plan.programs.iter().position(|p| p.name == plan.header.task || p.times > 0).unwrap_or(0);
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
     let mut results = Results::new(args, &mut executor, program)?;
-    let feeds = feeds(args, &executor, program)?;
-    let batch = feeds.batch(|feed| takes(&executor, program, feed));
+    let mut feeds = vec![feeds(args, &executor, program)?];
+    let batch = feeds[0].batch(|feed| takes(&executor, program, feed));
     let start = setup::values(args, &mut executor, hash)?;
-    let first = start.step;
-    let feeds = feeds.starting(start.step, start.samples);
+    let (first, samples) = (start.step, start.samples);
     let saver = Saver::new(args, hash, start, batch);
 
-    let steps = if args.seconds.is_some() { args.steps } else { Some(args.steps.unwrap_or(1)) };
+    let runs = runs(args, &plan, program, first);
+    let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
     let mut metrics = match &args.metrics {
         Some(path) => Some(Metrics::open(path, &plan.header, args.resume.is_some())?),
         None => None,
     };
     let mut trace = args.trace.as_deref().map(|path| Trace::open(path, &executor)).transpose()?;
     let mut progress = Progress::new(&plan.header, first, steps);
-    let mut feeder = Feeder::new(&executor, program, feeds, first, steps)?;
     let (mut step, mut saved, mut strange) = (first, None, false);
     note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
-    while steps.is_none_or(|n| step - first < n) {
-        let run = executor.run(program, &mut feeder)?;
-        step += 1;
-        let numbers = results.step(&mut executor);
-        let shown = numbers.iter().find(|(name, _)| name == "loss").or(numbers.first());
-        progress.step(step, shown, run);
-        if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite() && !strange) {
-            progress.note(&format!("warning: {name} is {value} at step {step}"));
-            strange = true;
+    let mut over = false;
+    for (program, end) in runs {
+        if over || end.is_some_and(|end| end <= step) {
+            continue;
         }
-        if let Some(metrics) = &mut metrics {
-            metrics.step(step, &numbers, run)?;
-        }
-        if let Some(trace) = &mut trace {
-            trace.add(&executor, program, step)?;
-        }
-        saved = None;
-        if let Some(saver) = saver.as_ref().filter(|s| s.due(step)) {
-            let path = saver.save(&executor, step)?;
-            progress.note(&format!("saved {}", path.display()));
-            saved = Some(path);
-        }
-        // Half of the next step over the time is as near as half of it under.
-        let next = begin.elapsed().as_secs_f64() + 0.5 * (run.time + run.fed).as_secs_f64();
-        if args.seconds.is_some_and(|s| next > s) {
-            break;
+        let feeds = match feeds.pop() {
+            Some(feeds) => feeds,
+            None => self::feeds(args, &executor, program)?,
+        };
+        let left = end.map(|end| end - step);
+        let mut feeder =
+            Feeder::new(&executor, program, feeds.starting(step, samples + (step - first) * batch), step, left)?;
+        while !over && end.is_none_or(|end| step < end) {
+            let run = executor.run(program, &mut feeder)?;
+            step += 1;
+            let numbers = results.step(&mut executor);
+            let shown = numbers.iter().find(|(name, _)| name == "loss").or(numbers.first());
+            progress.step(step, shown, run);
+            if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite() && !strange) {
+                progress.note(&format!("warning: {name} is {value} at step {step}"));
+                strange = true;
+            }
+            if let Some(metrics) = &mut metrics {
+                metrics.step(step, &numbers, run)?;
+            }
+            if let Some(trace) = &mut trace {
+                trace.add(&executor, program, step)?;
+            }
+            saved = None;
+            if let Some(saver) = saver.as_ref().filter(|s| s.due(step)) {
+                let path = saver.save(&executor, step)?;
+                progress.note(&format!("saved {}", path.display()));
+                saved = Some(path);
+            }
+            // Half of the next step over the time is as near as half of it under.
+            let next = begin.elapsed().as_secs_f64() + 0.5 * (run.time + run.fed).as_secs_f64();
+            if args.seconds.is_some_and(|s| next > s) {
+                over = true;
+            }
         }
     }
     progress.finish();
-    drop(feeder);
 
     if let Some(trace) = trace {
         trace.close()?;
@@ -92,6 +103,22 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
         note(&format!("saved {}; go on with: {}", path.display(), saver.resume_command()));
     }
     Ok(())
+}
+
+/// The programs in order, each with the step before which it ends. A plan of fixed runs goes through them once, and
+/// `--steps` may end it early; any other repeats one program as often as the user asks.
+fn runs(args: &Args, plan: &plan::Plan, program: usize, first: u64) -> Vec<(usize, Option<u64>)> {
+    if plan.programs.iter().all(|p| p.times == 0) {
+        let steps = if args.seconds.is_some() { args.steps } else { Some(args.steps.unwrap_or(1)) };
+        return vec![(program, steps.map(|n| first.saturating_add(n)))];
+    }
+    let last = args.steps.map_or(u64::MAX, |n| first.saturating_add(n));
+    let mut end = 0u64;
+    let ends = plan.programs.iter().map(|p| {
+        end = end.saturating_add(p.times);
+        Some(end.min(last))
+    });
+    ends.enumerate().collect()
 }
 
 /// What would fail at the end fails now.
