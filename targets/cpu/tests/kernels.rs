@@ -258,6 +258,18 @@ fn movement() {
 }
 
 #[test]
+fn transposes() {
+    for dtype in ["f32", "bf16", "i64", "bool"] {
+        for (a, b, c) in [(3, 5, 7), (2, 32, 48), (1, 37, 50), (33, 3, 20)] {
+            let x = format!("{dtype}[A:{a}, B:{b}, C:{c}]");
+            for order in ["A C B", "B A C", "B C A", "C A B", "C B A"] {
+                check(&format!("{order} of {x}"), &[&x], |b, p| vec![op(b, ops::Transpose { order: names(order) }, p)]);
+            }
+        }
+    }
+}
+
+#[test]
 fn gathers() {
     check("gather of rows", &["f32[V:6, D:20]", "i64[B:2, L:5]"], |b, p| {
         let x = op(b, ops::Gather { dim: "V".into() }, p);

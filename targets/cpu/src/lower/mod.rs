@@ -5,6 +5,7 @@
 //! | one product and what follows it elementwise | [`product`] |
 //! | one scatter-add | [`scatter`] |
 //! | attention, its gradient | [`flash`] |
+//! | one transpose of the last dim | [`transpose`] |
 //! | all else, fused | [`nest`] over [`eval`] |
 
 mod apply;
@@ -18,6 +19,7 @@ mod product;
 mod reduce;
 mod scatter;
 mod table;
+mod transpose;
 
 use std::collections::BTreeMap;
 
@@ -66,6 +68,7 @@ enum Kind {
     Product(product::Plan),
     Scatter(scatter::Plan),
     Flash(flash::Plan),
+    Transpose(transpose::Plan),
 }
 
 impl Lowering {
@@ -84,7 +87,10 @@ impl Lowering {
             Some((node, Op::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, &op)?),
             Some((node, Op::Attention(op))) => Kind::Flash(flash::Plan::forward(&function, node, &op, cpu)?),
             Some((node, Op::AttentionGrad(op))) => Kind::Flash(flash::Plan::backward(&function, node, &op, cpu)?),
-            _ => Kind::Nest(nest::Plan::new(&function, cpu)?),
+            _ => match transpose::Plan::new(&function, cpu) {
+                Some(plan) => Kind::Transpose(plan),
+                None => Kind::Nest(nest::Plan::new(&function, cpu)?),
+            },
         };
         Ok(Lowering { function, kind })
     }
@@ -95,6 +101,7 @@ impl Lowering {
             Kind::Product(plan) => plan.needs(),
             Kind::Scatter(plan) => plan.needs(),
             Kind::Flash(plan) => plan.needs(),
+            Kind::Transpose(plan) => plan.needs(),
         }
     }
 
@@ -110,6 +117,7 @@ impl Lowering {
                 Kind::Product(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Scatter(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Flash(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Transpose(plan) => plan.emit(e, kernel, &pointers),
             };
         });
         result.map(|()| e.finish(symbol))
