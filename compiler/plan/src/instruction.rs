@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use types::Name;
+use types::{DType, Name};
 
 use crate::{Access, Affine, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId, Slice};
 
@@ -49,6 +49,9 @@ pub struct Launch {
 }
 
 /// A collective or a message between ranks.
+///
+/// A rank's position in its group is its coordinates on the group's axes, read as one number, first axis major. All
+/// slices of one instruction travel together; `from[i]` and `to[i]` are one tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Collect {
     /// The same on all ranks that take part, and unique in the plan.
@@ -58,13 +61,20 @@ pub struct Collect {
     pub group: Vec<Name>,
     pub from: Vec<Slice>,
     pub to: Vec<Slice>,
+    /// Why the compiler put it here: `matmul needs L whole over tp`.
+    pub why: Name,
 }
 
+/// With n ranks in the group; `from` and `to` never overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CollectKind {
+    /// `to[i]` is the reduction of all ranks' `from[i]`, taken in the order of positions.
     AllReduce(Reduce),
+    /// `to[i]` is all ranks' `from[i]` side by side, in the order of positions.
     AllGather,
+    /// `from[i]` is n pieces; `to[i]` is the reduction of the ranks' pieces at this rank's position.
     ReduceScatter(Reduce),
+    /// `from[i]` is n pieces, of which the j-th goes to position j; `to[i]` is what came, in the order of positions.
     AllToAll,
     /// Peers are positions in the group.
     Broadcast {
@@ -82,8 +92,15 @@ pub enum CollectKind {
     },
 }
 
+/// Sums of bf16 are kept in f32 and rounded once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Reduce {
+pub struct Reduce {
+    pub kind: ReduceKind,
+    pub dtype: DType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReduceKind {
     Sum,
     Max,
 }

@@ -60,6 +60,8 @@ pub enum StateInit {
     Value(Init),
     /// Begins as the parameter of that name, as loaded: master weights.
     Parameter(Name),
+    /// The rank's coordinate on a mesh axis, as one i64; no checkpoint holds it.
+    Coordinate(Name),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

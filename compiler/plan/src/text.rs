@@ -82,9 +82,9 @@ pub(crate) fn operation(plan: &Plan, class: &Class, body: &Body, op: &Op) -> Str
         }
         Op::Collect(collect) => {
             let kind = match &collect.kind {
-                CollectKind::AllReduce(r) => format!("all_reduce {r:?}").to_lowercase(),
+                CollectKind::AllReduce(r) => format!("all_reduce {:?} {}", r.kind, r.dtype).to_lowercase(),
                 CollectKind::AllGather => "all_gather".into(),
-                CollectKind::ReduceScatter(r) => format!("reduce_scatter {r:?}").to_lowercase(),
+                CollectKind::ReduceScatter(r) => format!("reduce_scatter {:?} {}", r.kind, r.dtype).to_lowercase(),
                 CollectKind::AllToAll => "all_to_all".into(),
                 CollectKind::Broadcast { root } => format!("broadcast from {}", affine(root)),
                 CollectKind::Permute { shifts } => format!("permute {shifts:?}"),
@@ -186,6 +186,7 @@ fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let init = match &s.init {
             StateInit::Value(init) => format!("{init:?}"),
             StateInit::Parameter(name) => format!("as parameter {name}"),
+            StateInit::Coordinate(axis) => format!("as the coordinate on {axis}"),
         };
         writeln!(f, "state {} {}{} init {init}", s.name, s.ty, layout(&s.layout, &s.ty))?;
     }

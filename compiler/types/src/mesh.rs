@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::{Dim, Name};
+use crate::{Dim, Name, TensorType};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Axis {
@@ -12,6 +12,8 @@ pub struct Axis {
 }
 
 /// Row-major: the last axis changes fastest from rank to rank. Axes of size 1 may be listed.
+///
+/// A dotted axis is a sub-axis: `cp.ring` and `cp.ulysses` are parts of `cp`, and `cp` names both, major first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mesh {
     pub axes: Vec<Axis>,
@@ -69,22 +71,53 @@ impl Mesh {
         self.axes.iter().zip(coordinates).fold(0, |rank, (axis, c)| rank * axis.size + c)
     }
 
+    /// The axes that `name` stands for, major first: itself, or its sub-axes; empty if the mesh has neither.
+    pub fn parts(&self, name: &str) -> SmallVec<[Name; 2]> {
+        let is_part = |axis: &Name| axis.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.axes.iter().filter(|a| is_part(&a.name)).map(|a| a.name.clone()).collect()
+    }
+
+    /// Number of ranks that differ in these axes alone.
+    pub fn group(&self, axes: &[Name]) -> usize {
+        axes.iter().map(|a| self.size(a)).product()
+    }
+
+    /// Sizes of the blocks of a dim cut by `axes`: the dim itself, then a block of each further axis. Each cut is in
+    /// ceil blocks of the block before it, so that ranks which differ in the minor axes alone share a block.
+    pub fn blocks(&self, size: usize, axes: &[Name]) -> SmallVec<[usize; 4]> {
+        let mut blocks: SmallVec<[usize; 4]> = SmallVec::from_slice(&[size]);
+        for axis in axes {
+            let block = blocks[blocks.len() - 1].div_ceil(self.size(axis));
+            blocks.push(block);
+        }
+        blocks
+    }
+
+    /// What each rank reserves of a tensor cut as `cuts` says (one entry a dim, or none for a whole tensor).
+    pub fn local(&self, ty: &TensorType, cuts: &[Cut]) -> TensorType {
+        let mut ty = ty.clone();
+        for (dim, cut) in ty.dims.iter_mut().zip(cuts) {
+            dim.size = *self.blocks(dim.size, &cut.axes).last().unwrap_or(&dim.size);
+        }
+        ty
+    }
+
     /// What the rank at `coordinates` holds of a tensor with `dims`, cut as `cuts` says (one entry a dim).
-    /// Blocks are ceil(size / parts); the last ones may be short or empty.
+    /// Blocks may be short or empty at the end of a dim, or of the block around them.
     pub fn region(&self, coordinates: &[usize], dims: &[Dim], cuts: &[Cut]) -> Region {
         let mut region = Region::default();
         for (i, dim) in dims.iter().enumerate() {
-            let (mut parts, mut index) = (1, 0);
-            for axis in cuts.get(i).into_iter().flat_map(|c| &c.axes) {
-                if let Some(p) = self.position(axis) {
-                    parts *= self.axes[p].size;
-                    index = index * self.axes[p].size + coordinates[p];
-                }
+            let (mut start, mut size) = (0, dim.size);
+            let axes = cuts.get(i).map_or(&[][..], |c| &c.axes);
+            let blocks = self.blocks(dim.size, axes);
+            for (axis, block) in axes.iter().zip(&blocks[1..]) {
+                let at = self.position(axis).and_then(|p| coordinates.get(p)).copied().unwrap_or(0);
+                let skipped = (at * block).min(size);
+                start += skipped;
+                size = (size - skipped).min(*block);
             }
-            let block = dim.size.div_ceil(parts);
-            let start = (index * block).min(dim.size);
             region.offset.push(start);
-            region.size.push(block.min(dim.size - start));
+            region.size.push(size);
         }
         region
     }
@@ -129,5 +162,19 @@ mod tests {
         let cut = [Cut { axes: ["cp".into()].into_iter().collect() }];
         let held: Vec<_> = (0..4).map(|c| mesh.region(&[c], &[Dim::new("L", 9)], &cut).size[0]).collect();
         assert_eq!(held, [3, 3, 3, 0]);
+    }
+
+    #[test]
+    fn cuts_nest() {
+        let mesh = Mesh::new([("cp.ring", 2), ("cp.ulysses", 1), ("tp", 2)]).expect("a mesh");
+        assert_eq!(mesh.parts("cp").as_slice(), &["cp.ring", "cp.ulysses"]);
+        let dims = [Dim::new("L", 9)];
+        let held = |axes: &[&str]| -> Vec<(usize, usize)> {
+            let cut = [Cut { axes: axes.iter().map(|a| Name::new(a)).collect() }];
+            let of = |rank| mesh.region(&mesh.coordinates(rank), &dims, &cut);
+            (0..4).map(of).map(|r| (r.offset[0], r.size[0])).collect()
+        };
+        assert_eq!(held(&["cp.ring"]), [(0, 5), (0, 5), (5, 4), (5, 4)]);
+        assert_eq!(held(&["cp.ring", "tp"]), [(0, 3), (3, 2), (5, 3), (8, 1)]);
     }
 }

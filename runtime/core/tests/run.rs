@@ -3,7 +3,8 @@
 mod line;
 
 use line::{Ramp, executor, executor_with, expected, kernel, train};
-use plan::{Collect, CollectKind, Op, Reduce, sample};
+use plan::{Collect, CollectKind, Op, Reduce, ReduceKind, sample};
+use types::DType;
 use runtime_core::{Argument, ExecError, Feeder, Interpreted, Options, TraceWriter};
 
 #[test]
@@ -75,15 +76,16 @@ fn what_cannot_run_is_refused() {
     let mut collective = sample::line();
     collective.programs[0].bodies[0].instructions[3].op = Op::Collect(Collect {
         id: 4,
-        kind: CollectKind::AllReduce(Reduce::Sum),
+        kind: CollectKind::AllReduce(Reduce { kind: ReduceKind::Sum, dtype: DType::F32 }),
         group: vec!["dp".into()],
         from: vec![],
         to: vec![],
+        why: "".into(),
     });
     let error = executor(collective, &Options::default()).map(|_| ()).expect_err("a collective").to_string();
     assert_eq!(
         error,
-        "program `train` has a collective, #3 c4 all_reduce sum over dp( -> ) at line.mm:1:9 (line), and this version \
+        "program `train` has a collective, #3 c4 all_reduce sum f32 over dp( -> ) at line.mm:1:9 (line), and this version \
          of the runtime runs none"
     );
 

@@ -92,6 +92,11 @@ pub fn values(args: &Args, executor: &mut Executor, hash: PlanHash) -> Result<St
             StateInit::Value(init) => {
                 initialise(init, plan.header.seed, &state.name, &state.ty, slot(executor, id)?);
             }
+            StateInit::Coordinate(axis) => {
+                let mesh = &plan.header.mesh;
+                let at = mesh.position(axis).map_or(0, |p| mesh.coordinates(0)[p]);
+                slot(executor, id)?.copy_from_slice(&(at as i64).to_ne_bytes());
+            }
             StateInit::Parameter(name) => {
                 let parameter = plan.manifest.parameter(name);
                 let source = parameter.and_then(|p| Some((p, executor.read(buffer(executor, p)?)?.to_vec())));

@@ -96,13 +96,7 @@ fn bytes(ty: &TensorType) -> Option<u64> {
 /// Bytes that a rank reserves for its region: whole ceil blocks.
 fn capacity(mesh: &Mesh, ty: &TensorType, layout: &Layout) -> Option<u64> {
     bytes(ty)?;
-    let mut elements = 1u64;
-    for (i, dim) in ty.dims.iter().enumerate() {
-        let axes = layout.cuts.get(i).into_iter().flat_map(|c| &c.axes);
-        let parts = axes.fold(1usize, |n, a| n.saturating_mul(mesh.size(a)));
-        elements = elements.checked_mul(dim.size.div_ceil(parts) as u64)?;
-    }
-    elements.checked_mul(ty.dtype.bytes() as u64)
+    bytes(&mesh.local(ty, &layout.cuts))
 }
 
 fn manifest(plan: &Plan, findings: &mut Findings) {
