@@ -246,6 +246,7 @@ impl Kernel {
                     inst: Inst::Get(i),
                     args: [map[&m]].into_iter().collect(),
                     ty: from.ty(u).clone(),
+                    shardings: SmallVec::new(),
                     place: from.nodes[u].place,
                 };
                 function.results.push(function.nodes.add(node));

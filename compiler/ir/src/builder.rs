@@ -55,7 +55,8 @@ impl Builder {
     }
 
     pub fn push(&mut self, inst: Inst, args: impl IntoIterator<Item = NodeId>, ty: Type) -> NodeId {
-        let node = Node { inst, args: args.into_iter().collect(), ty, place: self.place };
+        let shardings = SmallVec::new();
+        let node = Node { inst, args: args.into_iter().collect(), ty, shardings, place: self.place };
         self.function.nodes.add(node)
     }
 

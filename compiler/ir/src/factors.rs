@@ -13,6 +13,8 @@ pub enum FactorKind {
     Sum,
     /// Cutting it leaves partial maxima.
     Max,
+    /// Cutting it leaves parts of a softmax, which [`crate::Semantics::merge`] joins.
+    Merge,
     /// Must be whole on every rank.
     Whole,
 }

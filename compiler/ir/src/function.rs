@@ -4,7 +4,7 @@ use diag::PlaceId;
 use smallvec::SmallVec;
 use types::Name;
 
-use crate::{Arena, Id, Op, Type};
+use crate::{Arena, Id, Op, Sharding, Type};
 
 pub type NodeId = Id<Node>;
 
@@ -13,7 +13,16 @@ pub struct Node {
     pub inst: Inst,
     pub args: SmallVec<[NodeId; 4]>,
     pub ty: Type,
+    /// One for each tensor of the type; none where nothing is said.
+    pub shardings: SmallVec<[Sharding; 1]>,
     pub place: PlaceId,
+}
+
+impl Node {
+    /// The sharding of the `i`-th tensor of the type; whole where nothing is said.
+    pub fn sharding(&self, i: usize) -> Sharding {
+        self.shardings.get(i).cloned().unwrap_or_default()
+    }
 }
 
 /// What a node does. Everything but an operator is structure: it moves values between functions and stacks.

@@ -12,6 +12,7 @@ mod module;
 mod op;
 pub mod ops;
 mod rewrite;
+mod sharding;
 mod text;
 mod ty;
 mod verify;
@@ -24,10 +25,13 @@ pub use factors::{Factor, FactorKind, Factors};
 pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
 pub use mismatch::Mismatch;
-pub use module::{Feed, Input, Module, Output, Parameter, Program, Record, State, indexed_name};
-pub use op::{Class, NodeIds, Semantics, Types, Vjp};
+pub use module::{
+    Feed, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
+};
+pub use op::{Class, Collective, NodeIds, Part, PartOf, Semantics, Types, Vjp};
 pub use ops::Op;
 pub use rewrite::Rewriter;
+pub use sharding::{Assignment, Axes, DimSharding, PartialKind, Sharding, ring, split};
 pub use text::{ParseError, parse};
 pub use ty::Type;
 pub use verify::{Violation, verify};

@@ -1,9 +1,9 @@
 //! A module: functions, and the programs that run them over named parameters, state and feeds.
 
-use diag::Places;
+use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use types::{DType, Distribution, Init, Mesh, Name};
+use types::{Cut, DType, Distribution, Init, Mesh, Name, TensorType};
 
 use crate::{Arena, Function, Id, Type};
 
@@ -15,7 +15,47 @@ pub struct Module {
     pub parameters: IndexMap<Name, Parameter>,
     pub states: IndexMap<Name, State>,
     pub mesh: Mesh,
+    pub level: Level,
+    /// What the model's plan and the flags ask of the `shard` pass.
+    pub wishes: Vec<(Wish, PlaceId)>,
     pub places: Places,
+}
+
+/// How far a module is on its way to the ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Logical shapes; shardings are wishes.
+    #[default]
+    Global,
+    /// Logical shapes; every tensor has its sharding, and operands fit their operators.
+    Sharded,
+    /// Shapes of one rank; collectives are operators.
+    Local,
+}
+
+/// All dims and axes are named. Axes are major first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// Cut this dim wherever it occurs.
+    Shard { dim: Name, axes: Vec<Name> },
+    /// Cut this dim, in tensors that have the dim `of` too, where the axes are not in use: sequence parallelism
+    /// between tensor-parallel regions (Korthikanti et al., 2022).
+    Fill { dim: Name, of: Name, axes: Vec<Name> },
+    /// Keep these in parts over the axes from step to step, and gather them where they are used.
+    Store { what: Stored, axes: Vec<Name> },
+    /// Where a dim cut by these axes goes around or must be whole, cut another instead: heads for tokens (Ulysses,
+    /// Jacobs et al., 2023).
+    Exchange { axes: Vec<Name> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stored {
+    /// Parameters, their gradients and the optimiser's state: FSDP, ZeRO-3.
+    Parameters,
+    /// The optimiser's state alone: ZeRO-1.
+    Optimizer,
 }
 
 impl Module {
@@ -89,6 +129,16 @@ pub struct Program {
     pub inputs: Vec<Input>,
     /// One for each result of the function.
     pub outputs: Vec<Output>,
+    /// At [`Level::Local`], the tensors of which the function's parameters, and then its results, are a rank's parts.
+    pub logical: Vec<Logical>,
+}
+
+/// A tensor, or the element of a stack, before it was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logical {
+    pub ty: TensorType,
+    /// One a dim, or none.
+    pub cuts: Vec<Cut>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! What it takes to be an operator: one trait, implemented in the operator's own file and nowhere else.
 
 use smallvec::SmallVec;
-use types::TensorType;
+use types::{Name, TensorType};
 
-use crate::{Array, Builder, Factors, Mismatch, NodeId};
+use crate::{Array, Builder, Factors, Mismatch, NodeId, PartialKind};
 
 pub type NodeIds = SmallVec<[NodeId; 4]>;
 pub type Types = SmallVec<[TensorType; 2]>;
@@ -25,6 +25,20 @@ pub enum Class {
     Contract,
     /// A whole formula with an expansion; targets may have one kernel for it.
     Composite,
+    /// Asks the other ranks, or who this rank is; in no kernel.
+    Collective,
+}
+
+/// What a collective does; the semantics are those of the plan's instruction of the same name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Collective {
+    /// The rank's coordinate on an axis.
+    Coordinate(Name),
+    AllReduce { kind: PartialKind, axes: Vec<Name>, why: Name },
+    AllGather { axes: Vec<Name>, why: Name },
+    ReduceScatter { axes: Vec<Name>, why: Name },
+    AllToAll { axes: Vec<Name>, why: Name },
+    Permute { axes: Vec<Name>, shift: i64, why: Name },
 }
 
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
@@ -60,11 +74,50 @@ pub trait Semantics: Clone {
         self.clone()
     }
 
+    /// One rank's part, for an operator that must know which part it is, or whose operands may be short. The default,
+    /// `None`, is [`Semantics::local`] over operands whose missing elements are zeros (the least number for maxima).
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let _ = cx;
+        None
+    }
+
+    /// Joins the results over two parts of a factor of kind [`crate::FactorKind::Merge`].
+    fn merge(&self, b: &mut Builder, one: &[NodeId], other: &[NodeId]) -> Option<NodeIds> {
+        let _ = (b, one, other);
+        None
+    }
+
+    /// What it asks of other ranks.
+    fn collective(&self) -> Option<Collective> {
+        None
+    }
+
     /// A composite in simpler operators. It must agree with `eval`.
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
         let _ = (b, args);
         None
     }
+}
+
+/// What [`Semantics::part`] sees: operands and result types of one rank.
+pub struct Part<'a> {
+    pub b: &'a mut Builder,
+    pub args: &'a [NodeId],
+    pub results: &'a [TensorType],
+    pub factors: &'a Factors,
+    /// By factor; `None` where it is whole.
+    pub cuts: &'a [Option<PartOf>],
+    /// The operands with zeros for what is missing.
+    pub masked: &'a [NodeId],
+}
+
+/// Which part of a factor a rank has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// An i64: the logical index of its first element.
+    pub start: NodeId,
+    /// An i64: how many elements are there; the rest of the part is missing. `None` if no part is ever short.
+    pub length: Option<NodeId>,
 }
 
 /// What a gradient rule sees. New nodes may use operands and results of the forward operator: those become residuals.

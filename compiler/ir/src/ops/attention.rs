@@ -7,10 +7,10 @@ use types::{DType, Dim, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{arity, wide};
 use super::rope::fresh;
-use super::{AttentionGrad, Compare, Iota, Log, Matmul, Select, Softmax};
+use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Select, Softmax};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands q, k, v; results out, with the dims of q, and lse, with the dims of q except `head`, in f32 (f64 for f64).
@@ -18,6 +18,10 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 /// q has the dims `q_len`, `heads` and `head`, k and v have `kv_len`, `kv_heads` and `head`; all other dims are batch
 /// dims of all three. `kv_len` may be the same name as `q_len`, and `kv_heads` as `heads`. With fewer kv heads than
 /// heads, head h reads kv head h / (heads / kv_heads). Causal: query i sees key j if j <= i + (keys - queries).
+///
+/// Two more operands, both i64, are for parts of a longer attention: `reach`, for which query i sees key j if
+/// j <= i + reach (without effect if not causal), and the number of keys that are there; no query sees those beyond.
+/// A query that sees no key has 0 as its result, and -inf as its log-sum-exp.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     pub q_len: Name,
@@ -34,16 +38,16 @@ impl Semantics for Attention {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 3, Self::NAME)?;
-        self.check(args[0], args[1], args[2])?;
+        let windowed = window(args, 3, Self::NAME)?;
+        self.check(args[0], args[1], args[2], windowed)?;
         Ok(smallvec![args[0].clone(), self.rows(args[0])])
     }
 
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
-        let queries = if self.causal { FactorKind::Whole } else { FactorKind::Parallel };
-        let parts = Parts::new(self, args[0], args[1], queries, FactorKind::Parallel);
+        let parts = Parts::new(self, args[0], args[1], [FactorKind::Parallel, FactorKind::Merge, FactorKind::Parallel]);
+        let scalars = vec![vec![]; args.len().saturating_sub(3)];
         Factors {
-            args: vec![parts.of_q(args[0]), parts.of_kv(args[1]), parts.of_kv(args[2])],
+            args: [vec![parts.of_q(args[0]), parts.of_kv(args[1]), parts.of_kv(args[2])], scalars].concat(),
             results: results.iter().map(|r| parts.of_q(r)).collect(),
             factors: parts.factors,
         }
@@ -68,7 +72,7 @@ impl Semantics for Attention {
         let (q, k, v) = (args[0], args[1], args[2]);
         let (mut out, mut lse) = (Array::zeros(results[0].clone()), Array::zeros(results[1].clone()));
         let mut p = vec![];
-        self.each_row(&q.ty, &k.ty, |row| {
+        self.each_row(&q.ty, &k.ty, args.get(3..5), |row| {
             p.clear();
             p.extend((0..row.keys).map(|j| self.scale * row.product(q, k, j)));
             let max = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -84,13 +88,17 @@ impl Semantics for Attention {
         smallvec![out, lse]
     }
 
+    /// None with a window: a row that sees no key would be 0 / 0.
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
+        if args.len() > 3 {
+            return None;
+        }
         let ty = b.ty(args[0]).clone();
         let view = View::new(self, b, args[0], args[1])?;
         let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
-        let scores = view.mask(b, scores, f64::NEG_INFINITY);
+        let scores = view.mask(b, scores, None, f64::NEG_INFINITY);
         let (e, sum, max) = Softmax::parts(b, scores, &view.key.name);
         let weights = b.div(e, sum);
         let out = view.weigh(b, weights, v);
@@ -100,10 +108,73 @@ impl Semantics for Attention {
         let lse = b.reshape(lse, &self.rows(&ty));
         Some(smallvec![b.cast(out, ty.dtype), lse])
     }
+
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let [reach, length] = self.window(cx)?;
+        let all = cx.b.op(self.clone(), &[cx.args[0], cx.args[1], cx.args[2], reach, length]);
+        Some(cx.b.results(all))
+    }
+
+    /// Each part counts as e^lse; where neither sees a key, so does their union.
+    fn merge(&self, b: &mut Builder, one: &[NodeId], other: &[NodeId]) -> Option<NodeIds> {
+        let top = b.op(Max {}, &[one[1], other[1]]);
+        let least = b.constant(-1e30, b.ty(top).dtype);
+        let top = b.op(Max {}, &[top, least]);
+        let mut weight = |part: &[NodeId]| {
+            let below = b.sub(part[1], top);
+            b.op(Exp {}, &[below])
+        };
+        let weights = [weight(one), weight(other)];
+        let sum = b.add(weights[0], weights[1]);
+        let some = b.constant(1e-30, b.ty(sum).dtype);
+        let some = b.op(Max {}, &[sum, some]);
+        let terms = [(one, weights[0]), (other, weights[1])].map(|(part, weight)| {
+            let share = b.div(weight, some);
+            let out = b.cast(part[0], wide(b.ty(part[0]).dtype));
+            b.mul(out, share)
+        });
+        let log = b.op(Log {}, &[sum]);
+        Some(smallvec![b.add(terms[0], terms[1]), b.add(log, top)])
+    }
+}
+
+/// Whether the two operands of a window follow the first `count`, which must be there.
+pub(super) fn window(args: &[&TensorType], count: usize, name: &str) -> Result<bool, Mismatch> {
+    if args.len() != count + 2 {
+        arity(args, count, name)?;
+        return Ok(false);
+    }
+    match args.iter().skip(count).position(|t| **t != TensorType::scalar(DType::I64)) {
+        Some(i) => Err(Mismatch::new(format!("operand {} of `{name}` is `{}`, not one i64", count + i, args[count + i]))
+            .of([count + i])),
+        None => Ok(true),
+    }
 }
 
 impl Attention {
-    pub(super) fn check(&self, q: &TensorType, k: &TensorType, v: &TensorType) -> Result<(), Mismatch> {
+    /// The window's two operands for a part; `None` where the whole needs none either.
+    pub(super) fn window(&self, cx: &mut Part<'_>) -> Option<[NodeId; 2]> {
+        let (queries, keys) = (cx.cuts[Parts::QUERY], cx.cuts[Parts::KEY]);
+        let short = keys.and_then(|k| k.length);
+        let uneven = self.q_len == self.kv_len && queries.is_some() != keys.is_some();
+        if short.is_none() && !uneven && !(self.causal && (queries.is_some() || keys.is_some())) {
+            return None;
+        }
+        let size = |f: usize| cx.factors.factors[f].size as f64;
+        let ahead = size(Parts::KEY) - size(Parts::QUERY);
+        let present = cx.b.ty(cx.args[1]).size_of(&self.kv_len).unwrap_or(0);
+        let mut reach = cx.b.constant(ahead, DType::I64);
+        if let Some(part) = queries {
+            reach = cx.b.add(reach, part.start);
+        }
+        if let Some(part) = keys {
+            reach = cx.b.sub(reach, part.start);
+        }
+        let length = short.unwrap_or_else(|| cx.b.constant(present as f64, DType::I64));
+        Some([reach, length])
+    }
+
+    pub(super) fn check(&self, q: &TensorType, k: &TensorType, v: &TensorType, windowed: bool) -> Result<(), Mismatch> {
         let size = |ty: &TensorType, i: usize, name: &Name| {
             ty.size_of(name).ok_or_else(|| Mismatch::new(format!("`{ty}` has no dim {name}")).of([i]))
         };
@@ -130,7 +201,7 @@ impl Attention {
         if kv_heads == 0 || heads % kv_heads != 0 || (self.heads == self.kv_heads && heads != kv_heads) {
             return Err(Mismatch::new(format!("{heads} heads cannot share {kv_heads} heads of keys")).of([0, 1]));
         }
-        if (self.causal && keys < queries) || (self.q_len == self.kv_len && keys != queries) {
+        if !windowed && ((self.causal && keys < queries) || (self.q_len == self.kv_len && keys != queries)) {
             return Err(Mismatch::new(format!("{queries} queries of length {} with {keys} keys", self.q_len)).of([0, 1]));
         }
         Ok(())
@@ -147,7 +218,14 @@ impl Attention {
         if self.causal { all / 2 } else { all }
     }
 
-    pub(super) fn each_row(&self, q: &TensorType, kv: &TensorType, mut f: impl FnMut(&Row)) {
+    /// `window`: reach and number of keys.
+    pub(super) fn each_row(
+        &self,
+        q: &TensorType,
+        kv: &TensorType,
+        window: Option<&[&Array]>,
+        mut f: impl FnMut(&Row),
+    ) {
         let rows = self.rows(q);
         let stride = |ty: &TensorType, name: &Name| ty.position(name).map_or(0, |p| ty.strides()[p]);
         let q_strides = strides_in(q, &rows);
@@ -158,9 +236,13 @@ impl Attention {
         let (query, head) = (at(&self.q_len), at(&self.heads));
         let (queries, keys) = (q.size_of(&self.q_len).unwrap_or(0), kv.size_of(&self.kv_len).unwrap_or(0));
         let group = q.size_of(&self.heads).unwrap_or(1) / kv.size_of(&self.kv_heads).unwrap_or(1).max(1);
+        let (reach, there) = match window {
+            Some([reach, there]) => (reach.data[0], (there.data[0].max(0.0) as usize).min(keys)),
+            _ => (keys as f64 - queries as f64, keys),
+        };
         let mut row = Row {
             index: 0,
-            keys,
+            keys: there,
             width: q.size_of(&self.head).unwrap_or(0),
             start: [0; 2],
             step: [stride(q, &self.head), stride(kv, &self.head), stride(kv, &self.kv_len)],
@@ -169,7 +251,7 @@ impl Attention {
             row.start[0] = dot(index, &q_strides);
             row.start[1] = dot(index, &kv_strides) + index[head] / group.max(1) * stride(kv, &self.kv_heads);
             if self.causal {
-                row.keys = index[query] + 1 + keys - queries;
+                row.keys = ((index[query] as f64 + 1.0 + reach).max(0.0) as usize).min(there);
             }
             f(&row);
             row.index += 1;
@@ -202,9 +284,7 @@ impl Row {
     }
 }
 
-/// Factors of attention and its gradient: heads are (kv heads, group), keys and the width of a head are whole.
-///
-/// Queries under a causal mask are whole too: a part of them would have to know which keys it sees.
+/// Factors of attention and its gradient: heads are (kv heads, group), the width of a head is whole.
 pub(super) struct Parts<'a> {
     of: &'a Attention,
     pub factors: Vec<Factor>,
@@ -212,19 +292,25 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    const QUERY: usize = 0;
-    const KEY: usize = 1;
+    pub const QUERY: usize = 0;
+    pub const KEY: usize = 1;
     const WIDTH: usize = 2;
     const HEADS: usize = 3;
     const GROUP: usize = 4;
 
-    pub fn new(of: &'a Attention, q: &TensorType, kv: &TensorType, queries: FactorKind, group: FactorKind) -> Self {
+    /// The kinds of queries, of keys, and of the heads of a group.
+    pub fn new(
+        of: &'a Attention,
+        q: &TensorType,
+        kv: &TensorType,
+        [queries, keys, group]: [FactorKind; 3],
+    ) -> Self {
         let size = |ty: &TensorType, name: &Name| ty.size_of(name).unwrap_or(1);
         let (heads, kv_heads) = (size(q, &of.heads), size(kv, &of.kv_heads));
         let factor = |name: &Name, size, kind| Factor { name: name.clone(), size, kind };
         let mut factors = vec![
             factor(&of.q_len, size(q, &of.q_len), queries),
-            factor(&of.kv_len, size(kv, &of.kv_len), FactorKind::Whole),
+            factor(&of.kv_len, size(kv, &of.kv_len), keys),
             factor(&of.head, size(q, &of.head), FactorKind::Whole),
             factor(&of.kv_heads, kv_heads, FactorKind::Parallel),
         ];
@@ -345,15 +431,26 @@ impl<'a> View<'a> {
         b.op(Matmul { spec, dims, dtype: None }, &[weights, x])
     }
 
-    /// `scores`, but `hidden` where a query does not see a key.
-    pub fn mask(&self, b: &mut Builder, scores: NodeId, hidden: f64) -> NodeId {
-        let Some(size) = self.split.size_of(&self.of.q_len).filter(|_| self.of.causal) else { return scores };
-        let query = Dim { name: self.of.q_len.clone(), size };
-        let i = b.op(Iota { dim: query, dtype: DType::I32 }, &[]);
-        let last = b.offset(i, self.key.size.saturating_sub(size) as f64);
-        let j = b.op(Iota { dim: self.key.clone(), dtype: DType::I32 }, &[]);
-        let seen = b.op(Compare { kind: Comparison::GreaterEqual }, &[last, j]);
+    /// `scores`, but `hidden` where a query does not see a key. `window`: reach and number of keys.
+    pub fn mask(&self, b: &mut Builder, scores: NodeId, window: Option<&[NodeId]>, hidden: f64) -> NodeId {
+        let dtype = if window.is_some() { DType::I64 } else { DType::I32 };
+        let j = b.op(Iota { dim: self.key.clone(), dtype }, &[]);
         let hidden = b.constant(hidden, self.split.dtype);
-        b.op(Select {}, &[seen, scores, hidden])
+        let mut scores = scores;
+        if let Some(size) = self.split.size_of(&self.of.q_len).filter(|_| self.of.causal) {
+            let query = Dim { name: self.of.q_len.clone(), size };
+            let i = b.op(Iota { dim: query, dtype }, &[]);
+            let last = match window {
+                Some(window) => b.add(i, window[0]),
+                None => b.offset(i, self.key.size.saturating_sub(size) as f64),
+            };
+            let seen = b.op(Compare { kind: Comparison::GreaterEqual }, &[last, j]);
+            scores = b.op(Select {}, &[seen, scores, hidden]);
+        }
+        if let Some(window) = window {
+            let there = b.op(Compare { kind: Comparison::Less }, &[j, window[1]]);
+            scores = b.op(Select {}, &[there, scores, hidden]);
+        }
+        scores
     }
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::attention::{Parts, View};
-use super::elementwise::{arity, wide};
+use super::attention::{Parts, View, window};
+use super::elementwise::wide;
 use super::{Attention, Exp};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-/// Operands q, k, v, out, lse, dout; results dq, dk, dv. Dims as in [`Attention`].
+/// Operands q, k, v, out, lse, dout; results dq, dk, dv. Dims, and the two operands of a window, as in [`Attention`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttentionGrad {
     pub q_len: Name,
@@ -42,9 +42,9 @@ impl Semantics for AttentionGrad {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 6, Self::NAME)?;
+        let windowed = window(args, 6, Self::NAME)?;
         let (q, k, forward) = (args[0], args[1], self.forward());
-        forward.check(q, k, args[2])?;
+        forward.check(q, k, args[2], windowed)?;
         let expected = [(3, q.clone()), (4, forward.rows(q)), (5, q.clone())];
         if let Some((i, ty)) = expected.iter().find(|(i, ty)| args[*i] != ty) {
             return Err(Mismatch::new(format!("operand {i} of `attention_grad` is `{}`, not `{ty}`", args[*i])).of([*i]));
@@ -55,10 +55,12 @@ impl Semantics for AttentionGrad {
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
         let forward = self.forward();
         // Gradients of keys and values are sums over queries and over the heads of a group.
-        let queries = if self.causal { FactorKind::Whole } else { FactorKind::Sum };
-        let parts = Parts::new(&forward, args[0], args[1], queries, FactorKind::Sum);
-        let is_kv = |i: usize| i == 1 || i == 2;
-        let of = |(i, ty)| if is_kv(i) { parts.of_kv(ty) } else { parts.of_q(ty) };
+        let parts = Parts::new(&forward, args[0], args[1], [FactorKind::Sum; 3]);
+        let of = |(i, ty): (usize, &TensorType)| match i {
+            1 | 2 => parts.of_kv(ty),
+            6.. => vec![],
+            _ => parts.of_q(ty),
+        };
         Factors {
             args: args.iter().copied().enumerate().map(of).collect(),
             results: results.iter().enumerate().map(of).collect(),
@@ -77,7 +79,7 @@ impl Semantics for AttentionGrad {
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
         let [q, k, v, out, lse, dout] = [0, 1, 2, 3, 4, 5].map(|i| args[i]);
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| Array::zeros(results[i].clone()));
-        self.forward().each_row(&q.ty, &k.ty, |row| {
+        self.forward().each_row(&q.ty, &k.ty, args.get(6..8), |row| {
             let total: f64 = (0..row.width).map(|c| dout.data[row.q(c)] * out.data[row.q(c)]).sum();
             for j in 0..row.keys {
                 let p = libm::exp(self.scale * row.product(q, k, j) - lse.data[row.index]);
@@ -93,6 +95,14 @@ impl Semantics for AttentionGrad {
         smallvec![dq, dk, dv]
     }
 
+    /// Queries that are not there count as zeros, keys that are not there are beyond the window.
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let [reach, length] = self.forward().window(cx)?;
+        let m = cx.masked;
+        let all = cx.b.op(self.clone(), &[m[0], cx.args[1], cx.args[2], m[3], m[4], m[5], reach, length]);
+        Some(cx.b.results(all))
+    }
+
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
         let (q_type, kv_type, forward) = (b.ty(args[0]).clone(), b.ty(args[1]).clone(), self.forward());
         let view = View::new(&forward, b, args[0], args[1])?;
@@ -102,7 +112,7 @@ impl Semantics for AttentionGrad {
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
         let exponent = b.sub(scores, lse);
-        let exponent = view.mask(b, exponent, f64::NEG_INFINITY);
+        let exponent = view.mask(b, exponent, args.get(6..8), f64::NEG_INFINITY);
         let p = b.op(Exp {}, &[exponent]);
         let dv = view.gather(b, p, dout);
         let dp = view.scores(b, dout, v);

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, Name, TensorType};
 
-use super::ScatterAdd;
+use super::compare::Comparison;
 use super::elementwise::{arity, distinct};
+use super::{Compare, Max, Min, ScatterAdd, Select};
 use crate::array::{dot, for_each_index};
-use crate::op::{Class, Semantics, Types, Vjp};
-use crate::{Array, Factors, Mismatch, NodeId};
+use crate::factors::{Factor, FactorKind};
+use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gather {
@@ -39,12 +41,25 @@ impl Semantics for Gather {
         Ok(smallvec![distinct(ty).map_err(|m| m.of([0, 1]))?])
     }
 
-    /// The table's own dim is whole: rows may come from anywhere.
+    /// A part of the table has some of the rows; it gives zeros for the others, so that the parts add up.
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
         let rest = args[0].without(std::slice::from_ref(&self.dim));
         let mut out = Factors::by_name(&[&rest, args[1]], results);
-        out.args[0].insert(args[0].position(&self.dim).unwrap_or(0), SmallVec::new());
+        let size = args[0].size_of(&self.dim).unwrap_or(0);
+        out.factors.push(Factor { name: self.dim.clone(), size, kind: FactorKind::Sum });
+        out.args[0].insert(args[0].position(&self.dim).unwrap_or(0), smallvec![out.factors.len() - 1]);
         out
+    }
+
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let part = cx.cuts[cx.factors.factors.len() - 1]?;
+        let rows = cx.b.ty(cx.args[0]).size_of(&self.dim).unwrap_or(0);
+        let (ids, here) = inside(cx.b, cx.args[1], part.start, rows);
+        let picked = cx.b.op(self.clone(), &[cx.args[0], ids]);
+        let zero = cx.b.constant(0.0, cx.b.ty(picked).dtype);
+        let ty = cx.b.ty(picked).with_dtype(DType::Bool);
+        let here = cx.b.arrange(here, &ty);
+        Some(smallvec![cx.b.op(Select {}, &[here, picked, zero])])
     }
 
     fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {
@@ -72,6 +87,18 @@ impl Semantics for Gather {
         });
         smallvec![Array::new(results[0].clone(), data)]
     }
+}
+
+/// Ids counted from `start`, 0 for those that are not among the `rows` from there on, and which are.
+pub(super) fn inside(b: &mut Builder, ids: NodeId, start: NodeId, rows: usize) -> (NodeId, NodeId) {
+    let dtype = b.ty(ids).dtype;
+    let start = b.cast(start, dtype);
+    let ids = b.sub(ids, start);
+    let zero = b.constant(0.0, dtype);
+    let last = b.constant(rows.saturating_sub(1) as f64, dtype);
+    let low = b.op(Max {}, &[ids, zero]);
+    let safe = b.op(Min {}, &[low, last]);
+    (safe, b.op(Compare { kind: Comparison::Equal }, &[safe, ids]))
 }
 
 /// That operand `i` holds whole numbers.

@@ -5,9 +5,8 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, TensorType};
 
 use super::elementwise::arity;
-use crate::factors::FactorKind;
-use crate::op::{Class, Semantics, Types, Vjp};
-use crate::{Array, Factors, Mismatch, NodeId};
+use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Iota {
@@ -24,9 +23,15 @@ impl Semantics for Iota {
         Ok(smallvec![TensorType::new(self.dtype, [self.dim.clone()])])
     }
 
-    /// Whole, since a part would have to start at another number on each rank.
-    fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
-        Factors::by_name(args, results).mark(&[&self.dim.name], FactorKind::Whole)
+    fn local(&self, results: &[TensorType]) -> Self {
+        Self { dim: results[0].dims[0].clone(), dtype: self.dtype }
+    }
+
+    /// A part begins at its first index.
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let start = cx.b.cast(cx.cuts[0]?.start, self.dtype);
+        let numbers = cx.b.op(self.local(cx.results), &[]);
+        Some(smallvec![cx.b.add(numbers, start)])
     }
 
     fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {

@@ -50,6 +50,18 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.expand(b, args)),* }
             }
 
+            pub fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+                match self { $(Op::$op(op) => op.part(cx)),* }
+            }
+
+            pub fn merge(&self, b: &mut Builder, one: &[NodeId], other: &[NodeId]) -> Option<NodeIds> {
+                match self { $(Op::$op(op) => op.merge(b, one, other)),* }
+            }
+
+            pub fn collective(&self) -> Option<Collective> {
+                match self { $(Op::$op(op) => op.collective()),* }
+            }
+
             #[must_use]
             pub fn local(&self, results: &[TensorType]) -> Self {
                 match self { $(Op::$op(op) => op.local(results).into()),* }
@@ -80,7 +92,7 @@ use types::TensorType;
 pub use compare::Comparison;
 pub use rope::RopeForm;
 
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Reads attributes; one that the operator does not have is a mistake, not a remark.
@@ -154,4 +166,13 @@ operators! {
     cross_entropy::CrossEntropy,
     cross_entropy_grad::CrossEntropyGrad,
     adamw::Adamw,
+    // Between ranks.
+    reshard::Reshard,
+    window::Window,
+    coordinate::Coordinate,
+    all_reduce::AllReduce,
+    all_gather::AllGather,
+    reduce_scatter::ReduceScatter,
+    all_to_all::AllToAll,
+    permute::Permute,
 }

@@ -5,13 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{Dim, TensorType};
+use types::{DType, Dim, TensorType};
 
-use super::Gather;
 use super::elementwise::{arity, distinct};
-use super::gather::integers;
+use super::gather::{inside, integers};
+use super::{Gather, Select};
 use crate::array::{dot, for_each_index};
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::factors::{Factor, FactorKind};
+use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +49,24 @@ impl Semantics for ScatterAdd {
         Ok(smallvec![distinct(ty).map_err(|m| m.of([0]))?])
     }
 
-    /// Cutting the ids leaves partial sums; the table's own dim is whole.
+    /// Cutting the ids leaves partial sums; a part of the table takes the updates of its own rows.
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
         let rest = results[0].without(std::slice::from_ref(&self.dim.name));
         let mut out = Factors::by_name(args, &[rest]);
-        out.results[0].insert(results[0].position(&self.dim.name).unwrap_or(0), SmallVec::new());
+        out.factors.push(Factor { name: self.dim.name.clone(), size: self.dim.size, kind: FactorKind::Parallel });
+        out.results[0].insert(results[0].position(&self.dim.name).unwrap_or(0), smallvec![out.factors.len() - 1]);
         out
+    }
+
+    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+        let part = cx.cuts[cx.factors.factors.len() - 1]?;
+        let dim = Dim { name: self.dim.name.clone(), size: cx.results[0].size_of(&self.dim.name)? };
+        let (ids, here) = inside(cx.b, cx.masked[1], part.start, dim.size);
+        let updates = cx.b.ty(cx.masked[0]).clone();
+        let here = cx.b.arrange(here, &updates.with_dtype(DType::Bool));
+        let zero = cx.b.constant(0.0, updates.dtype);
+        let updates = cx.b.op(Select {}, &[here, cx.masked[0], zero]);
+        Some(smallvec![cx.b.op(ScatterAdd { dim }, &[updates, ids])])
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {

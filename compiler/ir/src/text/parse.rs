@@ -5,9 +5,13 @@ use std::ops::Range;
 
 use diag::{Diagnostic, SourceId, Span};
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use types::{Mesh, Name, TensorType, TypeParseError};
 
-use crate::{Builder, Call, Function, FunctionKind, Inst, Module, Node, NodeId, Op, Parameter, Program, State, Type};
+use crate::{
+    Builder, Call, DimSharding, Function, FunctionKind, Inst, Level, Module, Node, NodeId, Op, Parameter, PartialKind,
+    Program, Sharding, State, Type,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -37,6 +41,10 @@ pub fn parse(text: &str) -> Parsed<Module> {
             return Ok(module);
         } else if p.eat("mesh") {
             module.mesh = p.mesh()?;
+        } else if p.eat("level ") {
+            module.level = p.level()?;
+        } else if p.eat("wish ") {
+            module.wishes.push((p.json()?, diag::PlaceId::NONE));
         } else if p.eat("param ") {
             let name: Name = p.string()?.into();
             p.expect(":")?;
@@ -172,36 +180,100 @@ impl<'t> Parser<'t> {
         Mesh::new(axes).or_else(|e| self.fail(start, e.to_string()))
     }
 
-    /// A tensor, a stack, or a tuple of these; no tuple is inside another.
-    fn ty(&mut self) -> Parsed<Type> {
-        if !self.eat("(") {
-            return self.element_ty();
+    fn level(&mut self) -> Parsed<Level> {
+        self.skip();
+        let start = self.at;
+        match self.word()? {
+            "sharded" => Ok(Level::Sharded),
+            "local" => Ok(Level::Local),
+            _ => self.fail(start, "a level is `sharded` or `local`"),
         }
-        let mut items = vec![];
-        while !self.eat(")") {
-            items.push(self.element_ty()?);
-            self.eat(",");
-        }
-        Ok(Type::Tuple(items))
     }
 
-    fn element_ty(&mut self) -> Parsed<Type> {
+    fn ty(&mut self) -> Parsed<Type> {
+        Ok(self.sharded_ty()?.0)
+    }
+
+    /// A tensor, a stack, or a tuple of these; no tuple is inside another. Shardings are none if no tensor has one.
+    fn sharded_ty(&mut self) -> Parsed<(Type, SmallVec<[Sharding; 1]>)> {
+        let mut shardings = SmallVec::new();
+        let ty = if self.eat("(") {
+            let mut items = vec![];
+            while !self.eat(")") {
+                let (item, mut sharding) = self.element_ty()?;
+                self.partial(&mut sharding)?;
+                items.push(item);
+                shardings.push(sharding);
+                self.eat(",");
+            }
+            Type::Tuple(items)
+        } else {
+            let (ty, sharding) = self.element_ty()?;
+            shardings.push(sharding);
+            ty
+        };
+        if shardings.iter().all(|s| *s == Sharding::default()) {
+            shardings.clear();
+        }
+        Ok((ty, shardings))
+    }
+
+    fn element_ty(&mut self) -> Parsed<(Type, Sharding)> {
         self.skip();
         if self.rest().starts_with(|c: char| c.is_ascii_digit()) {
             let count = self.number()?;
             self.expect("x")?;
-            return Ok(Type::Stack { count, of: self.tensor_ty()? });
+            let (of, sharding) = self.tensor_ty()?;
+            return Ok((Type::Stack { count, of }, sharding));
         }
-        self.tensor_ty().map(Type::Tensor)
+        let (ty, sharding) = self.tensor_ty()?;
+        Ok((Type::Tensor(ty), sharding))
     }
 
-    fn tensor_ty(&mut self) -> Parsed<TensorType> {
+    /// `f32[B:4 @dp, L:9 @cp@tp?]`: the type without its cuts is read as usual.
+    fn tensor_ty(&mut self) -> Parsed<(TensorType, Sharding)> {
         self.skip();
         let start = self.at;
         let end = self.rest().find(']').map(|i| self.at + i + 1);
         let Some(end) = end else { return self.fail(start, "expected a type like `f32[B:1]`") };
         self.at = end;
-        self.text[start..end].parse().or_else(|e: TypeParseError| self.fail(start, e.to_string()))
+        let text = &self.text[start..end];
+        let (mut plain, mut dims) = (String::with_capacity(text.len()), SmallVec::new());
+        let body = text.find('[').map_or(text.len(), |i| i + 1);
+        plain.push_str(&text[..body]);
+        for (i, piece) in text[body..].trim_end_matches(']').split(',').enumerate() {
+            let cut = piece.find(['@', '?']).unwrap_or(piece.len());
+            plain.push_str(if i > 0 { "," } else { "" });
+            plain.push_str(&piece[..cut]);
+            let (axes, open) = match piece[cut..].trim().strip_suffix('?') {
+                Some(axes) => (axes, true),
+                None => (piece[cut..].trim(), false),
+            };
+            let axes = axes.split('@').map(str::trim).filter(|a| !a.is_empty()).map(Name::new).collect();
+            dims.push(DimSharding { axes, open });
+        }
+        plain.push(']');
+        let ty: TensorType = plain.parse().or_else(|e: TypeParseError| self.fail(start, e.to_string()))?;
+        let said = dims.iter().any(|d: &DimSharding| d.open || !d.axes.is_empty());
+        let sharding = if said { Sharding { dims, partial: SmallVec::new() } } else { Sharding::default() };
+        Ok((ty, sharding))
+    }
+
+    /// ` +tp`, ` max tp`, ` merge cp`, any number of them.
+    fn partial(&mut self, sharding: &mut Sharding) -> Parsed<()> {
+        loop {
+            let kind = if self.eat("+") {
+                PartialKind::Sum
+            } else if self.eat("max ") {
+                PartialKind::Max
+            } else if self.eat("merge ") {
+                PartialKind::Merge
+            } else {
+                return Ok(());
+            };
+            let axis = self.word()?.into();
+            sharding.partial.push((axis, kind));
+        }
     }
 
     fn id(&mut self) -> Parsed<(usize, usize)> {
@@ -227,12 +299,14 @@ impl<'t> Parser<'t> {
         self.expect("=")?;
         let function = self.callee(module)?;
         self.expect("{")?;
-        let mut program = Program { name, function, inputs: vec![], outputs: vec![] };
+        let mut program = Program { name, function, inputs: vec![], outputs: vec![], logical: vec![] };
         loop {
             if self.eat("}") {
                 return Ok(program);
             } else if self.eat("in ") {
                 program.inputs.push(self.json()?);
+            } else if self.eat("of ") {
+                program.logical.push(self.json()?);
             } else {
                 self.expect("out ")?;
                 program.outputs.push(self.json()?);
@@ -256,7 +330,9 @@ impl<'t> Parser<'t> {
         while !self.eat(")") {
             let (start, id) = self.id()?;
             self.expect(":")?;
-            let new = b.param(self.ty()?);
+            let (ty, shardings) = self.sharded_ty()?;
+            let new = b.param(ty);
+            b.function.nodes[new].shardings = shardings;
             if ids.insert(id, new).is_some() {
                 return self.fail(start, format!("%{id} is declared twice"));
             }
@@ -297,7 +373,7 @@ impl<'t> Parser<'t> {
             _ => None,
         };
         self.expect("(")?;
-        let mut args = smallvec::SmallVec::new();
+        let mut args = SmallVec::new();
         while !self.eat(")") {
             args.push(self.operand(ids)?);
             self.eat(",");
@@ -317,8 +393,17 @@ impl<'t> Parser<'t> {
                 }
             }
         };
+        let mut partial = Sharding::default();
+        self.partial(&mut partial)?;
         self.expect(":")?;
-        Ok(Node { inst, args, ty: self.ty()?, place: diag::PlaceId::NONE })
+        let (ty, mut shardings) = self.sharded_ty()?;
+        if !partial.partial.is_empty() {
+            if shardings.is_empty() {
+                shardings.push(Sharding::default());
+            }
+            shardings[0].partial = partial.partial;
+        }
+        Ok(Node { inst, args, ty, shardings, place: diag::PlaceId::NONE })
     }
 
     fn call(&mut self, module: &Module) -> Parsed<Call> {

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::{Call, Function, FunctionKind, Inst, Module, NodeId};
+use crate::sharding::partial_text;
+use crate::{Call, Function, FunctionKind, Inst, Level, Module, NodeId, Sharding, Type};
 
 impl Display for Module {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -10,6 +11,14 @@ impl Display for Module {
         let axes: Vec<String> = self.mesh.axes.iter().map(|a| format!("{}:{}", a.name, a.size)).collect();
         if !axes.is_empty() {
             writeln!(f, "mesh [{}]", axes.join(", "))?;
+        }
+        match self.level {
+            Level::Global => {}
+            Level::Sharded => writeln!(f, "level sharded")?,
+            Level::Local => writeln!(f, "level local")?,
+        }
+        for (wish, _) in &self.wishes {
+            writeln!(f, "wish {}", json(wish))?;
         }
         if !self.parameters.is_empty() {
             writeln!(f)?;
@@ -32,6 +41,9 @@ impl Display for Module {
             for output in &program.outputs {
                 writeln!(f, "  out {}", json(output))?;
             }
+            for logical in &program.logical {
+                writeln!(f, "  of {}", json(logical))?;
+            }
             writeln!(f, "}}")?;
         }
         Ok(())
@@ -50,7 +62,8 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
     let recompute = if function.recompute { "recompute " } else { "" };
     write!(f, "{recompute}{kind} @{}(", function.name)?;
     for (i, &p) in function.params.iter().enumerate() {
-        write!(f, "{}{p}: {}", if i > 0 { ", " } else { "" }, function.ty(p))?;
+        write!(f, "{}{p}: ", if i > 0 { ", " } else { "" })?;
+        write_type(f, function, p)?;
     }
     writeln!(f, ") {{")?;
     for (id, node) in function.nodes.iter() {
@@ -74,9 +87,39 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
                 write!(f, " {attributes}")?;
             }
         }
-        writeln!(f, " : {}", node.ty)?;
+        // A single value's partial axes stand at its operator, those of a tuple at its items.
+        if !matches!(node.ty, Type::Tuple(_)) {
+            f.write_str(&partial_text(&node.sharding(0)))?;
+        }
+        f.write_str(" : ")?;
+        write_type(f, function, id)?;
+        writeln!(f)?;
     }
     write_ids(f, "  return ", &function.results, "\n}\n")
+}
+
+fn write_type(f: &mut Formatter<'_>, function: &Function, id: NodeId) -> fmt::Result {
+    let node = &function.nodes[id];
+    let Type::Tuple(items) = &node.ty else { return write_element(f, &node.ty, &node.sharding(0)) };
+    f.write_str("(")?;
+    for (i, item) in items.iter().enumerate() {
+        f.write_str(if i > 0 { ", " } else { "" })?;
+        write_element(f, item, &node.sharding(i))?;
+        f.write_str(&partial_text(&node.sharding(i)))?;
+    }
+    f.write_str(")")
+}
+
+fn write_element(f: &mut Formatter<'_>, ty: &Type, sharding: &Sharding) -> fmt::Result {
+    let Some(element) = ty.element().filter(|_| !sharding.dims.is_empty()) else { return write!(f, "{ty}") };
+    if let Type::Stack { count, .. } = ty {
+        write!(f, "{count} x ")?;
+    }
+    write!(f, "{}[", element.dtype)?;
+    for (i, (dim, cut)) in element.dims.iter().zip(&sharding.dims).enumerate() {
+        write!(f, "{}{dim}{cut}", if i > 0 { ", " } else { "" })?;
+    }
+    f.write_str("]")
 }
 
 fn write_call(f: &mut Formatter<'_>, call: &Call, module: Option<&Module>) -> fmt::Result {
