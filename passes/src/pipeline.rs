@@ -213,28 +213,11 @@ fn defaults(entry: &Entry) -> String {
 
 /// The nearest of `known` if one is near, and all of them.
 fn choices(lead: &str, wrong: &str, known: Vec<String>) -> String {
-    let nearest = known.iter().map(|k| (distance(wrong, k), k)).min();
     let all = format!("{lead} {}", known.join(", "));
-    match nearest {
-        Some((d, name)) if d <= wrong.chars().count().max(3) / 3 => format!("did you mean `{name}`? {all}"),
-        _ => all,
+    match types::nearest(wrong, known.iter().map(String::as_str)).first() {
+        Some(name) => format!("did you mean `{name}`? {all}"),
+        None => all,
     }
-}
-
-/// Levenshtein's edit distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod draw;
 mod dtype;
 mod mesh;
 mod name;
+mod nearest;
 mod philox;
 mod shape;
 
@@ -11,5 +12,6 @@ pub use draw::{Distribution, Init, fill};
 pub use dtype::DType;
 pub use mesh::{Axis, Cut, Mesh, MeshError, Region};
 pub use name::Name;
+pub use nearest::nearest;
 pub use philox::{Key, philox4x32_10};
 pub use shape::{Dim, TensorType, TypeParseError};
