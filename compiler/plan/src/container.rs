@@ -16,7 +16,7 @@ use crate::{Plan, Violation, structure};
 
 const MAGIC: [u8; 8] = *b"\x89mmplan\n";
 /// Raised whenever an older reader would misread a newer file.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Feature bits this reader understands: none are in use yet.
 const KNOWN_FEATURES: u64 = 0;
 const PREAMBLE: usize = 64;
@@ -58,7 +58,10 @@ pub enum ReadError {
     Truncated { have: u64, want: u64 },
     #[error("the plan file has {0} bytes after its end")]
     TooLong(u64),
-    #[error("the plan file has format version {0}; this program reads version {FORMAT_VERSION}")]
+    #[error(
+        "the plan file has format version {0}; this program reads version {FORMAT_VERSION}: compile the model again with the \
+         mmc that came with it"
+    )]
     Version(u32),
     #[error("the plan file needs features that this program does not know (bits {0:#x})")]
     Features(u64),

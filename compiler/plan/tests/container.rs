@@ -1,11 +1,11 @@
 //! Tests of plan.bin: it reads back, its bytes are fixed, and no damage goes unnoticed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use plan::{FORMAT_VERSION, Plan, PlanFile, ReadError, sample};
 
 fn file() -> Vec<u8> {
-    let mut plan = sample::two_lanes();
+    let mut plan = sample::grid();
     plan.object = b"not really an object".to_vec();
     plan.to_bytes().expect("a small plan can be written").0
 }
@@ -29,19 +29,35 @@ fn the_object_lies_on_a_page_boundary() {
     assert_eq!((opened.object.as_ptr() as usize - bytes.as_ptr() as usize) % 4096, 0);
 }
 
-/// `version_1.plan` must stay readable for as long as version 1 is; a change of the format needs a new version.
+/// `version_2.plan` must stay readable for as long as version 2 is; a change of the format needs a new version.
 #[test]
-fn golden_file_of_version_1() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/version_1.plan");
+fn golden_file_of_version_2() {
+    let path = golden(2);
     let bytes = file();
     if !path.exists() && std::env::var_os("WRITE_GOLDEN").is_some() {
         std::fs::write(&path, &bytes).expect("the golden file can be written");
     }
-    assert_eq!(FORMAT_VERSION, 1);
+    assert_eq!(FORMAT_VERSION, 2);
     let golden = std::fs::read(&path).expect("the golden file is there");
     assert!(golden == bytes, "the bytes of a plan changed: raise FORMAT_VERSION and add a golden file for it");
     let (plan, _) = Plan::from_bytes(&golden).expect("the golden file reads");
-    assert_eq!(plan.header, sample::two_lanes().header);
+    assert_eq!(plan.header, sample::grid().header);
+}
+
+/// Collectives of version 1 had no element types: its files are refused, and the message says what to do.
+#[test]
+fn version_1_is_refused() {
+    let old = std::fs::read(golden(1)).expect("the golden file is there");
+    let error = PlanFile::open(&old).map(|_| ()).expect_err("refused").to_string();
+    assert_eq!(
+        error,
+        "the plan file has format version 1; this program reads version 2: compile the model again with the mmc that came \
+         with it"
+    );
+}
+
+fn golden(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/version_{version}.plan"))
 }
 
 #[test]
@@ -67,7 +83,7 @@ fn every_truncation_is_noticed() {
 /// Damage that a checksum cannot show: the sections say something else, and their checksums agree.
 #[test]
 fn well_sealed_nonsense_does_not_panic() {
-    let (good, _) = sample::two_lanes().to_bytes().expect("written");
+    let (good, _) = sample::grid().to_bytes().expect("written");
     let start = 64 + 7 * 56;
     let mut refused = 0;
     for at in start..good.len() {

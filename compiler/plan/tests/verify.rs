@@ -22,11 +22,17 @@ fn train(plan: &mut Plan) -> &mut plan::Body {
 fn the_samples_are_right() {
     assert_eq!(verify(&sample::line()), Ok(()));
     assert_eq!(verify(&sample::two_lanes()), Ok(()));
+    assert_eq!(verify(&sample::grid()), Ok(()));
 }
 
 #[test]
 fn drawing() {
     insta::assert_snapshot!(sample::two_lanes());
+}
+
+#[test]
+fn drawing_of_several_ranks() {
+    insta::assert_snapshot!(sample::grid());
 }
 
 #[test]
