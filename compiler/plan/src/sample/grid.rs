@@ -142,17 +142,22 @@ fn buffers() -> Vec<Buffer> {
 fn body(class: &Class, instructions: Vec<Instruction>, events: u32) -> Body {
     let lanes = vec![LaneKind::Compute, LaneKind::Copy, LaneKind::Comm(0), LaneKind::Comm(1), LaneKind::Comm(2)];
     let mut body = close(class, Body { buffers: buffers(), lanes, instructions, events, arena_bytes: 960 });
-    for (index, instruction) in body.instructions.iter().enumerate().filter(|(_, i)| i.lane == COMPUTE) {
-        let Op::Wait { event } = instruction.op else { continue };
-        let done = body.instructions.iter().take_while(|i| i.op != record(event.0)).rev().find_map(|i| match &i.op {
-            Op::Collect(collect) => Some(collect),
-            _ => None,
-        });
-        for slice in done.iter().flat_map(|c| &c.from) {
-            let own = slice.buffer.index().checked_sub(class.persistent.len());
-            if let Some(Life::Span { last, .. }) = own.and_then(|i| body.buffers.get_mut(i)).map(|b| &mut b.life) {
-                *last = (*last).max(index as u32);
+    let mut done = vec![None; events as usize];
+    let mut collect = None;
+    for (index, instruction) in body.instructions.iter().enumerate() {
+        match &instruction.op {
+            Op::Collect(c) => collect = Some(c),
+            Op::Record { event } if instruction.lane != COMPUTE => done[event.index()] = collect.take(),
+            Op::Wait { event } if instruction.lane == COMPUTE => {
+                for slice in done[event.index()].iter().flat_map(|c| &c.from) {
+                    let own = slice.buffer.index().checked_sub(class.persistent.len());
+                    let own = own.and_then(|i| body.buffers.get_mut(i));
+                    if let Some(Life::Span { last, .. }) = own.map(|b| &mut b.life) {
+                        *last = (*last).max(index as u32);
+                    }
+                }
             }
+            _ => {}
         }
     }
     body
