@@ -105,6 +105,21 @@ pub enum ReduceKind {
     Max,
 }
 
+impl CollectKind {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            CollectKind::AllReduce(_) => "all_reduce",
+            CollectKind::AllGather => "all_gather",
+            CollectKind::ReduceScatter(_) => "reduce_scatter",
+            CollectKind::AllToAll => "all_to_all",
+            CollectKind::Broadcast { .. } => "broadcast",
+            CollectKind::Permute { .. } => "permute",
+            CollectKind::Send { .. } => "send",
+            CollectKind::Receive { .. } => "receive",
+        }
+    }
+}
+
 impl Op {
     /// The slices that this instruction touches, and how. `kernel` gives the declared accesses of a launch's kernel.
     pub fn touches<'p>(&self, kernel: impl Fn(KernelId) -> &'p [Access]) -> SmallVec<[(Slice, Access); 8]> {

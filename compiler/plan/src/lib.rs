@@ -14,6 +14,7 @@ mod program;
 #[cfg(feature = "sample")]
 pub mod sample;
 mod text;
+mod traffic;
 mod verify;
 mod violation;
 
@@ -25,8 +26,9 @@ pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, Place
 pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Reduce, ReduceKind};
 pub use kernel::{Access, KERNEL_ABI, Kernel};
 pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, When};
-pub use memory::{Memory, memory};
+pub use memory::{KindBytes, Memory, flops, memory, memory_by_kind};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program};
+pub use traffic::{Traffic, sent, traffic};
 pub use verify::{Proof, prove, structure, verify};
 pub use violation::{Rule, Violation};

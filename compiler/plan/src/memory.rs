@@ -1,8 +1,8 @@
-//! What a rank's memory is used for, summed from the buffers and instructions of a program.
+//! What a rank's memory is used for, and its work, summed from the buffers and instructions of a program.
 
 use serde::Serialize;
 
-use crate::{Body, BufferKind, Class, Life, Plan};
+use crate::{Body, BufferKind, Class, Life, Op, Plan};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -53,6 +53,34 @@ pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
         peak_bytes: body.all_buffers(class).filter(|(_, b)| kept(b.kind)).map(|(_, b)| b.end()).max().unwrap_or(0),
         arena_bytes: body.arena_bytes,
     }
+}
+
+/// Bytes of the buffers of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindBytes {
+    pub kind: BufferKind,
+    /// Kept from step to step.
+    pub persistent: u64,
+    /// The most that others hold at any one time.
+    pub peak: u64,
+}
+
+/// One entry for each kind, zeros included, in the order of [`BufferKind::ALL`].
+pub fn memory_by_kind(class: &Class, body: &Body) -> [KindBytes; BufferKind::ALL.len()] {
+    BufferKind::ALL.map(|kind| KindBytes {
+        kind,
+        persistent: class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum(),
+        peak: peak(body, &[kind]),
+    })
+}
+
+/// Of one run of a program on one rank.
+pub fn flops(plan: &Plan, body: &Body) -> u64 {
+    let of = |op: &Op| match op {
+        Op::Launch(launch) => plan.kernels.get(launch.kernel.index()).map_or(0, |k| k.flops),
+        _ => 0,
+    };
+    body.instructions.iter().map(|i| of(&i.op)).fold(0, u64::saturating_add)
 }
 
 /// The most bytes that buffers of these kinds hold at one instruction.

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use plan::{
-    Affine, BufferId, EventId, Instruction, LaneId, Life, Op, PlaceId, Plan, Rule, Slice, memory, sample, verify,
+    Affine, BufferId, EventId, Instruction, LaneId, Life, Op, PlaceId, Plan, Rule, Slice, flops, memory,
+    memory_by_kind, sample, traffic, verify,
 };
 
 /// The violations of `plan` after `change`, one a line.
@@ -39,6 +40,21 @@ fn drawing_of_several_ranks() {
 fn memory_is_summed_from_buffers() {
     let plan = sample::two_lanes();
     insta::assert_debug_snapshot!(memory(&plan, &plan.classes[0], &plan.programs[0].bodies[0]));
+}
+
+#[test]
+fn figures_of_several_ranks() {
+    let plan = sample::grid();
+    let (class, body) = (&plan.classes[0], &plan.programs[0].bodies[0]);
+    let mut text = format!("flops {}\n", flops(&plan, body));
+    for k in memory_by_kind(class, body) {
+        text += &format!("{} {} persistent, {} at most\n", k.kind, k.persistent, k.peak);
+    }
+    for t in traffic(&plan, body) {
+        text +=
+            &format!("{} over {} ({} ranks): {} times, {} B\n", t.kind, t.group.join(" "), t.ranks, t.count, t.bytes);
+    }
+    insta::assert_snapshot!(text);
 }
 
 #[test]
