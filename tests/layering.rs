@@ -19,10 +19,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("eval", &["diag", "types", "ir"]),
     ("models", &["mm"]),
     ("mmc", &["diag", "types", "ir", "plan", "target", "passes", "target-cpu", "eval"]),
-    ("runtime-core", &["plan", "types"]),
+    ("comm", &["plan", "types"]),
+    ("runtime-core", &["plan", "types", "comm"]),
     ("device", &["plan", "types", "runtime-core"]),
     ("data", &["plan", "types", "runtime-core", "device"]),
-    ("mmrun", &["plan", "types", "runtime-core", "device", "data"]),
+    ("mmrun", &["plan", "types", "comm", "runtime-core", "device", "data"]),
 ];
 
 fn metadata() -> Metadata {
@@ -81,7 +82,7 @@ fn only_the_cpu_target_links_llvm() {
         let may = ["target-cpu", "mmc", "plan-tests"].contains(&package.name.as_str());
         assert!(may || !links, "`{}` pulls in LLVM", package.name);
     }
-    for package in ["mmrun", "runtime-core", "data", "device"] {
+    for package in ["mmrun", "comm", "runtime-core", "data", "device"] {
         assert!(!closure(&metadata, package).contains("ir"), "`{package}` sees the graph");
     }
 }

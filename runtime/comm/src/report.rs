@@ -1,0 +1,135 @@
+//! A report: which rank ended a run, who waited for whom in which collective, and where those who did not come are.
+
+use std::fmt;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub cause: Cause,
+    /// What the reporting rank waited in, followed by what the ranks it waited for waited in themselves.
+    pub waiting: Vec<Waiting>,
+    /// All ranks that are missing somewhere in `waiting`.
+    pub missing: Vec<Missing>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `rank` waited too long; `culprits` hold the others up, and if there are none, the ranks wait for each other.
+    Stalled {
+        rank: usize,
+        waited: Duration,
+        culprits: Vec<usize>,
+    },
+    Failed {
+        rank: usize,
+        why: String,
+    },
+    /// A rank ended while others still wanted it.
+    Left {
+        rank: usize,
+    },
+}
+
+/// A collective in which a rank waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: u32,
+    /// Operator and place.
+    pub what: String,
+    pub group: Vec<usize>,
+    pub missing: Vec<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub rank: usize,
+    pub standing: Standing,
+}
+
+/// Where a rank is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    NotStarted,
+    /// Between two runs: loading, saving, or waiting for its feeds.
+    Between {
+        doing: String,
+    },
+    /// In a run. `busy` is a lane that neither waits for an event nor takes part in a collective.
+    Running {
+        run: String,
+        lanes: Vec<LaneStanding>,
+    },
+    Failed {
+        why: String,
+    },
+    Left,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStanding {
+    pub lane: String,
+    /// The instruction and its place.
+    pub at: String,
+    /// It neither waits for an event nor takes part in a collective.
+    pub busy: bool,
+}
+
+impl Standing {
+    /// Whether the rank does something of its own, instead of waiting for others.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Standing::Running { lanes, .. } => lanes.iter().any(|l| l.busy),
+            _ => true,
+        }
+    }
+}
+
+impl std::error::Error for Report {}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Stalled { rank, waited, culprits } if culprits.is_empty() => {
+                write!(f, "the ranks wait for each other: rank {rank} has waited {} s", waited.as_secs_f64())?;
+            }
+            Cause::Stalled { rank, waited, culprits } => {
+                let verb = if culprits.len() == 1 { "holds" } else { "hold" };
+                let waited = waited.as_secs_f64();
+                write!(f, "{} {verb} up the others: rank {rank} has waited {waited} s", ranks(culprits))?;
+            }
+            Cause::Failed { rank, why } => write!(f, "rank {rank} failed: {why}")?,
+            Cause::Left { rank } => write!(f, "rank {rank} has ended, and the others still need it")?,
+        }
+        for waiting in &self.waiting {
+            let (group, missing) = (ranks(&waiting.group), ranks(&waiting.missing));
+            write!(f, "\n  collective c{} of {group} waits for {missing}\n    {}", waiting.id, waiting.what)?;
+        }
+        for Missing { rank, standing } in &self.missing {
+            match standing {
+                Standing::NotStarted => write!(f, "\n  rank {rank} has not started")?,
+                Standing::Between { doing } => write!(f, "\n  rank {rank} is {doing}")?,
+                Standing::Failed { why } => write!(f, "\n  rank {rank} failed: {why}")?,
+                Standing::Left => write!(f, "\n  rank {rank} has ended")?,
+                Standing::Running { run, lanes } => {
+                    write!(f, "\n  rank {rank} is in {run}")?;
+                    let width = lanes.iter().map(|l| l.lane.len()).max().unwrap_or(0);
+                    lanes.iter().try_for_each(|l| write!(f, "\n    {:<width$} at {}", l.lane, l.at))?;
+                }
+            }
+        }
+        if matches!(self.cause, Cause::Stalled { .. }) {
+            write!(f, "\n  if they are slow and not stuck, allow more time")?;
+        }
+        Ok(())
+    }
+}
+
+/// `rank 3`, `ranks 0, 2 and 3`.
+fn ranks(ranks: &[usize]) -> String {
+    let names: Vec<_> = ranks.iter().map(ToString::to_string).collect();
+    match names.split_last() {
+        None => "no ranks".into(),
+        Some((last, [])) => format!("rank {last}"),
+        Some((last, rest)) => format!("ranks {} and {last}", rest.join(", ")),
+    }
+}
