@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use device::Mapped;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::convert;
-use crate::{DataError, Problem, TensorFile, TensorView, write_tensors};
+use crate::{DataError, Pieces, Problem, Share, TensorFile, write_tensors};
 
 const MODEL: &str = "model.safetensors";
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
@@ -55,12 +54,13 @@ pub struct Checkpoint {
     state: TensorFile,
 }
 
-/// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder.
+/// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. What is written are logical tensors, so that
+/// any other mesh can go on from them.
 pub fn save(
     directory: &Path,
     position: &Position,
-    parameters: &[(String, TensorView<'_>)],
-    states: &[(String, TensorView<'_>)],
+    parameters: &[Pieces<'_>],
+    states: &[Pieces<'_>],
 ) -> Result<PathBuf, DataError> {
     let _span = tracing::info_span!("save", step = position.step).entered();
     let name = format!("step-{:06}", position.step);
@@ -192,12 +192,14 @@ impl Checkpoint {
         })
     }
 
-    pub fn parameter(&self, name: &str, ty: &types::TensorType, out: &mut [u8]) -> Result<(), DataError> {
-        read(&self.model, name, ty, out)
+    /// Writes a rank's share of a parameter to `out`. The checkpoint must have passed `check`.
+    pub fn parameter(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
+        read(&self.model, name, share, out)
     }
 
-    pub fn state(&self, name: &str, ty: &types::TensorType, out: &mut [u8]) -> Result<(), DataError> {
-        read(&self.state, name, ty, out)
+    /// The same of a state tensor.
+    pub fn state(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
+        read(&self.state, name, share, out)
     }
 }
 
@@ -219,10 +221,9 @@ fn compare(file: &TensorFile, want: Vec<(&str, &types::TensorType)>, problems: &
     }
 }
 
-fn read(file: &TensorFile, name: &str, ty: &types::TensorType, out: &mut [u8]) -> Result<(), DataError> {
+fn read(file: &TensorFile, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
     let view = file.get(name).ok_or_else(|| DataError::format(&file.path, format!("no `{name}`")))?;
-    let out = out.get_mut(..ty.bytes()).unwrap_or_default();
-    convert(view.dtype, view.data, ty.dtype, out).map_err(|e| DataError::format(&file.path, format!("`{name}`: {e}")))
+    view.read(share, out).map_err(|e| DataError::format(&file.path, format!("`{name}`: {e}")))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {

@@ -6,16 +6,23 @@ use std::sync::Arc;
 
 use device::Mapped;
 use plan::Feed;
+use types::{TensorType, nearest};
 
-use crate::convert::{convert, converts};
-use crate::near::nearest;
+use crate::convert::converts;
 use crate::shuffle::Shuffle;
-use crate::{DataError, TensorView, Tensors};
+use crate::{DataError, Share, TensorView, Tensors};
 
+/// Copies share the index and the files.
+#[derive(Clone)]
 pub struct Dataset {
-    files: Vec<(PathBuf, Arc<Mapped>)>,
-    records: Vec<Record>,
+    index: Arc<Index>,
     shuffle: Shuffle,
+}
+
+#[derive(Default)]
+struct Index {
+    files: Vec<(PathBuf, Mapped)>,
+    records: Vec<Record>,
 }
 
 /// One sample: its members' images, wherever they lie.
@@ -29,7 +36,7 @@ impl Dataset {
     /// Indexes a folder of `.tar` or `.safetensors` files, or one such file.
     pub fn open(path: &Path, seed: u64) -> Result<Self, DataError> {
         let _span = tracing::info_span!("index data").entered();
-        let mut data = Self { files: Vec::new(), records: Vec::new(), shuffle: Shuffle::new(seed, 0) };
+        let mut index = Index::default();
         let mut paths = vec![path.to_path_buf()];
         if path.is_dir() {
             let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -41,20 +48,45 @@ impl Dataset {
         for file in &paths {
             let image = Mapped::open(file).map_err(|e| DataError::file(file, e))?;
             if is(file, "tar") {
-                data.add_tar(file, &image)?;
+                index.add_tar(file, &image)?;
             } else {
                 let name = file.display().to_string();
-                data.records.push(Record { name, members: vec![(data.files.len(), 0..image.len())] });
+                index.records.push(Record { name, members: vec![(index.files.len(), 0..image.len())] });
             }
-            data.files.push((file.clone(), Arc::new(image)));
+            index.files.push((file.clone(), image));
         }
-        let count = u32::try_from(data.records.len()).ok().filter(|n| *n > 0);
+        let count = u32::try_from(index.records.len()).ok().filter(|n| *n > 0);
         let count = count
             .ok_or_else(|| DataError::format(path, "no records: tars of `NAME.safetensors` members are expected"))?;
-        data.shuffle = Shuffle::new(seed, count);
-        Ok(data)
+        Ok(Self { index: Arc::new(index), shuffle: Shuffle::new(seed, count) })
     }
 
+    pub fn records(&self) -> usize {
+        self.index.records.len()
+    }
+
+    /// Tries a feed on the first record, so that what fits nowhere is found before a run begins.
+    pub fn check(&self, feed: &Feed) -> Result<(), DataError> {
+        let share = Share::whole(&feed.ty);
+        batch_of(feed)?;
+        self.index.sample(0, feed, &share.inner(), &mut vec![0; share.inner().bytes()])
+    }
+
+    /// Fills a rank's share of a feed's batch, which begins with sample number `first`; the feed's first dim is the batch.
+    pub fn batch(&mut self, feed: &Feed, share: &Share, first: u64, out: &mut [u8]) -> Result<(), DataError> {
+        batch_of(feed)?;
+        share.clear_padding(out);
+        let (inner, region) = (share.inner(), share.region());
+        let samples = region.offset[0]..region.offset[0] + region.size[0];
+        for (sample, out) in samples.zip(out.chunks_exact_mut(inner.bytes().max(1))) {
+            let record = self.shuffle.record(first + sample as u64);
+            self.index.sample(record, feed, &inner, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Index {
     /// Adds the records of a tar: members that share the name up to its first dot are one record.
     fn add_tar(&mut self, path: &Path, image: &[u8]) -> Result<(), DataError> {
         let index = self.files.len();
@@ -87,39 +119,17 @@ impl Dataset {
         Ok(())
     }
 
-    pub fn records(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Tries a feed on the first record, so that what fits nowhere is found before a run begins.
-    pub fn check(&self, feed: &Feed) -> Result<(), DataError> {
-        let batch = batch_of(feed)?;
-        self.sample(0, feed, &mut vec![0; feed.ty.bytes() / batch.max(1)])
-    }
-
-    /// Fills a feed's batch with the samples from number `first` on; the feed's first dim is the batch.
-    pub fn batch(&mut self, feed: &Feed, first: u64, out: &mut [u8]) -> Result<(), DataError> {
-        let batch = batch_of(feed)?;
-        let sample = out.len() / batch.max(1);
-        for (i, out) in out.chunks_exact_mut(sample.max(1)).take(batch).enumerate() {
-            let record = self.shuffle.record(first + i as u64);
-            self.sample(record, feed, out)?;
-        }
-        Ok(())
-    }
-
-    fn sample(&self, record: usize, feed: &Feed, out: &mut [u8]) -> Result<(), DataError> {
+    /// Writes a share of one record's tensor; `share` is without the batch.
+    fn sample(&self, record: usize, feed: &Feed, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
         let record = &self.records[record];
         let wrong = |what: String| DataError::Format { path: PathBuf::from(&record.name), what };
-        let want: Vec<usize> = feed.ty.dims.iter().skip(1).map(|d| d.size).collect();
         let mut names = Vec::new();
         for (file, range) in &record.members {
             let image = &self.files[*file].1[range.clone()];
             let tensors = Tensors::parse(image).map_err(|e| wrong(format!("no safetensors record: {e}")))?;
             if let Some(view) = tensors.get(image, &feed.name) {
-                check(&view, feed, &want).map_err(wrong)?;
-                return convert(view.dtype, view.data, feed.ty.dtype, out)
-                    .map_err(|e| wrong(format!("`{}`: {e}", feed.name)));
+                check(&view, feed, share.ty()).map_err(wrong)?;
+                return view.read(share, out).map_err(|e| wrong(format!("`{}`: {e}", feed.name)));
             }
             names.extend(tensors.names().map(String::from));
         }
@@ -137,11 +147,10 @@ fn batch_of(feed: &Feed) -> Result<usize, DataError> {
     })
 }
 
-fn check(view: &TensorView<'_>, feed: &Feed, want: &[usize]) -> Result<(), String> {
-    let dims: Vec<_> = feed.ty.dims.iter().skip(1).map(ToString::to_string).collect();
-    let wanted = format!("{}[{}]", feed.ty.dtype, dims.join(", "));
+fn check(view: &TensorView<'_>, feed: &Feed, wanted: &TensorType) -> Result<(), String> {
+    let sizes = wanted.sizes();
     // A sample may come with its batch dim of 1.
-    if view.shape != want && view.shape.strip_prefix(&[1]) != Some(want) {
+    if view.shape != sizes.as_slice() && view.shape.strip_prefix(&[1]) != Some(&sizes[..]) {
         return Err(format!("`{}` has {}, and {wanted} is needed for one sample", feed.name, view.text()));
     }
     if !converts(view.dtype, feed.ty.dtype) {

@@ -2,13 +2,17 @@
 
 use plan::{Feed, FeedId, Source};
 use runtime_core::{FeedError, FeedSource};
-use types::{Distribution, Key, fill};
+use types::{Distribution, Key, Mesh, fill};
 
 use crate::convert::narrow;
-use crate::{DataError, Dataset, Inputs};
+use crate::{DataError, Dataset, Inputs, Share};
 
+/// One rank's shares of the feeds; copies for other ranks share the inputs and the data.
+#[derive(Clone)]
 pub struct Feeds {
     feeds: Vec<Feed>,
+    /// By feed.
+    shares: Vec<Share>,
     seed: u64,
     inputs: Inputs,
     data: Option<Dataset>,
@@ -18,9 +22,16 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// Feeds of a run that begins with step 0.
+    /// Whole feeds of a run that begins with step 0.
     pub fn new(feeds: Vec<Feed>, seed: u64, inputs: Inputs, data: Option<Dataset>) -> Self {
-        Self { feeds, seed, inputs, data, start: (0, 0), scratch: Vec::new() }
+        let shares = feeds.iter().map(|f| Share::whole(&f.ty)).collect();
+        Self { feeds, shares, seed, inputs, data, start: (0, 0), scratch: Vec::new() }
+    }
+
+    /// What the rank at `coordinates` gets of them.
+    pub fn at(&self, mesh: &Mesh, coordinates: &[usize]) -> Self {
+        let share = |f: &Feed| Share::new(mesh, coordinates, &f.ty, &f.layout);
+        Self { shares: self.feeds.iter().map(share).collect(), ..self.clone() }
     }
 
     /// The same for a run that begins with `step`, after `samples` samples were used.
@@ -28,8 +39,8 @@ impl Feeds {
         Self { start: (step, samples), ..self }
     }
 
-    /// Proves that the data has what the program takes from it, and gives the names of the feeds that neither inputs nor
-    /// data have.
+    /// Proves that the data has what the run takes from it, and gives the names of the feeds that neither inputs nor data
+    /// have.
     pub fn check(&self, used: impl Fn(usize) -> bool) -> Result<Vec<&str>, DataError> {
         let open = |i: usize, f: &Feed| used(i) && matches!(f.source, Source::Data) && self.inputs.get(i).is_none();
         let open: Vec<&Feed> = self.feeds.iter().enumerate().filter(|(i, f)| open(*i, f)).map(|(_, f)| f).collect();
@@ -45,17 +56,22 @@ impl Feeds {
         Ok(Vec::new())
     }
 
-    /// Samples that one step takes from the data: the batch of its data feeds.
+    /// Samples that one step takes from the data, on all ranks together: the batch of its data feeds.
     pub fn batch(&self, used: impl Fn(usize) -> bool) -> u64 {
         let data = self.feeds.iter().enumerate().filter(|(i, f)| used(*i) && matches!(f.source, Source::Data));
         data.filter_map(|(_, f)| f.ty.dims.first()).map(|d| d.size as u64).max().unwrap_or(0)
     }
 
+    /// Draws are numbered by the place in the whole feed, so that every mesh draws the same.
     fn draw(&mut self, feed: usize, distribution: Distribution, key: Key, step: u64, to: &mut [u8]) {
-        let ty = &self.feeds[feed].ty;
-        self.scratch.resize(to.len() / ty.dtype.bytes(), 0.0);
-        fill(distribution, key, step, 0, &mut self.scratch);
-        narrow(&self.scratch, ty.dtype, to);
+        let share = &self.shares[feed];
+        let size = share.ty().dtype.bytes();
+        share.clear_padding(to);
+        for run in share.runs() {
+            self.scratch.resize(run.count, 0.0);
+            fill(distribution, key, step, run.logical as u64, &mut self.scratch);
+            narrow(&self.scratch, share.ty().dtype, &mut to[run.local * size..][..run.count * size]);
+        }
     }
 }
 
@@ -63,20 +79,22 @@ impl FeedSource for Feeds {
     fn fill(&mut self, feed: FeedId, step: u64, to: &mut [u8]) -> Result<(), FeedError> {
         let at = feed.index();
         if let Some(values) = self.inputs.get(at) {
-            to.copy_from_slice(values);
+            self.shares[at].scatter(values, to);
             return Ok(());
         }
-        let name = self.feeds[at].name.clone();
-        match self.feeds[at].source {
-            Source::Draw(distribution) => self.draw(at, distribution, Key::new(self.seed, &name), step, to),
+        let feed = &self.feeds[at];
+        match feed.source {
+            Source::Draw(distribution) => {
+                let key = Key::new(self.seed, &feed.name);
+                self.draw(at, distribution, key, step, to);
+            }
             Source::Data => {
-                let feed = &self.feeds[at];
                 if let Some(data) = &mut self.data {
                     let batch = feed.ty.dims.first().map_or(0, |d| d.size as u64);
                     let first = self.start.1 + (step - self.start.0) * batch;
-                    data.batch(feed, first, to)?;
+                    data.batch(feed, &self.shares[at], first, to)?;
                 } else if feed.ty.dtype.is_float() {
-                    let key = Key::new(self.seed, &format!("synthetic/{name}"));
+                    let key = Key::new(self.seed, &format!("synthetic/{}", feed.name));
                     self.draw(at, Distribution::Normal { mean: 0.0, std: 1.0 }, key, step, to);
                 } else {
                     // Zero is the one index that every table has.

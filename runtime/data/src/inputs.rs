@@ -1,16 +1,18 @@
 //! `--inputs`: feeds and draws by name from one safetensors file, the same at every step.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use plan::Feed;
+use types::nearest;
 
 use crate::convert::{convert, converts};
-use crate::near::nearest;
 use crate::{DataError, Problem, TensorFile};
 
+#[derive(Clone)]
 pub struct Inputs {
-    /// By feed, in the feed's type; none for feeds that the file does not give.
-    values: Vec<Option<Vec<u8>>>,
+    /// By feed, whole and in the feed's type; none for feeds that the file does not give.
+    values: Vec<Option<Arc<[u8]>>>,
 }
 
 impl Inputs {
@@ -19,7 +21,7 @@ impl Inputs {
         Self { values: vec![None; feeds.len()] }
     }
 
-    /// Reads all that the file has; `used` tells which feeds the program takes.
+    /// Reads all that the file has; `used` tells which feeds the run takes.
     pub fn open(path: &Path, feeds: &[Feed], used: impl Fn(usize) -> bool) -> Result<Self, DataError> {
         let file = TensorFile::open(path)?;
         let mut problems = Vec::new();
@@ -46,7 +48,7 @@ impl Inputs {
             }
             let mut bytes = vec![0; feed.ty.bytes()];
             match convert(view.dtype, view.data, feed.ty.dtype, &mut bytes) {
-                Ok(()) => values[at] = Some(bytes),
+                Ok(()) => values[at] = Some(bytes.into()),
                 Err(e) => problems.push(Problem::Other { name, what: e.to_string() }),
             }
         }

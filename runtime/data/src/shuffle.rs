@@ -2,6 +2,7 @@
 
 use types::{Key, philox4x32_10};
 
+#[derive(Clone)]
 pub struct Shuffle {
     key: Key,
     count: u64,

@@ -1,5 +1,6 @@
 //! safetensors files: read by mapping them, written in one go and synced.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,8 @@ use device::Mapped;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
-use types::DType;
-
-use crate::DataError;
-use crate::convert::stored;
+use crate::convert::{ConvertError, convert, stored};
+use crate::{DataError, Pieces, Share};
 
 /// A tensor in a file, or in the middle of one.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +21,30 @@ pub struct TensorView<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a> TensorView<'a> {
-    /// Values of the plan's.
-    pub fn new(dtype: DType, shape: &'a [usize], data: &'a [u8]) -> Self {
-        Self { dtype: stored(dtype), shape, data }
-    }
-
+impl TensorView<'_> {
     /// `f32[4, 16]`
     pub fn text(&self) -> String {
         format!("{}{:?}", format!("{:?}", self.dtype).to_lowercase(), self.shape)
+    }
+
+    /// Writes a rank's share of the tensor to `out`, in the plan's type. No other element is looked at, so that the rest
+    /// of a mapped file stays on disk.
+    pub fn read(&self, share: &Share, out: &mut [u8]) -> Result<(), ConvertError> {
+        let ty = share.ty();
+        let (from, to) = (self.dtype.bitsize() / 8, ty.dtype.bytes());
+        if self.data.len() != ty.elements() * from || out.len() < share.bytes() {
+            return Err(ConvertError::Size(self.data.len()));
+        }
+        share.clear_padding(out);
+        for run in share.runs() {
+            let piece = &self.data[run.logical * from..][..run.count * from];
+            let converted = convert(self.dtype, piece, ty.dtype, &mut out[run.local * to..][..run.count * to]);
+            converted.map_err(|e| match e {
+                ConvertError::Range(at, ty) => ConvertError::Range(run.logical + at, ty),
+                other => other,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -96,21 +110,25 @@ impl TensorFile {
 }
 
 /// Writes tensors to a new file and makes sure that they are on disk; gives the file's hash and size. The order is the
-/// format's own (widest elements first), so that equal tensors give equal bytes.
-pub fn write_tensors(path: &Path, tensors: &[(String, TensorView<'_>)]) -> Result<(blake3::Hash, u64), DataError> {
+/// format's own (widest elements first), so that equal tensors give equal bytes. One tensor at a time is made whole.
+pub fn write_tensors(path: &Path, tensors: &[Pieces<'_>]) -> Result<(blake3::Hash, u64), DataError> {
     write(path, tensors).map_err(|e| DataError::file(path, e))
 }
 
-fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> io::Result<(blake3::Hash, u64)> {
+fn write(path: &Path, tensors: &[Pieces<'_>]) -> io::Result<(blake3::Hash, u64)> {
     let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by(|(a, x), (b, y)| y.dtype.bitsize().cmp(&x.dtype.bitsize()).then_with(|| a.cmp(b)));
+    order.sort_by_key(|t| (Reverse(t.ty.dtype.bytes()), t.name));
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut at = 0;
-    for (name, view) in &order {
-        let end = at + view.data.len();
-        let dtype = serde_json::to_value(view.dtype)?;
-        header.insert(name.clone(), json!({ "dtype": dtype, "shape": view.shape, "data_offsets": [at, end] }));
+    for tensor in &order {
+        let (ty, end) = (tensor.ty, at + tensor.ty.bytes());
+        let dtype = serde_json::to_value(stored(ty.dtype))?;
+        let shape = ty.sizes();
+        header.insert(
+            tensor.name.into(),
+            json!({ "dtype": dtype, "shape": shape.as_slice(), "data_offsets": [at, end] }),
+        );
         at = end;
     }
     let mut header = serde_json::to_vec(&Value::Object(header))?;
@@ -120,8 +138,8 @@ fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> io::Result<(blake
         Hashing { out: BufWriter::with_capacity(1 << 20, File::create(path)?), hasher: blake3::Hasher::new(), size: 0 };
     out.put(&(header.len() as u64).to_le_bytes())?;
     out.put(&header)?;
-    for (_, view) in &order {
-        out.put(view.data)?;
+    for tensor in &order {
+        out.put(&tensor.bytes())?;
     }
     let (hash, size) = (out.hasher.finalize(), out.size);
     out.out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
@@ -150,10 +168,11 @@ mod tests {
     fn files_read_back_and_damage_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("t.safetensors");
+        let types = ["bf16[N:3]", "i64[]", "f32[N:0, M:4]"].map(|ty| ty.parse().expect("a type"));
         let tensors = [
-            ("b".to_string(), TensorView { dtype: Dtype::BF16, shape: &[3], data: &[1, 2, 3, 4, 5, 6] }),
-            ("a".to_string(), TensorView { dtype: Dtype::I64, shape: &[], data: &[7; 8] }),
-            ("none".to_string(), TensorView { dtype: Dtype::F32, shape: &[0, 4], data: &[] }),
+            Pieces::whole("b", &types[0], &[1, 2, 3, 4, 5, 6]),
+            Pieces::whole("a", &types[1], &[7; 8]),
+            Pieces::whole("none", &types[2], &[]),
         ];
         let (hash, size) = write_tensors(&path, &tensors).expect("written");
         let bytes = std::fs::read(&path).expect("there");

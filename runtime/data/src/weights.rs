@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use plan::Parameter;
-use types::TensorType;
+use types::nearest;
 
-use crate::convert::{convert, converts};
-use crate::near::nearest;
-use crate::{DataError, Problem, TensorFile, TensorView};
+use crate::convert::converts;
+use crate::{DataError, Problem, Share, TensorFile, TensorView};
 
 pub struct Weights {
     path: PathBuf,
@@ -143,6 +142,7 @@ impl Weights {
                 // Where nothing fits, a list of guesses helps nobody and takes its time.
                 let few = problems.len() < 32;
                 let near = if few { nearest(&parameter.name, free.iter().copied()) } else { Vec::new() };
+                let near = near.into_iter().map(String::from).collect();
                 problems.push(Problem::Missing { name: parameter.name.to_string(), ty: want.to_string(), near });
                 continue;
             };
@@ -178,16 +178,15 @@ impl Weights {
         names.map(|n| n.as_str()).find(|n| self.tensors.contains_key(*n))
     }
 
-    /// Writes a parameter's values, in its stored type, to `out`. The weights must have passed `check`.
-    pub fn load(&self, parameter: &Parameter, out: &mut [u8]) -> Result<(), DataError> {
+    /// Writes a rank's share of a parameter's values, in its stored type, to `out`, and reads nothing else of the file.
+    /// The weights must have passed `check`.
+    pub fn load(&self, parameter: &Parameter, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
         let view = self.name_of(parameter).and_then(|n| self.get(n));
-        let ty: &TensorType = &parameter.ty;
+        let ty = share.ty();
         let Some(view) = view.filter(|v| v.shape == ty.sizes().as_slice()) else {
             return Err(DataError::format(&self.path, format!("no `{}` of type {ty}", parameter.name)));
         };
-        let out = out.get_mut(..ty.bytes()).unwrap_or_default();
-        convert(view.dtype, view.data, ty.dtype, out)
-            .map_err(|e| DataError::format(&self.path, format!("`{}`: {e}", parameter.name)))
+        view.read(share, out).map_err(|e| DataError::format(&self.path, format!("`{}`: {e}", parameter.name)))
     }
 }
 

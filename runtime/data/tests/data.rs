@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use data::{
-    Checkpoint, DataError, Dataset, Feeds, Inputs, Position, TensorView, Tensors, Weights, latest, save, write_tensors,
+    Checkpoint, DataError, Dataset, Feeds, Inputs, Pieces, Position, Share, Tensors, Weights, latest, save,
+    write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use runtime_core::FeedSource;
 use tempfile::tempdir;
-use types::{DType, Distribution, Key, fill};
+use types::{DType, Dim, Distribution, Key, TensorType, fill};
 
 fn feed(name: &str, ty: &str, source: Source) -> Feed {
     Feed { name: name.into(), ty: ty.parse().expect("a type"), layout: Layout::whole(), source }
@@ -18,8 +19,13 @@ fn feed(name: &str, ty: &str, source: Source) -> Feed {
 /// Writes a record to a file and gives its image.
 fn image(folder: &Path, tensors: &[(&str, DType, &[usize], Vec<u8>)]) -> Vec<u8> {
     let path = folder.join("record.tmp");
-    let views: Vec<_> = tensors.iter().map(|(n, t, s, d)| (n.to_string(), TensorView::new(*t, s, d))).collect();
-    write_tensors(&path, &views).expect("written");
+    let dims = |sizes: &[usize]| {
+        sizes.iter().enumerate().map(|(i, n)| Dim::new(format!("D{i}").as_str(), *n)).collect::<Vec<_>>()
+    };
+    let types: Vec<_> = tensors.iter().map(|(_, dtype, sizes, _)| TensorType::new(*dtype, dims(sizes))).collect();
+    let pieces: Vec<_> =
+        tensors.iter().zip(&types).map(|((name, .., data), ty)| Pieces::whole(name, ty, data)).collect();
+    write_tensors(&path, &pieces).expect("written");
     let image = fs::read(&path).expect("read");
     fs::remove_file(path).expect("removed");
     image
@@ -69,9 +75,9 @@ fn records_of_several_members_over_several_tars() {
     let mut seen = Vec::new();
     for step in 0..5 {
         let (mut a, mut b, mut c) = ([0; 8], [0; 8], [0; 16]);
-        set.batch(&x, step * 2, &mut a).expect("x");
-        set.batch(&h, step * 2, &mut b).expect("h");
-        set.batch(&ids, step * 2, &mut c).expect("ids");
+        set.batch(&x, &Share::whole(&x.ty), step * 2, &mut a).expect("x");
+        set.batch(&h, &Share::whole(&h.ty), step * 2, &mut b).expect("h");
+        set.batch(&ids, &Share::whole(&ids.ty), step * 2, &mut c).expect("ids");
         for sample in 0..2 {
             let id = f32s(&b)[sample];
             assert_eq!(a[sample * 4..sample * 4 + 2], (((id.to_bits()) >> 16) as u16).to_le_bytes());
@@ -160,7 +166,7 @@ fn an_experts_folder_is_chosen_by_name() {
     weights.check(&parameters).expect("complete");
     for (parameter, value) in parameters.iter().zip([1.0, 2.0]) {
         let mut out = [0; 24];
-        weights.load(parameter, &mut out).expect("loads");
+        weights.load(parameter, &Share::whole(&parameter.ty), &mut out).expect("loads");
         assert_eq!(f32s(&out), [value; 6]);
     }
 }
@@ -171,9 +177,9 @@ fn position(step: u64) -> Position {
 
 fn save_at(folder: &Path, step: u64) {
     let (w, s) = ([step as u8; 24], step.to_le_bytes());
-    let parameters = [("w".to_string(), TensorView::new(DType::F32, &[2, 3], &w))];
-    let states = [("step".to_string(), TensorView::new(DType::I64, &[], &s))];
-    save(folder, &position(step), &parameters, &states).expect("saved");
+    let types = ["f32[O:2, I:3]", "i64[]"].map(|ty| ty.parse().expect("a type"));
+    let (w, s) = (Pieces::whole("w", &types[0], &w), Pieces::whole("step", &types[1], &s));
+    save(folder, &position(step), &[w], &[s]).expect("saved");
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn a_checkpoint_of_another_model_is_refused() {
     let error = checkpoint.check([("w", &other), ("v", &good)], []).expect_err("another's");
     insta::assert_snapshot!(error.to_string().replace(&folder.path().display().to_string(), "DIR"));
     let mut out = [0; 24];
-    checkpoint.parameter("w", &good, &mut out).expect("read");
+    checkpoint.parameter("w", &Share::whole(&good), &mut out).expect("read");
     assert_eq!(out, [1; 24]);
 }
 
@@ -247,7 +253,7 @@ fn damaged_files_do_not_panic() {
     let try_it = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
         if let Ok(mut set) = Dataset::open(&path, 0) {
-            drop(set.batch(&x, 0, &mut [0; 16]));
+            drop(set.batch(&x, &Share::whole(&x.ty), 0, &mut [0; 16]));
         }
     };
     for length in (0..whole.len()).step_by(61) {

@@ -1,0 +1,198 @@
+//! Shares: which elements of a logical tensor one rank holds, where they lie in its buffer, and tensors made whole again.
+
+use std::borrow::Cow;
+
+use plan::Layout;
+use types::{Mesh, Region, TensorType};
+
+/// A rank's part of a logical tensor, in a buffer of the capacity that every rank reserves. What a region that is
+/// shorter leaves of the buffer is padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Of the whole logical tensor.
+    ty: TensorType,
+    /// Of the buffer.
+    local: TensorType,
+    region: Region,
+}
+
+/// Elements that are neighbours in the logical tensor and in the buffer alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Row-major index in the logical tensor.
+    pub logical: usize,
+    /// Row-major index in the buffer.
+    pub local: usize,
+    pub count: usize,
+}
+
+impl Share {
+    pub fn new(mesh: &Mesh, coordinates: &[usize], ty: &TensorType, layout: &Layout) -> Self {
+        let region = layout.region(mesh, coordinates, &ty.dims);
+        Self { ty: ty.clone(), local: mesh.local(ty, &layout.cuts), region }
+    }
+
+    /// All of a tensor.
+    pub fn whole(ty: &TensorType) -> Self {
+        Self::new(&Mesh::default(), &[], ty, &Layout::whole())
+    }
+
+    /// The logical tensor's type.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Bytes of the buffer, its padding included.
+    pub fn bytes(&self) -> usize {
+        self.local.bytes()
+    }
+
+    /// Whether the buffer is the logical tensor, element for element.
+    pub fn is_whole(&self) -> bool {
+        self.region.size == self.ty.sizes() && self.local.sizes() == self.region.size
+    }
+
+    pub fn is_padded(&self) -> bool {
+        self.region.size != self.local.sizes()
+    }
+
+    /// The share in one slice across the first dim: what a rank holds of a sample of a batch.
+    pub(crate) fn inner(&self) -> Self {
+        let rest = |ty: &TensorType| TensorType::new(ty.dtype, ty.dims.iter().skip(1).cloned());
+        let region = Region {
+            offset: self.region.offset.iter().skip(1).copied().collect(),
+            size: self.region.size.iter().skip(1).copied().collect(),
+        };
+        Self { ty: rest(&self.ty), local: rest(&self.local), region }
+    }
+
+    /// The elements held, in as few pieces as there are, in rising order.
+    pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        // Dims at the end that are held whole and without padding are of one piece with the dim before them.
+        let (mut split, mut count) = (self.ty.rank(), 1);
+        while split > 0 {
+            split -= 1;
+            count *= self.region.size[split];
+            if self.region.size[split] != self.ty.dims[split].size
+                || self.region.size[split] != self.local.dims[split].size
+            {
+                break;
+            }
+        }
+        let (logical, local) = (self.ty.strides(), self.local.strides());
+        let start: usize = self.region.offset.iter().zip(&logical).map(|(at, stride)| at * stride).sum();
+        let rows = if count == 0 { 0 } else { self.region.size[..split].iter().product() };
+        (0..rows).map(move |row| {
+            let mut run = Run { logical: start, local: 0, count };
+            let mut rest = row;
+            for dim in (0..split).rev() {
+                let at = rest % self.region.size[dim];
+                rest /= self.region.size[dim];
+                run.logical += at * logical[dim];
+                run.local += at * local[dim];
+            }
+            run
+        })
+    }
+
+    /// Takes this share out of the whole tensor's bytes; padding becomes zero.
+    pub fn scatter(&self, whole: &[u8], buffer: &mut [u8]) {
+        let size = self.ty.dtype.bytes();
+        self.clear_padding(buffer);
+        for run in self.runs() {
+            let from = &whole[run.logical * size..][..run.count * size];
+            buffer[run.local * size..][..run.count * size].copy_from_slice(from);
+        }
+    }
+
+    /// Puts this share where it belongs in the whole tensor's bytes.
+    pub fn gather(&self, buffer: &[u8], whole: &mut [u8]) {
+        let size = self.ty.dtype.bytes();
+        for run in self.runs() {
+            let from = &buffer[run.local * size..][..run.count * size];
+            whole[run.logical * size..][..run.count * size].copy_from_slice(from);
+        }
+    }
+
+    /// Zero is a valid index into any table, and adds nothing to a sum.
+    pub(crate) fn clear_padding(&self, buffer: &mut [u8]) {
+        if self.is_padded() {
+            buffer.fill(0);
+        }
+    }
+}
+
+/// The shares of a tensor that make it whole: of the ranks that hold the same elements, the lowest of `holders` alone.
+pub fn owners(
+    mesh: &Mesh,
+    ty: &TensorType,
+    layout: &Layout,
+    holders: impl IntoIterator<Item = usize>,
+) -> Vec<(usize, Share)> {
+    let mut owners: Vec<(usize, Share)> = Vec::new();
+    for rank in holders {
+        let share = Share::new(mesh, &mesh.coordinates(rank), ty, layout);
+        if share.region.elements() > 0 && owners.iter().all(|(_, s)| s.region.offset != share.region.offset) {
+            owners.push((rank, share));
+        }
+    }
+    owners
+}
+
+/// A logical tensor in the pieces that ranks hold of it.
+pub struct Pieces<'a> {
+    pub name: &'a str,
+    pub ty: &'a TensorType,
+    /// Without replicas: see [`owners`].
+    pub pieces: Vec<(Share, &'a [u8])>,
+}
+
+impl<'a> Pieces<'a> {
+    /// A tensor in one piece.
+    pub fn whole(name: &'a str, ty: &'a TensorType, bytes: &'a [u8]) -> Self {
+        Self { name, ty, pieces: vec![(Share::whole(ty), bytes)] }
+    }
+
+    /// The bytes of the whole tensor, row-major.
+    pub fn bytes(&self) -> Cow<'a, [u8]> {
+        if let [(share, bytes)] = self.pieces.as_slice()
+            && share.is_whole()
+        {
+            return Cow::Borrowed(&bytes[..share.bytes()]);
+        }
+        let mut whole = vec![0; self.ty.bytes()];
+        self.pieces.iter().for_each(|(share, bytes)| share.gather(bytes, &mut whole));
+        Cow::Owned(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_as_long_as_they_can_be() {
+        let mesh = Mesh::new([("cp", 2), ("tp", 2)]).expect("a mesh");
+        let check = |ty: &str, cuts: &[&str], rank: usize, expect: &[(usize, usize, usize)]| {
+            let cut = |axis: &&str| types::Cut {
+                axes: Some(*axis).filter(|a| !a.is_empty()).map(Into::into).into_iter().collect(),
+            };
+            let layout = Layout { cuts: cuts.iter().map(cut).collect() };
+            let share = Share::new(&mesh, &mesh.coordinates(rank), &ty.parse().expect("a type"), &layout);
+            assert_eq!(share.runs().map(|r| (r.logical, r.local, r.count)).collect::<Vec<_>>(), expect, "{ty}");
+        };
+        check("f32[]", &[], 3, &[(0, 0, 1)]);
+        check("f32[A:4, B:6]", &[], 1, &[(0, 0, 24)]);
+        check("f32[A:4, B:6]", &["cp", ""], 2, &[(12, 0, 12)]);
+        check("f32[A:2, B:6]", &["", "tp"], 1, &[(3, 0, 3), (9, 3, 3)]);
+        check("f32[A:3, B:3, C:2]", &["cp", "tp", ""], 3, &[(16, 0, 2)]);
+        check("f32[A:3, B:3, C:2]", &["cp", "tp", ""], 0, &[(0, 0, 4), (6, 4, 4)]);
+        // A short last block leaves padding in each row.
+        check("f32[A:2, B:3]", &["", "tp"], 1, &[(2, 0, 1), (5, 2, 1)]);
+        check("f32[A:2, B:1]", &["", "tp"], 1, &[]);
+    }
+}
