@@ -1,7 +1,7 @@
 //! How a function falls into kernels: products with what follows them elementwise, and loops that share a shape.
 //!
 //! Operators join the kernel of an operand where one nest of loops computes both without doing anything twice. Kernels
-//! never depend on each other in a circle.
+//! never depend on each other in a circle. What asks other ranks stands between kernels.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl State<'_> {
     }
 
     fn place(&mut self, node: NodeId, op: &Op) {
-        if matches!(op.class(), Class::Source | Class::View) {
+        if matches!(op.class(), Class::Source | Class::View | Class::Collective) {
             return;
         }
         match self.role(node, op) {

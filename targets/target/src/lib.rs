@@ -19,7 +19,8 @@ pub trait Target {
     /// The function has no plain calls left. Each group is a set of operator nodes, convex (no path leaves it and comes
     /// back), in an order in which it can be computed; groups are disjoint. Sources (constants, tables) need not be
     /// listed: each kernel that reads one gets its own copy. Views need not be listed: one between kernels is another
-    /// name for the same bytes. Any other operator must be in exactly one group.
+    /// name for the same bytes. Collectives are in no group: what they give enters kernels as an operand. Any other
+    /// operator must be in exactly one group.
     fn group(&self, function: &Function) -> Vec<Vec<NodeId>>;
 
     /// What a kernel needs from the plan and the runtime.

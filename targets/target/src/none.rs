@@ -18,7 +18,7 @@ impl Target for NoTarget {
 
     fn group(&self, function: &Function) -> Vec<Vec<NodeId>> {
         let alone = |(id, node): (NodeId, &ir::Node)| match &node.inst {
-            Inst::Op(op) if !matches!(op.class(), Class::Source | Class::View) => Some(vec![id]),
+            Inst::Op(op) if !matches!(op.class(), Class::Source | Class::View | Class::Collective) => Some(vec![id]),
             _ => None,
         };
         function.nodes.iter().filter_map(alone).collect()

@@ -80,8 +80,17 @@ impl<'f> Eval<'f> {
             Op::Pad(op) => {
                 let place = ty.position(&op.dim).unwrap_or(0);
                 let outside = constant(e, op.value, ty.dtype);
-                let before = op.before as i64;
-                self.padded(e, args[0], place, before, outside, at)
+                let mut at = at.to_vec();
+                at[place] = coord::shift(e, at[place], -(op.before as i64));
+                self.padded(e, args[0], place, outside, at)
+            }
+            Op::Window(op) => {
+                let place = ty.position(&op.dim).unwrap_or(0);
+                let start = self.value(e, args[1], &[])?;
+                let outside = constant(e, 0.0, ty.dtype);
+                let mut at = at.to_vec();
+                at[place] = coord::add(e, at[place], Coord::one(start));
+                self.padded(e, args[0], place, outside, at)
             }
             Op::Gather(op) => self.gather(e, &op.dim, &args, at),
             Op::ReduceSum(op) => self.reduce(e, node, args[0], &op.dims, Fold::Sum, at),
@@ -212,18 +221,16 @@ impl<'f> Eval<'f> {
         }
     }
 
+    /// The operand's element, or `outside` where the coordinate along `place` is not inside of it.
     fn padded(
         &mut self,
         e: &mut Emitter,
         arg: NodeId,
         place: usize,
-        before: i64,
         outside: Val,
-        at: &[Coord],
+        mut inner: Vec<Coord>,
     ) -> Result<Val, LowerError> {
         let size = self.ty(arg)?.dims[place].size as i64;
-        let mut inner = at.to_vec();
-        inner[place] = coord::shift(e, at[place], -before);
         match inner[place] {
             Coord::One { at: index, .. } => {
                 let (zero, last) = (e.i64(0), e.i64(size - 1));
@@ -298,6 +305,7 @@ impl<'f> Eval<'f> {
         let args = data.args.clone();
         match op {
             Op::Constant(_) | Op::Iota(_) | Op::Table(_) | Op::Concat(_) | Op::Pad(_) => Ok(()),
+            Op::Window(_) => self.hoist(e, args[1], &[]),
             Op::Slice(op) => {
                 let place = ty.position(&op.dim).unwrap_or(0);
                 let mut at = at.to_vec();

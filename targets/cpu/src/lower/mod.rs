@@ -23,7 +23,7 @@ mod transpose;
 
 use std::collections::BTreeMap;
 
-use ir::{Function, Inst, NodeId, Op};
+use ir::{Class, Function, Inst, NodeId, Op};
 
 use crate::cpu::Cpu;
 use crate::emit::{Emitter, Kernel, Module, Val};
@@ -75,13 +75,22 @@ impl Lowering {
     pub fn new(kernel: &Function, cpu: &Cpu) -> Result<Lowering, LowerError> {
         let function = expand(kernel)?;
         let live = function.live();
-        let special =
-            function.nodes.iter().filter(|(id, _)| live[id.index()]).find_map(|(id, node)| match &node.inst {
-                Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
-                    Some((id, op.clone()))
-                }
-                _ => None,
-            });
+        let nodes = || function.nodes.iter().filter(|(id, _)| live[id.index()]);
+        let asks = |node: &ir::Node| match &node.inst {
+            Inst::Op(op) => (op.class() == Class::Collective).then(|| op.name()),
+            _ => None,
+        };
+        if let Some(name) = nodes().find_map(|(_, node)| asks(node)) {
+            return Err(LowerError::new(format!(
+                "`{name}` asks other ranks, which no kernel can: it must stand between kernels (group the function again)"
+            )));
+        }
+        let special = nodes().find_map(|(id, node)| match &node.inst {
+            Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
+                Some((id, op.clone()))
+            }
+            _ => None,
+        });
         let kind = match special {
             Some((node, Op::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, &op, cpu)?),
             Some((node, Op::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, &op)?),
