@@ -11,6 +11,7 @@ mod pipeline;
 mod precision;
 mod registry;
 mod schedule;
+mod shard;
 mod simplify;
 mod stats;
 
@@ -23,5 +24,6 @@ pub use pipeline::{Context, Pass, Pipeline, PipelineError};
 pub use precision::{Precision, WorkType};
 pub use registry::{Entry, REGISTRY};
 pub use schedule::{Gradients, kernels, schedule};
+pub use shard::Shard;
 pub use simplify::Simplify;
 pub use stats::{PassStats, Stats};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use target::NoTarget;
 
-use crate::{Autodiff, Context, Inline, Optimizer, Pass, Precision, Simplify};
+use crate::{Autodiff, Context, Inline, Optimizer, Pass, Precision, Shard, Simplify};
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
 pub struct Entry {
@@ -26,6 +26,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),
     entry::<Inline>("inline", "replaces plain calls by what they call"),
     entry::<Simplify>("simplify", "rewrites operators to cheaper ones that compute the same bits"),
+    entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
 ];
 

@@ -7,6 +7,7 @@ mod call;
 mod factors;
 mod function;
 mod interpret;
+mod local;
 mod mismatch;
 mod module;
 mod op;
@@ -24,6 +25,7 @@ pub use call::same_sizes;
 pub use factors::{Factor, FactorKind, Factors};
 pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
+pub use local::Ranks;
 pub use mismatch::Mismatch;
 pub use module::{
     Feed, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,

@@ -37,8 +37,13 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
-    /// Cut this dim wherever it occurs.
-    Shard { dim: Name, axes: Vec<Name> },
+    /// Cut this dim wherever it occurs; `exact` if its size must divide where it is merged with others (heads).
+    Shard {
+        dim: Name,
+        axes: Vec<Name>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        exact: bool,
+    },
     /// Cut this dim, in tensors that have the dim `of` too, where the axes are not in use: sequence parallelism
     /// between tensor-parallel regions (Korthikanti et al., 2022).
     Fill { dim: Name, of: Name, axes: Vec<Name> },

@@ -34,11 +34,28 @@ pub enum Class {
 pub enum Collective {
     /// The rank's coordinate on an axis.
     Coordinate(Name),
-    AllReduce { kind: PartialKind, axes: Vec<Name>, why: Name },
-    AllGather { axes: Vec<Name>, why: Name },
-    ReduceScatter { axes: Vec<Name>, why: Name },
-    AllToAll { axes: Vec<Name>, why: Name },
-    Permute { axes: Vec<Name>, shift: i64, why: Name },
+    AllReduce {
+        kind: PartialKind,
+        axes: Vec<Name>,
+        why: Name,
+    },
+    AllGather {
+        axes: Vec<Name>,
+        why: Name,
+    },
+    ReduceScatter {
+        axes: Vec<Name>,
+        why: Name,
+    },
+    AllToAll {
+        axes: Vec<Name>,
+        why: Name,
+    },
+    Permute {
+        axes: Vec<Name>,
+        shift: i64,
+        why: Name,
+    },
 }
 
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.

@@ -23,6 +23,7 @@ impl<'f> Rewriter<'f> {
         for (i, &p) in from.params.iter().enumerate() {
             out.b.place = from.nodes[p].place;
             let new = out.b.param(ty(i, from.ty(p)));
+            out.b.function.nodes[new].shardings = from.nodes[p].shardings.clone();
             out.set(p, new);
         }
         out
@@ -54,6 +55,7 @@ impl<'f> Rewriter<'f> {
             Inst::Op(op) => self.b.op(op.clone(), &args),
             inst => self.b.push(inst.clone(), args, node.ty.clone()),
         };
+        self.b.function.nodes[new].shardings = node.shardings.clone();
         self.set(old, new);
         new
     }

@@ -130,7 +130,9 @@ impl Assignment {
             }
         }
         let out = Self(axes.into_iter().map(Option::unwrap_or_default).collect());
-        if let Some(f) = (0..out.0.len()).find(|&f| factors.factors[f].kind == FactorKind::Whole && !out.0[f].is_empty()) {
+        if let Some(f) =
+            (0..out.0.len()).find(|&f| factors.factors[f].kind == FactorKind::Whole && !out.0[f].is_empty())
+        {
             return Err(format!("factor {} must be whole and is cut by {:?}", factors.factors[f].name, out.0[f]));
         }
         out.check_axes(factors)?;

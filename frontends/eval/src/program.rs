@@ -213,7 +213,7 @@ impl<'a> Evaluator<'a> {
             self.trace.module.states.insert(feed.name.clone(), state);
         }
         let function: Id<Function> = self.trace.add_function(closed.function);
-        self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs });
+        self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs, logical: vec![] });
         Ok(())
     }
 

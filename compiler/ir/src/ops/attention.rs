@@ -316,7 +316,7 @@ impl<'a> Parts<'a> {
         ];
         let grouped = heads != kv_heads;
         if grouped {
-            factors.push(factor(&of.heads, heads / kv_heads.max(1), group));
+            factors.push(factor(&Name::from(format!("{}.group", of.heads)), heads / kv_heads.max(1), group));
         }
         let batch = q.dims.iter().filter(|d| ![&of.q_len, &of.heads, &of.head].contains(&&d.name));
         factors.extend(batch.map(|d| factor(&d.name, d.size, FactorKind::Parallel)));

@@ -1,0 +1,89 @@
+//! The axes found so far for each dim of each tensor of a module.
+
+use ir::{Axes, Factors, Function, Id, Inst, Module, NodeId, Op, Type};
+use smallvec::SmallVec;
+use types::{Mesh, Name, TensorType};
+
+/// Whose wish an axis on a dim is; the first wins where an operator cannot have both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    Model,
+    Fill,
+    Store,
+}
+
+/// The axes that cut one dim, major first, each with whose wish it is.
+pub type DimAxes = SmallVec<[(Name, Rank); 2]>;
+pub type TensorAxes = SmallVec<[DimAxes; 4]>;
+
+pub fn names(axes: &[(Name, Rank)]) -> Axes {
+    axes.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// By function, node and tensor of the node's type.
+pub struct Table {
+    pub mesh: Mesh,
+    pub functions: Vec<Vec<SmallVec<[TensorAxes; 1]>>>,
+    /// Factors of operators, by function and node.
+    pub factors: Vec<Vec<Option<Factors>>>,
+}
+
+pub type Site = (Id<Function>, NodeId, usize);
+
+impl Table {
+    pub fn new(module: &Module) -> Self {
+        let of = |ty: &TensorType| TensorAxes::from_elem(DimAxes::new(), ty.rank());
+        let mut functions = vec![];
+        let mut factors = vec![];
+        for (_, function) in module.functions.iter() {
+            functions.push(function.nodes.iter().map(|(_, n)| tensors(&n.ty).map(of).collect()).collect());
+            factors.push(function.nodes.iter().map(|(id, _)| operator(function, id).map(|(_, f)| f)).collect());
+        }
+        Self { mesh: module.mesh.clone(), functions, factors }
+    }
+
+    pub fn at(&self, (f, n, i): Site) -> &TensorAxes {
+        &self.functions[f.index()][n.index()][i]
+    }
+
+    pub fn at_mut(&mut self, (f, n, i): Site) -> &mut TensorAxes {
+        &mut self.functions[f.index()][n.index()][i]
+    }
+
+    /// Extends the axes of a dim to `wanted` as far as they agree and no other dim has the axis; whether it changed.
+    pub fn extend(&mut self, site: Site, dim: usize, wanted: &[(Name, Rank)]) -> bool {
+        let tensor = self.at_mut(site);
+        let Some(own) = tensor.get(dim) else { return false };
+        let have = own.len();
+        let agrees = own.iter().zip(wanted).all(|((a, _), (b, _))| a == b);
+        if !agrees || have >= wanted.len() {
+            return false;
+        }
+        for (axis, rank) in &wanted[have..] {
+            if tensor.iter().flatten().any(|(a, _)| a == axis) {
+                break;
+            }
+            tensor[dim].push((axis.clone(), *rank));
+        }
+        tensor[dim].len() > have
+    }
+}
+
+/// The tensors of a type: itself, a stack's element, or a tuple's items.
+pub fn tensors(ty: &Type) -> impl Iterator<Item = &TensorType> {
+    let items = match ty {
+        Type::Tuple(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    items.iter().filter_map(Type::element)
+}
+
+/// The operator at a node with its factors.
+pub fn operator(function: &Function, id: NodeId) -> Option<(&Op, Factors)> {
+    let node = &function.nodes[id];
+    let Inst::Op(op) = &node.inst else { return None };
+    let args: Option<Vec<&TensorType>> = node.args.iter().map(|&a| function.ty(a).tensor()).collect();
+    let results: Vec<TensorType> = tensors(&node.ty).cloned().collect();
+    let factors = op.factors(&args?, &results);
+    Some((op, factors))
+}
