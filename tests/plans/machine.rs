@@ -168,10 +168,10 @@ fn run(mut module: Module, kernels: Kernels, gradients: Gradients, threads: usiz
     let plan = Arc::new(plan);
     let options = Options { threads, poison, ..Options::default() };
     let executor = match kernels {
-        Kernels::Interpreted => Executor::new(plan.clone(), 0, interpreted(&module, &plan), &options),
+        Kernels::Interpreted => Executor::new(plan.clone(), interpreted(&module, &plan), None, &options),
         Kernels::Cpu => {
             let code = device::CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("the object loads");
-            Executor::new(plan.clone(), 0, code, &options)
+            Executor::new(plan.clone(), code, None, &options)
         }
     };
     let mut executor = executor.expect("an executor");

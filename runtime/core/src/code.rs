@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use comm::{Area, Collective, Communicator, Operation};
 use plan::{Body, Class, KernelId, Life, Op, Plan, Slice};
 use types::Name;
 
@@ -32,6 +33,7 @@ unsafe impl Sync for Code {}
 
 pub enum Step {
     Launch { kernel: KernelId, args: Range<usize>, scalars: Range<usize>, parts: u32 },
+    Collect(Box<dyn Collective>),
     Copy { from: u64, to: u64, bytes: u64 },
     Record(usize),
     Wait(usize),
@@ -43,10 +45,11 @@ impl Code {
     pub fn new(
         plan: &Plan,
         (program, class, body): (&Name, &Class, &Body),
-        coordinates: &[usize],
+        (rank, communicator): (usize, Option<&dyn Communicator>),
         arena: &Arena,
         most_parts: u32,
     ) -> Result<Self, ExecError> {
+        let coordinates = plan.header.mesh.coordinates(rank);
         let mut code = Self {
             steps: Vec::with_capacity(body.instructions.len()),
             lanes: vec![Vec::new(); body.lanes.len()],
@@ -66,14 +69,23 @@ impl Code {
                     let (first, first_scalar) = (code.args.len(), code.scalars.len());
                     code.args.extend(launch.args.iter().map(|s| arena.at(at(s), s.bytes)));
                     code.bytes.extend(launch.args.iter().map(|s| s.bytes));
-                    code.scalars.extend(launch.scalars.iter().map(|s| s.at(&plan.header.mesh, coordinates)));
+                    code.scalars.extend(launch.scalars.iter().map(|s| s.at(&plan.header.mesh, &coordinates)));
                     let parts = plan.kernels[launch.kernel.index()].max_parts.min(most_parts);
                     let (args, scalars) = (first..code.args.len(), first_scalar..code.scalars.len());
                     Step::Launch { kernel: launch.kernel, args, scalars, parts }
                 }
-                Op::Collect(_) => {
-                    let what = plan.describe(class, body, index);
-                    return Err(ExecError::Collective { program: program.clone(), what });
+                Op::Collect(collect) => {
+                    let what = || plan.describe(class, body, index);
+                    let Some(communicator) = communicator else {
+                        return Err(ExecError::Collective { program: program.clone(), what: what() });
+                    };
+                    let area = |s: &Slice| Area { at: arena.at(at(s), s.bytes), bytes: s.bytes as usize };
+                    let areas = |slices: &[Slice]| slices.iter().map(area).collect();
+                    let memory = (areas(&collect.from), areas(&collect.to));
+                    let operation = Operation::new(collect, &plan.header.mesh, rank, instruction.lane.0, memory);
+                    let ready = operation.and_then(|operation| communicator.prepare(operation));
+                    let refused = |error| ExecError::Refused { program: program.clone(), what: what(), error };
+                    Step::Collect(ready.map_err(refused)?)
                 }
                 Op::Copy { from, to } => Step::Copy { from: at(from), to: at(to), bytes: from.bytes },
                 Op::Record { event } => Step::Record(event.index()),

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-const SPINS: u32 = 4000;
-
 pub struct Events {
     recorded: Vec<AtomicU64>,
+    /// Before a waiting lane sleeps.
+    spins: u32,
     /// A lane gave up: nobody shall wait for it.
     failed: AtomicBool,
     waiting: AtomicU32,
@@ -15,9 +15,10 @@ pub struct Events {
 }
 
 impl Events {
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, spins: u32) -> Self {
         Self {
             recorded: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            spins,
             failed: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             lock: Mutex::new(()),
@@ -33,7 +34,7 @@ impl Events {
     /// False if the lane that should record it failed.
     pub fn wait(&self, event: usize, run: u64) -> bool {
         let over = || self.recorded[event].load(SeqCst) >= run || self.failed.load(SeqCst);
-        for _ in 0..SPINS {
+        for _ in 0..self.spins {
             if over() {
                 break;
             }

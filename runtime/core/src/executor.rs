@@ -1,19 +1,28 @@
 //! The executor of one rank: memory, threads and code, and one call a step.
 #![allow(unsafe_code, reason = "between runs nobody else touches the arena, and its buffers are handed out as slices")]
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use plan::{Buffer, BufferId, ClassId, EmitId, Life, Op, Plan, verify};
+use comm::Communicator;
+use plan::{Buffer, BufferId, ClassId, EmitId, Life, Plan, verify};
 
 use crate::arena::Arena;
 use crate::code::Code;
 use crate::events::Events;
-use crate::lane::{LaneThread, Machine, Task};
+use crate::feeder::Staging;
+use crate::lane::LaneThread;
+use crate::machine::{Machine, Task};
 use crate::pool::Pool;
+use crate::progress::{Phase, Progress};
 use crate::trace::Mark;
-use crate::{ExecError, Feeder, Kernels};
+use crate::{ExecError, Fault, FaultKind, Feeder, Kernels};
+
+/// Spins of a thread before it sleeps: some 20 microseconds, longer than the gap between two launches.
+const SPINS: u32 = 4000;
+
+/// The same where ranks share the cores, and what is waited for may need this one.
+const SHARED_SPINS: u32 = 200;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -23,11 +32,15 @@ pub struct Options {
     pub poison: bool,
     /// Keep the times of each instruction, for [`crate::TraceWriter`].
     pub trace: bool,
+    /// Makes one rank stall or fail, to see what the others do.
+    pub fault: Option<Fault>,
+    /// Holds lanes up at random before instructions, by this seed; results must not change.
+    pub jitter: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, poison: false, trace: false }
+        Self { threads: 1, poison: false, trace: false, fault: None, jitter: None }
     }
 }
 
@@ -51,45 +64,86 @@ pub struct Run {
 }
 
 impl Executor {
-    /// Verifies the plan and makes everything ready that a run needs.
-    pub fn new(plan: Arc<Plan>, rank: usize, kernels: impl Kernels, options: &Options) -> Result<Self, ExecError> {
+    /// Verifies the plan and makes everything ready that a run needs. Without a communicator, this is a world of one rank.
+    pub fn new(
+        plan: Arc<Plan>,
+        kernels: impl Kernels,
+        communicator: Option<Arc<dyn Communicator>>,
+        options: &Options,
+    ) -> Result<Self, ExecError> {
+        let made = Self::make(plan, kernels, communicator.clone(), options);
+        if let (Err(error), Some(communicator)) = (&made, &communicator) {
+            communicator.fail(&error.to_string());
+        }
+        made
+    }
+
+    fn make(
+        plan: Arc<Plan>,
+        kernels: impl Kernels,
+        communicator: Option<Arc<dyn Communicator>>,
+        options: &Options,
+    ) -> Result<Self, ExecError> {
+        let (rank, world) = communicator.as_ref().map_or((0, 1), |c| (c.rank(), c.world()));
         let _span = tracing::info_span!("prepare", rank).entered();
         verify(&plan).map_err(ExecError::Unsafe)?;
-        let world = plan.header.world();
-        let class = if rank < world { plan.class_of(rank) } else { None };
-        let class = class.ok_or(ExecError::NoSuchRank { rank, world })?;
-        let coordinates = plan.header.mesh.coordinates(rank);
+        let class = plan.class_of(rank).filter(|_| plan.header.world() == world);
+        let class = class.ok_or_else(|| mismatch(&plan, world))?;
 
         let bodies = || plan.programs.iter().map(|p| (&p.name, &p.bodies[class.index()]));
+        let fault = options.fault.filter(|f| f.rank == rank);
+        if let Some(Fault { at, kind, .. }) = fault {
+            let instructions = bodies().map(|(_, b)| b.instructions.len()).max().unwrap_or(0);
+            let why = match kind {
+                FaultKind::Stall if world == 1 => "there is no other rank to notice that it stalls",
+                _ if at >= instructions => "its programs have fewer instructions",
+                _ => "",
+            };
+            if !why.is_empty() {
+                return Err(ExecError::NoFault { rank, at, why });
+            }
+        }
+
         let arena = Arc::new(Arena::new(bodies().map(|(_, b)| b.arena_bytes).max().unwrap_or(0))?);
         let threads = options.threads.clamp(1, 1024);
+        let spins = if world == 1 { SPINS } else { SHARED_SPINS };
         let most_parts = if kernels.splits() { threads as u32 } else { 1 };
         let described = &plan.classes[class.index()];
-        let codes: Result<Vec<_>, _> = bodies()
-            .map(|(name, body)| Code::new(&plan, (name, described, body), &coordinates, &arena, most_parts))
-            .collect();
+        let lane_count = bodies().map(|(_, b)| b.lanes.len()).max().unwrap_or(0);
+        let progress = Arc::new(Progress::new(plan.clone(), class, lane_count.max(1)));
+        if let Some(communicator) = &communicator {
+            communicator.attach(progress.clone());
+        }
+        let seat = (rank, communicator.as_deref());
+        let codes: Result<Vec<_>, _> =
+            bodies().map(|(name, body)| Code::new(&plan, (name, described, body), seat, &arena, most_parts)).collect();
         let codes = Arc::new(codes?);
 
         let (work, alive) = (codes.clone(), arena.clone());
-        let pool = Pool::new(threads, move |job, part, parts| {
+        let pool = Pool::new(threads, spins, move |job, part, parts| {
             let _arena = &alive;
             // SAFETY: the arena is alive, the plan is verified, and lanes submit a job only when their waits are over.
             unsafe { work[(job >> 32) as usize].launch(&kernels, job as u32 as usize, part, parts) }
         })?;
-        let lane_count = codes.iter().map(|c| c.lanes.len()).max().unwrap_or(0);
         let marks = |lane: usize| {
             let longest = codes.iter().map(|c| c.lanes.get(lane).map_or(0, Vec::len)).max().unwrap_or(0);
             Mutex::new(Vec::with_capacity(longest))
         };
         let machine = Arc::new(Machine {
             pool,
-            events: codes.iter().map(|c| Events::new(c.events)).collect(),
+            events: codes.iter().map(|c| Events::new(c.events, spins)).collect(),
             emits: plan.manifest.emits.iter().map(|_| Mutex::default()).collect(),
             marks: options.trace.then(|| (0..lane_count).map(marks).collect()),
             codes,
             arena,
-            start: Instant::now(),
-            panicked: AtomicU32::new(0),
+            plan: plan.clone(),
+            class,
+            rank,
+            communicator,
+            progress,
+            fault,
+            jitter: options.jitter,
+            failure: Mutex::default(),
         });
         let others = if options.poison { 1..1 } else { 1..lane_count };
         let lanes = others.map(|lane| LaneThread::new(lane, machine.clone())).collect::<Result<_, _>>()?;
@@ -106,6 +160,10 @@ impl Executor {
 
     pub fn class(&self) -> ClassId {
         self.class
+    }
+
+    pub fn rank(&self) -> usize {
+        self.machine.rank
     }
 
     /// The feeds that a program takes and the bytes of each.
@@ -150,42 +208,46 @@ impl Executor {
         self.machine.emits[emit.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a program once, with the feeds of the feeder's next step.
+    /// Runs a program once, with the feeds of the feeder's next step. After an error, this and the other ranks run nothing
+    /// any more.
     pub fn run(&mut self, program: usize, feeder: &mut Feeder) -> Result<Run, ExecError> {
         let before = Instant::now();
         let step = feeder.step();
-        let staging = feeder.wait(|feed| self.plan.manifest.feeds[feed].name.clone())?;
+        self.machine.progress.enter(Phase::Feeds, program, step);
+        let staging = self.fed(feeder)?;
         let _span = tracing::info_span!("step", step).entered();
         let start = Instant::now();
         self.runs += 1;
+        self.machine.progress.enter(Phase::Running, program, step);
         let task = Task { program, run: self.runs, step, staging };
-        let good = if self.poison {
-            self.machine.poisoned(&task)
+        if self.poison {
+            self.machine.poisoned(&task);
         } else {
             for lane in &self.lanes {
                 lane.start(task.clone());
             }
-            let mut good = self.machine.lane(&task, 0);
+            self.machine.lane(&task, 0);
             for lane in &self.lanes {
-                good &= lane.finish();
+                lane.finish();
             }
-            good
-        };
-        if !good {
-            return Err(self.failure(program));
         }
+        if let Some(error) = self.machine.error() {
+            return Err(error);
+        }
+        self.machine.progress.enter(Phase::Between, program, step);
         feeder.release();
         Ok(Run { time: start.elapsed(), fed: start - before })
     }
 
-    fn failure(&self, program: usize) -> ExecError {
-        let index = self.machine.panicked.load(SeqCst).saturating_sub(1) as usize;
-        let instruction = &self.plan.programs[program].bodies[self.class.index()].instructions[index];
-        let kernel = match &instruction.op {
-            Op::Launch(launch) => self.plan.kernels[launch.kernel.index()].symbol.clone(),
-            _ => "the executor".into(),
-        };
-        ExecError::Kernel { kernel, place: self.plan.places[instruction.place.index()].to_string() }
+    /// Waits for the next step's feeds, as long as all ranks are well.
+    fn fed(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
+        let name = |feed: usize| self.plan.manifest.feeds[feed].name.clone();
+        let failed = || self.machine.error().or_else(|| self.machine.ended().map(ExecError::Comm));
+        let staging = failed().map_or_else(|| feeder.wait(name, failed), Err);
+        if let (Err(error), Some(communicator)) = (&staging, &self.machine.communicator) {
+            communicator.fail(&error.to_string());
+        }
+        staging
     }
 
     /// The times of the last run's instructions, by lane.
@@ -206,4 +268,21 @@ impl Executor {
             }
         }
     }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        if let Some(communicator) = &self.machine.communicator {
+            if std::thread::panicking() {
+                communicator.fail("its thread panicked");
+            }
+            communicator.leave();
+        }
+    }
+}
+
+fn mismatch(plan: &Plan, world: usize) -> ExecError {
+    let axes = plan.header.mesh.axes.iter().filter(|a| a.size > 1);
+    let mesh: Vec<_> = axes.map(|a| format!("{}={}", a.name, a.size)).collect();
+    ExecError::World { plan: plan.header.world(), mesh: mesh.join(" "), world }
 }

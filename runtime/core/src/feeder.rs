@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use plan::FeedId;
 
 use crate::{ExecError, Executor};
+
+/// How often a rank that waits for its feeds looks whether the others are well.
+const GLANCE: Duration = Duration::from_millis(100);
 
 pub type FeedError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -80,8 +84,12 @@ impl Feeder {
         self.next
     }
 
-    /// Waits until the next step's feeds are there.
-    pub(crate) fn wait(&self, name: impl Fn(usize) -> types::Name) -> Result<Arc<Staging>, ExecError> {
+    /// Waits until the next step's feeds are there; `failed` tells why to wait no longer.
+    pub(crate) fn wait(
+        &self,
+        name: impl Fn(usize) -> types::Name,
+        failed: impl Fn() -> Option<ExecError>,
+    ) -> Result<Arc<Staging>, ExecError> {
         let mut state = self.staging.lock();
         loop {
             if state.ready[(self.next % 2) as usize] == Some(self.next) {
@@ -94,7 +102,11 @@ impl Feeder {
                 let error = "the source of feeds has ended".into();
                 return Err(ExecError::Feed { feed: "all".into(), step: self.next, error });
             }
-            state = self.staging.change.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if let Some(error) = failed() {
+                return Err(error);
+            }
+            let waited = self.staging.change.wait_timeout(state, GLANCE);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

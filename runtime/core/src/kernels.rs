@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "kernels get raw pointers into the arena")]
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use plan::{Access, KernelId, Plan};
 use smallvec::SmallVec;
@@ -26,6 +27,18 @@ pub trait Kernels: Send + Sync + 'static {
     /// Whether launches may be split into parts.
     fn splits(&self) -> bool {
         true
+    }
+}
+
+/// Ranks of one process can share a provider.
+impl<K: Kernels> Kernels for Arc<K> {
+    unsafe fn launch(&self, call: &Call<'_>, part: u32, parts: u32) {
+        // SAFETY: the contract is the same.
+        unsafe { (**self).launch(call, part, parts) }
+    }
+
+    fn splits(&self) -> bool {
+        (**self).splits()
     }
 }
 

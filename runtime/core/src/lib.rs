@@ -5,14 +5,18 @@ mod code;
 mod error;
 mod events;
 mod executor;
+mod fault;
 mod feeder;
 mod kernels;
 mod lane;
+mod machine;
 mod pool;
+mod progress;
 mod trace;
 
 pub use error::ExecError;
 pub use executor::{Executor, Options, Run};
+pub use fault::{Fault, FaultKind};
 pub use feeder::{FeedError, FeedSource, Feeder};
 pub use kernels::{Argument, Call, Interpreted, Kernels};
 pub use trace::TraceWriter;

@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread::{JoinHandle, Thread};
 
-/// Spins before a thread goes to sleep: some 20 microseconds, longer than the gap between two launches.
-const SPINS: u32 = 4000;
-
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
@@ -35,11 +32,17 @@ struct Shared {
     panicked: AtomicBool,
     started: AtomicU32,
     stop: AtomicBool,
+    /// Before a thread goes to sleep.
+    spins: u32,
 }
 
 impl Pool {
     /// A pool of `threads` threads, the caller of [`Pool::run`] among them; `work(job, part, parts)` is what they do.
-    pub fn new(threads: usize, work: impl Fn(u64, u32, u32) + Send + Sync + 'static) -> std::io::Result<Self> {
+    pub fn new(
+        threads: usize,
+        spins: u32,
+        work: impl Fn(u64, u32, u32) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             work: Box::new(work),
             ticket: AtomicU64::new(0),
@@ -49,6 +52,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             started: AtomicU32::new(0),
             stop: AtomicBool::new(false),
+            spins,
         });
         let mut pool = Self { shared, workers: Vec::new(), taken: AtomicBool::new(false) };
         for i in 1..threads {
@@ -87,7 +91,7 @@ impl Pool {
         let mut spins = 0;
         while shared.done.load(SeqCst) < parts {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < shared.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let good = !shared.panicked.load(SeqCst);
         self.taken.store(false, SeqCst);
@@ -123,7 +127,7 @@ impl Shared {
         loop {
             let Err(seen) = self.take() else { continue };
             let mut spins = 0;
-            while self.ticket.load(SeqCst) == seen && spins < SPINS {
+            while self.ticket.load(SeqCst) == seen && spins < self.spins {
                 spins += 1;
                 std::hint::spin_loop();
             }
@@ -164,7 +168,7 @@ mod tests {
     fn check(threads: usize, most: u32, jobs: u64) {
         let sums: Arc<Vec<AtomicU64>> = Arc::new((0..jobs).map(|_| AtomicU64::new(0)).collect());
         let into = sums.clone();
-        let pool = Pool::new(threads, move |job, part, parts| {
+        let pool = Pool::new(threads, 1000, move |job, part, parts| {
             assert!(part < parts);
             into[job as usize].fetch_add(1 << (8 * part), SeqCst);
         });
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_reported_and_the_pool_goes_on() {
-        let pool = Pool::new(2, |job, part, _| assert!(job != 1 || part != 1)).expect("threads");
+        let pool = Pool::new(2, 1000, |job, part, _| assert!(job != 1 || part != 1)).expect("threads");
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let results = [pool.run(0, 2), pool.run(1, 2), pool.run(2, 2)];
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn sleeping_workers_wake() {
-        let pool = Pool::new(4, |_, _, _| ()).expect("threads");
+        let pool = Pool::new(4, 1000, |_, _, _| ()).expect("threads");
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(5));
             assert!(pool.run(0, 4));

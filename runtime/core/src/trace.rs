@@ -1,24 +1,27 @@
-//! The launch trace: a Chrome trace file that Perfetto opens, one track a lane.
+//! The launch trace: a Chrome trace file that Perfetto opens, a process for each rank, and a track for each of its lanes.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use plan::{Op, Plan};
 use serde::Serialize;
 
 use crate::Executor;
 
-/// When one instruction ran, since the executor was made.
+/// When one instruction ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub index: u32,
-    pub begin: Duration,
-    pub end: Duration,
+    pub begin: Instant,
+    pub end: Instant,
 }
 
 /// Writes the events of one run after another.
 pub struct TraceWriter<W: Write> {
     out: W,
+    /// When the trace begins.
+    start: Instant,
     left: usize,
     first: bool,
     dropped: bool,
@@ -28,7 +31,7 @@ pub struct TraceWriter<W: Write> {
 struct Event<'a> {
     name: &'a str,
     ph: &'static str,
-    pid: u32,
+    pid: usize,
     tid: usize,
     /// Microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,23 +54,26 @@ struct Args<'a> {
 }
 
 impl<W: Write> TraceWriter<W> {
-    /// A trace of at most `most` events: viewers do not open what is much larger than a million.
-    pub fn new(mut out: W, plan: &Plan, rank: usize, most: usize) -> io::Result<Self> {
+    /// A trace of these ranks, of at most `most` events: viewers do not open what is much larger than a million.
+    pub fn new(mut out: W, plan: &Plan, ranks: Range<usize>, most: usize) -> io::Result<Self> {
         out.write_all(b"[")?;
-        let mut writer = Self { out, left: most, first: true, dropped: false };
-        let track = |name: &'static str, of: &str, tid| {
+        let mut writer = Self { out, start: Instant::now(), left: most, first: true, dropped: false };
+        let track = |name: &'static str, of: &str, pid, tid| {
             let args = Args { name: Some(of), ..Args::default() };
-            serde_json::to_vec(&Event { name, ph: "M", pid: 0, tid, ts: None, dur: None, args })
+            serde_json::to_vec(&Event { name, ph: "M", pid, tid, ts: None, dur: None, args })
         };
-        writer.line(&track("process_name", &format!("{} rank {rank}", plan.header.model), 0)?)?;
-        let lanes = plan.programs.iter().flat_map(|p| &p.bodies).map(|b| &b.lanes).max_by_key(|l| l.len());
-        for (tid, lane) in lanes.into_iter().flatten().enumerate() {
-            writer.line(&track("thread_name", &lane.to_string(), tid)?)?;
+        for rank in ranks {
+            writer.line(&track("process_name", &format!("{} rank {rank}", plan.header.model), rank, 0)?)?;
+            let bodies = plan.programs.iter().filter_map(|p| p.bodies.get(plan.class_of(rank)?.index()));
+            let lanes = bodies.map(|b| &b.lanes).max_by_key(|l| l.len());
+            for (tid, lane) in lanes.into_iter().flatten().enumerate() {
+                writer.line(&track("thread_name", &lane.to_string(), rank, tid)?)?;
+            }
         }
         Ok(writer)
     }
 
-    /// Adds the last run of `program`, which was step `step`; true while there is room for more.
+    /// Adds the executor's last run of `program`, which was step `step`; true while there is room for more.
     pub fn add(&mut self, executor: &Executor, program: usize, step: u64) -> io::Result<bool> {
         let plan = executor.plan().clone();
         let body = &plan.programs[program].bodies[executor.class().index()];
@@ -82,7 +88,7 @@ impl<W: Write> TraceWriter<W> {
             let instruction = &body.instructions[mark.index as usize];
             let name = match &instruction.op {
                 Op::Launch(launch) => plan.kernels[launch.kernel.index()].symbol.to_string(),
-                Op::Collect(_) => "collect".into(),
+                Op::Collect(collect) => format!("c{} {}", collect.id, collect.kind.name()),
                 Op::Copy { .. } => "copy".into(),
                 Op::Record { event } => format!("record {event}"),
                 Op::Wait { event } => format!("wait {event}"),
@@ -92,8 +98,17 @@ impl<W: Write> TraceWriter<W> {
             let place = plan.places[instruction.place.index()].to_string();
             let micros = |d: Duration| d.as_nanos() as f64 / 1000.0;
             let args = Args { name: None, step: Some(step), instruction: Some(mark.index), place: Some(&place) };
-            let (ts, dur) = (Some(micros(mark.begin)), Some(micros(mark.end - mark.begin)));
-            self.line(&serde_json::to_vec(&Event { name: &name, ph: "X", pid: 0, tid: lane, ts, dur, args })?)?;
+            let ts = Some(micros(mark.begin.saturating_duration_since(self.start)));
+            let dur = Some(micros(mark.end - mark.begin));
+            self.line(&serde_json::to_vec(&Event {
+                name: &name,
+                ph: "X",
+                pid: executor.rank(),
+                tid: lane,
+                ts,
+                dur,
+                args,
+            })?)?;
         }
         Ok(true)
     }

@@ -4,8 +4,8 @@ mod line;
 
 use line::{Ramp, executor, executor_with, expected, kernel, train};
 use plan::{Collect, CollectKind, Op, Reduce, ReduceKind, sample};
-use types::DType;
 use runtime_core::{Argument, ExecError, Feeder, Interpreted, Options, TraceWriter};
+use types::DType;
 
 #[test]
 fn steps_give_what_plain_code_gives() {
@@ -85,8 +85,8 @@ fn what_cannot_run_is_refused() {
     let error = executor(collective, &Options::default()).map(|_| ()).expect_err("a collective").to_string();
     assert_eq!(
         error,
-        "program `train` has a collective, #3 c4 all_reduce sum f32 over dp( -> ) at line.mm:1:9 (line), and this version \
-         of the runtime runs none"
+        "program `train` has a collective, #3 c4 all_reduce sum f32 over dp( -> ) at line.mm:1:9 (line), and there are no \
+         ranks to run it with"
     );
 
     let mut huge = sample::line();
@@ -100,7 +100,7 @@ fn the_trace_has_a_track_for_each_lane() {
     let mut executor = executor(sample::two_lanes(), &options).expect("an executor");
     let mut feeder = Feeder::new(&executor, 0, Ramp::default(), 0, Some(2)).expect("a feeder");
     let mut bytes = Vec::new();
-    let mut writer = TraceWriter::new(&mut bytes, executor.plan(), 0, 1000).expect("a trace");
+    let mut writer = TraceWriter::new(&mut bytes, executor.plan(), 0..1, 1000).expect("a trace");
     for step in 0..2 {
         executor.run(0, &mut feeder).expect("a step");
         assert!(writer.add(&executor, 0, step).expect("added"));

@@ -23,7 +23,7 @@ fn an_embedded_object_runs() {
     let kernels = CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("loads");
     let again = CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("loads twice at once");
     let options = Options { threads: 2, ..Options::default() };
-    let mut executor = Executor::new(Arc::new(plan), 0, kernels, &options).expect("an executor");
+    let mut executor = Executor::new(Arc::new(plan), kernels, None, &options).expect("an executor");
     drop(again);
     executor.request(EmitId(0), true);
     let mut feeder = Feeder::new(&executor, 0, Ones, 0, None).expect("a feeder");

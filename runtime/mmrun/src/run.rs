@@ -173,7 +173,7 @@ struct Trace<'a> {
 impl<'a> Trace<'a> {
     fn open(path: &'a Path, executor: &Executor) -> Result<Self, Failure> {
         let writer = File::create(path)
-            .and_then(|file| TraceWriter::new(BufWriter::new(file), executor.plan(), 0, MOST_EVENTS))
+            .and_then(|file| TraceWriter::new(BufWriter::new(file), executor.plan(), 0..1, MOST_EVENTS))
             .map_err(|e| Failure::file(path, &e))?;
         Ok(Self { path, writer })
     }

@@ -44,9 +44,9 @@ pub fn executor(args: &Args) -> Result<(Executor, PlanHash), Failure> {
     }
     let kernels = CpuKernels::load(&file.plan.header, &file.plan.kernels, file.object)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let options =
-        Options { threads: args.threads.map_or(cores, usize::from), poison: args.poison, trace: args.trace.is_some() };
-    Ok((Executor::new(Arc::new(file.plan), 0, kernels, &options)?, file.hash))
+    let threads = args.threads.map_or(cores, usize::from);
+    let options = Options { threads, poison: args.poison, trace: args.trace.is_some(), ..Options::default() };
+    Ok((Executor::new(Arc::new(file.plan), kernels, None, &options)?, file.hash))
 }
 
 /// Fills parameters and state.

@@ -96,7 +96,7 @@ pub fn executor(plan: Plan, options: &Options) -> Result<Executor, ExecError> {
 }
 
 pub fn executor_with(plan: Plan, kernels: impl Kernels, options: &Options) -> Result<Executor, ExecError> {
-    let mut executor = Executor::new(Arc::new(plan), 0, kernels, options)?;
+    let mut executor = Executor::new(Arc::new(plan), kernels, None, options)?;
     executor.write(BufferId(0)).expect("w").copy_from_slice(bytemuck::cast_slice(&START));
     for emit in 0..3 {
         executor.request(EmitId(emit), true);

@@ -1,0 +1,222 @@
+//! The machine of a rank: what its lanes share, and how they run instructions.
+#![allow(unsafe_code, reason = "instructions touch the arena; the verified plan orders all that conflicts")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use comm::{CommError, Communicator};
+use plan::{ClassId, Op, Plan};
+
+use crate::arena::Arena;
+use crate::code::{Code, Step};
+use crate::events::Events;
+use crate::fault::delay;
+use crate::feeder::Staging;
+use crate::pool::Pool;
+use crate::progress::Progress;
+use crate::trace::Mark;
+use crate::{ExecError, Fault, FaultKind};
+
+pub(crate) struct Machine {
+    /// Dropped first: its threads use the code.
+    pub pool: Pool,
+    pub codes: Arc<Vec<Code>>,
+    pub arena: Arc<Arena>,
+    pub events: Vec<Events>,
+    /// By emit; empty for emits nobody asked for.
+    pub emits: Vec<Mutex<Vec<u8>>>,
+    /// By lane, when a trace was asked for.
+    pub marks: Option<Vec<Mutex<Vec<Mark>>>>,
+    pub plan: Arc<Plan>,
+    pub class: ClassId,
+    pub rank: usize,
+    pub communicator: Option<Arc<dyn Communicator>>,
+    pub progress: Arc<Progress>,
+    /// Of this rank.
+    pub fault: Option<Fault>,
+    pub jitter: Option<u64>,
+    /// The first failure; nothing runs after it.
+    pub failure: Mutex<Option<Failure>>,
+}
+
+/// One run of a program.
+#[derive(Clone)]
+pub(crate) struct Task {
+    pub program: usize,
+    /// Number of the run, from 1.
+    pub run: u64,
+    /// Number of the training step.
+    pub step: u64,
+    pub staging: Arc<Staging>,
+}
+
+/// Why a run ended.
+#[derive(Clone)]
+pub(crate) enum Failure {
+    Kernel { program: usize, index: u32 },
+    Panic { program: usize, index: u32 },
+    Fault { program: usize, index: u32, kind: FaultKind },
+    Comm(CommError),
+}
+
+impl Machine {
+    /// Runs the instructions of one lane; false if this or another lane failed.
+    pub fn lane(&self, task: &Task, lane: usize) -> bool {
+        let code = &self.codes[task.program];
+        let events = &self.events[task.program];
+        for &index in code.lanes.get(lane).map_or(&[][..], Vec::as_slice) {
+            self.progress.at(lane, index);
+            let begin = self.marks.as_ref().map(|_| Instant::now());
+            let good = match &code.steps[index as usize] {
+                Step::Record(event) => self.guarded(task, index, || {
+                    events.record(*event, task.run);
+                    Ok(())
+                }),
+                // The lane that does not record has said why.
+                Step::Wait(event) => self.guarded(task, index, || Ok(())) && events.wait(*event, task.run),
+                _ => self.guarded(task, index, || self.step(task, index)),
+            };
+            if !good {
+                return false;
+            }
+            self.mark(lane, index, begin);
+        }
+        self.progress.finished(lane);
+        true
+    }
+
+    /// Runs all lanes on this thread in schedule order, and overwrites buffers with NaN as they die.
+    pub fn poisoned(&self, task: &Task) -> bool {
+        let code = &self.codes[task.program];
+        for index in 0..code.steps.len() {
+            self.progress.at(0, index as u32);
+            if !self.guarded(task, index as u32, || self.step(task, index as u32)) {
+                return false;
+            }
+            for &(at, bytes) in &code.deaths[index] {
+                // SAFETY: one thread runs everything, and no slice of the arena is alive here.
+                unsafe { self.arena.write(at, bytes) }.fill(0xFF);
+            }
+        }
+        self.progress.finished(0);
+        true
+    }
+
+    /// The error of the failed run.
+    pub fn error(&self) -> Option<ExecError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(match failure {
+            Failure::Comm(error) => ExecError::Comm(error),
+            Failure::Panic { program, index } => {
+                ExecError::Panic { what: self.progress.describe(program, index as usize) }
+            }
+            Failure::Fault { program, index, kind } => {
+                ExecError::Fault { rank: self.rank, kind, what: self.progress.describe(program, index as usize) }
+            }
+            Failure::Kernel { program, index } => {
+                let body = &self.plan.programs[program].bodies[self.class.index()];
+                let instruction = &body.instructions[index as usize];
+                let kernel = match &instruction.op {
+                    Op::Launch(launch) => self.plan.kernels[launch.kernel.index()].symbol.clone(),
+                    _ => "the executor".into(),
+                };
+                ExecError::Kernel { kernel, place: self.plan.places[instruction.place.index()].to_string() }
+            }
+        })
+    }
+
+    /// Why the world of ranks has ended, if it has.
+    pub fn ended(&self) -> Option<CommError> {
+        self.communicator.as_ref().and_then(|c| c.failure())
+    }
+
+    /// Runs one instruction, after what is to hold it up; false if it failed, and then nobody waits for it.
+    fn guarded(&self, task: &Task, index: u32, run: impl FnOnce() -> Result<(), Failure>) -> bool {
+        let disturbed = || {
+            if let Some(seed) = self.jitter {
+                delay(seed, self.rank, task.run, index);
+            }
+            match self.fault {
+                Some(fault) if task.run == 1 && fault.at == index as usize => Err(self.misbehave(task, index, fault)),
+                _ => self.ended().map_or(Ok(()), |error| Err(Failure::Comm(error))),
+            }
+        };
+        let program = task.program;
+        let result = catch_unwind(AssertUnwindSafe(|| disturbed().and_then(|()| run())));
+        let Err(failure) = result.unwrap_or(Err(Failure::Panic { program, index })) else { return true };
+        self.fail(task, failure);
+        false
+    }
+
+    fn fail(&self, task: &Task, failure: Failure) {
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_first, is_ours) = (first.is_none(), !matches!(failure, Failure::Comm(_)));
+        first.get_or_insert(failure);
+        drop(first);
+        if is_first
+            && is_ours
+            && let (Some(communicator), Some(error)) = (&self.communicator, self.error())
+        {
+            communicator.fail(&error.to_string());
+        }
+        self.events[task.program].fail();
+    }
+
+    fn misbehave(&self, task: &Task, index: u32, Fault { kind, .. }: Fault) -> Failure {
+        if let (FaultKind::Stall, Some(communicator)) = (kind, &self.communicator) {
+            while !communicator.is_alone() {
+                if let Some(error) = communicator.failure() {
+                    return Failure::Comm(error);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Failure::Fault { program: task.program, index, kind }
+    }
+
+    fn step(&self, task: &Task, index: u32) -> Result<(), Failure> {
+        let code = &self.codes[task.program];
+        match &code.steps[index as usize] {
+            Step::Launch { parts, .. } => {
+                let job = (task.program as u64) << 32 | u64::from(index);
+                if !self.pool.run(job, *parts) {
+                    return Err(Failure::Kernel { program: task.program, index });
+                }
+            }
+            Step::Collect(collective) => {
+                // SAFETY: the areas are in the arena; that nothing on this rank writes what is sent or touches what is
+                // received now is what the verifier showed.
+                unsafe { collective.run() }.map_err(Failure::Comm)?;
+            }
+            Step::Copy { from, to, bytes } => {
+                // SAFETY: the verifier showed that the two are apart and that nothing conflicting runs now.
+                unsafe { self.arena.copy(*from, *to, *bytes) };
+            }
+            Step::Feed { feed, at, bytes } => {
+                let values = task.staging.feed(task.step, *feed);
+                // SAFETY: nothing else touches the bytes of this feed now, by the verifier.
+                unsafe { self.arena.write(*at, *bytes) }.copy_from_slice(&values);
+            }
+            Step::Emit { emit, at, bytes } => {
+                let mut to = self.emits[*emit].lock().unwrap_or_else(PoisonError::into_inner);
+                if !to.is_empty() {
+                    // SAFETY: nothing writes what is emitted now, by the verifier.
+                    to.copy_from_slice(unsafe { self.arena.read(*at, *bytes) });
+                }
+            }
+            Step::Record(_) | Step::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    fn mark(&self, lane: usize, index: u32, begin: Option<Instant>) {
+        if let (Some(marks), Some(begin)) = (&self.marks, begin) {
+            let mut marks = marks[lane].lock().unwrap_or_else(PoisonError::into_inner);
+            // The room was made before the run; a lane never waits for memory.
+            if marks.len() < marks.capacity() {
+                marks.push(Mark { index, begin, end: Instant::now() });
+            }
+        }
+    }
+}
