@@ -4,13 +4,22 @@
 
 use super::forward::{Block, Place};
 use super::tiles::Rows;
-use super::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, shape_of, visible};
-use crate::emit::{Elem, Emitter, Kernel, Val};
+use super::{
+    Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, Window, shape_of, visible,
+};
+use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
 use crate::nest::points;
 
 impl Emitter {
     /// Emits dq, dk and dv, those that have an address. The workspace has [`Attention::backward_workspace`] bytes.
-    pub fn attention_grad(&mut self, kernel: &Kernel, attention: &Attention, bases: &Bases, workspace: Val) {
+    pub fn attention_grad(
+        &mut self,
+        kernel: &Kernel,
+        attention: &Attention,
+        bases: &Bases,
+        window: Window,
+        workspace: Val,
+    ) {
         let bytes = self.i64(attention.scratch_bytes(self.cpu()) as i64);
         let start = self.mul(kernel.part, bytes);
         let most = attention.backward_parts(self.cpu());
@@ -27,7 +36,7 @@ impl Emitter {
                 let place = Place { batch: at[0], head: at[1], kv_head: e.div_unsigned(at[1], group) };
                 let span = e.i64(shape.span as i64);
                 let first = e.mul(at[2], span);
-                queries_task(e, attention, bases, shape, Scratch { base, used: 0 }, &place, first);
+                queries_task(e, (attention, window), bases, shape, Scratch { base, used: 0 }, &place, first);
                 Vec::new()
             });
         }
@@ -41,7 +50,7 @@ impl Emitter {
                 let at = e.unravel(task, &sizes);
                 let span = e.i64(shape.span as i64);
                 let first = e.mul(at[2], span);
-                keys_task(e, attention, bases, shape, Scratch { base, used: 0 }, (at[0], at[1]), first);
+                keys_task(e, (attention, window), bases, shape, Scratch { base, used: 0 }, (at[0], at[1]), first);
                 Vec::new()
             });
         }
@@ -51,7 +60,7 @@ impl Emitter {
 /// dq of one block of queries; lanes are queries.
 fn queries_task(
     e: &mut Emitter,
-    attention: &Attention,
+    (attention, window): (&Attention, Window),
     bases: &Bases,
     shape: Shape,
     mut scratch: Scratch,
@@ -106,7 +115,9 @@ fn queries_task(
     });
     e.clear(sums, tile);
 
-    let (zero, end) = (e.i64(0), attention.last_key(e, first, shape));
+    let (zero, span) = (e.i64(0), e.i64(shape.span as i64));
+    let past = e.add(first, span);
+    let end = window.last_key(e, attention, past);
     e.for_each((zero, end, ROWS as i64), &[], |e, key, _| {
         let left = e.sub(end, key);
         let most = e.i64(ROWS as i64);
@@ -119,7 +130,7 @@ fn queries_task(
             let block = Block { shape, first, key, count, lane };
             let (lse, delta) = (e.at(lses, Elem::F32, lane), e.at(deltas, Elem::F32, lane));
             let (lse, delta) = (e.load(lse, vf32), e.load(delta, vf32));
-            let edge = attention.causal.then(|| block.edge(e, attention));
+            let edge = attention.causal.then(|| block.edge(e, window));
             let zero = e.i64(0);
             e.for_each((zero, count, 1), &[], |e, row, _| {
                 let (score_at, slope_at) = (block.cell(e, scores, row), block.cell(e, slopes, row));
@@ -165,7 +176,7 @@ fn slope(
 /// dk and dv of one block of keys; lanes are keys.
 fn keys_task(
     e: &mut Emitter,
-    attention: &Attention,
+    (attention, window): (&Attention, Window),
     bases: &Bases,
     shape: Shape,
     mut scratch: Scratch,
@@ -201,13 +212,16 @@ fn keys_task(
         else {
             return;
         };
-        let end = e.i64(attention.queries.size as i64);
+        let mut end = e.i64(attention.queries.size as i64);
+        if attention.windowed {
+            let there = e.cmp(Cmp::Lt, first, window.length);
+            end = e.select(there, end, zero);
+        }
         // The first query that sees the first key, at the start of its tile.
         let start = match attention.causal {
             false => zero,
             true => {
-                let lead = e.i64(attention.lead());
-                let seen = e.sub(first, lead);
+                let seen = e.sub(first, window.reach);
                 let seen = e.max_int(seen, zero);
                 let most = e.i64(ROWS as i64);
                 let tiles = e.div_unsigned(seen, most);
@@ -224,7 +238,7 @@ fn keys_task(
             products.scores(e, queries, k_columns, weights, count, attention.head.size);
             products.scores(e, douts, v_columns, slopes, count, attention.head.size);
             let tiles = (outs, douts, weights, slopes);
-            weigh_queries(e, attention, shape, lse, (query, count), first, tiles);
+            weigh_queries(e, (attention, window), shape, lse, (query, count), first, tiles);
             products.weigh(e, douts, weights, v_sums, count);
             products.weigh(e, queries, slopes, k_sums, count);
             Vec::new()
@@ -232,7 +246,16 @@ fn keys_task(
     });
     for (operand, sums) in [(DK, k_sums), (DV, v_sums)] {
         if let Some(rows) = attention.rows(e, bases, &place, operand) {
-            e.store_transposed(rows, shape, (first, limit), (sums, line), |_, sum, _| sum);
+            e.store_transposed(rows, shape, (first, limit), (sums, line), |e, sum, lane| {
+                if !attention.windowed {
+                    return sum;
+                }
+                // Lanes of keys that are not there hold what those made of theirs.
+                let key = e.add(first, lane);
+                let left = e.sub(window.length, key);
+                let (there, none) = (e.lanes_below(left), e.vconst(0.0));
+                e.select(there, sum, none)
+            });
         }
     }
 }
@@ -240,7 +263,7 @@ fn keys_task(
 /// Turns scores into weights, and products of dout and v into gradients of scores, row by row.
 fn weigh_queries(
     e: &mut Emitter,
-    attention: &Attention,
+    (attention, window): (&Attention, Window),
     shape: Shape,
     lse: Rows,
     (query, count): (Val, Val),
@@ -273,9 +296,8 @@ fn weigh_queries(
             let block = Block { shape, first: zero, key: zero, count, lane };
             let (weight_at, slope_at) = (block.cell(e, weights, row), block.cell(e, slopes, row));
             let edge = attention.causal.then(|| {
-                // query + lead - key, keys along the lanes.
-                let lead = e.i64(attention.lead());
-                let ahead = e.add(at, lead);
+                // query + reach - key, keys along the lanes.
+                let ahead = e.add(at, window.reach);
                 let key = e.add(first, lane);
                 let ahead = e.sub(ahead, key);
                 let ahead = e.truncate(ahead, Elem::I32);

@@ -1,7 +1,7 @@
 //! The forward pass: for each block of queries, one sweep over the keys with a running maximum and sum.
 
 use super::tiles::Rows;
-use super::{Attention, Bases, DOUT, DQ, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, shape_of, visible};
+use super::{Attention, Bases, DOUT, DQ, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, Window, shape_of, visible};
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
 use crate::nest::points;
 
@@ -34,24 +34,11 @@ impl Attention {
             depth: self.head.size,
         })
     }
-
-    /// The keys that a block of queries from `first` on sees: `0..end`.
-    pub(super) fn last_key(&self, e: &mut Emitter, first: Val, shape: Shape) -> Val {
-        let all = e.i64(self.keys.size as i64);
-        if !self.causal {
-            return all;
-        }
-        let past = e.i64(shape.span as i64 + self.lead());
-        let end = e.add(first, past);
-        let end = e.min_int(end, all);
-        let zero = e.i64(0);
-        e.max_int(end, zero)
-    }
 }
 
 impl Emitter {
     /// Emits `out` and `lse` from `q`, `k`, `v`. The workspace has [`Attention::forward_workspace`] bytes.
-    pub fn attention(&mut self, kernel: &Kernel, attention: &Attention, bases: &Bases, workspace: Val) {
+    pub fn attention(&mut self, kernel: &Kernel, attention: &Attention, bases: &Bases, window: Window, workspace: Val) {
         let shape = shape_of(self, attention, attention.queries.size);
         let blocks = attention.queries.size.div_ceil(shape.span);
         let tasks = attention.query_tasks(self.cpu());
@@ -67,7 +54,7 @@ impl Emitter {
             let place = Place { batch: at[0], head: at[1], kv_head: e.div_unsigned(at[1], group) };
             let span = e.i64(shape.span as i64);
             let first = e.mul(at[2], span);
-            forward_task(e, attention, bases, shape, scratch, &place, first);
+            forward_task(e, (attention, window), bases, shape, scratch, &place, first);
             Vec::new()
         });
     }
@@ -75,7 +62,7 @@ impl Emitter {
 
 fn forward_task(
     e: &mut Emitter,
-    attention: &Attention,
+    (attention, window): (&Attention, Window),
     bases: &Bases,
     shape: Shape,
     mut scratch: Scratch,
@@ -101,7 +88,9 @@ fn forward_task(
         e.store(lowest, at);
     });
 
-    let (zero, end) = (e.i64(0), attention.last_key(e, first, shape));
+    let (zero, span) = (e.i64(0), e.i64(shape.span as i64));
+    let past = e.add(first, span);
+    let end = window.last_key(e, attention, past);
     e.for_each((zero, end, ROWS as i64), &[], |e, key, _| {
         let left = e.sub(end, key);
         let most = e.i64(ROWS as i64);
@@ -111,7 +100,7 @@ fn forward_task(
         products.scores(e, keys, columns, scores, count, attention.head.size);
         e.for_count(shape.span, shape.lanes, |e, lane| {
             let block = Block { shape, first, key, count, lane };
-            soften(e, attention, &block, scores, (highest, totals), sums);
+            soften(e, (attention, window), &block, scores, (highest, totals), sums);
         });
         products.weigh(e, values, scores, sums, count);
         Vec::new()
@@ -122,7 +111,14 @@ fn forward_task(
             let at = e.at(totals, Elem::F32, lane);
             let vf32 = e.vf32();
             let total = e.load(at, vf32);
-            e.div(sum, total)
+            let share = e.div(sum, total);
+            if !attention.windowed {
+                return share;
+            }
+            // A query that sees no key.
+            let none = e.vconst(0.0);
+            let blind = e.cmp(Cmp::Eq, total, none);
+            e.select(blind, none, share)
         });
     }
     if let Some(lse) = rows(e, LSE) {
@@ -158,11 +154,10 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// `query + lead - key` for the lanes of this vector, at the tile's first key.
-    pub fn edge(&self, e: &mut Emitter, attention: &Attention) -> Val {
+    /// `query + reach - key` for the lanes of this vector, at the tile's first key.
+    pub fn edge(&self, e: &mut Emitter, window: Window) -> Val {
         let query = e.add(self.first, self.lane);
-        let lead = e.i64(attention.lead());
-        let ahead = e.add(query, lead);
+        let ahead = e.add(query, window.reach);
         let ahead = e.sub(ahead, self.key);
         let ahead = e.truncate(ahead, Elem::I32);
         let ahead = e.splat(ahead);
@@ -182,7 +177,7 @@ impl Block {
 /// Turns scores into weights relative to the new maximum, and rescales what was summed under the old one.
 fn soften(
     e: &mut Emitter,
-    attention: &Attention,
+    (attention, window): (&Attention, Window),
     block: &Block,
     scores: Val,
     (highest, totals): (Val, Val),
@@ -191,7 +186,7 @@ fn soften(
     let vf32 = e.vf32();
     let zero = e.i64(0);
     let scale = e.vconst(attention.scale() as f32);
-    let edge = attention.causal.then(|| block.edge(e, attention));
+    let edge = attention.causal.then(|| block.edge(e, window));
     let (high_at, total_at) = (e.at(highest, Elem::F32, block.lane), e.at(totals, Elem::F32, block.lane));
     let (old, total) = (e.load(high_at, vf32), e.load(total_at, vf32));
     let new = e.for_each((zero, block.count, 1), &[old], |e, row, high| {

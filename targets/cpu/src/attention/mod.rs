@@ -41,8 +41,10 @@ pub struct Attention {
     /// Divides the number of heads.
     pub kv_heads: Dim,
     pub head: Dim,
-    /// Query i sees key j if j <= i + (keys - queries).
+    /// Query i sees key j if j <= i + reach.
     pub causal: bool,
+    /// Reach and number of keys are operands of the kernel; else keys - queries, and all of them.
+    pub windowed: bool,
     /// Bits of the `f64` by which scores are multiplied.
     pub scale: u64,
     /// Of everything but `lse`, which is `f32`.
@@ -51,6 +53,41 @@ pub struct Attention {
 
 /// Base addresses, by operand number; those of results may be missing.
 pub type Bases = [Option<Val>; OPERANDS];
+
+/// Which keys are seen; numbers known while emitting, or not.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    reach: Val,
+    /// Keys from here on are seen by no query.
+    length: Val,
+}
+
+impl Window {
+    /// Both are clamped to what the sizes can tell apart, so that sums of them fit 32 bits.
+    pub fn new(e: &mut Emitter, attention: &Attention, reach: Val, length: Val) -> Window {
+        let (none, all) = (e.i64(-(attention.queries.size as i64)), e.i64(attention.keys.size as i64));
+        let (zero, most) = (e.i64(0), e.max_int(reach, none));
+        let reach = e.min_int(most, all);
+        let length = e.max_int(length, zero);
+        Window { reach, length: e.min_int(length, all) }
+    }
+
+    /// All keys, the last query level with the last key.
+    pub fn whole(e: &mut Emitter, attention: &Attention) -> Window {
+        let keys = attention.keys.size as i64;
+        Window { reach: e.i64(keys - attention.queries.size as i64), length: e.i64(keys) }
+    }
+
+    /// The keys that some of the queries before `end` sees: `0..last_key`.
+    fn last_key(self, e: &mut Emitter, attention: &Attention, end: Val) -> Val {
+        if !attention.causal {
+            return self.length;
+        }
+        let (zero, past) = (e.i64(0), e.add(end, self.reach));
+        let last = e.min_int(past, self.length);
+        e.max_int(last, zero)
+    }
+}
 
 /// The tile sizes of a problem on a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +163,6 @@ impl Attention {
         self.heads.size / self.kv_heads.size
     }
 
-    /// How far the last key is ahead of the last query.
-    fn lead(&self) -> i64 {
-        self.keys.size as i64 - self.queries.size as i64
-    }
-
     fn scale(&self) -> f64 {
         f64::from_bits(self.scale)
     }
@@ -201,7 +233,7 @@ impl Products {
     }
 }
 
-/// `score` where the key is seen, minus infinity elsewhere; `edge` is `query + lead - key`.
+/// `score` where the key is seen, minus infinity elsewhere; `edge` is `query + reach - key`.
 fn visible(e: &mut Emitter, score: Val, edge: Val) -> Val {
     let zero = e.int(edge.ty, 0);
     let sees = e.cmp(Cmp::Ge, edge, zero);

@@ -4,8 +4,9 @@ use ir::{Function, Inst, NodeId};
 use types::{Name, TensorType};
 
 use super::apply::stored;
+use super::eval::Eval;
 use super::{LowerError, Needs, Pointers, behind_views};
-use crate::attention::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OPERANDS, OUT, Q, V};
+use crate::attention::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OPERANDS, OUT, Q, V, Window};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
 use crate::nest::Dim;
@@ -60,9 +61,18 @@ impl Plan {
             false => (&[Q, K, V], &[OUT, LSE]),
             true => (&[Q, K, V, OUT, LSE, DOUT], &[DQ, DK, DV]),
         };
-        for (&operand, &arg) in operands.iter().zip(&function.nodes[self.node].args) {
+        let args = &function.nodes[self.node].args;
+        for (&operand, &arg) in operands.iter().zip(args) {
             bases[operand] = Some(stored_at(function, pointers, arg)?);
         }
+        let window = match args[operands.len()..] {
+            [reach, length] => {
+                let mut eval = Eval::new(function, pointers.bases.clone());
+                let (reach, length) = (eval.value(e, reach, &[])?, eval.value(e, length, &[])?);
+                Window::new(e, &self.attention, reach, length)
+            }
+            _ => Window::whole(e, &self.attention),
+        };
         for (&result, &base) in function.results.iter().zip(&pointers.results) {
             let node = &function.nodes[behind_views(function, result)];
             let Inst::Get(index) = node.inst else {
@@ -72,8 +82,8 @@ impl Plan {
         }
         let workspace = Pointers::workspace(e, function, kernel);
         match self.backward {
-            false => e.attention(kernel, &self.attention, &bases, workspace),
-            true => e.attention_grad(kernel, &self.attention, &bases, workspace),
+            false => e.attention(kernel, &self.attention, &bases, window, workspace),
+            true => e.attention_grad(kernel, &self.attention, &bases, window, workspace),
         }
         Ok(())
     }
@@ -133,6 +143,7 @@ fn describe(
         kv_heads: dim(&op.kv_heads, size(k, &op.kv_heads)?, &|operand| !of_queries(operand)),
         head: dim(&op.head, size(q, &op.head)?, &|_| true),
         causal: op.causal,
+        windowed: function.nodes[node].args.len() > operands.len(),
         scale: op.scale.to_bits(),
         elem,
     })

@@ -1,0 +1,223 @@
+//! Attention and its gradient, whole and through windows, against the interpreter.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod check;
+mod load;
+
+use check::{check_sets, interpret, kernel, random, ty};
+use ir::{Array, ops};
+use load::Numbers;
+use types::{DType, TensorType};
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    dtype: DType,
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    kv_heads: usize,
+    head: usize,
+    causal: bool,
+    heads_first: bool,
+    /// Queries and keys have one name.
+    same_name: bool,
+}
+
+impl Case {
+    fn forward(&self) -> ops::Attention {
+        ops::Attention {
+            q_len: "L".into(),
+            kv_len: if self.same_name { "L".into() } else { "S".into() },
+            heads: "H".into(),
+            kv_heads: "G".into(),
+            head: "D".into(),
+            causal: self.causal,
+            scale: 0.3,
+        }
+    }
+
+    fn backward(&self) -> ops::AttentionGrad {
+        let ops::Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = self.forward();
+        ops::AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale }
+    }
+
+    fn types(&self) -> [TensorType; 2] {
+        let forward = self.forward();
+        let shape = |length: &str, l: usize, name: &str, h: usize| {
+            let (dtype, head) = (self.dtype, self.head);
+            ty(&match self.heads_first {
+                false => format!("{dtype}[B:2, {length}:{l}, {name}:{h}, D:{head}]"),
+                true => format!("{dtype}[B:2, {name}:{h}, {length}:{l}, D:{head}]"),
+            })
+        };
+        [shape("L", self.queries, "H", self.heads), shape(&forward.kv_len, self.keys, "G", self.kv_heads)]
+    }
+}
+
+/// Sets `x` to `value` from position `from` on along `dim`.
+fn fill_from(x: &mut Array, dim: &str, from: usize, value: f64) {
+    let place = x.ty.position(dim).unwrap();
+    let (stride, size) = (x.ty.strides()[place], x.ty.dims[place].size);
+    for (i, at) in x.data.iter_mut().enumerate() {
+        if i / stride % size >= from {
+            *at = value;
+        }
+    }
+}
+
+/// Forward, then the gradient from what the interpreter made forward. A window is (reach, number of keys); keys that
+/// are not there are NaN. Without windows the operator has none.
+fn check_case(case: &Case, windows: &[(i64, i64)]) {
+    let [q, kv] = case.types();
+    let windowed = !windows.is_empty();
+    let scalars = |window: &(i64, i64)| [window.0, window.1].map(|x| Array::new(ty("i64[]"), vec![x as f64]));
+    let forward = |window: Option<&(i64, i64)>| {
+        let mut all: Vec<Array> = [(&q, 3), (&kv, 4), (&kv, 5)].map(|(ty, seed)| random(ty, seed, 1.0)).to_vec();
+        if let Some(window) = window {
+            for x in &mut all[1..] {
+                fill_from(x, &case.forward().kv_len, window.1.max(0) as usize, f64::NAN);
+            }
+            all.extend(scalars(window));
+        }
+        all
+    };
+    let sets: Vec<Vec<Array>> =
+        if windowed { windows.iter().map(|w| forward(Some(w))).collect() } else { vec![forward(None)] };
+    let text = |arrays: &[Array]| arrays.iter().map(|x| x.ty.to_string()).collect::<Vec<_>>();
+    let texts = text(&sets[0]);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let name = format!("{case:?} {windows:?}");
+    let build = |b: &mut ir::Builder, p: &[ir::NodeId]| {
+        let both = b.op(case.forward(), p);
+        b.results(both).to_vec()
+    };
+    check_sets(&name, &texts, &sets, 4.0, build);
+
+    let function = kernel(&texts, build);
+    let gradients = |(i, set): (usize, &Vec<Array>)| {
+        let made = interpret(&function, set);
+        let mut all = set[..3].to_vec();
+        all.extend([made[0].clone(), made[1].clone(), random(&q, 11, 1.0)]);
+        // Queries that are not there are zeros, and so is all that belongs to them.
+        if windowed && i % 2 == 1 {
+            for x in [0, 3, 4, 5] {
+                fill_from(&mut all[x], "L", case.queries.div_ceil(2), 0.0);
+            }
+        }
+        // Where the rest of a longer attention sees keys, its log-sum-exp is a number.
+        if i % 3 == 1 {
+            for x in &mut all[4].data {
+                *x = x.max(-1.0);
+            }
+        }
+        all.extend(set[3..].iter().cloned());
+        all
+    };
+    let sets: Vec<Vec<Array>> = sets.iter().enumerate().map(gradients).collect();
+    let texts = text(&sets[0]);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    check_sets(&format!("gradient of {name}"), &texts, &sets, 30.0, |b, p| {
+        let all = b.op(case.backward(), p);
+        b.results(all).to_vec()
+    });
+}
+
+#[test]
+fn whole() {
+    let case = |dtype, queries, keys, heads, kv_heads, head, causal, heads_first| Case {
+        dtype,
+        queries,
+        keys,
+        heads,
+        kv_heads,
+        head,
+        causal,
+        heads_first,
+        same_name: false,
+    };
+    for dtype in [DType::F32, DType::BF16] {
+        for causal in [false, true] {
+            check_case(&case(dtype, 5, 5, 2, 2, 8, causal, false), &[]);
+            check_case(&case(dtype, 37, 70, 2, 1, 20, causal, false), &[]);
+            check_case(&case(dtype, 1, 33, 4, 2, 16, causal, true), &[]);
+            check_case(&case(dtype, 130, 131, 2, 2, 33, causal, true), &[]);
+        }
+    }
+}
+
+#[test]
+fn windows_of_any_place() {
+    let mut numbers = Numbers(41);
+    let mut draw = |low: i64, high: i64| {
+        let unit = (f64::from(numbers.next()) + 1.0) / 2.0;
+        low + (unit * (high - low + 1) as f64) as i64
+    };
+    for i in 0..16 {
+        let (queries, keys) = (draw(1, 70), draw(1, 70));
+        let kv_heads = draw(1, 2) as usize;
+        let case = Case {
+            dtype: [DType::F32, DType::BF16][i % 2],
+            queries: queries as usize,
+            keys: keys as usize,
+            heads: kv_heads * draw(1, 3) as usize,
+            kv_heads,
+            head: draw(1, 40) as usize,
+            causal: i % 4 < 3,
+            heads_first: draw(0, 1) == 1,
+            same_name: draw(0, 1) == 1,
+        };
+        let mut windows = vec![
+            (keys - queries, keys),
+            // Nothing is seen: by reach, and because there are no keys.
+            (-queries, keys),
+            (0, 0),
+            // Numbers far outside.
+            (i64::from(i32::MAX) * 4, i64::from(i32::MAX) * 4),
+            (-i64::from(i32::MAX) * 4, keys),
+        ];
+        windows.extend((0..7).map(|_| (draw(-queries, keys), draw(1, keys))));
+        check_case(&case, &windows);
+    }
+}
+
+/// Longer than a tile in both directions, so that whole tiles are hidden.
+#[test]
+fn windows_over_many_tiles() {
+    for dtype in [DType::F32, DType::BF16] {
+        let case = Case {
+            dtype,
+            queries: 150,
+            keys: 210,
+            heads: 2,
+            kv_heads: 1,
+            head: 16,
+            causal: true,
+            heads_first: false,
+            same_name: true,
+        };
+        let windows = [(60, 210), (-70, 210), (0, 65), (-149, 64), (209, 128), (5, 3)];
+        check_case(&case, &windows);
+        check_case(&Case { causal: false, ..case }, &windows);
+    }
+}
+
+/// A window may be known when the kernel is made, or computed inside of it.
+#[test]
+fn windows_of_constants() {
+    check::check("constants", &["f32[L:20, H:2, D:8]", "f32[S:30, H:2, D:8]", "i64[]"], |b, p| {
+        let reach = b.constant(4.0, DType::I64);
+        let length = b.offset(p[2], 20.0);
+        let attention = ops::Attention {
+            q_len: "L".into(),
+            kv_len: "S".into(),
+            heads: "H".into(),
+            kv_heads: "H".into(),
+            head: "D".into(),
+            causal: true,
+            scale: 0.5,
+        };
+        let both = b.op(attention, &[p[0], p[1], p[1], reach, length]);
+        b.results(both).to_vec()
+    });
+}
