@@ -30,5 +30,7 @@ pub use memory::{KindBytes, Memory, flops, memory, memory_by_kind};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program};
 pub use traffic::{Traffic, sent, traffic};
+#[cfg(feature = "sample")]
+pub use verify::hangs_of_all_ranks;
 pub use verify::{Proof, prove, structure, verify};
 pub use violation::{Rule, Violation};

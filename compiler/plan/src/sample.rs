@@ -4,11 +4,13 @@
 
 mod grid;
 mod line;
+mod mutations;
 
 use types::{DType, Mesh, TensorType};
 
 pub use self::grid::grid;
 pub use self::line::{line, two_lanes};
+pub use self::mutations::{mutations, split};
 use crate::{
     Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Header, Instruction, KERNEL_ABI, Kernel, KernelId,
     LaneId, Launch, Layout, Life, Op, PlaceId, Slice, When,

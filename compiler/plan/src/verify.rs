@@ -1,15 +1,23 @@
-//! The plan verifier: every index points at something, lives fit the arena, reads follow writes, and **no races**.
+//! The plan verifier: every index points at something, lives fit the arena, reads follow writes, **no races**, **no hangs**.
 //!
-//! The last one is a theorem about each class of ranks. An instruction happens before another if it comes earlier on the
-//! same lane, or if a record after the first is waited for before the second, or through a chain of these. Walking the
-//! instructions in schedule order, each lane keeps a clock: for every lane, how far it is known to be done. An interval map
-//! over the arena keeps the last write of each byte and the reads since; every access must find these in its clock.
-//! Comparing with the last write is enough, since that one was itself compared with all before it.
+//! The last two are theorems about each class of ranks. `rendezvous` states the second; here is the first. An instruction
+//! happens before another if it comes earlier on the same lane, or if a record after the first is waited for before the
+//! second, or through a chain of these. Walking the instructions in schedule order, each lane keeps a clock: for every
+//! lane, how far it is known to be done. An interval map over the arena keeps the last write of each byte and the reads
+//! since; every access must find these in its clock. Comparing with the last write is enough, since that one was itself
+//! compared with all before it.
 
+mod collectives;
+#[cfg(feature = "sample")]
+mod expanded;
 mod lives;
 mod races;
+mod rendezvous;
+mod standstill;
 mod structure;
 
+#[cfg(feature = "sample")]
+pub use expanded::hangs_of_all_ranks;
 pub use structure::structure;
 
 use types::Name;
@@ -30,6 +38,8 @@ pub struct Proof {
     /// Conflicting accesses of different instructions that were found to be ordered, each compared with the latest
     /// before it.
     pub ordered: u64,
+    /// Collectives and messages of the program that were found to meet, over all classes, and never in a circle.
+    pub meetings: usize,
 }
 
 /// Proves the plan, or says what is wrong with it.
@@ -41,8 +51,9 @@ pub fn verify(plan: &Plan) -> Result<(), Vec<Violation>> {
 pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
     structure(plan)?;
     let mut findings = Findings::new();
+    let meetings = rendezvous::check(plan, &mut findings);
     let mut proofs = Vec::new();
-    for program in &plan.programs {
+    for (program, meetings) in plan.programs.iter().zip(meetings) {
         for (class, body) in plan.classes.iter().zip(&program.bodies) {
             findings.scope = format!("{}, {}", program.name, class.name);
             lives::check(plan, class, body, &mut findings);
@@ -55,6 +66,7 @@ pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
                 lanes: body.lanes.len(),
                 accesses,
                 ordered,
+                meetings,
             });
         }
     }

@@ -16,6 +16,10 @@ pub enum Rule {
     Race,
     /// A wait comes before its record, so that a lane would never go on.
     Event,
+    /// Those who take part in a collective do not all come, or do not want the same.
+    Rendezvous,
+    /// Lanes wait for one another in a circle.
+    Hang,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

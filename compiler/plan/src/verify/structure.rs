@@ -3,9 +3,11 @@
 use rustc_hash::FxHashSet;
 use types::{DType, Mesh, Name, TensorType};
 
-use crate::violation::{Findings, Rule};
+use super::collectives;
+use crate::violation::{Findings, Rule, describe};
 use crate::{
-    Body, Buffer, BufferId, BufferKind, Class, Instruction, Layout, Life, Op, Plan, Slice, StateInit, Violation,
+    Body, Buffer, BufferId, BufferKind, Class, Instruction, LaneKind, Layout, Life, Op, Plan, Slice, StateInit,
+    Violation,
 };
 
 /// No plan comes near these; they keep all later arithmetic inside 64 bits.
@@ -226,7 +228,11 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
             return;
         }
         if let Some(what) = fault(plan, class, body, instruction) {
-            findings.add(Rule::Structure, format!("#{index} {what}"));
+            let who = match instruction.op {
+                Op::Collect(_) => describe(plan, class, body, index),
+                _ => format!("#{index}"),
+            };
+            findings.add(Rule::Structure, format!("{who} {what}"));
         }
     }
 }
@@ -266,8 +272,11 @@ fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> 
             launch.args.iter().find_map(outside)
         }
         Op::Collect(collect) => {
-            if let Some(axis) = collect.group.iter().find(|a| plan.header.mesh.position(a).is_none()) {
-                return Some(format!("collects over `{axis}`, which the mesh does not have"));
+            if body.lanes.get(instruction.lane.index()).is_some_and(|l| !matches!(l, LaneKind::Comm(_))) {
+                return Some("is a collective, and its lane is no communicator's".into());
+            }
+            if let Some(what) = collectives::fault(&plan.header.mesh, collect) {
+                return Some(what);
             }
             collect.from.iter().chain(&collect.to).find_map(outside)
         }
