@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use target::NoTarget;
 
-use crate::{Autodiff, Context, Inline, Optimizer, Pass, Precision, Shard, Simplify};
+use crate::{Autodiff, Context, Inline, Optimizer, Partition, Pass, Precision, Shard, Simplify};
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
 pub struct Entry {
@@ -27,6 +27,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Inline>("inline", "replaces plain calls by what they call"),
     entry::<Simplify>("simplify", "rewrites operators to cheaper ones that compute the same bits"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
+    entry::<Partition>("partition", "makes the program of one rank, with its collectives"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
 ];
 

@@ -228,7 +228,7 @@ pub fn split(mesh: &Mesh, factors: &Factors, of: &[usize], axes: &[Name]) -> Opt
             at += 1;
             rest = factors.factors[of[at]].size;
         }
-        if of.is_empty() || rest % size != 0 {
+        if of.is_empty() || !rest.is_multiple_of(size) {
             return None;
         }
         rest /= size;

@@ -46,8 +46,9 @@ fn borders(module: &Module, table: &Table) -> Vec<Vec<Sharding>> {
         for (_, node) in function.nodes.iter() {
             let Inst::Call(call) = &node.inst else { continue };
             let callee = &module.functions[call.callee];
-            for i in 0..if call.times.is_some() { call.carried } else { 0 } {
-                borders[call.callee.index()][i] = of(call.callee, callee.params[i]);
+            let carried = if call.times.is_some() { call.carried } else { 0 };
+            for (border, &param) in borders[call.callee.index()].iter_mut().zip(&callee.params).take(carried) {
+                *border = of(call.callee, param);
             }
         }
     }
