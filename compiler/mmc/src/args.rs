@@ -141,6 +141,9 @@ pub struct Explain {
     /// Machine-readable figures.
     #[arg(long)]
     pub json: bool,
+    /// Every reshard, not only those that send most.
+    #[arg(long)]
+    pub all: bool,
     /// List the kernels with their work.
     #[arg(long)]
     pub kernels: bool,

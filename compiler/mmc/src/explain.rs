@@ -1,134 +1,142 @@
 //! `mmc explain`: what a plan needs and does. All figures are sums over its buffers and instructions.
 
-use std::collections::BTreeMap;
+mod figures;
+mod kernels;
+mod reshards;
+
 use std::fmt::Write;
 
-use diag::Diagnostic;
-use plan::{Op, Plan};
-use serde_json::json;
+use diag::Diagnostics;
+use plan::{Plan, Source, Traffic, When};
 
+use self::figures::{Figures, figures};
+use self::reshards::Reshard;
 use crate::args::Explain;
-use crate::summary::{bytes, count};
+use crate::plan_file::{self, Read};
+use crate::summary::{bytes, flops};
 use crate::{Done, print};
 
+/// Rows of the table of reshards without `--all`.
+const TOP: usize = 12;
+
 pub fn explain(args: &Explain) -> Done {
-    let bytes = std::fs::read(&args.plan)
-        .map_err(|e| Diagnostic::error(format!("cannot read the plan {}: {e}", args.plan.display())))?;
-    let (plan, hash) = Plan::from_bytes(&bytes).map_err(|e| {
-        Diagnostic::error(format!("{}: {e}", args.plan.display())).help("compile the plan again with `mmc compile`")
-    })?;
-    let plan = &plan;
+    let Read { plan, hash } = plan_file::read(&args.plan)?;
     if args.json {
-        print(&format!("{:#}\n", figures(plan, &hash.to_string())));
+        print(&format!("{:#}\n", figures::json(&plan, &hash)));
     } else if args.listing {
         print(&plan.to_string());
     } else {
-        print(&text(plan, &hash.to_string(), args.kernels));
+        print(&text(&plan, &hash, args));
     }
-    Ok(diag::Diagnostics::default())
+    Ok(Diagnostics::default())
 }
 
-fn figures(plan: &Plan, hash: &str) -> serde_json::Value {
-    let mut ranks = vec![];
-    for program in &plan.programs {
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            let m = plan::memory(plan, class, body);
-            let held = (0..plan.header.world())
-                .filter(|&r| class.ranks.contain(&plan.header.mesh, &plan.header.mesh.coordinates(r)));
-            ranks.push(json!({
-                "program": program.name,
-                "count": held.count(),
-                "params_bytes": m.params_bytes,
-                "gradients_bytes": m.gradients_bytes,
-                "optimizer_bytes": m.optimizer_bytes,
-                "activations_peak_bytes": m.activations_peak_bytes,
-                "comm_bytes": m.comm_bytes,
-                "workspace_bytes": m.workspace_bytes,
-                "peak_bytes": m.peak_bytes,
-                "arena_bytes": m.arena_bytes,
-                "flops": flops(plan, body),
-            }));
-        }
-    }
-    let mesh: serde_json::Map<String, serde_json::Value> =
-        plan.header.mesh.axes.iter().map(|a| (a.name.to_string(), json!(a.size))).collect();
-    json!({
-        "model": plan.header.model,
-        "preset": plan.header.preset,
-        "task": plan.header.task,
-        "world": plan.header.world(),
-        "mesh": mesh,
-        "plan_hash": hash,
-        "ranks": ranks,
-    })
-}
-
-fn flops(plan: &Plan, body: &plan::Body) -> u64 {
-    launches(body).filter_map(|k| plan.kernels.get(k)).map(|k| k.flops).sum()
-}
-
-fn launches(body: &plan::Body) -> impl Iterator<Item = usize> + '_ {
-    body.instructions.iter().filter_map(|i| match &i.op {
-        Op::Launch(launch) => Some(launch.kernel.index()),
-        _ => None,
-    })
-}
-
-fn text(plan: &Plan, hash: &str, kernels: bool) -> String {
-    let h = &plan.header;
+fn text(plan: &Plan, hash: &str, args: &Explain) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{} {} {}, {} on {} {}", h.model, h.preset, h.task, h.dtype, h.target, h.cpu);
-    let _ = writeln!(out, "plan {hash}");
-    let (feeds, emits) = (&plan.manifest.feeds, &plan.manifest.emits);
-    for feed in feeds {
-        let from = if feed.source == plan::Source::Data { "data" } else { "drawn" };
+    let _ = writeln!(out, "{}", plan_file::title(plan));
+    let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
+    let _ = writeln!(out, "plan  {hash}");
+    for feed in &plan.manifest.feeds {
+        let from = if feed.source == Source::Data { "data" } else { "drawn" };
         let _ = writeln!(out, "  feed  {} {} ({from})", feed.name, feed.ty);
     }
-    for emit in emits.iter().filter(|e| e.when == plan::When::Always) {
+    for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
         let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
     }
-    for program in &plan.programs {
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            let m = plan::memory(plan, class, body);
-            let _ = writeln!(out, "program {}: {} instructions", program.name, body.instructions.len());
-            for (what, n) in [
-                ("parameters", m.params_bytes),
-                ("optimiser", m.optimizer_bytes),
-                ("gradients when the optimiser starts", m.gradients_bytes),
-                ("activations at their peak", m.activations_peak_bytes),
-                ("workspace at its peak", m.workspace_bytes),
-                ("the whole arena", m.arena_bytes),
-            ] {
-                let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
-            }
-            let _ = writeln!(out, "  {:>10}  work in one run", format!("{}FLOP", count(flops(plan, body))));
-            if kernels {
-                kernel_table(&mut out, plan, body);
-            }
+    let bodies = plan.programs.iter().flat_map(|p| &p.bodies);
+    for (figures, body) in figures(plan).iter().zip(bodies) {
+        section(&mut out, plan, figures, args);
+        if args.kernels {
+            kernels::table(&mut out, plan, body);
         }
     }
     out
 }
 
-/// Kernels by their share of the work, with how often each is launched.
-fn kernel_table(out: &mut String, plan: &Plan, body: &plan::Body) {
-    let mut times: BTreeMap<usize, u64> = BTreeMap::new();
-    for k in launches(body) {
-        *times.entry(k).or_default() += 1;
+fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
+    let m = &f.memory;
+    let world = plan.header.world();
+    let who = match f.ranks.len() {
+        _ if world == 1 => String::new(),
+        n if n == world => format!(" on each of {world} ranks"),
+        n => format!(" on {} ({n} of {world}, class {})", plan_file::ranges(&f.ranks), f.class),
+    };
+    let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
+    for (what, n) in [
+        ("parameters", m.params_bytes),
+        ("optimiser", m.optimizer_bytes),
+        ("gradients when the optimiser starts", m.gradients_bytes),
+        ("activations at their peak", m.activations_peak_bytes),
+        ("workspace at its peak", m.workspace_bytes),
+        ("communication buffers at their peak", m.comm_bytes),
+        ("the whole arena", m.arena_bytes),
+    ] {
+        let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
     }
-    let mut rows: Vec<(u64, u64, &plan::Kernel)> =
-        times.iter().filter_map(|(&k, &n)| plan.kernels.get(k).map(|kernel| (kernel.flops * n, n, kernel))).collect();
-    rows.sort_by_key(|(work, _, kernel)| (std::cmp::Reverse(*work), kernel.symbol.clone()));
-    let _ = writeln!(out, "  {:>8} {:>10} {:>10} {:>6}  kernel", "FLOP", "traffic", "scratch", "runs");
-    for (work, n, kernel) in rows {
-        let _ = writeln!(
-            out,
-            "  {:>8} {:>10} {:>10} {:>6}  {}",
-            count(work),
-            bytes(kernel.bytes * n),
-            bytes(kernel.workspace),
-            n,
-            kernel.symbol
-        );
+    let _ = writeln!(out, "  {:>10}  work in one run, {} launches", flops(f.flops), f.launches);
+    if world == 1 && f.traffic.is_empty() {
+        return;
     }
+    traffic(out, &f.traffic);
+    reshard_table(out, &f.reshards, args.all);
+}
+
+fn traffic(out: &mut String, traffic: &[Traffic]) {
+    if traffic.is_empty() {
+        let _ = writeln!(out, "  {:>10}  sent: no collectives", bytes(0));
+        return;
+    }
+    let sum = |rows: &[&Traffic]| rows.iter().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
+    let all: Vec<&Traffic> = traffic.iter().collect();
+    let _ = writeln!(out, "  {:>10}  sent by each rank in one run", bytes(sum(&all)));
+    for group in all.chunk_by(|a, b| a.group == b.group) {
+        let over = format!("over {} ({} ranks)", axes(&group[0].group), group[0].ranks);
+        let _ = writeln!(out, "  {:>12}  {over}", bytes(sum(group)));
+        for t in group {
+            let _ = writeln!(out, "  {:>14}  {} x {}", bytes(t.bytes), t.count, t.kind);
+        }
+    }
+}
+
+fn reshard_table(out: &mut String, reshards: &[Reshard], all: bool) {
+    if reshards.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "  reshards, by what they send:");
+    let _ = writeln!(out, "  {:>6} {:>10} {:>10}  what and why", "count", "each", "total");
+    let shown = if all { reshards.len() } else { TOP.min(reshards.len()) };
+    for r in &reshards[..shown] {
+        let what = format!("{} over {}: {}", r.kind, axes(&r.group), r.why);
+        let mut lines = wrapped(&what, 68);
+        lines.extend(wrapped(&r.place, 66).into_iter().map(|line| format!("  {line}")));
+        let _ = write!(out, "  {:>6} {:>10} {:>10}", r.count, bytes(r.bytes_each), bytes(r.bytes));
+        for (i, line) in lines.iter().enumerate() {
+            let _ = writeln!(out, "{}{line}", if i == 0 { "  ".into() } else { " ".repeat(32) });
+        }
+    }
+    let rest = &reshards[shown..];
+    if !rest.is_empty() {
+        let (n, sent) = rest.iter().fold((0, 0u64), |(n, sent), r| (n + r.count, sent.saturating_add(r.bytes)));
+        let _ = writeln!(out, "  {n:>6} {:>10} {:>10}  in {} more rows: --all shows them", "", bytes(sent), rest.len());
+    }
+}
+
+/// `fsdp x tp`: a group in the order of its positions, major axis first.
+fn axes(group: &[impl std::ops::Deref<Target = str>]) -> String {
+    group.iter().map(|axis| &**axis).collect::<Vec<_>>().join(" x ")
+}
+
+/// Breaks at blanks; a longer word stands alone.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

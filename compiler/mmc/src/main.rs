@@ -5,6 +5,7 @@ mod compile;
 mod explain;
 mod inspect;
 mod model;
+mod plan_file;
 mod summary;
 mod targets;
 

@@ -34,10 +34,10 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
             );
             let _ = writeln!(
                 out,
-                "  step        {} instructions over {} kernels, {}FLOP",
+                "  step        {} instructions over {} kernels, {}",
                 body.instructions.len(),
                 plan.kernels.len(),
-                count(h.flops_per_step)
+                flops(h.flops_per_step)
             );
         }
     }
@@ -76,6 +76,12 @@ pub fn count(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 { n.to_string() } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// `14.3 GFLOP`.
+pub fn flops(n: u64) -> String {
+    let count = count(n);
+    format!("{count}{}FLOP", if n < 1000 { " " } else { "" })
 }
 
 pub fn seconds(d: Duration) -> String {

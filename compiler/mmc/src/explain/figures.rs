@@ -1,0 +1,89 @@
+//! The figures of one program on one class of ranks, each a sum over its buffers and instructions, and their JSON form.
+
+use plan::{Body, Class, Memory, Op, Plan, Traffic};
+use serde_json::{Map, Value, json};
+
+use super::reshards::{Reshard, reshards};
+use crate::plan_file;
+
+pub struct Figures {
+    pub program: String,
+    pub class: String,
+    pub ranks: Vec<usize>,
+    pub instructions: usize,
+    pub launches: usize,
+    pub memory: Memory,
+    pub flops: u64,
+    pub traffic: Vec<Traffic>,
+    pub reshards: Vec<Reshard>,
+}
+
+/// One entry for each program and each class of ranks that runs it.
+pub fn figures(plan: &Plan) -> Vec<Figures> {
+    let bodies = plan.programs.iter().flat_map(|p| plan.classes.iter().zip(&p.bodies).map(move |(c, b)| (p, c, b)));
+    bodies.map(|(program, class, body)| of(plan, &program.name, class, body)).collect()
+}
+
+fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
+    Figures {
+        program: program.to_owned(),
+        class: class.name.to_string(),
+        ranks: plan_file::ranks(plan, class),
+        instructions: body.instructions.len(),
+        launches: body.instructions.iter().filter(|i| matches!(i.op, Op::Launch(_))).count(),
+        memory: plan::memory(plan, class, body),
+        flops: plan::flops(plan, body),
+        traffic: plan::traffic(plan, body),
+        reshards: reshards(plan, body),
+    }
+}
+
+pub fn json(plan: &Plan, hash: &str) -> Value {
+    let ranks: Vec<Value> = figures(plan)
+        .iter()
+        .map(|f| {
+            let m = &f.memory;
+            json!({
+                "program": f.program,
+                "count": f.ranks.len(),
+                "class": f.class,
+                "ranks": plan_file::ranges(&f.ranks),
+                "params_bytes": m.params_bytes,
+                "gradients_bytes": m.gradients_bytes,
+                "optimizer_bytes": m.optimizer_bytes,
+                "activations_peak_bytes": m.activations_peak_bytes,
+                "comm_bytes": m.comm_bytes,
+                "workspace_bytes": m.workspace_bytes,
+                "peak_bytes": m.peak_bytes,
+                "arena_bytes": m.arena_bytes,
+                "instructions": f.instructions,
+                "flops": f.flops,
+                "comm": f.traffic,
+                "reshards": f.reshards.iter().map(reshard).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let mesh: Map<String, Value> =
+        plan_file::axes(&plan.header.mesh).into_iter().map(|(name, size)| (name, json!(size))).collect();
+    json!({
+        "model": plan.header.model,
+        "preset": plan.header.preset,
+        "task": plan.header.task,
+        "world": plan.header.world(),
+        "mesh": mesh,
+        "plan_hash": hash,
+        "ranks": ranks,
+    })
+}
+
+fn reshard(r: &Reshard) -> Value {
+    json!({
+        "kind": r.kind,
+        "group": r.group,
+        "why": r.why,
+        "place": r.place,
+        "count": r.count,
+        "bytes_each": r.bytes_each,
+        "bytes": r.bytes,
+    })
+}
