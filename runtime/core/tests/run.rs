@@ -74,6 +74,9 @@ fn what_cannot_run_is_refused() {
     assert!(matches!(executor(racy, &Options::default()), Err(ExecError::Unsafe(_))));
 
     let mut collective = sample::line();
+    let body = &mut collective.programs[0].bodies[0];
+    body.lanes.push(plan::LaneKind::Comm(0));
+    body.instructions[3].lane = plan::LaneId::new(body.lanes.len() - 1);
     collective.programs[0].bodies[0].instructions[3].op = Op::Collect(Collect {
         id: 4,
         kind: CollectKind::AllReduce(Reduce { kind: ReduceKind::Sum, dtype: DType::F32 }),
