@@ -1,8 +1,10 @@
 //! The command line's arguments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+use runtime_core::{Fault, FaultKind};
 
 #[derive(Debug, Parser)]
 #[command(name = "mmrun", version, about = "Runs a plan that mmc compiled")]
@@ -38,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
 
-    /// Threads that share each kernel; their number never changes results [default: all cores]
+    /// Threads that run the kernels of all ranks together; their number never changes results [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
@@ -66,7 +68,71 @@ pub struct Args {
     #[arg(long)]
     pub check: bool,
 
+    /// How long a rank waits for others in a collective before the run ends with a report
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    pub timeout: Duration,
+
+    /// Make one rank stall or exit at an instruction, to see what the others do: rank=3,at=120,kind=stall
+    #[arg(long, value_name = "FAULT", value_parser = fault)]
+    pub fault: Option<Fault>,
+
+    /// Hold the lanes up at random, by this seed; results must not change
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub jitter: Option<u64>,
+
     /// Overwrite each buffer with NaN at the end of its life
     #[arg(long, hide = true)]
     pub poison: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
+    seconds.ok_or_else(|| "a number of seconds above zero is expected".into())
+}
+
+/// `rank=3,at=120,kind=stall`
+fn fault(text: &str) -> Result<Fault, String> {
+    let expected = || format!("expected rank=R,at=INSTRUCTION,kind=stall|exit, found `{text}`");
+    let (mut rank, mut at, mut kind) = (None, None, None);
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(expected)?;
+        let known = match (key, value) {
+            ("rank", number) => number.parse().map(|n| rank = Some(n)).is_ok(),
+            ("at", number) => number.parse().map(|n| at = Some(n)).is_ok(),
+            ("kind", "stall") => kind.replace(FaultKind::Stall).is_none(),
+            ("kind", "exit") => kind.replace(FaultKind::Exit).is_none(),
+            _ => false,
+        };
+        if !known {
+            return Err(expected());
+        }
+    }
+    match (rank, at, kind) {
+        (Some(rank), Some(at), Some(kind)) => Ok(Fault { rank, at, kind }),
+        _ => Err(expected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        assert_eq!(fault("rank=3,at=120,kind=stall"), Ok(Fault { rank: 3, at: 120, kind: FaultKind::Stall }));
+        assert_eq!(fault("kind=exit,rank=0,at=0"), Ok(Fault { rank: 0, at: 0, kind: FaultKind::Exit }));
+        for text in
+            ["", "rank=3", "rank=3,at=x,kind=stall", "rank=3,at=1,kind=sleep", "rank=3,at=1,kind=exit,kind=exit"]
+        {
+            assert!(fault(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_above_zero() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "nan", "inf", "1e300", "x"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

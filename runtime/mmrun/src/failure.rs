@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use comm::{Cause, CommError};
 use data::DataError;
 use device::LoadError;
 use plan::Violation;
@@ -23,6 +24,26 @@ impl Failure {
     pub fn help(mut self, help: impl fmt::Display) -> Self {
         self.helps.push(help.to_string());
         self
+    }
+
+    /// What ended a run of several ranks: where they tell different things, that of the rank it began with.
+    pub fn of_ranks(mut errors: Vec<(usize, ExecError)>) -> Self {
+        let weight = |error: &ExecError| match error {
+            ExecError::Comm(CommError::Ended(report)) if report.waiting.is_empty() => 2,
+            ExecError::Comm(CommError::Ended(_)) => 1,
+            // A fault on purpose is there to see what the others make of it.
+            ExecError::Fault { .. } => 3,
+            _ => 0,
+        };
+        errors.sort_by_key(|(rank, error)| (weight(error), *rank));
+        match errors.into_iter().next() {
+            Some((_, error @ (ExecError::Comm(_) | ExecError::Fault { .. }))) => error.into(),
+            Some((rank, error)) => {
+                let failure = Self::from(error);
+                Self { message: format!("rank {rank}: {}", failure.message), ..failure }
+            }
+            None => Self::new("a rank's thread ended; this is a fault of this program"),
+        }
     }
 
     pub fn file(path: &Path, error: &io::Error) -> Self {
@@ -87,6 +108,13 @@ impl From<ExecError> for Failure {
                 }
                 Err(error) => Self::new(format!("step {} has no `{feed}`: {error}", step + 1)),
             },
+            ExecError::Comm(CommError::Ended(report)) => {
+                let failure = Self::new(&report);
+                match report.cause {
+                    Cause::Stalled { .. } => failure.help("--timeout S sets how long a rank waits for others"),
+                    _ => failure,
+                }
+            }
             other => Self::new(other),
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod crew;
 mod failure;
 mod metrics;
 mod progress;
@@ -9,6 +10,8 @@ mod results;
 mod run;
 mod save;
 mod setup;
+mod values;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;

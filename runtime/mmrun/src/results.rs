@@ -2,42 +2,48 @@
 
 use std::path::Path;
 
-use data::Outputs;
-use plan::{Emit, EmitId, Plan, When};
-use runtime_core::Executor;
+use data::{Outputs, Pieces, Share};
+use plan::{Emit, EmitId, When};
 
 use crate::cli::Args;
 use crate::failure::Failure;
+use crate::world::World;
 
+#[derive(Default)]
 pub struct Results {
     /// Single numbers, shown and logged.
-    numbers: Vec<EmitId>,
+    numbers: Vec<Kept>,
     /// Whole tensors; the last step's stays.
-    tensors: Vec<EmitId>,
+    tensors: Vec<Kept>,
     /// Asked for with `--emit`, and taken from the first step.
-    first: Vec<EmitId>,
+    first: Vec<Kept>,
     params: bool,
     outputs: Outputs,
 }
 
+/// An emit, and the ranks that give its parts.
+struct Kept {
+    id: EmitId,
+    sources: Vec<(usize, Share)>,
+}
+
 impl Results {
-    /// Decides what is to be kept, and tells the executor.
-    pub fn new(args: &Args, executor: &mut Executor, program: usize) -> Result<Self, Failure> {
-        let plan = executor.plan().clone();
-        let mut results =
-            Self { numbers: vec![], tensors: vec![], first: vec![], params: false, outputs: Outputs::default() };
+    /// Decides what is to be kept, and tells the ranks.
+    pub fn new(args: &Args, world: &mut World, program: usize) -> Result<Self, Failure> {
+        let plan = world.plan().clone();
+        let mut results = Self::default();
         let mut words = vec!["params".to_string()];
-        for (index, _) in executor.emits(program) {
-            let emit = &plan.manifest.emits[*index];
-            let id = EmitId::new(*index);
+        for id in world.emits(program) {
+            let emit = &plan.manifest.emits[id.index()];
+            let kept = || Kept { id, sources: world.sources(program, id) };
             let word = match &emit.when {
                 When::Always => emit.name.to_string(),
                 When::OnRequest(word) => word.to_string(),
             };
             match &emit.when {
-                When::Always if emit.ty.rank() == 0 => results.numbers.push(id),
-                When::Always if args.outputs.is_some() => results.tensors.push(id),
-                When::OnRequest(_) if args.emit.contains(&word) => results.first.push(id),
+                When::Always if emit.ty.rank() == 0 => results.numbers.push(kept()),
+                When::Always if args.outputs.is_some() => results.tensors.push(kept()),
+                When::OnRequest(_) if args.emit.contains(&word) => results.first.push(kept()),
                 _ => {}
             }
             if !words.contains(&word) {
@@ -54,44 +60,61 @@ impl Results {
         if args.outputs.is_none() && (results.params || !results.first.is_empty()) {
             return Err(Failure::new("--emit has nowhere to write to").help("add --outputs F.safetensors"));
         }
-        for emit in results.numbers.iter().chain(&results.tensors).chain(&results.first) {
-            executor.request(*emit, true);
+        for kept in results.numbers.iter().chain(&results.tensors).chain(&results.first) {
+            kept.request(world, true);
         }
         Ok(results)
     }
 
     /// Takes what the last step gave; the numbers among it come back.
-    pub fn step(&mut self, executor: &mut Executor) -> Vec<(String, f32)> {
-        let plan = executor.plan().clone();
-        for id in &self.tensors {
-            self.outputs.add(emit(&plan, *id), &executor.emitted(*id));
+    pub fn step(&mut self, world: &mut World) -> Vec<(String, f32)> {
+        for kept in &self.tensors {
+            kept.with(world, |value| self.outputs.add(value));
         }
-        for id in std::mem::take(&mut self.first) {
-            self.outputs.add(emit(&plan, id), &executor.emitted(id));
-            executor.request(id, false);
+        for kept in std::mem::take(&mut self.first) {
+            kept.with(world, |value| self.outputs.add(value));
+            kept.request(world, false);
         }
         let mut numbers = Vec::new();
-        for id in &self.numbers {
-            let (emit, bytes) = (emit(&plan, *id), executor.emitted(*id));
-            self.outputs.add(emit, &bytes);
-            let mut value = Vec::new();
-            data::widen(emit.ty.dtype, &bytes, &mut value);
-            numbers.extend(value.first().map(|v| (emit.name.to_string(), *v)));
+        for kept in &self.numbers {
+            kept.with(world, |value| {
+                self.outputs.add(value);
+                let mut number = Vec::new();
+                data::widen(value.ty.dtype, &value.bytes(), &mut number);
+                numbers.extend(number.first().map(|v| (value.name.to_string(), *v)));
+            });
         }
         numbers
     }
 
     /// Writes the outputs; gives the number of tensors.
-    pub fn write(mut self, executor: &Executor, path: &Path) -> Result<usize, Failure> {
-        for p in executor.plan().manifest.parameters.iter().filter(|_| self.params) {
-            let values = p.buffer(executor.class()).and_then(|id| executor.read(id)).unwrap_or_default();
-            self.outputs.set(&format!("param/{}", p.name), &p.ty, values);
+    pub fn write(mut self, world: &World, path: &Path) -> Result<usize, Failure> {
+        if self.params {
+            for parameter in world.parameters() {
+                self.outputs.set(&format!("param/{}", parameter.name), &parameter);
+            }
         }
         self.outputs.write(path)?;
         Ok(self.outputs.names().count())
     }
 }
 
-fn emit(plan: &Plan, id: EmitId) -> &Emit {
-    &plan.manifest.emits[id.index()]
+impl Kept {
+    fn request(&self, world: &mut World, wanted: bool) {
+        for (number, executor) in world.executors_mut().enumerate() {
+            if self.sources.iter().any(|(source, _)| *source == number) {
+                executor.request(self.id, wanted);
+            }
+        }
+    }
+
+    /// Calls `take` with the value of the last step.
+    fn with(&self, world: &World, take: impl FnOnce(&Pieces<'_>)) {
+        let emit: &Emit = &world.plan().manifest.emits[self.id.index()];
+        let source = |number: usize| self.sources.iter().find(|(source, _)| *source == number);
+        let given = world.executors().enumerate().filter_map(|(number, e)| Some((source(number)?, e.emitted(self.id))));
+        let given: Vec<_> = given.collect();
+        let pieces = given.iter().map(|((_, share), bytes)| (share.clone(), bytes.as_slice())).collect();
+        take(&Pieces { name: &emit.name, ty: &emit.ty, pieces });
+    }
 }

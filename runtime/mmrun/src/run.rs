@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use data::{Dataset, Feeds, Inputs};
-use runtime_core::{Executor, Feeder, TraceWriter};
+use plan::Plan;
+use runtime_core::TraceWriter;
 
 use crate::cli::Args;
 use crate::failure::Failure;
@@ -14,24 +15,26 @@ use crate::metrics::Metrics;
 use crate::progress::{Progress, duration, note, plural};
 use crate::results::Results;
 use crate::save::Saver;
-use crate::setup;
+use crate::world::World;
+use crate::{setup, values};
 
 /// Viewers of traces do not open many more.
 const MOST_EVENTS: usize = 1_000_000;
 
 pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
     check_paths(args)?;
-    let (mut executor, hash) = setup::executor(args)?;
-    let plan = executor.plan().clone();
+    let (mut world, hash) = setup::world(args)?;
+    let plan = world.plan().clone();
     if plan.programs.is_empty() {
         return Err(Failure::new("the plan has no programs"));
     }
     let program = plan.programs.iter().position(|p| p.name == plan.header.task || p.times > 0).unwrap_or(0);
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
-    let mut results = Results::new(args, &mut executor, program)?;
-    let mut feeds = vec![feeds(args, &executor, program)?];
-    let batch = feeds[0].batch(|feed| takes(&executor, program, feed));
-    let start = setup::values(args, &mut executor, hash)?;
+    let mut results = Results::new(args, &mut world, program)?;
+    let takes = |world: &World, feed| programs(&plan, program).any(|program| world.takes(program, feed));
+    let feeds = feeds(args, &plan, |feed| takes(&world, feed))?;
+    let batch = feeds.batch(|feed| takes(&world, feed));
+    let start = values::fill(args, &mut world, hash)?;
     let (first, samples) = (start.step, start.samples);
     let saver = Saver::new(args, hash, start, batch);
 
@@ -41,7 +44,7 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
         Some(path) => Some(Metrics::open(path, &plan.header, args.resume.is_some())?),
         None => None,
     };
-    let mut trace = args.trace.as_deref().map(|path| Trace::open(path, &executor)).transpose()?;
+    let mut trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
     let mut progress = Progress::new(&plan.header, first, steps);
     let (mut step, mut saved, mut strange) = (first, None, false);
     note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
@@ -50,17 +53,12 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
         if over || end.is_some_and(|end| end <= step) {
             continue;
         }
-        let feeds = match feeds.pop() {
-            Some(feeds) => feeds,
-            None => self::feeds(args, &executor, program)?,
-        };
-        let left = end.map(|end| end - step);
-        let mut feeder =
-            Feeder::new(&executor, program, feeds.starting(step, samples + (step - first) * batch), step, left)?;
+        let feeds = feeds.clone().starting(step, samples + (step - first) * batch);
+        world.feed(program, &feeds, step, end.map(|end| end - step))?;
         while !over && end.is_none_or(|end| step < end) {
-            let run = executor.run(program, &mut feeder)?;
+            let run = world.step(program)?;
             step += 1;
-            let numbers = results.step(&mut executor);
+            let numbers = results.step(&mut world);
             let shown = numbers.iter().find(|(name, _)| name == "loss").or(numbers.first());
             progress.step(step, shown, run);
             if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite() && !strange) {
@@ -71,11 +69,11 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
                 metrics.step(step, &numbers, run)?;
             }
             if let Some(trace) = &mut trace {
-                trace.add(&executor, program, step)?;
+                trace.add(&world, program, step)?;
             }
             saved = None;
             if let Some(saver) = saver.as_ref().filter(|s| s.due(step)) {
-                let path = saver.save(&executor, step)?;
+                let path = saver.save(&world, step)?;
                 progress.note(&format!("saved {}", path.display()));
                 saved = Some(path);
             }
@@ -92,22 +90,28 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
         trace.close()?;
     }
     if let Some(path) = &args.outputs {
-        let count = results.write(&executor, path)?;
+        let count = results.write(&world, path)?;
         note(&format!("wrote {} to {}", plural(count, "tensor"), path.display()));
     }
     if let Some(saver) = &saver {
         let path = match saved {
             Some(path) => path,
-            None => saver.save(&executor, step)?,
+            None => saver.save(&world, step)?,
         };
         note(&format!("saved {}; go on with: {}", path.display(), saver.resume_command()));
     }
     Ok(())
 }
 
+/// The programs that a run goes through: all of a plan of fixed runs, or the one.
+fn programs(plan: &Plan, program: usize) -> impl Iterator<Item = usize> {
+    let fixed = plan.programs.iter().any(|p| p.times > 0);
+    (0..plan.programs.len()).filter(move |p| fixed || *p == program)
+}
+
 /// The programs in order, each with the step before which it ends. A plan of fixed runs goes through them once, and
 /// `--steps` may end it early; any other repeats one program as often as the user asks.
-fn runs(args: &Args, plan: &plan::Plan, program: usize, first: u64) -> Vec<(usize, Option<u64>)> {
+fn runs(args: &Args, plan: &Plan, program: usize, first: u64) -> Vec<(usize, Option<u64>)> {
     if plan.programs.iter().all(|p| p.times == 0) {
         let steps = if args.seconds.is_some() { args.steps } else { Some(args.steps.unwrap_or(1)) };
         return vec![(program, steps.map(|n| first.saturating_add(n)))];
@@ -139,16 +143,11 @@ fn check_paths(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn takes(executor: &Executor, program: usize, feed: usize) -> bool {
-    executor.feeds(program).iter().any(|(f, _)| *f == feed)
-}
-
-fn feeds(args: &Args, executor: &Executor, program: usize) -> Result<Feeds, Failure> {
-    let plan = executor.plan();
-    let used = |feed: usize| takes(executor, program, feed);
+/// Opens inputs and data, whole and once for all ranks and programs; `used` tells which feeds the run takes.
+fn feeds(args: &Args, plan: &Plan, used: impl Fn(usize) -> bool) -> Result<Feeds, Failure> {
     let all = &plan.manifest.feeds;
     let inputs = match &args.inputs {
-        Some(path) => Inputs::open(path, all, used)?,
+        Some(path) => Inputs::open(path, all, &used)?,
         None => Inputs::none(all),
     };
     let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed)).transpose()?;
@@ -171,15 +170,19 @@ struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    fn open(path: &'a Path, executor: &Executor) -> Result<Self, Failure> {
+    fn open(path: &'a Path, world: &World) -> Result<Self, Failure> {
+        let ranks = 0..world.executors().len();
         let writer = File::create(path)
-            .and_then(|file| TraceWriter::new(BufWriter::new(file), executor.plan(), 0..1, MOST_EVENTS))
+            .and_then(|file| TraceWriter::new(BufWriter::new(file), world.plan(), ranks, MOST_EVENTS))
             .map_err(|e| Failure::file(path, &e))?;
         Ok(Self { path, writer })
     }
 
-    fn add(&mut self, executor: &Executor, program: usize, step: u64) -> Result<(), Failure> {
-        self.writer.add(executor, program, step).map(|_| ()).map_err(|e| Failure::file(self.path, &e))
+    fn add(&mut self, world: &World, program: usize, step: u64) -> Result<(), Failure> {
+        for executor in world.executors() {
+            self.writer.add(executor, program, step).map_err(|e| Failure::file(self.path, &e))?;
+        }
+        Ok(())
     }
 
     fn close(self) -> Result<(), Failure> {

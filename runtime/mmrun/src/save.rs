@@ -1,15 +1,14 @@
-//! `--save`: checkpoints of a running executor.
+//! `--save`: checkpoints of a running world.
 
 use std::path::{Path, PathBuf};
 
-use data::{Position, TensorView};
-use plan::{BufferId, PlanHash};
-use runtime_core::Executor;
-use types::{Name, TensorType};
+use data::Position;
+use plan::PlanHash;
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::setup::Start;
+use crate::values::Start;
+use crate::world::World;
 
 /// Where checkpoints go, and what they say about the run.
 pub struct Saver<'a> {
@@ -32,8 +31,8 @@ impl<'a> Saver<'a> {
         self.args.save_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
-    pub fn save(&self, executor: &Executor, step: u64) -> Result<PathBuf, Failure> {
-        let plan = executor.plan();
+    pub fn save(&self, world: &World, step: u64) -> Result<PathBuf, Failure> {
+        let plan = world.plan();
         let position = Position {
             step,
             samples: self.start.samples + (step - self.start.step) * self.batch,
@@ -42,11 +41,7 @@ impl<'a> Saver<'a> {
             model: plan.header.model.to_string(),
             preset: plan.header.preset.to_string(),
         };
-        let class = executor.class();
-        let m = &plan.manifest;
-        let parameters: Vec<_> = m.parameters.iter().map(|p| Value::new(&p.name, &p.ty, p.buffer(class))).collect();
-        let states: Vec<_> = m.states.iter().map(|s| Value::new(&s.name, &s.ty, s.buffer(class))).collect();
-        Ok(data::save(self.folder, &position, &views(executor, &parameters)?, &views(executor, &states)?)?)
+        Ok(data::save(self.folder, &position, &world.parameters(), &world.states())?)
     }
 
     /// The command that goes on from the saved step.
@@ -58,26 +53,4 @@ impl<'a> Saver<'a> {
         }
         command + " --steps N"
     }
-}
-
-struct Value<'p> {
-    name: &'p Name,
-    ty: &'p TensorType,
-    shape: Vec<usize>,
-    buffer: Option<BufferId>,
-}
-
-impl<'p> Value<'p> {
-    fn new(name: &'p Name, ty: &'p TensorType, buffer: Option<BufferId>) -> Self {
-        Self { name, ty, shape: ty.sizes().to_vec(), buffer }
-    }
-}
-
-fn views<'v>(executor: &'v Executor, values: &'v [Value<'_>]) -> Result<Vec<(String, TensorView<'v>)>, Failure> {
-    let view = |v: &'v Value<'_>| {
-        let bytes = v.buffer.and_then(|id| executor.read(id)).and_then(|b| b.get(..v.ty.bytes()));
-        let data = bytes.ok_or_else(|| Failure::new(format!("`{}` has no memory to be saved from", v.name)))?;
-        Ok((v.name.to_string(), TensorView::new(v.ty.dtype, &v.shape, data)))
-    };
-    values.iter().map(view).collect()
 }

@@ -1,23 +1,18 @@
-//! From files to an executor that is ready for its first step.
+//! From a plan's file to executors that are ready for their values.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use data::{Checkpoint, Weights, initialise};
+use comm::{Communicator, Local};
 use device::{CpuKernels, Mapped};
-use plan::{BufferId, Parameter, Plan, PlanFile, PlanHash, StateInit};
+use plan::{PlanFile, PlanHash};
 use runtime_core::{Executor, Options};
+use types::Mesh;
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::progress::{count, note, plural};
-
-/// Where the run begins.
-pub struct Start {
-    pub step: u64,
-    /// Samples that were used before.
-    pub samples: u64,
-}
+use crate::progress::{note, plural};
+use crate::world::World;
 
 pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
     PlanFile::open(image).map_err(|e| {
@@ -31,105 +26,62 @@ pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
     })
 }
 
-/// Loads a plan and its kernels; its values come with [`values`].
-pub fn executor(args: &Args) -> Result<(Executor, PlanHash), Failure> {
+/// Loads a plan and its kernels, and makes its ranks; their values come with [`crate::values::fill`].
+pub fn world(args: &Args) -> Result<(World, PlanHash), Failure> {
     let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
     let file = open(&args.plan, &image)?;
-    let world = file.plan.header.world();
-    if world != 1 {
-        let mesh = file.plan.header.mesh.axes.iter().filter(|a| a.size > 1);
-        let mesh: Vec<_> = mesh.map(|a| format!("{}={}", a.name, a.size)).collect();
-        let message = format!("the plan is for {world} ranks ({}), and this run has 1", mesh.join(", "));
-        return Err(Failure::new(message).help("compile the plan with all sizes of the mesh at 1"));
-    }
-    let kernels = CpuKernels::load(&file.plan.header, &file.plan.kernels, file.object)?;
+    // All ranks share the code.
+    let kernels = Arc::new(CpuKernels::load(&file.plan.header, &file.plan.kernels, file.object)?);
+    let (size, mesh) = (file.plan.header.world(), mesh_of(&file.plan.header.mesh));
+    let plan = Arc::new(file.plan);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from);
-    let options = Options { threads, poison: args.poison, trace: args.trace.is_some(), ..Options::default() };
-    Ok((Executor::new(Arc::new(file.plan), kernels, None, &options)?, file.hash))
+    let communicators: Vec<Option<Arc<dyn Communicator>>> = if size == 1 {
+        vec![None]
+    } else {
+        Local::world(size, Some(args.timeout)).into_iter().map(|local| Some(Arc::new(local) as _)).collect()
+    };
+    let rank = |(rank, communicator)| {
+        let options = Options {
+            threads: part(threads, size, rank),
+            poison: args.poison,
+            trace: args.trace.is_some(),
+            fault: args.fault,
+            jitter: args.jitter,
+        };
+        Executor::new(plan.clone(), kernels.clone(), communicator, &options)
+    };
+    let executors = communicators.into_iter().enumerate().map(rank).collect::<Result<Vec<_>, _>>()?;
+    if size > 1 {
+        let each = plural(part(threads, size, 0), "thread");
+        note(&format!("{size} ranks in this process ({mesh}), {each} each"));
+    }
+    Ok((World::new(plan, executors)?, file.hash))
 }
 
-/// Fills parameters and state.
-pub fn values(args: &Args, executor: &mut Executor, hash: PlanHash) -> Result<Start, Failure> {
-    let plan = executor.plan().clone();
-    if let Some(path) = &args.resume {
-        let (checkpoint, damaged) = data::latest(path)?;
-        damaged.iter().for_each(|d| note(&format!("passed over a damaged checkpoint: {d}")));
-        resume(executor, &plan, &checkpoint)?;
-        let at = &checkpoint.position;
-        note(&format!("resumed at step {} from {}", at.step, checkpoint.folder.display()));
-        if at.plan_hash != hash.to_string() {
-            note("that checkpoint was written by another plan; the run will differ from an unbroken one");
-        }
-        if at.seed != plan.header.seed {
-            note(&format!("that run had seed {}, and this plan has seed {}", at.seed, plan.header.seed));
-        }
-        return Ok(Start { step: at.step, samples: at.samples });
-    }
-    let values: usize = plan.manifest.parameters.iter().map(|p| p.ty.elements()).sum();
-    let values = count(values as f64);
-    match &args.weights {
-        Some(path) => {
-            let weights = Weights::open(path, &plan.manifest.parameters)?;
-            weights.check(&plan.manifest.parameters)?;
-            for parameter in &plan.manifest.parameters {
-                weights.load(parameter, slot(executor, buffer(executor, parameter))?)?;
-            }
-            let n = plural(plan.manifest.parameters.len(), "parameter");
-            note(&format!("{n} ({values} values) from {}", path.display()));
-        }
-        None => {
-            for p in &plan.manifest.parameters {
-                initialise(&p.init, plan.header.seed, &p.name, &p.ty, slot(executor, buffer(executor, p))?);
-            }
-            let (n, seed) = (plural(plan.manifest.parameters.len(), "parameter"), plan.header.seed);
-            note(&format!("{n} ({values} values) from the initialisers, seed {seed}"));
-        }
-    }
-    for state in &plan.manifest.states {
-        let id = state.buffer(executor.class());
-        match &state.init {
-            StateInit::Value(init) => {
-                initialise(init, plan.header.seed, &state.name, &state.ty, slot(executor, id)?);
-            }
-            StateInit::Coordinate(axis) => {
-                let mesh = &plan.header.mesh;
-                let at = mesh.position(axis).map_or(0, |p| mesh.coordinates(0)[p]);
-                slot(executor, id)?.copy_from_slice(&(at as i64).to_ne_bytes());
-            }
-            StateInit::Parameter(name) => {
-                let parameter = plan.manifest.parameter(name);
-                let source = parameter.and_then(|p| Some((p, executor.read(buffer(executor, p)?)?.to_vec())));
-                let (p, values) = source.ok_or_else(|| Failure::new(format!("there is no parameter `{name}`")))?;
-                data::convert_values(p.ty.dtype, &values, state.ty.dtype, slot(executor, id)?)
-                    .map_err(|e| Failure::new(format!("state `{}` cannot begin as `{name}`: {e}", state.name)))?;
-            }
-        }
-    }
-    Ok(Start { step: 0, samples: 0 })
+/// `fsdp=2 tp=4`, without the axes of size 1.
+pub fn mesh_of(mesh: &Mesh) -> String {
+    let axes: Vec<_> = mesh.axes.iter().filter(|a| a.size > 1).map(|a| format!("{}={}", a.name, a.size)).collect();
+    axes.join(" ")
 }
 
-fn resume(executor: &mut Executor, plan: &Plan, checkpoint: &Checkpoint) -> Result<(), Failure> {
-    let m = &plan.manifest;
-    checkpoint.check(
-        m.parameters.iter().map(|p| (p.name.as_str(), &p.ty)),
-        m.states.iter().map(|s| (s.name.as_str(), &s.ty)),
-    )?;
-    for p in &m.parameters {
-        checkpoint.parameter(&p.name, &p.ty, slot(executor, buffer(executor, p))?)?;
-    }
-    for s in &m.states {
-        let id = s.buffer(executor.class());
-        checkpoint.state(&s.name, &s.ty, slot(executor, id)?)?;
-    }
-    Ok(())
+/// The threads of one rank out of `all`: equal parts as far as that goes, and one at least.
+fn part(all: usize, world: usize, rank: usize) -> usize {
+    (all / world + usize::from(rank < all % world)).max(1)
 }
 
-fn buffer(executor: &Executor, parameter: &Parameter) -> Option<BufferId> {
-    parameter.buffer(executor.class())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn slot(executor: &mut Executor, id: Option<BufferId>) -> Result<&mut [u8], Failure> {
-    // The plan was verified: each parameter and state has its buffer in the one class there is.
-    id.and_then(|id| executor.write(id)).ok_or_else(|| Failure::new("the plan has a value without memory"))
+    #[test]
+    fn threads_are_shared_out() {
+        let check = |all, world, expect: &[usize]| {
+            assert_eq!((0..world).map(|rank| part(all, world, rank)).collect::<Vec<_>>(), expect);
+        };
+        check(8, 1, &[8]);
+        check(8, 4, &[2, 2, 2, 2]);
+        check(7, 3, &[3, 2, 2]);
+        check(2, 4, &[1, 1, 1, 1]);
+    }
 }

@@ -1,0 +1,125 @@
+//! The values that a run begins with: parameters and state of every rank, from weights, a checkpoint or initialisers.
+
+use std::thread;
+
+use data::{Checkpoint, DataError, Share, Weights, initialise};
+use plan::{BufferId, Layout, Parameter, Plan, PlanHash, State, StateInit};
+use runtime_core::Executor;
+use types::TensorType;
+
+use crate::cli::Args;
+use crate::failure::Failure;
+use crate::progress::{count, note, plural};
+use crate::world::{World, is_lasting};
+
+/// Where the run begins.
+pub struct Start {
+    pub step: u64,
+    /// Samples that were used before.
+    pub samples: u64,
+}
+
+/// Where values come from.
+enum Origin {
+    Initialisers,
+    Weights(Weights),
+    Checkpoint(Checkpoint),
+}
+
+/// Fills parameters and state of all ranks.
+pub fn fill(args: &Args, world: &mut World, hash: PlanHash) -> Result<Start, Failure> {
+    let plan = world.plan().clone();
+    let (origin, start, told) = origin(args, &plan, hash)?;
+    let (origin, plan) = (&origin, &*plan);
+    thread::scope(|scope| {
+        let ranks = world.executors_mut().enumerate();
+        let ranks: Vec<_> = ranks.map(|(number, e)| scope.spawn(move || fill_rank(e, plan, number, origin))).collect();
+        let panicked = |_| Err(Failure::new("the thread that fills a rank's parameters panicked"));
+        ranks.into_iter().try_for_each(|rank| rank.join().unwrap_or_else(panicked))
+    })?;
+    told.iter().for_each(|line| note(line));
+    Ok(start)
+}
+
+/// Opens what is asked for and compares it with the plan; gives the lines to be said when all has gone well, too.
+fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Vec<String>), Failure> {
+    let m = &plan.manifest;
+    if let Some(path) = &args.resume {
+        let (checkpoint, damaged) = data::latest(path)?;
+        damaged.iter().for_each(|d| note(&format!("passed over a damaged checkpoint: {d}")));
+        checkpoint.check(
+            m.parameters.iter().map(|p| (p.name.as_str(), &p.ty)),
+            m.states.iter().filter(|s| is_lasting(s)).map(|s| (s.name.as_str(), &s.ty)),
+        )?;
+        let at = &checkpoint.position;
+        let mut told = vec![format!("resumed at step {} from {}", at.step, checkpoint.folder.display())];
+        if at.plan_hash != hash.to_string() {
+            told.push("that checkpoint was written by another plan; the run will differ from an unbroken one".into());
+        }
+        if at.seed != plan.header.seed {
+            told.push(format!("that run had seed {}, and this plan has seed {}", at.seed, plan.header.seed));
+        }
+        let start = Start { step: at.step, samples: at.samples };
+        return Ok((Origin::Checkpoint(checkpoint), start, told));
+    }
+    let values: usize = m.parameters.iter().map(|p| p.ty.elements()).sum();
+    let all = format!("{} ({} values)", plural(m.parameters.len(), "parameter"), count(values as f64));
+    let start = Start { step: 0, samples: 0 };
+    if let Some(path) = &args.weights {
+        let weights = Weights::open(path, &m.parameters)?;
+        weights.check(&m.parameters)?;
+        return Ok((Origin::Weights(weights), start, vec![format!("{all} from {}", path.display())]));
+    }
+    let told = format!("{all} from the initialisers, seed {}", plan.header.seed);
+    Ok((Origin::Initialisers, start, vec![told]))
+}
+
+/// Fills what one rank holds.
+fn fill_rank(executor: &mut Executor, plan: &Plan, number: usize, origin: &Origin) -> Result<(), Failure> {
+    let (mesh, seed, class) = (&plan.header.mesh, plan.header.seed, executor.class());
+    let coordinates = mesh.coordinates(number);
+    let share = |ty: &TensorType, layout: &Layout| Share::new(mesh, &coordinates, ty, layout);
+    let parameters = plan.manifest.parameters.iter().filter_map(|p| Some((p, p.buffer(class)?)));
+    for (p, id) in parameters {
+        parameter(p, &share(&p.ty, &p.layout), seed, origin, slot(executor, id)?)?;
+    }
+    for (s, id) in plan.manifest.states.iter().filter_map(|s| Some((s, s.buffer(class)?))) {
+        let share = share(&s.ty, &s.layout);
+        match (&s.init, origin) {
+            (StateInit::Coordinate(axis), _) => {
+                let at = mesh.position(axis).map_or(0, |p| coordinates[p]);
+                let bytes = (at as i64).to_le_bytes();
+                if let Some(to) = slot(executor, id)?.first_chunk_mut() {
+                    *to = bytes;
+                }
+            }
+            (_, Origin::Checkpoint(checkpoint)) => checkpoint.state(&s.name, &share, slot(executor, id)?)?,
+            (StateInit::Value(init), _) => initialise(init, seed, &s.name, &share, slot(executor, id)?),
+            (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
+        }
+    }
+    Ok(())
+}
+
+fn parameter(p: &Parameter, share: &Share, seed: u64, origin: &Origin, out: &mut [u8]) -> Result<(), DataError> {
+    match origin {
+        Origin::Initialisers => initialise(&p.init, seed, &p.name, share, out),
+        Origin::Weights(weights) => weights.load(p, share, out)?,
+        Origin::Checkpoint(checkpoint) => checkpoint.parameter(&p.name, share, out)?,
+    }
+    Ok(())
+}
+
+/// Fills a state that begins as a parameter, which the same rank holds in the same layout.
+fn as_parameter(executor: &mut Executor, plan: &Plan, state: &State, name: &str, id: BufferId) -> Result<(), Failure> {
+    let parameter = plan.manifest.parameter(name).and_then(|p| Some((p, p.buffer(executor.class())?)));
+    let source = parameter.and_then(|(p, id)| Some((p, executor.read(id)?.to_vec())));
+    let (p, values) = source.ok_or_else(|| Failure::new(format!("there is no parameter `{name}`")))?;
+    data::convert_values(p.ty.dtype, &values, state.ty.dtype, slot(executor, id)?)
+        .map_err(|e| Failure::new(format!("state `{}` cannot begin as `{name}`: {e}", state.name)))
+}
+
+fn slot(executor: &mut Executor, id: BufferId) -> Result<&mut [u8], Failure> {
+    // The plan was verified: each parameter and state has its buffer.
+    executor.write(id).ok_or_else(|| Failure::new("the plan has a value without memory"))
+}
