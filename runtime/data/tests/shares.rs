@@ -104,7 +104,7 @@ fn values(ty: &TensorType) -> Vec<u8> {
         DType::BF16 => (i as u16 | 0x3f00).to_le_bytes().to_vec(),
         DType::I64 => (i as i64 + 1).to_le_bytes().to_vec(),
         DType::I32 => (i as i32 + 1).to_le_bytes().to_vec(),
-        DType::Bool => vec![u8::from(i % 3 == 0)],
+        DType::Bool => vec![u8::from(i.is_multiple_of(3))],
         _ => (i as f32 + 0.5).to_le_bytes().to_vec(),
     };
     (0..ty.elements()).flat_map(element).collect()

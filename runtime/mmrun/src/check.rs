@@ -7,7 +7,7 @@ use plan::{PlanFile, memory, prove};
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::progress::bytes;
+use crate::progress::{bytes, plural};
 use crate::setup;
 
 pub fn check(args: &Args) -> Result<(), Failure> {
@@ -33,6 +33,9 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
         "plan: {} {} {}, {}, for {} ({}), by mmc {}",
         h.model, h.preset, h.task, h.dtype, h.target, h.cpu, h.compiler
     ));
+    if h.world() > 1 {
+        line(format!("mesh: {} ranks, {}", h.world(), setup::mesh_of(&h.mesh)));
+    }
     line(format!("hash: {}", file.hash));
     line("file: every section matches its checksum, and every index points at something".into());
     for proof in prove(plan).map_err(|v| Failure::violations(&v))? {
@@ -45,6 +48,13 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
             "{program}: what is read was written before, and no two accesses race ({} instructions on {} lanes, {} accesses, {} conflicts in order)",
             proof.instructions, proof.lanes, proof.accesses, proof.ordered
         ));
+        if h.world() > 1 {
+            line(format!(
+                "{program}: no rank waits for ever: all collectives meet, in an order without circles ({}, {} ranks)",
+                plural(proof.meetings, "collective"),
+                h.world()
+            ));
+        }
     }
     for program in &plan.programs {
         for (class, body) in plan.classes.iter().zip(&program.bodies) {
