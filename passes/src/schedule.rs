@@ -8,13 +8,15 @@ mod places;
 mod unroll;
 mod update;
 
+use std::collections::HashMap;
+
 use diag::{Diagnostic, Diagnostics, Sources};
-use ir::{FunctionKind, Module, Output, Type};
+use ir::{Collective, FunctionKind, Input, Inst, Module, Output, Type};
 use plan::{
     Access, Body, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, StateInit,
 };
 use target::Target;
-use types::{Name, TensorType};
+use types::{DType, Name, TensorType};
 
 /// When a gradient's memory is free again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,9 +63,10 @@ pub fn schedule(
     let mut places = places::Recorder::new(module, sources);
     let (persistent, mut manifest) = persistent(module, alignment);
     let mut programs = vec![];
-    let mut flops = 0;
+    let (mut flops, mut collects) = (0, 0);
     for program in &module.programs {
-        let unrolled = unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places)?;
+        let unrolled =
+            unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
         let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
         let unrolled = if gradients == Gradients::Streamed {
             order::stream(unrolled, &kernels, persistent.len())
@@ -79,7 +82,7 @@ pub fn schedule(
         programs.push(plan::Program { name: program.name.clone(), times: 0, bodies: vec![body] });
     }
     let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
-    let header = Header { flops_per_step: flops, ..header };
+    let header = Header { flops_per_step: flops * header.world() as u64, ..header };
     Ok(Plan { header, kernels, classes: vec![class], programs, manifest, places: places.finish(), object: vec![] })
 }
 
@@ -88,43 +91,95 @@ pub fn kernels(module: &Module) -> impl Iterator<Item = (ir::Id<ir::Function>, &
     module.functions.iter().filter(|(_, f)| f.kind == FunctionKind::Kernel)
 }
 
+/// How parameters and states are cut, by whether it is a parameter and by name.
+fn cuts(module: &Module) -> HashMap<(bool, &Name), Layout> {
+    let mut cuts = HashMap::new();
+    for program in &module.programs {
+        let inputs = program.inputs.iter().map(|input| match input {
+            Input::Parameter(n) => Some((true, n)),
+            Input::State(n) => Some((false, n)),
+            Input::Feed(_) => None,
+        });
+        let outputs = program.outputs.iter().map(|output| match output {
+            Output::Parameter(n) => Some((true, n)),
+            Output::State(n) => Some((false, n)),
+            _ => None,
+        });
+        for (key, logical) in inputs.chain(outputs).zip(&program.logical) {
+            if let Some(key) = key.filter(|_| logical.cuts.iter().any(|c| !c.axes.is_empty())) {
+                cuts.insert(key, Layout { cuts: logical.cuts.clone() });
+            }
+        }
+    }
+    cuts
+}
+
+/// The state that holds a rank's coordinate.
+fn coordinate(axis: &str) -> Name {
+    format!("coordinate/{axis}").into()
+}
+
 /// Buffers of parameters and state, families written out, and their entries in the manifest.
 fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
+    let cuts = cuts(module);
+    let layout = |parameter: bool, name| cuts.get(&(parameter, name)).cloned().unwrap_or_else(Layout::whole);
     let mut buffers = vec![];
     let mut manifest = Manifest::default();
-    let mut add = |name: Name, kind: BufferKind, ty: &TensorType| {
+    let mut add = |name: Name, kind: BufferKind, ty: &TensorType, layout: &Layout| {
+        let ty = &module.mesh.local(ty, &layout.cuts);
         let bytes = (ty.bytes() as u64).next_multiple_of(alignment);
         buffers.push(Buffer { name, kind, offset: 0, bytes, ty: Some(ty.clone()), life: Life::Persistent });
         vec![Some(BufferId::new(buffers.len() - 1))]
     };
     for (family, parameter) in &module.parameters {
+        let layout = layout(true, family);
         for (name, i, ty) in members(family, &parameter.ty) {
             let expand = |n: &Name| if i.is_some() { ir::indexed_name(n, i.unwrap_or(0)).into() } else { n.clone() };
             let record = &parameter.record;
             manifest.parameters.push(plan::Parameter {
-                buffers: add(name.clone(), BufferKind::Parameter, ty),
+                buffers: add(name.clone(), BufferKind::Parameter, ty, &layout),
                 name,
                 aliases: record.aliases.iter().chain(&record.tied).map(expand).collect(),
                 ty: ty.clone(),
-                layout: Layout::whole(),
+                layout: layout.clone(),
                 init: record.init,
                 trainable: record.trainable,
             });
         }
     }
     for (family, state) in &module.states {
+        let layout = layout(false, family);
         // Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
         let of_parameter = family.split_once('/').is_some_and(|(_, p)| module.parameters.contains_key(p));
         let kind = if of_parameter { BufferKind::Optimizer } else { BufferKind::State };
         for (name, _, ty) in members(family, &state.ty) {
             manifest.states.push(plan::State {
-                buffers: add(name.clone(), kind, ty),
+                buffers: add(name.clone(), kind, ty, &layout),
                 name,
                 ty: ty.clone(),
-                layout: Layout::whole(),
+                layout: layout.clone(),
                 init: StateInit::Value(state.init),
             });
         }
+    }
+    let mut asked: Vec<Name> = vec![];
+    for (_, node) in module.functions.iter().flat_map(|(_, f)| f.nodes.iter()) {
+        if let Inst::Op(op) = &node.inst
+            && let Some(Collective::Coordinate(axis)) = op.collective()
+            && !asked.contains(&axis)
+        {
+            asked.push(axis);
+        }
+    }
+    for axis in asked {
+        let (name, ty) = (coordinate(&axis), TensorType::scalar(DType::I64));
+        manifest.states.push(plan::State {
+            buffers: add(name.clone(), BufferKind::State, &ty, &Layout::whole()),
+            name,
+            ty,
+            layout: Layout::whole(),
+            init: StateInit::Coordinate(axis),
+        });
     }
     (buffers, manifest)
 }

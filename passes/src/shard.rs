@@ -5,6 +5,7 @@
 //! and where an operand or result is held otherwise, a `reshard` stands between.
 
 mod assign;
+mod copy;
 mod expand;
 mod insert;
 mod propagate;
@@ -28,6 +29,7 @@ impl Pass for Shard {
             return Ok(());
         }
         seed::check(module)?;
+        copy::by_call(module);
         // What must be whole and is wished cut is written as the sums it consists of, which may be cut.
         let mut table = propagate::model(module)?;
         while expand::blocked(module, &table) {

@@ -7,11 +7,14 @@
 //! - a function calls only functions that stand before it in the module (so there is no recursion);
 //! - the dims of a tensor have distinct names;
 //! - every input and output of a program names a parameter or state of the module, and has its type;
-//! - a step writes each parameter and state at most once, and a loss is one floating number.
+//! - a step writes each parameter and state at most once, and a loss is one floating number;
+//! - at [`Level::Sharded`], operands and results of each operator are cut as its factors allow, and no change of
+//!   sharding hides outside a `reshard`;
+//! - at [`Level::Local`], inputs and outputs of programs are a rank's parts of the tensors they name.
 
 use std::fmt;
 
-use crate::{Function, Id, Input, Inst, Module, NodeId, Output, Type, same_sizes};
+use crate::{Assignment, Function, Id, Input, Inst, Level, Module, NodeId, Op, Output, Sharding, Type, same_sizes};
 
 /// One broken invariant, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +84,51 @@ fn function_violations(module: &Module, at: Id<Function>, function: &Function) -
             found.push((Some(id), format!("reads {arg}, which is not computed before it")));
             continue;
         }
-        if let Err(message) = node_type(module, at, function, id).and_then(|()| dims(&node.ty)) {
+        let sound = node_type(module, at, function, id).and_then(|()| dims(&node.ty));
+        if let Err(message) = sound.and_then(|()| node_sharding(module, function, id)) {
             found.push((Some(id), message));
         }
     }
     found
+}
+
+/// At the sharded level, that the node's operands are held as it takes them.
+fn node_sharding(module: &Module, function: &Function, id: NodeId) -> Result<(), String> {
+    if module.level != Level::Sharded {
+        return Ok(());
+    }
+    let node = &function.nodes[id];
+    let held = |i: usize| function.nodes[node.args[i]].sharding(0);
+    let same = |a: &Sharding, b: &Sharding, what: &str| {
+        if a.same(b) { Ok(()) } else { Err(format!("{what} is not sharded as it is used")) }
+    };
+    match &node.inst {
+        Inst::Param(_) | Inst::Op(Op::Reshard(_)) => Ok(()),
+        Inst::Get(i) => same(&function.nodes[node.args[0]].sharding(*i), &node.sharding(0), "the item"),
+        Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => same(&held(0), &node.sharding(0), "the operand"),
+        Inst::Call(call) => {
+            let callee = &module.functions[call.callee];
+            for (i, p) in callee.params.iter().enumerate() {
+                same(&held(i), &callee.nodes[*p].sharding(0), &format!("operand {i}"))?;
+            }
+            for (i, r) in callee.results.iter().enumerate() {
+                same(&callee.nodes[*r].sharding(0), &node.sharding(i), &format!("result {i}"))?;
+            }
+            Ok(())
+        }
+        Inst::Op(op) => {
+            let types: Option<Vec<_>> = node.args.iter().map(|&a| function.ty(a).tensor()).collect();
+            let types = types.ok_or("takes tensors only")?;
+            let results: Vec<_> = match &node.ty {
+                Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
+                one => one.tensor().into_iter().cloned().collect(),
+            };
+            let factors = op.factors(&types, &results);
+            let args: Vec<Sharding> = (0..node.args.len()).map(held).collect();
+            let given: Vec<Sharding> = (0..results.len()).map(|i| node.sharding(i)).collect();
+            Assignment::of(&module.mesh, &factors, &args, &given).map(|_| ())
+        }
+    }
 }
 
 /// That the dims of each tensor have distinct names that read back from text.
@@ -177,14 +220,33 @@ fn program_violations(module: &Module, program: &crate::Program) -> Vec<String> 
         Some(d) if !same_sizes(d, ty) => found.push(format!("{what} `{name}` is `{d}`, the program uses `{ty}`")),
         Some(_) => {}
     };
-    for (input, ty) in program.inputs.iter().zip(function.param_types()) {
+    let local = (module.level == Level::Local).then_some(&program.logical);
+    let held = |i: usize, ty: &Type| match local.and_then(|l| l.get(i)) {
+        Some(logical) => ty.map(&|_| logical.ty.clone()),
+        None => ty.clone(),
+    };
+    if let Some(logical) = local {
+        let types = function.param_types().chain(function.result_types());
+        let wrong = logical.len() != program.inputs.len() + program.outputs.len()
+            || types
+                .zip(logical)
+                .any(|(ty, l)| ty.element().is_none_or(|t| module.mesh.local(&l.ty, &l.cuts).sizes() != t.sizes()));
+        if wrong {
+            return vec!["its inputs and outputs are not parts of the tensors they are of".into()];
+        }
+    }
+    let inputs = function.param_types().enumerate().map(|(i, ty)| held(i, ty));
+    for (input, ty) in program.inputs.iter().zip(inputs) {
+        let ty = &ty;
         match input {
             Input::Parameter(n) => check("parameter", n, module.parameters.get(n).map(|p| &p.ty), ty),
             Input::State(n) => check("state", n, module.states.get(n).map(|s| &s.ty), ty),
             Input::Feed(_) => {}
         }
     }
-    for (output, ty) in program.outputs.iter().zip(function.result_types()) {
+    let outputs = function.result_types().enumerate().map(|(i, ty)| held(program.inputs.len() + i, ty));
+    for (output, ty) in program.outputs.iter().zip(outputs) {
+        let ty = &ty;
         match output {
             Output::Parameter(n) | Output::Gradient(n) => {
                 check("parameter", n, module.parameters.get(n).map(|p| &p.ty), ty);

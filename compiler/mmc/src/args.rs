@@ -43,6 +43,9 @@ pub struct Model {
     /// The task function to compile.
     #[arg(long, default_value = "train")]
     pub task: String,
+    /// Another file's `plan` in place of the model's own.
+    #[arg(long, value_name = "OTHER.mm")]
+    pub plan: Option<PathBuf>,
     /// Samples in one step, over all replicas and micro-batches.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
@@ -99,6 +102,12 @@ pub struct Mesh {
     /// Context-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub cp: u32,
+    /// Of the context-parallel ranks, how many exchange heads; the others form rings. By default as many as divide.
+    #[arg(long, value_name = "U", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ulysses: Option<u32>,
+    /// 1: cut the optimiser's state over dp.
+    #[arg(long, value_name = "1", value_parser = clap::value_parser!(u32).range(1..=1))]
+    pub zero: Option<u32>,
     /// Tensor-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub tp: u32,
@@ -162,6 +171,13 @@ pub enum WorkType {
 pub enum Grads {
     Streamed,
     Resident,
+}
+
+impl Default for Mesh {
+    /// One rank.
+    fn default() -> Self {
+        Self { dp: 1, fsdp: 1, cp: 1, ulysses: None, zero: None, tp: 1, pp: 1, ep: 1 }
+    }
 }
 
 impl Mesh {

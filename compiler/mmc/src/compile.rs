@@ -9,14 +9,13 @@ use plan::{Header, KERNEL_ABI, Plan};
 use target::Target;
 use types::{DType, Mesh, Name};
 
-use crate::args::{Compile, Grads, Mesh as MeshArgs, Options, WorkType};
+use crate::args::{Compile, Grads, Options, WorkType};
 use crate::{Done, model, summary, targets};
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let mesh = mesh(&args.options.mesh)?;
     let target = targets::target(&args.options)?;
-    let evaluated = model::evaluate(&args.model, sources)?;
+    let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
@@ -31,7 +30,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     })?;
     warnings.0.append(&mut cx.warnings.0);
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
-    let header = header(args, &*target, mesh, &evaluated.preset, evaluated.batch as u64 * tokens as u64);
+    let header = header(args, &*target, module.mesh.clone(), &evaluated.preset, evaluated.batch as u64 * tokens as u64);
     let mut plan = lower(&module, sources, &*target, header, &args.options)?;
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
@@ -114,20 +113,6 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
     }
-}
-
-/// One rank is what this version compiles for; a wish for more is refused rather than dropped.
-fn mesh(args: &MeshArgs) -> Result<Mesh, Diagnostics> {
-    let axes = args.axes();
-    let wished: Vec<String> =
-        axes.iter().chain(&[("ep", args.ep)]).filter(|a| a.1 > 1).map(|(n, s)| format!("--{n} {s}")).collect();
-    if !wished.is_empty() {
-        return Err(Diagnostic::error(format!("{} asks for more than one rank", wished.join(" ")))
-            .help("this version compiles for one rank: leave the mesh flags out")
-            .into());
-    }
-    let axes = axes.map(|(name, size)| (name, size as usize));
-    Mesh::new(axes).map_err(|e| Diagnostic::error(e.to_string()).into())
 }
 
 /// Whole or not at all: a plan that is half written must never be found under its name.

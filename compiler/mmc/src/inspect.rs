@@ -13,7 +13,7 @@ use crate::{Done, model, print, targets};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let evaluated = model::evaluate(args, sources)?;
+    let evaluated = model::evaluate(args, &crate::args::Mesh::default(), sources)?;
     ir::verify(&evaluated.module).map_err(|found| internal(&found))?;
     let module = &evaluated.module;
     let tensors: usize = module.parameters.values().map(|p| p.ty.count()).sum();
@@ -42,7 +42,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 }
 
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
-    let evaluated = model::evaluate(args, sources)?;
+    let evaluated = model::evaluate(args, &crate::args::Mesh::default(), sources)?;
     let mut out = String::new();
     for (family, parameter) in &evaluated.module.parameters {
         let Some(of) = parameter.ty.element() else { continue };
@@ -63,7 +63,7 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options)?;
-    let evaluated = model::evaluate(&args.model, sources)?;
+    let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
     let mut cx = Context { target: Some(&*target), ..Context::default() };

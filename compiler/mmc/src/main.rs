@@ -4,6 +4,7 @@ mod args;
 mod compile;
 mod explain;
 mod inspect;
+mod mesh;
 mod model;
 mod plan_file;
 mod summary;

@@ -8,7 +8,7 @@ use eval::Evaluated;
 use ir::{Module, Output};
 use passes::{Context, Pipeline};
 
-use crate::args::{Model, Options, WorkType};
+use crate::args::{self, Model, Options, WorkType};
 
 /// The published models, for those who have the compiler but not its source tree.
 const BUILT_IN: &[(&str, &str)] =
@@ -35,7 +35,8 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics>
     }
 }
 
-pub fn evaluate(args: &Model, sources: &mut Sources) -> Result<Evaluated, Diagnostics> {
+/// The traced model with the mesh it is for.
+pub fn evaluate(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<Evaluated, Diagnostics> {
     let _span = tracing::info_span!("evaluate").entered();
     let file = load(&args.model, sources)?;
     let folder = args.model.parent().unwrap_or(Path::new("")).to_owned();
@@ -43,13 +44,19 @@ pub fn evaluate(args: &Model, sources: &mut Sources) -> Result<Evaluated, Diagno
         preset: args.preset.clone(),
         set: args.set.clone(),
         task: args.task.clone(),
-        batch: args.batch.map(|b| b as usize),
+        batch: Some(args.batch.unwrap_or(crate::mesh::replicas(mesh)) as usize),
     };
     let mut sibling = |name: &str| {
         let built_in = BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
         std::fs::read_to_string(folder.join(name)).ok().or(built_in)
     };
-    eval::evaluate(sources, file, &options, &mut sibling)
+    let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;
+    if let Some(path) = &args.plan {
+        let plan = load(path, sources)?;
+        evaluated.wishes = eval::wishes(sources, file, plan, &options, &mut sibling)?;
+    }
+    crate::mesh::plan(mesh, &mut evaluated)?;
+    Ok(evaluated)
 }
 
 /// The passes that make the global graph of one program; the target's passes follow.
@@ -66,7 +73,8 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
     } else {
         format!(" | autodiff | optimizer{{{}}}", options.optim)
     };
-    format!("precision{{dtype={dtype}}}{gradients} | inline | simplify")
+    let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
+    format!("precision{{dtype={dtype}}}{gradients} | inline | simplify{shards}")
 }
 
 /// Parses and runs a pipeline; `stop` ends it after the pass of that name.

@@ -62,7 +62,9 @@ pub fn close(unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Body 
         out.push(feed);
         out.push(record);
     }
-    let events = pending.len() as u32;
+    let mut events = pending.len() as u32;
+    let first_comm = if events > 0 { 2 } else { 1 };
+    let mut groups: Vec<Vec<types::Name>> = vec![];
     for instruction in rest {
         let mut waits: Vec<EventId> = vec![];
         for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)) {
@@ -72,9 +74,28 @@ pub fn close(unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Body 
         for event in waits {
             out.push(Instruction { lane: COMPUTE, place: instruction.place, op: Op::Wait { event } });
         }
-        out.push(instruction);
+        let Op::Collect(collect) = &instruction.op else {
+            out.push(instruction);
+            continue;
+        };
+        // A communicator has its own lane; compute hands over to it and waits.
+        let comm = groups.iter().position(|g| *g == collect.group).unwrap_or_else(|| {
+            groups.push(collect.group.clone());
+            groups.len() - 1
+        });
+        let (lane, place) = (LaneId::new(first_comm + comm), instruction.place);
+        let [before, after] = [events, events + 1].map(|e| EventId::new(e as usize));
+        events += 2;
+        let step = |lane, op| Instruction { lane, place, op };
+        out.push(step(COMPUTE, Op::Record { event: before }));
+        out.push(step(lane, Op::Wait { event: before }));
+        out.push(Instruction { lane, ..instruction });
+        out.push(step(lane, Op::Record { event: after }));
+        out.push(step(COMPUTE, Op::Wait { event: after }));
     }
-    let lanes = if events > 0 { vec![LaneKind::Compute, LaneKind::Copy] } else { vec![LaneKind::Compute] };
+    let mut lanes = vec![LaneKind::Compute];
+    lanes.extend((first_comm > 1).then_some(LaneKind::Copy));
+    lanes.extend((0..groups.len()).map(|g| LaneKind::Comm(g as u32)));
     let buffers = lives(buffers, &mut out, kernels, persistent);
     Body { buffers, lanes, instructions: out, events, arena_bytes: 0 }
 }

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 
 use diag::{Diagnostics, PlaceId};
-use ir::{Call, Class, Function, FunctionKind, Id, Input, Inst, Module, NodeId, Output, Program};
-use plan::{
-    Buffer, BufferId, BufferKind, EmitId, FeedId, Instruction, Kernel, KernelId, LaneId, Launch, Layout, Life,
-    Manifest, Op, Slice, Source, When,
+use ir::{
+    Call, Class, Collective, Function, FunctionKind, Id, Input, Inst, Logical, Module, NodeId, Output, PartialKind,
+    Program,
 };
-use types::{Name, TensorType};
+use plan::{
+    Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Instruction, Kernel, KernelId, LaneId, Launch,
+    Layout, Life, Manifest, Op, Reduce, ReduceKind, Slice, Source, When,
+};
+use types::{DType, Name, TensorType};
 
 use super::places::Recorder;
-use super::{gradient_of, internal, members};
+use super::{coordinate, gradient_of, internal, members};
 
 /// Instructions in the module's order, on one lane, over buffers that have no offsets yet.
 pub struct Unrolled {
@@ -20,6 +23,14 @@ pub struct Unrolled {
     pub instructions: Vec<Instruction>,
     /// Values that must end in a persistent buffer.
     pub updates: Vec<(Slice, BufferId)>,
+}
+
+/// The logical tensor of which `ty` is a rank's part, and how it is cut.
+fn whole(ty: &TensorType, logical: Option<&Logical>) -> (TensorType, Layout) {
+    match logical {
+        Some(l) if l.cuts.iter().any(|c| !c.axes.is_empty()) => (l.ty.clone(), Layout { cuts: l.cuts.clone() }),
+        _ => (ty.clone(), Layout::whole()),
+    }
 }
 
 /// Where a value lies.
@@ -37,20 +48,24 @@ pub fn unroll(
     persistent: &[Buffer],
     manifest: &mut Manifest,
     places: &mut Recorder<'_>,
+    collects: &mut u32,
 ) -> Result<Unrolled, Diagnostics> {
     let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
     let emits = manifest.emits.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect();
     let (buffers, instructions) = (vec![], vec![]);
-    let mut u = Unroller { module, kernels, persistent, homes, emits, manifest, places, buffers, instructions };
+    let mut u =
+        Unroller { module, kernels, persistent, homes, emits, manifest, places, collects, buffers, instructions };
     let function = &module.functions[program.function];
     let mut args = vec![];
-    for (input, &param) in program.inputs.iter().zip(&function.params) {
-        args.push(u.input(input, function, param)?);
+    for (i, (input, &param)) in program.inputs.iter().zip(&function.params).enumerate() {
+        args.push(u.input(input, function, param, program.logical.get(i))?);
     }
     let results = u.function(function, &args)?;
     let mut updates = vec![];
-    for (output, (storage, &node)) in program.outputs.iter().zip(results.into_iter().zip(&function.results)) {
-        u.output(output, storage, function, node, &mut updates)?;
+    let results = results.into_iter().zip(&function.results).enumerate();
+    for (output, (i, (storage, &node))) in program.outputs.iter().zip(results) {
+        let logical = program.logical.get(program.inputs.len() + i);
+        u.output(output, storage, (function, node), logical, &mut updates)?;
     }
     Ok(Unrolled { buffers: u.buffers, instructions: u.instructions, updates })
 }
@@ -64,6 +79,8 @@ struct Unroller<'a, 'p> {
     emits: HashMap<Name, usize>,
     manifest: &'a mut Manifest,
     places: &'a mut Recorder<'p>,
+    /// Number of collectives of the plan so far.
+    collects: &'a mut u32,
     buffers: Vec<Buffer>,
     instructions: Vec<Instruction>,
 }
@@ -85,7 +102,13 @@ impl Unroller<'_, '_> {
         self.instructions.push(Instruction { lane: LaneId::new(0), place, op });
     }
 
-    fn input(&mut self, input: &Input, function: &Function, param: NodeId) -> Result<Storage, Diagnostics> {
+    fn input(
+        &mut self,
+        input: &Input,
+        function: &Function,
+        param: NodeId,
+        logical: Option<&Logical>,
+    ) -> Result<Storage, Diagnostics> {
         let ty = function.ty(param);
         match input {
             Input::Parameter(name) | Input::State(name) => {
@@ -103,7 +126,7 @@ impl Unroller<'_, '_> {
                 let known = self.manifest.feeds.iter().position(|f| f.name == feed.name);
                 let id = known.unwrap_or_else(|| {
                     let source = feed.draw.map_or(Source::Data, Source::Draw);
-                    let (name, ty, layout) = (feed.name.clone(), ty.clone(), Layout::whole());
+                    let (name, (ty, layout)) = (feed.name.clone(), whole(ty, logical));
                     self.manifest.feeds.push(plan::Feed { name, ty, layout, source });
                     self.manifest.feeds.len() - 1
                 });
@@ -124,8 +147,8 @@ impl Unroller<'_, '_> {
         &mut self,
         output: &Output,
         storage: Storage,
-        function: &Function,
-        node: NodeId,
+        (function, node): (&Function, NodeId),
+        logical: Option<&Logical>,
         updates: &mut Vec<(Slice, BufferId)>,
     ) -> Result<(), Diagnostics> {
         let (ty, place) = (function.ty(node), function.nodes[node].place);
@@ -152,7 +175,7 @@ impl Unroller<'_, '_> {
                 buffer.name = member.clone();
             }
             let id = *self.emits.entry(member.clone()).or_insert_with(|| {
-                let (ty, layout, when) = (of.clone(), Layout::whole(), group.clone());
+                let ((ty, layout), when) = (whole(of, logical), group.clone());
                 self.manifest.emits.push(plan::Emit { name: member.clone(), ty, layout, when });
                 self.manifest.emits.len() - 1
             });
@@ -215,8 +238,55 @@ impl Unroller<'_, '_> {
                 self.join(pieces, ty, node.place)
             }
             (Inst::Op(op), [Storage::Slice(slice)]) if op.class() == Class::View => Storage::Slice(*slice),
+            (Inst::Op(op), _) if op.class() == Class::Collective => {
+                self.collective(op, &node.ty, operands, node.place)?
+            }
             (inst, _) => return Err(internal(format!("{id} ({inst:?}) in @{} is in no kernel", function.name))),
         })
+    }
+
+    fn collective(
+        &mut self,
+        op: &ir::Op,
+        ty: &ir::Type,
+        operands: &[&Storage],
+        place: PlaceId,
+    ) -> Result<Storage, Diagnostics> {
+        let types: Vec<&TensorType> = match ty {
+            ir::Type::Tuple(items) => items.iter().filter_map(ir::Type::tensor).collect(),
+            one => one.tensor().into_iter().collect(),
+        };
+        let reduce = |kind: PartialKind| Reduce {
+            kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
+            dtype: types.first().map_or(DType::F32, |t| t.dtype),
+        };
+        let (kind, group, why) = match op.collective().ok_or_else(|| internal("a reshard is left"))? {
+            Collective::Coordinate(axis) => {
+                return Ok(Storage::Slice(Slice { bytes: 8, ..self.persistent_slice(&coordinate(&axis))? }));
+            }
+            Collective::AllReduce { kind, axes, why } => (CollectKind::AllReduce(reduce(kind)), axes, why),
+            Collective::AllGather { axes, why } => (CollectKind::AllGather, axes, why),
+            Collective::ReduceScatter { axes, why } => {
+                (CollectKind::ReduceScatter(reduce(PartialKind::Sum)), axes, why)
+            }
+            Collective::AllToAll { axes, why } => (CollectKind::AllToAll, axes, why),
+            Collective::Permute { axes, shift, why } => {
+                (CollectKind::Permute { shifts: vec![shift; operands.len()] }, axes, why)
+            }
+        };
+        let mut from = vec![];
+        for operand in operands {
+            let Storage::Slice(slice) = operand else {
+                return Err(internal("a collective of something else than tensors"));
+            };
+            from.push(*slice);
+        }
+        let to: Vec<Slice> = types.iter().map(|t| self.tensor(op.name(), BufferKind::Activation, t)).collect();
+        let id = *self.collects;
+        *self.collects += 1;
+        self.push(Op::Collect(Collect { id, kind, group, from, to: to.clone(), why }), place, op.name());
+        let mut values: Vec<Storage> = to.into_iter().map(Storage::Slice).collect();
+        Ok(if matches!(ty, ir::Type::Tuple(_)) { Storage::Tuple(values) } else { values.remove(0) })
     }
 
     /// The pieces side by side: nothing to do if they are already, else one copy each.

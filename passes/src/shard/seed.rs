@@ -89,6 +89,9 @@ pub fn fill(module: &Module, table: &mut Table) {
 pub fn store(module: &Module, table: &mut Table) {
     for (wish, _) in &module.wishes {
         let Wish::Store { what, axes } = wish else { continue };
+        if *what == Stored::Optimizer {
+            close(module, table, axes);
+        }
         for program in &module.programs {
             let function = &module.functions[program.function];
             for (input, &param) in program.inputs.iter().zip(&function.params) {
@@ -117,6 +120,16 @@ pub fn store(module: &Module, table: &mut Table) {
                 table.extend(site, d, &wanted);
             }
         }
+    }
+}
+
+/// Parameters stay as they are where only the optimiser's state is stored in parts.
+fn close(module: &Module, table: &mut Table, axes: &[Name]) {
+    table.closed_to.extend(axes.iter().cloned());
+    for program in &module.programs {
+        let function = &module.functions[program.function];
+        let inputs = program.inputs.iter().zip(&function.params).filter(|(i, _)| matches!(i, ir::Input::Parameter(_)));
+        table.closed.extend(inputs.map(|(_, &p)| (program.function, p, 0)));
     }
 }
 

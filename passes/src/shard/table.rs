@@ -24,6 +24,9 @@ pub fn names(axes: &[(Name, Rank)]) -> Axes {
 pub struct Table {
     pub mesh: Mesh,
     pub functions: Vec<Vec<SmallVec<[TensorAxes; 1]>>>,
+    /// Tensors that take none of the axes over which the optimiser's state alone is stored in parts.
+    pub closed: Vec<Site>,
+    pub closed_to: Vec<Name>,
     /// Factors of operators, by function and node.
     pub factors: Vec<Vec<Option<Factors>>>,
 }
@@ -39,7 +42,7 @@ impl Table {
             functions.push(function.nodes.iter().map(|(_, n)| tensors(&n.ty).map(of).collect()).collect());
             factors.push(function.nodes.iter().map(|(id, _)| operator(function, id).map(|(_, f)| f)).collect());
         }
-        Self { mesh: module.mesh.clone(), functions, factors }
+        Self { mesh: module.mesh.clone(), functions, closed: vec![], closed_to: vec![], factors }
     }
 
     pub fn at(&self, (f, n, i): Site) -> &TensorAxes {
@@ -52,14 +55,17 @@ impl Table {
 
     /// Extends the axes of a dim to `wanted` as far as they agree and no other dim has the axis; whether it changed.
     pub fn extend(&mut self, site: Site, dim: usize, wanted: &[(Name, Rank)]) -> bool {
-        let tensor = self.at_mut(site);
-        let Some(own) = tensor.get(dim) else { return false };
+        let Some(own) = self.at(site).get(dim) else { return false };
         let have = own.len();
         let agrees = own.iter().zip(wanted).all(|((a, _), (b, _))| a == b);
         if !agrees || have >= wanted.len() {
             return false;
         }
-        for (axis, rank) in &wanted[have..] {
+        let closed = !self.closed_to.is_empty() && self.closed.contains(&site);
+        let shut = |axis: &Name, rank: Rank| closed && rank == Rank::Store && self.closed_to.contains(axis);
+        let open = wanted.iter().position(|(a, r)| shut(a, *r)).unwrap_or(wanted.len());
+        let tensor = self.at_mut(site);
+        for (axis, rank) in wanted.get(have..open).unwrap_or_default() {
             if tensor.iter().flatten().any(|(a, _)| a == axis) {
                 break;
             }

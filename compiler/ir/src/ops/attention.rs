@@ -63,9 +63,10 @@ impl Semantics for Attention {
             return cx.none();
         };
         let (a, r) = (cx.args, cx.results);
-        let all = cx.b.op(AttentionGrad::of(self), &[a[0], a[1], a[2], r[0], r[1], dout]);
+        let all = [&[a[0], a[1], a[2], r[0], r[1], dout], &a[3..]].concat();
+        let all = cx.b.op(AttentionGrad::of(self), &all);
         let all = cx.b.results(all);
-        (0..3).map(|i| all.get(i).copied()).collect()
+        (0..a.len()).map(|i| all.get(i).copied().filter(|_| i < 3)).collect()
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {

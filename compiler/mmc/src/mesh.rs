@@ -1,0 +1,155 @@
+//! The mesh of a compilation, and what the flags and the model's plan ask of it.
+
+use diag::{Diagnostic, Diagnostics, PlaceId};
+use eval::Evaluated;
+use ir::{Module, Stored, Wish};
+use types::{Mesh, Name};
+
+use crate::args;
+
+/// The axes that cut samples.
+const DATA: [&str; 2] = ["dp", "fsdp"];
+
+/// Replicas that each take their own samples.
+pub fn replicas(args: &args::Mesh) -> u32 {
+    args.dp.saturating_mul(args.fsdp)
+}
+
+/// Gives the module its mesh and its wishes.
+pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
+    refuse(args)?;
+    evaluated.module.mesh = mesh(args, evaluated)?;
+    if evaluated.module.mesh.world() == 1 {
+        return Ok(());
+    }
+    let replicas = replicas(args) as usize;
+    let trains = evaluated.module.programs.iter().any(|p| p.outputs.iter().any(|o| matches!(o, ir::Output::Loss(_))));
+    let few = evaluated.batch < replicas;
+    if few && trains {
+        return Err(Diagnostic::error(format!("{} samples for {replicas} replicas", evaluated.batch))
+            .help(format!("give --batch {replicas} or more, or fewer replicas: dp * fsdp is {replicas}"))
+            .into());
+    }
+    if few {
+        let message = format!("{} samples for {replicas} replicas: each replica computes all of them", evaluated.batch);
+        evaluated.warnings.0.push(Diagnostic::warning(message));
+    }
+    let wished = wishes(args, evaluated, few)?;
+    evaluated.module.wishes = wished;
+    Ok(())
+}
+
+fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
+    let wished: Vec<String> =
+        [("pp", args.pp), ("ep", args.ep)].iter().filter(|a| a.1 > 1).map(|(n, s)| format!("--{n} {s}")).collect();
+    if wished.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnostic::error(format!("{} is not there yet", wished.join(" ")))
+        .help("this version cuts over --dp, --fsdp, --cp and --tp")
+        .into())
+}
+
+/// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.
+fn mesh(args: &args::Mesh, evaluated: &Evaluated) -> Result<Mesh, Diagnostics> {
+    let cp = args.cp as usize;
+    let heads = evaluated.dims.get("KV_HEADS").or_else(|| evaluated.dims.get("HEADS")).copied().unwrap_or(1);
+    let ulysses = match args.ulysses {
+        Some(u) if !cp.is_multiple_of(u as usize) => {
+            return Err(Diagnostic::error(format!("--ulysses {u} does not divide --cp {cp}"))
+                .help("--cp N is U ranks that exchange heads times a ring of N / U")
+                .into());
+        }
+        Some(u) => u as usize,
+        None => gcd(cp, heads / args.tp as usize),
+    };
+    let mut axes: Vec<(Name, usize)> = vec![];
+    for (name, size) in args.axes() {
+        if name == "cp" && cp > 1 {
+            axes.push(("cp.ring".into(), cp / ulysses));
+            axes.push(("cp.ulysses".into(), ulysses));
+        } else {
+            axes.push((name.into(), size as usize));
+        }
+    }
+    Mesh::new(axes).map_err(|e| Diagnostic::error(e.to_string()).into())
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+fn wishes(args: &args::Mesh, evaluated: &mut Evaluated, few: bool) -> Result<Vec<(Wish, PlaceId)>, Diagnostics> {
+    let Evaluated { module, wishes, .. } = evaluated;
+    let mut out: Vec<(Wish, PlaceId)> = vec![];
+    let mut fsdp = None;
+    for (wish, span) in &wishes.0 {
+        let place = module.places.add(*span, PlaceId::NONE);
+        match wish {
+            eval::Wish::Shard { dim, axis } => {
+                let mut axes = axes(module, axis, place)?;
+                if DATA.contains(&axis.as_str()) {
+                    axes = DATA.iter().flat_map(|a| module.mesh.parts(a)).collect();
+                    if few {
+                        continue;
+                    }
+                }
+                out.push((Wish::Shard { dim: dim.clone(), axes, exact: axis == "tp" }, place));
+            }
+            eval::Wish::Fsdp { axis } => {
+                axes(module, axis, place)?;
+                fsdp = Some((axis.clone(), place));
+            }
+            eval::Wish::Pipeline { .. } | eval::Wish::Recompute(_) | eval::Wish::Offload(_) => {}
+        }
+    }
+    let cut_by = |axis: &str, out: &[(Wish, PlaceId)]| -> Vec<Name> {
+        let axis = module.mesh.parts(axis);
+        let cut = out.iter().filter_map(|(w, _)| match w {
+            Wish::Shard { dim, axes, .. } if axes.iter().any(|a| axis.contains(a)) => Some(dim.clone()),
+            _ => None,
+        });
+        cut.collect()
+    };
+    let (tokens, samples) = (cut_by("cp", &out), cut_by("dp", &out));
+    let tp = module.mesh.parts("tp").to_vec();
+    for dim in &tokens {
+        for of in &samples {
+            out.push((Wish::Fill { dim: dim.clone(), of: of.clone(), axes: tp.clone() }, PlaceId::NONE));
+        }
+    }
+    out.push((
+        Wish::Exchange { axes: module.mesh.parts("cp").iter().filter(|a| a.ends_with(".ulysses")).cloned().collect() },
+        PlaceId::NONE,
+    ));
+    match fsdp {
+        Some((axis, place)) => {
+            let axes = module.mesh.parts(&axis).to_vec();
+            out.push((Wish::Store { what: Stored::Parameters, axes }, place));
+        }
+        None if args.fsdp > 1 => {
+            return Err(Diagnostic::error(format!("--fsdp {} and the model's plan has no fsdp axis", args.fsdp))
+                .help("write `p.fsdp(\"fsdp\")` in its `plan`, or give a plan that does with --plan")
+                .into());
+        }
+        None => {}
+    }
+    if args.zero.is_some() {
+        let axes = module.mesh.parts("dp").to_vec();
+        out.push((Wish::Store { what: Stored::Optimizer, axes }, PlaceId::NONE));
+    }
+    Ok(out)
+}
+
+fn axes(module: &Module, axis: &str, place: PlaceId) -> Result<Vec<Name>, Diagnostics> {
+    let parts = module.mesh.parts(axis).to_vec();
+    if !parts.is_empty() {
+        return Ok(parts);
+    }
+    let mut error =
+        Diagnostic::error(format!("the mesh has no axis `{axis}`")).help("its axes are pp, dp, fsdp, cp, tp");
+    if let Some(place) = module.places.get(place) {
+        error = error.at(place.span, "");
+    }
+    Err(error.into())
+}
