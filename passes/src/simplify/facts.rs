@@ -146,7 +146,8 @@ fn type_of(graph: &Graph, term: &Term) -> Option<Type> {
 
 /// The numbers of `term` if those of its operands are constant.
 fn constant(graph: &Graph, term: &Term, ty: &TensorType) -> Option<Known> {
-    let op = term.as_op()?;
+    // What comes from other ranks, or depends on which rank this is, is known to no one here.
+    let op = term.as_op().filter(|op| op.class() != Class::Collective)?;
     let types: Vec<&TensorType> = term.children.iter().filter_map(|&c| graph[c].data.ty.tensor()).collect();
     let known: Option<Vec<&Known>> = term.children.iter().map(|&c| graph[c].data.known.as_ref()).collect();
     let known = known?;
