@@ -195,20 +195,17 @@ impl Assignment {
 /// Of two factors cut by one axis, (the one that stays, the one that goes around): each rank keeps its part of the
 /// first and meets all parts of the second, one after another.
 ///
-/// The second is summed or merged, and no operand has both. Of two such, the one that fewer operands have goes around.
+/// The second is merged, and no operand has both.
 pub fn ring(factors: &Factors, f: usize, g: usize) -> Option<(usize, usize)> {
     let has = |dims: &Vec<SmallVec<[usize; 2]>>, x: usize| dims.iter().any(|of| of.contains(&x));
     if factors.args.iter().any(|dims| has(dims, f) && has(dims, g)) {
         return None;
     }
-    let travels = |x: usize| matches!(factors.factors[x].kind, FactorKind::Merge | FactorKind::Sum);
-    let operands = |x: usize| factors.args.iter().filter(|dims| has(dims, x)).count();
+    let travels = |x: usize| factors.factors[x].kind == FactorKind::Merge;
     match (travels(f), travels(g)) {
-        (false, false) => None,
         (false, true) => Some((f, g)),
         (true, false) => Some((g, f)),
-        (true, true) if operands(f) < operands(g) => Some((g, f)),
-        (true, true) => Some((f, g)),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operators whose operands go around a ring of ranks: each rank keeps its part of one factor and meets all parts of
 //! another, one after another (ring attention, Liu et al., 2023).
 
-use ir::{Axes, FactorKind, Mismatch, NodeId, NodeIds, PartOf, Ranks};
+use ir::{Axes, Mismatch, NodeId, NodeIds, PartOf, Ranks};
 use types::{DType, Name};
 
 use super::Local;
@@ -17,7 +17,6 @@ pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> R
     let has = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>| dims.iter().any(|d| d.contains(&goes));
     let travels: Vec<usize> = (0..of.args.len()).filter(|&i| has(&of.factors.args[i])).collect();
     let follows: Vec<bool> = of.factors.results.iter().map(has).collect();
-    let merges = of.factors.factors[goes].kind == FactorKind::Merge;
     let dtypes: Vec<DType> = of.results.iter().map(|t| t.dtype).collect();
 
     let mut args = of.args.to_vec();
@@ -27,14 +26,13 @@ pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> R
     for step in 0..steps {
         let values = of.compute(r, &args, &parts)?;
         let values: Vec<NodeId> = values.into_iter().map(|v| wide(r, v)).collect();
-        acc = match (step, merges) {
-            (0, _) => values,
-            (_, true) => of
-                .op
-                .merge(&mut r.b, &acc, &values)
-                .map(|v| v.to_vec())
-                .ok_or_else(|| Mismatch::new(format!("parts of `{}` cannot be merged", of.op.name())))?,
-            (_, false) => acc.iter().zip(&values).map(|(&a, &v)| r.b.add(a, v)).collect(),
+        acc = if step == 0 {
+            values
+        } else {
+            match of.op.merge(&mut r.b, &acc, &values) {
+                Some(merged) => merged.to_vec(),
+                None => acc.iter().zip(&values).map(|(&a, &v)| r.b.add(a, v)).collect(),
+            }
         };
         let last = step + 1 == steps;
         let mut moved: Vec<NodeId> = vec![];

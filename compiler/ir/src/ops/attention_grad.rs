@@ -55,7 +55,7 @@ impl Semantics for AttentionGrad {
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
         let forward = self.forward();
         // Gradients of keys and values are sums over queries and over the heads of a group.
-        let parts = Parts::new(&forward, args[0], args[1], [FactorKind::Sum; 3]);
+        let parts = Parts::new(&forward, args[0], args[1], [FactorKind::Sum, FactorKind::Merge, FactorKind::Sum]);
         let of = |(i, ty): (usize, &TensorType)| match i {
             1 | 2 => parts.of_kv(ty),
             6.. => vec![],
