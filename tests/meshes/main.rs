@@ -1,0 +1,172 @@
+//! Many ranks against one rank: the same model, seed and steps on a mesh give the same losses, gradients and parameters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tests::binaries::{command, model, run as finish};
+
+/// A model with its sizes, and the meshes it is tried on.
+struct Case {
+    name: &'static str,
+    model: &'static str,
+    /// Flags of `mmc compile` for one rank and for many.
+    flags: &'static str,
+    meshes: &'static [&'static str],
+}
+
+const TI2V_BY_SGD: &str = "--preset ti2v-5b --set LAYERS=2 --set HEADS=2 --set HEAD=12 --set FFN=48 --set IN=4 --set OUT=4 \
+    --set F=3 --set H=8 --set W=8 --set S=4 --set TEXT=16 --set FREQ=16 --batch 2 --optim kind=sgd,lr=0.1";
+
+const CASES: &[Case] = &[
+    Case {
+        name: "t2v",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --batch 4",
+        meshes: &[
+            "--tp 2",
+            "--fsdp 2",
+            "--fsdp 4",
+            "--dp 2",
+            "--dp 4",
+            "--dp 2 --zero 1",
+            "--cp 2",
+            "--cp 2 --ulysses 1",
+            "--cp 4 --ulysses 1",
+            "--cp 4 --ulysses 2",
+            "--dp 2 --fsdp 2 --zero 1",
+            "--tp 2 --fsdp 2",
+            "--tp 2 --fsdp 2 --cp 2",
+            "--tp 2 --dp 2 --cp 2",
+            "--tp 2 --cp 4",
+            "--fsdp 2 --cp 2 --ulysses 1",
+            "--dp 2 --fsdp 2 --tp 2",
+        ],
+    },
+    Case {
+        name: "t2v of 8 heads",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set HEADS=8 --set HEAD=6 --optim clip=0",
+        meshes: &["--tp 4", "--tp 8", "--tp 2 --cp 4", "--tp 4 --cp 2 --ulysses 2"],
+    },
+    // Nothing divides: 45 or 27 tokens, 3 samples.
+    Case {
+        name: "uneven t2v",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set HEADS=6 --set F=3 --set H=6 --set W=10 --batch 3",
+        meshes: &[
+            "--dp 2",
+            "--fsdp 2 --cp 2",
+            "--tp 2 --cp 4 --ulysses 1",
+            "--tp 2 --cp 2 --dp 2 --ulysses 1",
+            "--tp 3 --fsdp 2",
+        ],
+    },
+    Case {
+        name: "ti2v by SGD",
+        model: "wan2.2.mm",
+        flags: TI2V_BY_SGD,
+        meshes: &["--tp 2", "--fsdp 2 --tp 2", "--cp 2 --tp 2", "--dp 2 --cp 2 --ulysses 1"],
+    },
+    Case {
+        name: "qwen3",
+        model: "qwen3.mm",
+        flags: "--preset tiny --batch 4",
+        meshes: &[
+            "--tp 2",
+            "--cp 2",
+            "--cp 4 --ulysses 1",
+            "--fsdp 2 --dp 2",
+            "--tp 2 --fsdp 2 --cp 2 --ulysses 1",
+            "--dp 2 --zero 1",
+        ],
+    },
+    Case {
+        name: "uneven qwen3",
+        model: "qwen3.mm",
+        flags: "--preset tiny --batch 3 --set S=18 --optim kind=sgd,lr=0.1",
+        meshes: &["--fsdp 2", "--tp 2 --cp 2 --ulysses 1", "--cp 4 --ulysses 1 --dp 2"],
+    },
+];
+
+const STEPS: &str = "5";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = vec![];
+    for case in CASES {
+        for &mesh in case.meshes {
+            let name = format!("{}: {}", case.name, mesh.replace("--", ""));
+            trials.push(Trial::test(name, move || compare(case, mesh)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn compare(case: &Case, mesh: &str) -> Result<(), Failed> {
+    let work = tempfile::tempdir()?;
+    let one = train(work.path(), case, "")?;
+    let many = train(work.path(), case, mesh)?;
+    let names = |t: &BTreeMap<String, Vec<f64>>| t.keys().cloned().collect::<Vec<_>>();
+    if names(&one) != names(&many) {
+        return Err(format!("one rank gives {:?}, the mesh {:?}", names(&one), names(&many)).into());
+    }
+    let norm = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>().sqrt();
+    for (kind, tolerance) in [("loss", 1e-6), ("grad/", 1e-5), ("param/", 5e-5)] {
+        let of_kind = || one.iter().filter(|(name, _)| name.starts_with(kind));
+        let mut norms: Vec<f64> = of_kind().map(|(_, x)| norm(x)).collect();
+        norms.sort_by(f64::total_cmp);
+        let Some(&median) = norms.get(norms.len() / 2) else { return Err(format!("no {kind} came out").into()) };
+        for (name, x) in of_kind().filter(|(_, x)| norm(x) > 1e-6 * median) {
+            let y = &many[name];
+            let apart: Vec<f64> = x.iter().zip(y).map(|(a, b)| a - b).collect();
+            let relative = norm(&apart) / norm(x);
+            if x.len() != y.len() || relative.is_nan() || relative > tolerance {
+                return Err(format!("{name} is {relative:.1e} away from one rank's, more than {tolerance:.0e}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn train(work: &Path, case: &Case, mesh: &str) -> Result<BTreeMap<String, Vec<f64>>, Failed> {
+    let (plan, out) = (work.join("plan.bin"), work.join("out.safetensors"));
+    let mut compile = command("mmc");
+    compile.arg("compile").arg(model(case.model)).arg("-o").arg(&plan);
+    finish(compile.args(case.flags.split_whitespace()).args(mesh.split_whitespace()))?;
+    let mut execute = command("mmrun");
+    execute
+        .arg(&plan)
+        .args(["--steps", STEPS, "--emit", "loss,grads,params", "--timeout", "60"])
+        .arg("--outputs")
+        .arg(&out);
+    if case.model == "qwen3.mm" {
+        execute.arg("--inputs").arg(tokens(work, case.flags)?);
+    }
+    finish(&mut execute)?;
+    let bytes = std::fs::read(&out)?;
+    let tensors = SafeTensors::deserialize(&bytes)?;
+    let values = |view: TensorView<'_>| -> Vec<f64> {
+        view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+    };
+    Ok(tensors.tensors().into_iter().map(|(name, view)| (name, values(view))).collect())
+}
+
+/// Token ids and labels of the sizes that the flags ask for; without them all tokens would be alike.
+fn tokens(work: &Path, flags: &str) -> Result<PathBuf, Failed> {
+    let number = |after: &str, default: usize| {
+        let rest = flags.split_once(after).map(|(_, rest)| rest);
+        rest.and_then(|r| r.split_whitespace().next()?.parse().ok()).unwrap_or(default)
+    };
+    let (batch, length) = (number("--batch ", 1), number("S=", 16));
+    let ids = |factor: usize| -> Vec<u8> {
+        (0..batch * length).flat_map(|i| ((i * i * factor + i) as i64 % 128).to_le_bytes()).collect()
+    };
+    let (inputs, labels) = (ids(7), ids(11));
+    let view = |data| TensorView::new(Dtype::I64, vec![batch, length], data);
+    let path = work.join("tokens.safetensors");
+    let tensors = [("ids", view(&inputs)?), ("labels", view(&labels)?)];
+    std::fs::write(&path, safetensors::serialize(tensors, None)?)?;
+    Ok(path)
+}
