@@ -6,10 +6,10 @@ dims! {
     LAYERS = 28, HIDDEN = 1024, HEADS = 16, KV_HEADS = 8, HEAD = 128, FFN = 3072, VOCAB = 151936,
     Q = HEADS * HEAD, KV = KV_HEADS * HEAD,
     PAIRS = HEAD / 2,
-    // The loss is taken chunk by chunk, so that the logits of a whole batch never exist.
-    ROWS = B * S,
-    CHUNKS = ROWS.div_ceil(256).at_least(4),
-    PADDED = CHUNKS * ROWS.div_ceil(CHUNKS),
+    // The loss is taken chunk by chunk, so that the logits of a whole batch never exist. A chunk has every CHUNKS-th
+    // token of each sample: samples and tokens can still be cut over the ranks.
+    CHUNKS = (B * S).div_ceil(256).at_least(4),
+    PART = S.div_ceil(CHUNKS), PADDED = CHUNKS * PART,
 }
 
 presets! {
@@ -189,10 +189,11 @@ pub fn forward(qwen: &Qwen3, ids: Tensor![B, S; i64]) -> Predicted {
 /// The mean loss over the tokens whose label counts; position s predicts label s + 1.
 pub fn train(qwen: &Qwen3, ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) -> Tensor![; f32] {
     let next = labels.pad(S, 0, 1, IGNORED).slice(S, 1..);
-    let more = PADDED - ROWS;
-    let x = qwen.model.forward(ids).merge([B, S], ROWS).pad(ROWS, 0, more, 0);
-    let next = next.merge([B, S], ROWS).pad(ROWS, 0, more, IGNORED);
-    let chunks = x.chunks(ROWS, CHUNKS).zip(next.chunks(ROWS, CHUNKS)).recompute();
+    let more = PADDED - S;
+    let x = qwen.model.forward(ids).pad(S, 0, more, 0).split(S, [PART, CHUNKS]);
+    let next = next.pad(S, 0, more, IGNORED).split(S, [PART, CHUNKS]);
+    let x = x.transpose([CHUNKS, B, PART, HIDDEN]).chunks(CHUNKS, CHUNKS);
+    let chunks = x.zip(next.transpose([CHUNKS, B, PART]).chunks(CHUNKS, CHUNKS)).recompute();
     let none = constant(0.0, f32);
     let (loss, count) = chunks.fold((none, none), |(loss, count), (x, next)| {
         let losses = cross_entropy(qwen.logits(x), next, VOCAB, IGNORED);
