@@ -94,7 +94,7 @@ fn dims() {
         edited("wan2.2.mm", "train", "merge([FRAMES, ROWS, COLS], L)", "merge([ROWS, FRAMES, COLS], L)"),
         edited("qwen3.mm", "train", ".split(KV, [KV_HEADS, HEAD]));", ".split(Q, [KV_HEADS, HEAD]));"),
         edited("qwen3.mm", "train", "rope.rotate(k), v", "rope.rotate(k), x"),
-        edited("qwen3.mm", "train", "x.chunks(ROWS, CHUNKS)", "x.chunks(ROWS, VOCAB)"),
+        edited("qwen3.mm", "train", "HIDDEN]).chunks(CHUNKS, CHUNKS)", "HIDDEN]).chunks(CHUNKS, VOCAB)"),
         small("", "    (x + x.transpose([DIM, B, L])).cast(f32).mean()"),
         small("", "    let y = x.rename(DIM, OTHER);\n    (net.up.forward(x) + y).cast(f32).mean()"),
         small("", "    net.up.forward(x).split(OTHER, [HEADS, HEAD]).cast(f32).mean()"),
