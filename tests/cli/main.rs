@@ -121,7 +121,15 @@ fn memory_grows_linearly_with_tokens() {
 }
 
 #[test]
-fn more_ranks_than_one_are_refused_with_a_reason() {
-    let error = run(&mut mmc("compile wan2.2.mm --preset tiny --tp 4 -o unwritten.bin")).expect_err("is refused");
-    assert!(error.contains("--tp 4") && error.contains("one rank"), "{error}");
+fn meshes_that_do_not_fit_are_refused_with_a_reason() {
+    let refused = |flags: &str, words: &[&str]| {
+        let line = format!("compile wan2.2.mm --preset tiny {flags} -o unwritten.bin");
+        let error = run(&mut mmc(&line)).expect_err("is refused");
+        assert!(words.iter().all(|w| error.contains(w)), "{error}");
+    };
+    refused("--pp 2", &["--pp 2", "not there yet"]);
+    refused("--tp 4", &["HEADS is 2", "does not divide by 4", "1, 2", "wan2.2.mm"]);
+    refused("--cp 4 --ulysses 4", &["HEADS", "divide by 4", "cp.ulysses"]);
+    refused("--cp 4 --ulysses 3", &["--ulysses 3", "--cp 4"]);
+    refused("--fsdp 4 --batch 2", &["2 samples for 4 replicas", "--batch 4"]);
 }

@@ -24,6 +24,8 @@ pub enum Values {
     Within(f64, f64),
     /// Whole numbers below.
     Below(usize),
+    /// Whole numbers from the first to the second.
+    Between(i64, i64),
     /// The same, or now and then the second number.
     BelowOr(usize, i64),
     /// Like `Normal`, but at least this far from 0.
@@ -62,6 +64,7 @@ pub fn random(operand: &Operand, name: &str, seed: u64) -> Array {
         Values::Normal => x,
         Values::Within(lo, hi) => lo + (hi - lo) * x,
         Values::Below(n) => (x * n as f64).floor().min(n as f64 - 1.0),
+        Values::Between(low, high) => low as f64 + (x * (high - low + 1) as f64).floor().min((high - low) as f64),
         Values::BelowOr(n, other) => {
             if x < 0.3 {
                 other as f64
@@ -89,6 +92,7 @@ pub fn all(seed: u64, float: DType) -> Vec<Case> {
     out.composites();
     out.attentions();
     out.losses();
+    out.between_ranks();
     out.out
 }
 
@@ -336,9 +340,47 @@ impl Cases {
             };
             let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = op.clone();
             let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
-            self.add(op, vec![q.clone(), kv.clone(), kv.clone()]);
-            self.add(grad, vec![q.clone(), kv.clone(), kv, q.clone(), lse, q]);
+            let queries = q.ty.size_of("L").unwrap() as i64;
+            let keys = kv.ty.size_of(&grad.kv_len).unwrap() as i64;
+            let scalar = |values| Operand { ty: ty(DType::I64, &[]), values };
+            let window = [scalar(Values::Between(-queries, keys)), scalar(Values::Between(0, keys))];
+            let forward = [q.clone(), kv.clone(), kv.clone()];
+            let backward = [&forward[..], &[q.clone(), lse, q]].concat();
+            self.add(op.clone(), [&forward[..], &window].concat());
+            self.add(grad.clone(), [&backward[..], &window].concat());
+            if op.q_len == op.kv_len {
+                // Through a window, lengths of one name may differ.
+                let mut longer = kv.clone();
+                let at = longer.ty.position("L").unwrap();
+                longer.ty.dims[at].size += 2;
+                let mut forward = [&forward[..], &window].concat();
+                (forward[1], forward[2]) = (longer.clone(), longer);
+                self.add(op.clone(), forward);
+            }
+            self.add(op, forward.to_vec());
+            self.add(grad, backward);
         }
+    }
+
+    fn between_ranks(&mut self) {
+        let (a, b, c) = (self.n(), self.n(), self.n() + 1);
+        let x = self.of(&[("A", a), ("B", b), ("C", c)]);
+        for (dim, size, part) in [("C", c, c / 2 + 1), ("A", a, 1), ("B", b, b + 2)] {
+            let start = self.ids(&[], size + 1);
+            self.add(Window { dim: dim.into(), size: part }, vec![x.clone(), start]);
+        }
+        let (axes, why) = (|| vec![Name::from("dp"), Name::from("tp")], Name::default);
+        self.add(Reshard { why: "matmul needs C whole".into() }, vec![x.clone()]);
+        self.add(Coordinate { axis: "tp".into() }, vec![]);
+        for max in [false, true] {
+            self.add(AllReduce { axes: axes(), max, ranks: 4, why: why() }, vec![x.clone()]);
+        }
+        self.add(AllGather { axes: axes(), dim: Dim::new("RANKS", 4), why: why() }, vec![x.clone()]);
+        self.add(ReduceScatter { axes: axes(), why: why() }, vec![x.clone()]);
+        self.add(AllToAll { axes: axes(), why: why() }, vec![x.clone()]);
+        self.add(Permute { axes: axes(), shift: -1, why: why() }, vec![x.clone()]);
+        let y = self.of(&[("B", b)]);
+        self.add(Permute { axes: axes(), shift: 1, why: why() }, vec![x, y]);
     }
 
     fn losses(&mut self) {

@@ -1,6 +1,7 @@
 //! Every composite equals its expansion.
 
-use ir::{Builder, Class, Function, Interpreter, Module, NodeId, Precision, Type, Value, verify};
+use ir::ops::Attention;
+use ir::{Builder, Class, Function, Interpreter, Module, NodeId, Precision, Semantics, Type, Value, verify};
 use types::DType;
 
 use crate::cases::{self, Case};
@@ -26,7 +27,10 @@ fn composites_equal_their_expansions() {
     for seed in 0..8 {
         for case in cases::all(seed, DType::F32) {
             let Some(function) = expansion(&case) else {
-                assert_ne!(case.op.class(), Class::Composite, "`{}` has no expansion", case.op.name());
+                // A row that sees no key would be 0 / 0.
+                let windowed = case.op.name() == Attention::NAME && case.operands.len() > 3;
+                let none = windowed || case.op.class() != Class::Composite;
+                assert!(none, "`{}` has no expansion", case.op.name());
                 continue;
             };
             let args = case.draw(seed);

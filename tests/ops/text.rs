@@ -125,6 +125,7 @@ pub fn module() -> Module {
             Output::Gradient("blocks.{}.w".into()),
             Output::Emit("sums".into()),
         ],
+        logical: vec![],
     });
     module
 }

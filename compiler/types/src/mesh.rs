@@ -73,7 +73,8 @@ impl Mesh {
 
     /// The axes that `name` stands for, major first: itself, or its sub-axes; empty if the mesh has neither.
     pub fn parts(&self, name: &str) -> SmallVec<[Name; 2]> {
-        let is_part = |axis: &Name| axis.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_part =
+            |axis: &Name| axis.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.axes.iter().filter(|a| is_part(&a.name)).map(|a| a.name.clone()).collect()
     }
 

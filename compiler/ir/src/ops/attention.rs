@@ -7,7 +7,7 @@ use types::{DType, Dim, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{arity, wide};
 use super::rope::fresh;
-use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Select, Softmax};
+use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, Select, Softmax};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
@@ -111,7 +111,7 @@ impl Semantics for Attention {
     }
 
     fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
-        let [reach, length] = self.window(cx)?;
+        let [reach, length] = self.window(cx, cx.args.get(3..5))?;
         let all = cx.b.op(self.clone(), &[cx.args[0], cx.args[1], cx.args[2], reach, length]);
         Some(cx.b.results(all))
     }
@@ -153,25 +153,31 @@ pub(super) fn window(args: &[&TensorType], count: usize, name: &str) -> Result<b
 }
 
 impl Attention {
-    /// The window's two operands for a part; `None` where the whole needs none either.
-    pub(super) fn window(&self, cx: &mut Part<'_>) -> Option<[NodeId; 2]> {
+    /// The window's two operands for a part, within the one that the whole may have as its last two operands (`given`);
+    /// `None` where neither needs one.
+    pub(super) fn window(&self, cx: &mut Part<'_>, given: Option<&[NodeId]>) -> Option<[NodeId; 2]> {
         let (queries, keys) = (cx.cuts[Parts::QUERY], cx.cuts[Parts::KEY]);
         let short = keys.and_then(|k| k.length);
         let uneven = self.q_len == self.kv_len && queries.is_some() != keys.is_some();
-        if short.is_none() && !uneven && !(self.causal && (queries.is_some() || keys.is_some())) {
+        let moved = queries.is_some() || keys.is_some();
+        if given.is_none() && short.is_none() && !uneven && !(self.causal && moved) {
             return None;
         }
         let size = |f: usize| cx.factors.factors[f].size as f64;
         let ahead = size(Parts::KEY) - size(Parts::QUERY);
         let present = cx.b.ty(cx.args[1]).size_of(&self.kv_len).unwrap_or(0);
-        let mut reach = cx.b.constant(ahead, DType::I64);
+        let mut reach = given.map_or_else(|| cx.b.constant(ahead, DType::I64), |g| g[0]);
         if let Some(part) = queries {
             reach = cx.b.add(reach, part.start);
         }
         if let Some(part) = keys {
             reach = cx.b.sub(reach, part.start);
         }
-        let length = short.unwrap_or_else(|| cx.b.constant(present as f64, DType::I64));
+        let mut length = short.unwrap_or_else(|| cx.b.constant(present as f64, DType::I64));
+        if let Some(given) = given {
+            let rest = keys.map_or(given[1], |part| cx.b.sub(given[1], part.start));
+            length = cx.b.op(Min {}, &[length, rest]);
+        }
         Some([reach, length])
     }
 

@@ -97,7 +97,7 @@ impl Semantics for AttentionGrad {
 
     /// Queries that are not there count as zeros, keys that are not there are beyond the window.
     fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
-        let [reach, length] = self.forward().window(cx)?;
+        let [reach, length] = self.forward().window(cx, cx.args.get(6..8))?;
         let m = cx.masked;
         let all = cx.b.op(self.clone(), &[m[0], cx.args[1], cx.args[2], m[3], m[4], m[5], reach, length]);
         Some(cx.b.results(all))
