@@ -28,7 +28,7 @@ impl Piece {
         let size = factors.factors[factor].size;
         let block = size.div_ceil(ranks);
         let start = rank * block;
-        Self { factor, block, start, length: size.saturating_sub(start).min(block), short: size % ranks != 0 }
+        Self { factor, block, start, length: size.saturating_sub(start).min(block), short: !size.is_multiple_of(ranks) }
     }
 }
 
