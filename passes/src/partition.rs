@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use diag::{Diagnostic, Diagnostics};
 use ir::{
     Assignment, Builder, Class, FactorKind, Factors, Function, Inst, Level, Logical, Mismatch, Module, NodeId, NodeIds,
-    Op, Part, PartOf, Ranks, Sharding, Type, ring as ring_of,
+    Op, Part, PartOf, Ranks, Rewriter, Sharding, Type, ring as ring_of,
 };
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
@@ -84,7 +84,8 @@ fn rank_of(mesh: &Mesh, function: &Function) -> Result<Function, Mismatch> {
     let results = function.results.iter().map(|r| l.get(*r)).collect();
     let mut out = l.r.b.finish()?;
     out.results = results;
-    Ok(out)
+    // Where parts begin and end is asked by few.
+    Rewriter::new(&out).finish()
 }
 
 /// The type of a node on one rank.

@@ -25,7 +25,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Autodiff>("autodiff", "appends the gradient of each loss"),
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),
     entry::<Inline>("inline", "replaces plain calls by what they call"),
-    entry::<Simplify>("simplify", "rewrites operators to cheaper ones that compute the same bits"),
+    entry::<Simplify>("simplify", "rewrites operators and collectives to cheaper ones that compute the same"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),
     entry::<Group>("group", "asks the target which operators form a kernel"),

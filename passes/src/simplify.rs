@@ -2,7 +2,8 @@
 //!
 //! Equality saturation (egg) over each function on its own: rules add what else a value could be computed by, and the
 //! cheapest set of operators that computes the results is taken. Equal expressions become one on the way in. What a
-//! rule may change is the sign of a zero, the payload of a NaN, and roundings of numbers too small for their type.
+//! rule may change is the sign of a zero, the payload of a NaN, and roundings of numbers too small for their type; rules
+//! of collectives may also sum over ranks in another order.
 
 #[cfg(test)]
 mod agreement;

@@ -4,6 +4,7 @@ mod arithmetic;
 mod broadcasts;
 mod casts;
 mod choices;
+mod collectives;
 mod contractions;
 mod layout;
 
@@ -32,9 +33,19 @@ pub enum Of {
 }
 
 pub fn all() -> impl Iterator<Item = &'static Rule> + Clone {
+    exact().chain(between_ranks())
+}
+
+/// Those that keep every number.
+pub fn exact() -> impl Iterator<Item = &'static Rule> + Clone {
     [arithmetic::RULES, casts::RULES, choices::RULES, broadcasts::RULES, layout::RULES, contractions::RULES]
         .into_iter()
         .flatten()
+}
+
+/// Those that may sum in another order.
+pub fn between_ranks() -> impl Iterator<Item = &'static Rule> + Clone {
+    collectives::RULES.iter()
 }
 
 /// What a rule found, if it did.

@@ -2,7 +2,7 @@
 
 use egg::Id;
 use ir::{Op, Type};
-use types::{Name, TensorType};
+use types::{Dim, Name, TensorType};
 
 use super::facts::{Graph, Known};
 use super::term::Term;
@@ -67,11 +67,15 @@ impl Site<'_> {
 
     /// `id` under the dims of this value: itself, or renamed.
     pub fn renamed(&mut self, id: Id) -> Option<Id> {
-        let ty = self.ty_of(id)?;
-        if ty.dims == self.ty.dims {
+        self.viewed(id, self.ty.dims.to_vec())
+    }
+
+    /// `id` with these dims: itself, or reshaped.
+    pub fn viewed(&mut self, id: Id, dims: Vec<Dim>) -> Option<Id> {
+        if self.ty_of(id)?.dims.as_slice() == dims {
             return Some(id);
         }
-        self.make(ir::ops::Reshape { dims: self.ty.dims.to_vec() }, &[id])
+        self.make(ir::ops::Reshape { dims }, &[id])
     }
 
     /// The operand of each operator in class `id` that only gives its dims other names.
