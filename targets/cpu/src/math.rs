@@ -49,6 +49,22 @@ impl Emitter {
         self.mul(scaled, b)
     }
 
+    /// `2^x` within 3 ulp for `x` up to 127; 0 from -127 on. For softmax, where it is most of the work.
+    pub fn exp2_fast(&mut self, x: Val) -> Val {
+        let (low, magic) = (self.like(x, -127.0), self.like(x, 12_582_912.0));
+        let x = self.max_fast(low, x);
+        let shifted = self.add(x, magic);
+        let n = self.sub(shifted, magic);
+        let f = self.sub(x, n);
+        let r = self.horner(f, &[1.326_472_7e-3, 9.671_512e-3, 5.550_734e-2, 2.402_224_2e-1, 6.931_469e-1, 1.0]);
+        // At -127 the exponent of 1 becomes that of 0. The magic number's own bits leave with the shift.
+        let (n, r) = (self.bitcast(shifted, Elem::I32), self.bitcast(r, Elem::I32));
+        let shift = self.int(n.ty, 23);
+        let n = self.shl(n, shift);
+        let bits = self.add(r, n);
+        self.bitcast(bits, Elem::F32)
+    }
+
     /// `2^n` of integers in the normal range.
     fn power_of_two(&mut self, n: Val) -> Val {
         let (bias, shift) = (self.int(n.ty, 127), self.int(n.ty, 23));

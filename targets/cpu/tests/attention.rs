@@ -146,6 +146,32 @@ fn whole() {
     }
 }
 
+/// Heads enough that a task of the gradient has all of one, and heads so few that it has not; more queries and keys than a
+/// task has.
+#[test]
+fn odd_shapes() {
+    let mut numbers = Numbers(17);
+    let mut draw = |low: usize, high: usize| {
+        let unit = (f64::from(numbers.next()) + 1.0) / 2.0;
+        low + (unit * (high - low + 1) as f64) as usize
+    };
+    for i in 0..12 {
+        let (kv_heads, queries) = (draw(1, 4), draw(1, 70));
+        let case = Case {
+            dtype: [DType::F32, DType::BF16][i % 2],
+            queries: if i == 3 { 530 } else { queries },
+            keys: if i == 4 { 530 } else { draw(queries, 140) },
+            heads: kv_heads * draw(1, 4),
+            kv_heads,
+            head: draw(1, 70),
+            causal: i % 4 > 1 && i != 3,
+            heads_first: draw(0, 1) == 1,
+            same_name: false,
+        };
+        check_case(&case, &[]);
+    }
+}
+
 #[test]
 fn windows_of_any_place() {
     let mut numbers = Numbers(41);

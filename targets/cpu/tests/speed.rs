@@ -9,6 +9,7 @@ use std::time::Instant;
 use ir::{Builder, NodeId, Op, ops};
 use load::{Numbers, load, ptr};
 use target_cpu::cpu::Cpu;
+use target_cpu::emit::Elem;
 use target_cpu::lower::Lowering;
 use types::{DType, Name, TensorType};
 
@@ -127,38 +128,71 @@ fn speed() {
         });
         let gradient = ops::Matmul { spec: "lo,lk->ok".into(), dims: names("O D"), dtype: None };
         measure("weight gradient", &[&out, &x], |b, p| vec![op(b, gradient.clone(), p)]);
-        let q = format!("{dtype}[B:1, L:1560, H:12, D:128]");
-        for causal in [false, true] {
+    }
+}
+
+/// GFLOP/s of one thread that does nothing but multiply and add.
+fn peak(dtype: &str) -> f64 {
+    const STEPS: i64 = 20_000_000;
+    let cpu = Cpu::native().unwrap();
+    let loaded = load::build(&cpu, |e| {
+        e.kernel("peak", |e, kernel| {
+            let to = kernel.pointer(e, 0);
+            let vf32 = e.vf32();
+            let start: Vec<_> = (0..16).map(|i| e.vconst(i as f32)).collect();
+            let (zero, steps) = (e.i64(0), e.i64(STEPS / 16));
+            let (a, b) = (e.load(to, vf32), e.load(to, vf32));
+            let sums = e.for_each((zero, steps, 1), &start, |e, _, sums| {
+                let step = |&sum| if dtype == "bf16" { e.dot_pairs(a, b, sum) } else { e.fma(a, b, sum) };
+                sums.iter().map(step).collect()
+            });
+            for (i, sum) in sums.into_iter().enumerate() {
+                let place = e.i64(16 * i as i64);
+                let to = e.at(to, Elem::F32, place);
+                e.store(sum, to);
+            }
+        });
+    });
+    let buffer = vec![0u8; 16 * 64];
+    let flops = STEPS as f64 * f64::from(cpu.lanes) * if dtype == "bf16" { 4.0 } else { 2.0 };
+    let once = |_| {
+        let start = Instant::now();
+        loaded.call("peak", &[ptr(&buffer)], 1);
+        flops / start.elapsed().as_secs_f64() * 1e-9
+    };
+    (0..5).map(once).fold(0.0, f64::max)
+}
+
+/// `LENGTH=8192` for longer sequences.
+#[test]
+#[ignore = "a measurement"]
+fn attention() {
+    let length: usize = std::env::var("LENGTH").map_or(1560, |text| text.parse().unwrap());
+    for dtype in ["f32", "bf16"] {
+        println!("{dtype}, {length} tokens: peak of a thread {:.0} GFLOP/s", peak(dtype));
+        for (head, causal) in [(64, false), (128, false), (64, true), (128, true)] {
+            let q = format!("{dtype}[B:1, L:{length}, H:4, D:{head}]");
+            let lse = format!("f32[B:1, L:{length}, H:4]");
+            let name = |text: &str| Name::from(text);
             let forward = ops::Attention {
-                q_len: "L".into(),
-                kv_len: "L".into(),
-                heads: "H".into(),
-                kv_heads: "H".into(),
-                head: "D".into(),
+                q_len: name("L"),
+                kv_len: name("L"),
+                heads: name("H"),
+                kv_heads: name("H"),
+                head: name("D"),
                 causal,
                 scale: 0.088,
             };
-            let backward = ops::AttentionGrad {
-                q_len: "L".into(),
-                kv_len: "L".into(),
-                heads: "H".into(),
-                kv_heads: "H".into(),
-                head: "D".into(),
-                causal,
-                scale: 0.088,
-            };
-            measure(&format!("attention, causal: {causal}"), &[&q, &q, &q], |b, p| {
+            let ops::Attention { q_len, kv_len, heads, kv_heads, head: width, causal, scale } = forward.clone();
+            let backward = ops::AttentionGrad { q_len, kv_len, heads, kv_heads, head: width, causal, scale };
+            measure(&format!("attention {head}, causal: {causal}"), &[&q, &q, &q], |b, p| {
                 let both = op(b, forward, p);
                 b.results(both).to_vec()
             });
-            measure(
-                &format!("attention_grad, causal: {causal}"),
-                &[&q, &q, &q, &q, "f32[B:1, L:1560, H:12]", &q],
-                |b, p| {
-                    let all = op(b, backward, p);
-                    b.results(all).to_vec()
-                },
-            );
+            measure(&format!("attention_grad {head}, causal: {causal}"), &[&q, &q, &q, &q, &lse, &q], |b, p| {
+                let all = op(b, backward, p);
+                b.results(all).to_vec()
+            });
         }
     }
 }

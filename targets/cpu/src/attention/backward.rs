@@ -1,14 +1,130 @@
-//! The backward pass: one sweep over keys for dq, one sweep over queries for dk and dv; weights come again from `lse`.
+//! The backward pass: weights come again from `lse`, tile by tile, and all gradients from each tile.
 //!
-//! With p = e^(scale s - lse) and D = rowsum(dout out): ds = scale p (dout v^T - D), dq = ds k, dk = ds^T q, dv = p^T dout.
+//! With p = e^(scale s - lse) and D = rowsum(dout out): ds = p (dout v^T - D), dq = scale ds k, dk = scale ds^T q,
+//! dv = p^T dout. Lanes run along keys: panels hold keys and values.
+//!
+//! Where there are heads enough, a task is one head of keys and computes each tile once. Otherwise a task makes dk and dv of
+//! some keys, or dq of some queries, and tiles are computed twice.
 
-use super::forward::{Block, Place};
-use super::tiles::Rows;
-use super::{
-    Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, Window, shape_of, visible,
-};
-use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
+use super::tiles::{Form, Rows};
+use super::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
+use crate::cpu::Cpu;
+use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
+use crate::matmul::{Micro, Word};
 use crate::nest::points;
+
+/// Queries in a tile.
+const QUERIES: u64 = 64;
+
+/// Keys in a tile.
+const KEYS: u64 = 128;
+
+/// Heads from which on a task has all keys and queries of one.
+const HEADS: u64 = 4;
+
+/// Keys or queries of a task, where heads are few.
+const SHARE: u64 = 4 * KEYS;
+
+/// The tasks of a problem and their scratch, in words.
+struct Plan {
+    form: Form,
+    heads: u64,
+    /// Keys and queries of a task.
+    keys_here: u64,
+    queries_here: u64,
+    tasks: u64,
+    /// Rows of one head's queries, padded to whole tiles.
+    rows: u64,
+    /// From one row of scores to the next, and of their words.
+    line: u64,
+    half_line: u64,
+    lses: u64,
+    deltas: u64,
+    q_sums: u64,
+    k_sums: u64,
+    v_sums: u64,
+    k_panels: u64,
+    v_panels: u64,
+    keys: u64,
+    queries: u64,
+    woven_queries: u64,
+    douts: u64,
+    woven_douts: u64,
+    scores: u64,
+    slopes: u64,
+    woven_weights: u64,
+    woven_slopes: u64,
+    slope_rows: u64,
+    scratch: u64,
+}
+
+impl Attention {
+    fn backward(&self, cpu: &Cpu) -> Plan {
+        let form = self.form(cpu, self.keys.size);
+        let heads = points(&self.batch) * self.kv_heads.size;
+        let whole = heads >= HEADS;
+        let (keys_here, queries_here) = if whole {
+            (self.keys.size, self.queries.size)
+        } else {
+            (SHARE.min(self.keys.size), SHARE.min(self.queries.size))
+        };
+        let shares = |size: u64, here: u64| heads * size.div_ceil(here.max(1));
+        let tasks = match whole {
+            true => heads,
+            false => shares(self.keys.size, keys_here) + shares(self.queries.size, queries_here),
+        };
+        let rows = self.queries.size.next_multiple_of(QUERIES);
+        let line = KEYS + form.lanes;
+        let (half_line, group) = (KEYS / 2 + form.lanes, self.group_size());
+        let mut scratch = Scratch::default();
+        let pairs = form.word == Word::Bf16Pair;
+        let extra = |words: u64, scratch: &mut Scratch| scratch.take(if pairs { words } else { 0 });
+        let mut plan = Plan {
+            form,
+            heads,
+            keys_here,
+            queries_here,
+            tasks,
+            rows,
+            line,
+            half_line,
+            lses: scratch.take(group * rows),
+            deltas: scratch.take(group * rows),
+            q_sums: scratch.take(group * queries_here.next_multiple_of(QUERIES) * form.depth),
+            k_sums: scratch.take(KEYS * form.woven),
+            v_sums: scratch.take(KEYS * form.woven),
+            k_panels: scratch.take(KEYS / form.span * form.panel),
+            v_panels: scratch.take(KEYS / form.span * form.panel),
+            keys: scratch.take(KEYS * form.woven),
+            queries: scratch.take(QUERIES * form.stride.max(form.woven)),
+            douts: scratch.take(QUERIES * form.stride.max(form.woven)),
+            scores: scratch.take(QUERIES * line),
+            slopes: scratch.take(QUERIES * line),
+            woven_queries: extra(QUERIES / 2 * form.woven, &mut scratch),
+            woven_douts: extra(QUERIES / 2 * form.woven, &mut scratch),
+            woven_weights: extra(QUERIES / 2 * line, &mut scratch),
+            woven_slopes: extra(QUERIES / 2 * line, &mut scratch),
+            slope_rows: extra(QUERIES * half_line, &mut scratch),
+            scratch: 0,
+        };
+        if !pairs {
+            // A word is a value: what would be woven is what lies there.
+            (plan.woven_queries, plan.woven_douts) = (plan.queries, plan.douts);
+            (plan.woven_weights, plan.woven_slopes, plan.slope_rows) = (plan.scores, plan.slopes, plan.slopes);
+            plan.half_line = line;
+        }
+        plan.scratch = scratch.words;
+        plan
+    }
+
+    pub fn backward_parts(&self, cpu: &Cpu) -> u64 {
+        self.backward(cpu).tasks.min(MOST_PARTS)
+    }
+
+    pub fn backward_workspace(&self, cpu: &Cpu) -> u64 {
+        4 * self.backward(cpu).scratch * self.backward_parts(cpu)
+    }
+}
 
 impl Emitter {
     /// Emits dq, dk and dv, those that have an address. The workspace has [`Attention::backward_workspace`] bytes.
@@ -20,295 +136,440 @@ impl Emitter {
         window: Window,
         workspace: Val,
     ) {
-        let bytes = self.i64(attention.scratch_bytes(self.cpu()) as i64);
-        let start = self.mul(kernel.part, bytes);
-        let most = attention.backward_parts(self.cpu());
-        let group = attention.group_size();
-        if bases[DQ].is_some() {
-            let shape = shape_of(self, attention, attention.queries.size);
-            let tasks = attention.query_tasks(self.cpu());
-            let (from, to) = self.share(kernel, tasks, tasks.min(most));
-            let sizes = [points(&attention.batch), attention.heads.size, attention.queries.size.div_ceil(shape.span)];
-            self.for_each((from, to, 1), &[], |e, task, _| {
-                let base = e.at_byte(workspace, start);
-                let at = e.unravel(task, &sizes);
-                let group = e.i64(group as i64);
-                let place = Place { batch: at[0], head: at[1], kv_head: e.div_unsigned(at[1], group) };
-                let span = e.i64(shape.span as i64);
-                let first = e.mul(at[2], span);
-                queries_task(e, (attention, window), bases, shape, Scratch { base, used: 0 }, &place, first);
-                Vec::new()
-            });
-        }
-        if bases[DK].is_some() || bases[DV].is_some() {
-            let shape = shape_of(self, attention, attention.keys.size);
-            let tasks = attention.key_tasks(self.cpu());
-            let (from, to) = self.share(kernel, tasks, tasks.min(most));
-            let sizes = [points(&attention.batch), attention.kv_heads.size, attention.keys.size.div_ceil(shape.span)];
-            self.for_each((from, to, 1), &[], |e, task, _| {
-                let base = e.at_byte(workspace, start);
-                let at = e.unravel(task, &sizes);
-                let span = e.i64(shape.span as i64);
-                let first = e.mul(at[2], span);
-                keys_task(e, (attention, window), bases, shape, Scratch { base, used: 0 }, (at[0], at[1]), first);
-                Vec::new()
-            });
-        }
-    }
-}
-
-/// dq of one block of queries; lanes are queries.
-fn queries_task(
-    e: &mut Emitter,
-    (attention, window): (&Attention, Window),
-    bases: &Bases,
-    shape: Shape,
-    mut scratch: Scratch,
-    place: &Place,
-    first: Val,
-) {
-    let tile = shape.depth * shape.span;
-    let (q_columns, dout_columns, sums) = (scratch.take(e, tile), scratch.take(e, tile), scratch.take(e, tile));
-    let (keys, values) = (scratch.take(e, ROWS * shape.stride), scratch.take(e, ROWS * shape.stride));
-    let (scores, slopes) = (scratch.take(e, ROWS * shape.span), scratch.take(e, ROWS * shape.span));
-    let line = scratch.take(e, shape.lanes * shape.lanes);
-    let (lses, deltas) = (scratch.take(e, shape.span), scratch.take(e, shape.span));
-    let products = Products { shape };
-
-    let rows = |e: &mut Emitter, operand| attention.rows(e, bases, place, operand);
-    let (Some(q), Some(k), Some(v)) = (rows(e, Q), rows(e, K), rows(e, V)) else { return };
-    let (Some(out), Some(dout), Some(lse), Some(dq)) = (rows(e, OUT), rows(e, DOUT), rows(e, LSE), rows(e, DQ)) else {
-        return;
-    };
-    let limit = attention.queries.size;
-    e.transpose_rows(q, shape, first, limit, q_columns);
-    e.transpose_rows(dout, shape, first, limit, dout_columns);
-    e.transpose_rows(out, shape, first, limit, sums);
-    let vf32 = e.vf32();
-    e.for_count(shape.span, shape.lanes, |e, lane| {
-        let none = e.vconst(0.0);
-        let (zero, depth) = (e.i64(0), e.i64(shape.depth as i64));
-        let delta = e.for_each((zero, depth, 1), &[none], |e, d, delta| {
-            let span = e.i64(shape.span as i64);
-            let index = e.mul(d, span);
-            let index = e.add(index, lane);
-            let (a, b) = (e.at(dout_columns, Elem::F32, index), e.at(sums, Elem::F32, index));
-            let (a, b) = (e.load(a, vf32), e.load(b, vf32));
-            vec![e.fma(a, b, delta[0])]
-        });
-        let at = e.at(deltas, Elem::F32, lane);
-        e.store(delta[0], at);
-        let query = e.add(first, lane);
-        let size = e.i64(limit as i64);
-        let left = e.sub(size, query);
-        let mask = e.lanes_below(left);
-        let stride = e.i64(lse.row_stride);
-        let offset = e.mul(query, stride);
-        let offset = e.add(lse.start, offset);
-        let from = e.at(lse.base, Elem::F32, offset);
-        let values = match lse.row_stride {
-            0 => e.load_strided(from, Elem::F32, 1, Some(mask)),
-            stride => e.load_strided(from, Elem::F32, stride, Some(mask)),
-        };
-        let at = e.at(lses, Elem::F32, lane);
-        e.store(values, at);
-    });
-    e.clear(sums, tile);
-
-    let (zero, span) = (e.i64(0), e.i64(shape.span as i64));
-    let past = e.add(first, span);
-    let end = window.last_key(e, attention, past);
-    e.for_each((zero, end, ROWS as i64), &[], |e, key, _| {
-        let left = e.sub(end, key);
-        let most = e.i64(ROWS as i64);
-        let count = e.min_int(left, most);
-        e.copy_rows(k, shape, key, count, keys);
-        e.copy_rows(v, shape, key, count, values);
-        products.scores(e, keys, q_columns, scores, count, attention.head.size);
-        products.scores(e, values, dout_columns, slopes, count, attention.head.size);
-        e.for_count(shape.span, shape.lanes, |e, lane| {
-            let block = Block { shape, first, key, count, lane };
-            let (lse, delta) = (e.at(lses, Elem::F32, lane), e.at(deltas, Elem::F32, lane));
-            let (lse, delta) = (e.load(lse, vf32), e.load(delta, vf32));
-            let edge = attention.causal.then(|| block.edge(e, window));
+        let plan = attention.backward(self.cpu());
+        let (from, to) = self.share(kernel, plan.tasks, plan.tasks.min(MOST_PARTS));
+        let scratch = self.offset_words(workspace, kernel.part, plan.scratch);
+        let (keys, queries) = (attention.keys.size, attention.queries.size);
+        let of_keys = bases[DK].is_some() || bases[DV].is_some();
+        let task =
+            |e: &mut Emitter, head: Val, (by_keys, by_queries): (bool, bool), (k, q): ((Val, Val), (Val, Val))| {
+                let heads = e.i64(attention.kv_heads.size as i64);
+                let (batch, kv_head) = (e.div_unsigned(head, heads), e.rem_unsigned(head, heads));
+                let task = Task {
+                    attention,
+                    window,
+                    bases,
+                    plan: &plan,
+                    scratch,
+                    batch,
+                    kv_head,
+                    by_keys: by_keys && of_keys,
+                    by_queries: by_queries && bases[DQ].is_some(),
+                    keys: k,
+                    queries: q,
+                };
+                task.emit(e);
+            };
+        self.for_each((from, to, 1), &[], |e, index, _| {
             let zero = e.i64(0);
-            e.for_each((zero, count, 1), &[], |e, row, _| {
-                let (score_at, slope_at) = (block.cell(e, scores, row), block.cell(e, slopes, row));
-                let edge = edge.map(|edge| {
-                    let row = e.truncate(row, Elem::I32);
-                    let row = e.splat(row);
-                    e.sub(edge, row)
-                });
-                let (_, slope) = slope(e, attention, (score_at, slope_at), (lse, delta), edge);
-                e.store(slope, score_at);
-                Vec::new()
-            });
+            let all = ((zero, e.i64(keys as i64)), (zero, e.i64(queries as i64)));
+            if plan.tasks == plan.heads {
+                task(e, index, (true, true), all);
+                return Vec::new();
+            }
+            let share = |e: &mut Emitter, index: Val, size: u64, here: u64| {
+                let shares = e.i64(size.div_ceil(here) as i64);
+                let (head, at) = (e.div_unsigned(index, shares), e.rem_unsigned(index, shares));
+                let (here, size) = (e.i64(here as i64), e.i64(size as i64));
+                let first = e.mul(at, here);
+                let end = e.add(first, here);
+                (head, (first, e.min_int(end, size)))
+            };
+            let by_keys = e.i64((plan.heads * keys.div_ceil(plan.keys_here)) as i64);
+            let first = e.cmp(Cmp::Lt, index, by_keys);
+            e.if_else(
+                first,
+                &[],
+                |e| {
+                    let (head, here) = share(e, index, keys, plan.keys_here);
+                    task(e, head, (true, false), (here, all.1));
+                    Vec::new()
+                },
+                |e| {
+                    let index = e.sub(index, by_keys);
+                    let (head, here) = share(e, index, queries, plan.queries_here);
+                    task(e, head, (false, true), (all.0, here));
+                    Vec::new()
+                },
+            );
+            Vec::new()
         });
-        products.weigh(e, keys, scores, sums, count);
-        Vec::new()
-    });
-    e.store_transposed(dq, shape, (first, limit), (sums, line), |_, sum, _| sum);
-}
-
-/// The weight and the gradient of the score of one vector.
-fn slope(
-    e: &mut Emitter,
-    attention: &Attention,
-    (score_at, slope_at): (Val, Val),
-    (lse, delta): (Val, Val),
-    edge: Option<Val>,
-) -> (Val, Val) {
-    let vf32 = e.vf32();
-    let scale = e.vconst(attention.scale() as f32);
-    let score = e.load(score_at, vf32);
-    let score = e.mul(score, scale);
-    let mut exponent = e.sub(score, lse);
-    if let Some(edge) = edge {
-        exponent = visible(e, exponent, edge);
     }
-    let weight = e.exp(exponent);
-    let slope = e.load(slope_at, vf32);
-    let centred = e.sub(slope, delta);
-    let slope = e.mul(weight, centred);
-    (weight, e.mul(slope, scale))
 }
 
-/// dk and dv of one block of keys; lanes are keys.
-fn keys_task(
-    e: &mut Emitter,
-    (attention, window): (&Attention, Window),
-    bases: &Bases,
-    shape: Shape,
-    mut scratch: Scratch,
-    (batch, kv_head): (Val, Val),
-    first: Val,
-) {
-    let tile = shape.depth * shape.span;
-    let (k_columns, v_columns) = (scratch.take(e, tile), scratch.take(e, tile));
-    let (k_sums, v_sums) = (scratch.take(e, tile), scratch.take(e, tile));
-    let queries = scratch.take(e, ROWS * shape.stride);
-    let (outs, douts) = (scratch.take(e, ROWS * shape.stride), scratch.take(e, ROWS * shape.stride));
-    let (weights, slopes) = (scratch.take(e, ROWS * shape.span), scratch.take(e, ROWS * shape.span));
-    let line = scratch.take(e, shape.lanes * shape.lanes);
-    let products = Products { shape };
-    let limit = attention.keys.size;
+struct Task<'a> {
+    attention: &'a Attention,
+    window: Window,
+    bases: &'a Bases,
+    plan: &'a Plan,
+    scratch: Val,
+    batch: Val,
+    kv_head: Val,
+    /// Makes dk and dv.
+    by_keys: bool,
+    /// Makes dq.
+    by_queries: bool,
+    /// From, to.
+    keys: (Val, Val),
+    queries: (Val, Val),
+}
 
-    let zero = e.i64(0);
-    let place = Place { batch, head: zero, kv_head };
-    let (Some(k), Some(v)) = (attention.rows(e, bases, &place, K), attention.rows(e, bases, &place, V)) else { return };
-    e.transpose_rows(k, shape, first, limit, k_columns);
-    e.transpose_rows(v, shape, first, limit, v_columns);
-    e.clear(k_sums, tile);
-    e.clear(v_sums, tile);
+/// A tile of queries and keys: the first and how many.
+struct Tile {
+    query: Val,
+    key: Val,
+    keys: Val,
+    /// Keys to the end of the last panel.
+    lanes: Val,
+    /// The number of the first row among those of all heads of the task.
+    row: Val,
+}
 
-    let group = attention.group_size();
-    e.for_count(group, 1, |e, member| {
-        let size = e.i64(group as i64);
-        let head = e.mul(kv_head, size);
-        let head = e.add(head, member);
-        let place = Place { batch, head, kv_head };
-        let rows = |e: &mut Emitter, operand| attention.rows(e, bases, &place, operand);
-        let (Some(q), Some(out), Some(dout), Some(lse)) = (rows(e, Q), rows(e, OUT), rows(e, DOUT), rows(e, LSE))
+impl Task<'_> {
+    fn area(&self, e: &mut Emitter, offset: u64) -> Val {
+        let offset = e.i64(offset as i64);
+        e.at(self.scratch, Elem::F32, offset)
+    }
+
+    fn place(&self, e: &mut Emitter, member: Val) -> Place {
+        let group = e.i64(self.attention.group_size() as i64);
+        let head = e.mul(self.kv_head, group);
+        Place { batch: self.batch, head: e.add(head, member), kv_head: self.kv_head }
+    }
+
+    fn rows(&self, e: &mut Emitter, member: Val, operand: usize) -> Option<Rows> {
+        let place = self.place(e, member);
+        self.attention.rows(e, self.bases, &place, operand)
+    }
+
+    /// The row of dq's sums of a member's query.
+    fn sum_row(&self, e: &mut Emitter, member: Val, query: Val) -> Val {
+        let rows = e.i64(self.plan.queries_here.next_multiple_of(QUERIES) as i64);
+        let own = e.sub(query, self.queries.0);
+        let start = e.mul(member, rows);
+        e.add(start, own)
+    }
+
+    fn emit(&self, e: &mut Emitter) {
+        let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
+        let (zero, group) = (e.i64(0), attention.group_size());
+        e.for_count(group, 1, |e, member| self.row_numbers(e, member));
+        if self.by_queries {
+            let sums = self.area(e, plan.q_sums);
+            e.clear(sums, group * plan.queries_here.next_multiple_of(QUERIES) * form.depth);
+        }
+        let end = self.window.seen_before(e, attention, self.queries.1);
+        let end = e.min_int(end, self.keys.1);
+        let (Some(k), Some(v)) = (self.rows(e, zero, K), self.rows(e, zero, V)) else { return };
+        let (k_panels, v_panels) = (self.area(e, plan.k_panels), self.area(e, plan.v_panels));
+        let (keys, k_sums, v_sums) = (self.area(e, plan.keys), self.area(e, plan.k_sums), self.area(e, plan.v_sums));
+        e.for_each((self.keys.0, self.keys.1, KEYS as i64), &[], |e, key, _| {
+            if self.by_keys {
+                e.clear(k_sums, KEYS * form.woven);
+                e.clear(v_sums, KEYS * form.woven);
+            }
+            let (most, left) = (e.i64(KEYS as i64), e.sub(end, key));
+            let count = e.min_int(left, most);
+            let any = e.cmp(Cmp::Gt, count, zero);
+            e.if_then(any, |e| {
+                let lanes = e.next_multiple(count, form.span);
+                e.for_each((zero, lanes, form.span as i64), &[], |e, lane, _| {
+                    let first = e.add(key, lane);
+                    let (k_panel, v_panel) = (self.panel(e, k_panels, lane), self.panel(e, v_panels, lane));
+                    e.turn_rows(k, form, (first, end), k_panel);
+                    e.turn_rows(v, form, (first, end), v_panel);
+                    Vec::new()
+                });
+                if self.by_queries {
+                    e.weave_rows(k, form, key, (count, lanes), keys);
+                }
+                // The first tile with a query that sees the first key.
+                let start = match attention.causal {
+                    false => self.queries.0,
+                    true => {
+                        let seen = e.sub(key, self.window.reach);
+                        let behind = e.sub(seen, self.queries.0);
+                        let behind = e.max_int(behind, zero);
+                        let size = e.i64(QUERIES as i64);
+                        let tiles = e.div_unsigned(behind, size);
+                        let skipped = e.mul(tiles, size);
+                        e.add(self.queries.0, skipped)
+                    }
+                };
+                e.for_count(group, 1, |e, member| {
+                    e.for_each((start, self.queries.1, QUERIES as i64), &[], |e, query, _| {
+                        let rows = e.i64(plan.rows as i64);
+                        let row = e.mul(member, rows);
+                        let tile = Tile { query, key, keys: count, lanes, row: e.add(row, query) };
+                        self.tile(e, member, &tile);
+                        Vec::new()
+                    });
+                });
+            });
+            if self.by_keys {
+                let left = e.sub(self.keys.1, key);
+                let count = e.min_int(left, most);
+                for (operand, sums, scale) in [(DK, k_sums, attention.scale()), (DV, v_sums, 1.0)] {
+                    if let Some(rows) = self.rows(e, zero, operand) {
+                        e.store_rows(rows, (key, count), (sums, form.woven), scale);
+                    }
+                }
+            }
+            Vec::new()
+        });
+        if self.by_queries {
+            e.for_count(group, 1, |e, member| {
+                let Some(dq) = self.rows(e, member, DQ) else { return };
+                let (sums, row) = (self.area(e, plan.q_sums), self.sum_row(e, member, self.queries.0));
+                let sums = e.offset_words(sums, row, form.depth);
+                let count = e.sub(self.queries.1, self.queries.0);
+                e.store_rows(dq, (self.queries.0, count), (sums, form.depth), attention.scale());
+            });
+        }
+    }
+
+    fn panel(&self, e: &mut Emitter, panels: Val, lane: Val) -> Val {
+        let span = e.i64(self.plan.form.span as i64);
+        let index = e.div_unsigned(lane, span);
+        e.offset_words(panels, index, self.plan.form.panel)
+    }
+
+    /// `lse` in the exponent of 2, infinite for rows that are not there; and `rowsum(dout out)`.
+    fn row_numbers(&self, e: &mut Emitter, member: Val) {
+        let (plan, lanes, vf32) = (self.plan, self.plan.form.lanes, e.vf32());
+        let (Some(out), Some(dout), Some(lse)) =
+            (self.rows(e, member, OUT), self.rows(e, member, DOUT), self.rows(e, member, LSE))
         else {
             return;
         };
-        let mut end = e.i64(attention.queries.size as i64);
-        if attention.windowed {
-            let there = e.cmp(Cmp::Lt, first, window.length);
-            end = e.select(there, end, zero);
-        }
-        // The first query that sees the first key, at the start of its tile.
-        let start = match attention.causal {
-            false => zero,
-            true => {
-                let seen = e.sub(first, window.reach);
-                let seen = e.max_int(seen, zero);
-                let most = e.i64(ROWS as i64);
-                let tiles = e.div_unsigned(seen, most);
-                e.mul(tiles, most)
-            }
+        let line = |e: &mut Emitter, offset| {
+            let base = self.area(e, offset);
+            e.offset_words(base, member, plan.rows)
         };
-        e.for_each((start, end, ROWS as i64), &[], |e, query, _| {
-            let left = e.sub(end, query);
-            let most = e.i64(ROWS as i64);
-            let count = e.min_int(left, most);
-            e.copy_rows(q, shape, query, count, queries);
-            e.copy_rows(out, shape, query, count, outs);
-            e.copy_rows(dout, shape, query, count, douts);
-            products.scores(e, queries, k_columns, weights, count, attention.head.size);
-            products.scores(e, douts, v_columns, slopes, count, attention.head.size);
-            let tiles = (outs, douts, weights, slopes);
-            weigh_queries(e, (attention, window), shape, lse, (query, count), first, tiles);
-            products.weigh(e, douts, weights, v_sums, count);
-            products.weigh(e, queries, slopes, k_sums, count);
+        let (lses, deltas) = (line(e, plan.lses), line(e, plan.deltas));
+        let (from, to) = self.queries;
+        let past = e.next_multiple(to, QUERIES);
+        e.for_each((from, past, lanes as i64), &[], |e, query, _| {
+            let left = e.sub(to, query);
+            let mask = e.lanes_below(left);
+            let zero = e.i64(0);
+            let at = lse.at(e, query, zero);
+            let stride = if lse.row_stride == 0 { 1 } else { lse.row_stride };
+            let values = e.load_strided(at, Elem::F32, stride, Some(mask));
+            let log2e = e.vconst(std::f32::consts::LOG2_E);
+            let values = e.mul(values, log2e);
+            let infinite = e.vconst(f32::INFINITY);
+            let values = e.select(mask, values, infinite);
+            let to = e.at(lses, Elem::F32, query);
+            e.store(values, to);
+            let (none, to) = (e.vconst(0.0), e.at(deltas, Elem::F32, query));
+            e.store(none, to);
             Vec::new()
         });
-    });
-    for (operand, sums) in [(DK, k_sums), (DV, v_sums)] {
-        if let Some(rows) = attention.rows(e, bases, &place, operand) {
-            e.store_transposed(rows, shape, (first, limit), (sums, line), |e, sum, lane| {
-                if !attention.windowed {
-                    return sum;
-                }
-                // Lanes of keys that are not there hold what those made of theirs.
-                let key = e.add(first, lane);
-                let left = e.sub(window.length, key);
-                let (there, none) = (e.lanes_below(left), e.vconst(0.0));
-                e.select(there, sum, none)
+        e.for_each((from, to, 1), &[], |e, query, _| {
+            let (zero, depth) = (e.i64(0), e.i64(out.depth as i64));
+            let none = e.float(vf32, 0.0);
+            let sum = e.for_each((zero, depth, lanes as i64), &[none], |e, d, sum| {
+                let (a, b) = (out.values(e, query, d), dout.values(e, query, d));
+                vec![e.fma(a, b, sum[0])]
+            });
+            let sum = e.sum_lanes(sum[0]);
+            let to = e.at(deltas, Elem::F32, query);
+            e.store(sum, to);
+            Vec::new()
+        });
+    }
+
+    fn tile(&self, e: &mut Emitter, member: Val, tile: &Tile) {
+        let (plan, form) = (self.plan, &self.plan.form);
+        let (Some(q), Some(dout)) = (self.rows(e, member, Q), self.rows(e, member, DOUT)) else { return };
+        let (zero, most) = (e.i64(0), e.i64(QUERIES as i64));
+        let left = e.sub(self.queries.1, tile.query);
+        let count = (e.min_int(left, most), most);
+        let (queries, douts) = (self.area(e, plan.queries), self.area(e, plan.douts));
+        let (woven_queries, woven_douts) = (self.area(e, plan.woven_queries), self.area(e, plan.woven_douts));
+        e.copy_rows(q, form, tile.query, count, queries);
+        e.copy_rows(dout, form, tile.query, count, douts);
+        if form.word == Word::Bf16Pair && self.by_keys {
+            e.weave_rows(q, form, tile.query, count, woven_queries);
+            e.weave_rows(dout, form, tile.query, count, woven_douts);
+        }
+        let (scores, slopes) = (self.area(e, plan.scores), self.area(e, plan.slopes));
+        let words = e.i64(form.words as i64);
+        let inner = form.micro(form.span, (form.stride, 1), form.span, plan.line);
+        for (rows, panels, to) in [(queries, plan.k_panels, scores), (douts, plan.v_panels, slopes)] {
+            let panels = self.area(e, panels);
+            e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
+                let panel = self.panel(e, panels, lane);
+                let to = e.at(to, Elem::F32, lane);
+                e.for_count(QUERIES, form.rows, |e, row| {
+                    let (a, c) = (e.offset_words(rows, row, form.stride), e.offset_words(to, row, plan.line));
+                    e.micro_words((form.word, inner), (a, panel, c), words, zero);
+                });
+                Vec::new()
+            });
+        }
+        // Whether the first query sees all keys, up to the end of the last panel; then they all do.
+        let all = self.window.seen(e, self.attention, tile.query);
+        let end = e.add(tile.key, tile.lanes);
+        let whole = e.cmp(Cmp::Le, end, all);
+        e.if_else(
+            whole,
+            &[],
+            |e| {
+                self.weigh(e, tile, false);
+                Vec::new()
+            },
+            |e| {
+                self.weigh(e, tile, true);
+                Vec::new()
+            },
+        );
+        if self.by_keys {
+            let inner = form.micro(form.breadth, (1, plan.line), form.woven, form.woven);
+            let words = e.i64((QUERIES / form.word.depth()) as i64);
+            let rows = e.next_multiple(tile.keys, form.rows);
+            for (weights, with, sums) in
+                [(plan.woven_weights, woven_douts, plan.v_sums), (plan.woven_slopes, woven_queries, plan.k_sums)]
+            {
+                let (weights, sums) = (self.area(e, weights), self.area(e, sums));
+                self.columns(e, (zero, rows), |e, row, d| {
+                    let (a, b) = (e.at(weights, Elem::F32, row), e.at(with, Elem::F32, d));
+                    let c = e.offset_words(sums, row, form.woven);
+                    let c = e.at(c, Elem::F32, d);
+                    (inner, (a, b, c), words)
+                });
+            }
+        }
+        if self.by_queries {
+            let inner = form.micro(form.breadth, (plan.half_line, 1), form.woven, form.depth);
+            let pair = e.i64(form.word.depth() as i64);
+            let words = e.div_unsigned(tile.lanes, pair);
+            let (slopes, keys, sums) =
+                (self.area(e, plan.slope_rows), self.area(e, plan.keys), self.area(e, plan.q_sums));
+            let first = self.sum_row(e, member, tile.query);
+            let sums = e.offset_words(sums, first, form.depth);
+            self.columns(e, (zero, most), |e, row, d| {
+                let (a, b) = (e.offset_words(slopes, row, plan.half_line), e.at(keys, Elem::F32, d));
+                let c = e.offset_words(sums, row, form.depth);
+                let c = e.at(c, Elem::F32, d);
+                (inner, (a, b, c), words)
             });
         }
     }
-}
 
-/// Turns scores into weights, and products of dout and v into gradients of scores, row by row.
-fn weigh_queries(
-    e: &mut Emitter,
-    (attention, window): (&Attention, Window),
-    shape: Shape,
-    lse: Rows,
-    (query, count): (Val, Val),
-    first: Val,
-    (outs, douts, weights, slopes): (Val, Val, Val, Val),
-) {
-    let vf32 = e.vf32();
-    let zero = e.i64(0);
-    e.for_each((zero, count, 1), &[], |e, row, _| {
-        let stride = e.i64(shape.stride as i64);
-        let line = e.mul(row, stride);
-        let (out, dout) = (e.at(outs, Elem::F32, line), e.at(douts, Elem::F32, line));
-        let none = e.vconst(0.0);
-        let depth = e.i64(shape.depth as i64);
-        let delta = e.for_each((zero, depth, shape.lanes as i64), &[none], |e, d, delta| {
-            let (a, b) = (e.at(dout, Elem::F32, d), e.at(out, Elem::F32, d));
-            let (a, b) = (e.load(a, vf32), e.load(b, vf32));
-            vec![e.fma(a, b, delta[0])]
-        });
-        let delta = e.sum_lanes(delta[0]);
-        let delta = e.splat(delta);
-        let at = e.add(query, row);
-        let lse_stride = e.i64(lse.row_stride);
-        let offset = e.mul(at, lse_stride);
-        let offset = e.add(lse.start, offset);
-        let from = e.at(lse.base, Elem::F32, offset);
-        let lse = e.load_wide(from, Elem::F32, 0, None);
-        let lse = e.splat(lse);
-        e.for_count(shape.span, shape.lanes, |e, lane| {
-            let block = Block { shape, first: zero, key: zero, count, lane };
-            let (weight_at, slope_at) = (block.cell(e, weights, row), block.cell(e, slopes, row));
-            let edge = attention.causal.then(|| {
-                // query + reach - key, keys along the lanes.
-                let ahead = e.add(at, window.reach);
-                let key = e.add(first, lane);
-                let ahead = e.sub(ahead, key);
-                let ahead = e.truncate(ahead, Elem::I32);
-                let ahead = e.splat(ahead);
-                let steps = e.steps(ahead.ty);
-                e.sub(ahead, steps)
+    /// Adds to all tiles of `rows` sums as wide as a head.
+    fn columns(
+        &self,
+        e: &mut Emitter,
+        (from, to): (Val, Val),
+        product: impl FnOnce(&mut Emitter, Val, Val) -> (Micro, (Val, Val, Val), Val),
+    ) {
+        let (form, one) = (&self.plan.form, e.i64(1));
+        e.for_count(form.depth, form.breadth, |e, d| {
+            e.for_each((from, to, form.rows as i64), &[], |e, row, _| {
+                let (inner, operands, words) = product(e, row, d);
+                e.micro_words((form.word, inner), operands, words, one);
+                Vec::new()
             });
-            let (weight, slope) = slope(e, attention, (weight_at, slope_at), (lse, delta), edge);
-            e.store(weight, weight_at);
-            e.store(slope, slope_at);
         });
-        Vec::new()
-    });
+    }
+
+    /// Turns scores into weights, and products of dout and v into gradients of scores.
+    fn weigh(&self, e: &mut Emitter, tile: &Tile, masked: bool) {
+        let (plan, form, vf32) = (self.plan, &self.plan.form, e.vf32());
+        let [scores, slopes, lses, deltas] =
+            [plan.scores, plan.slopes, plan.lses, plan.deltas].map(|offset| self.area(e, offset));
+        let [woven_weights, woven_slopes, slope_rows] =
+            [plan.woven_weights, plan.woven_slopes, plan.slope_rows].map(|offset| self.area(e, offset));
+        let vectors: Vec<i64> = (0..form.span / form.lanes).map(|vector| (vector * form.lanes) as i64).collect();
+        // Rows two by two, whatever the words are.
+        e.for_count(QUERIES, 2, |e, row| {
+            let one = e.i64(1);
+            let rows = [row, e.add(row, one)];
+            let numbers = rows.map(|row| {
+                let at = e.add(tile.row, row);
+                [lses, deltas].map(|numbers| {
+                    let at = e.at(numbers, Elem::F32, at);
+                    let number = e.load(at, Ty::F32);
+                    e.splat(number)
+                })
+            });
+            let seen = rows.map(|row| {
+                masked.then(|| {
+                    let query = e.add(tile.query, row);
+                    let seen = self.window.seen(e, self.attention, query);
+                    let seen = e.sub(seen, tile.key);
+                    let seen = e.truncate(seen, Elem::I32);
+                    e.splat(seen)
+                })
+            });
+            let zero = e.i64(0);
+            e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
+                let at = |e: &mut Emitter, base, (line, stride), vector: i64| {
+                    let line = e.offset_words(base, line, stride);
+                    let offset = e.i64(vector);
+                    let offset = e.add(lane, offset);
+                    e.at(line, Elem::F32, offset)
+                };
+                let mut cells = Vec::new();
+                for &vector in &vectors {
+                    for (i, &row) in rows.iter().enumerate() {
+                        let (score_at, slope_at) =
+                            (at(e, scores, (row, plan.line), vector), at(e, slopes, (row, plan.line), vector));
+                        let (score, slope) = (e.load(score_at, vf32), e.load(slope_at, vf32));
+                        let factor = e.vconst(self.attention.factor());
+                        let score = e.mul(score, factor);
+                        let mut exponent = e.sub(score, numbers[i][0]);
+                        if let Some(seen) = seen[i] {
+                            let key = e.i64(vector);
+                            let key = e.add(lane, key);
+                            let key = e.truncate(key, Elem::I32);
+                            let key = e.splat(key);
+                            let steps = e.steps(key.ty);
+                            let key = e.add(key, steps);
+                            let sees = e.cmp(Cmp::Lt, key, seen);
+                            let hidden = e.vconst(f32::NEG_INFINITY);
+                            exponent = e.select(sees, exponent, hidden);
+                        }
+                        let most = e.vconst(127.0);
+                        let below = e.cmp(Cmp::Gt, exponent, most);
+                        let exponent = e.select(below, most, exponent);
+                        let weight = e.exp2_fast(exponent);
+                        let centred = e.sub(slope, numbers[i][1]);
+                        let slope = e.mul(weight, centred);
+                        if form.word == Word::F32 {
+                            e.store(weight, score_at);
+                            e.store(slope, slope_at);
+                        }
+                        cells.push((weight, slope));
+                    }
+                }
+                if form.word == Word::F32 {
+                    return Vec::new();
+                }
+                let two = e.i64(2);
+                let half = e.div_unsigned(row, two);
+                for (cell, &vector) in cells.chunks(2).zip(&vectors) {
+                    for (base, low, high) in
+                        [(woven_weights, cell[0].0, cell[1].0), (woven_slopes, cell[0].1, cell[1].1)]
+                    {
+                        let words = e.bf16_pairs(low, high);
+                        let to = at(e, base, (half, plan.line), vector);
+                        e.store(words, to);
+                    }
+                }
+                let lane = e.div_unsigned(lane, two);
+                for (i, &row) in rows.iter().enumerate() {
+                    let none = e.float(vf32, 0.0);
+                    let next = if vectors.len() == 2 { cells[2 + i].1 } else { none };
+                    let words = e.bf16_words(cells[i].1, next);
+                    let line = e.offset_words(slope_rows, row, plan.half_line);
+                    let to = e.at(line, Elem::F32, lane);
+                    e.store(words, to);
+                }
+                Vec::new()
+            });
+        });
+    }
 }

@@ -1,230 +1,407 @@
 //! The forward pass: for each block of queries, one sweep over the keys with a running maximum and sum.
+//!
+//! Lanes run along queries, so that softmax needs no horizontal step: panels hold the queries, tiles of keys and values
+//! are packed once for all heads and queries of a task.
 
-use super::tiles::Rows;
-use super::{Attention, Bases, DOUT, DQ, K, LSE, OUT, Products, Q, ROWS, Scratch, Shape, V, Window, shape_of, visible};
+use super::tiles::Form;
+use super::{Attention, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
+use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
+use crate::matmul::Word;
 use crate::nest::points;
 
-/// The heads that a task reads and writes.
-pub(super) struct Place {
-    pub batch: Val,
-    pub head: Val,
-    pub kv_head: Val,
+/// Queries of a task, over all heads that share its keys.
+const QUERIES: u64 = 256;
+
+/// Keys in a tile.
+const KEYS: u64 = 128;
+
+/// The tasks of a problem and their scratch, in words.
+struct Plan {
+    form: Form,
+    /// Queries of a task: whole panels.
+    block: u64,
+    blocks: u64,
+    tasks: u64,
+    columns: u64,
+    sums: u64,
+    highest: u64,
+    totals: u64,
+    keys: u64,
+    values: u64,
+    scores: u64,
+    weights: u64,
+    line: u64,
+    scratch: u64,
 }
 
 impl Attention {
-    /// The rows of an operand at one place.
-    pub(super) fn rows(&self, e: &mut Emitter, bases: &Bases, place: &Place, operand: usize) -> Option<Rows> {
-        let base = bases[operand]?;
-        let start = e.offset_linear(&self.batch, place.batch, operand);
-        let of_queries = matches!(operand, Q | OUT | LSE | DOUT | DQ);
-        let (heads, index, row) = match of_queries {
-            true => (&self.heads, place.head, &self.queries),
-            false => (&self.kv_heads, place.kv_head, &self.keys),
-        };
-        let stride = e.i64(heads.strides[operand]);
-        let head = e.mul(index, stride);
-        let start = e.add(start, head);
-        Some(Rows {
-            base,
-            elem: if operand == LSE { Elem::F32 } else { self.elem },
-            start,
-            row_stride: row.strides[operand],
-            depth_stride: self.head.strides[operand],
-            depth: self.head.size,
-        })
+    fn forward(&self, cpu: &Cpu) -> Plan {
+        let form = self.form(cpu, self.queries.size);
+        let most = (QUERIES / self.group_size()).max(form.span);
+        let block = self.queries.size.div_ceil(self.queries.size.div_ceil(most)).next_multiple_of(form.span);
+        let blocks = self.queries.size.div_ceil(block);
+        let panels = block / form.span * self.group_size();
+        let mut scratch = Scratch::default();
+        Plan {
+            form,
+            block,
+            blocks,
+            tasks: points(&self.batch) * self.kv_heads.size * blocks,
+            columns: scratch.take(panels * form.panel),
+            sums: scratch.take(panels * form.depth * form.span),
+            highest: scratch.take(panels * form.span),
+            totals: scratch.take(panels * form.span),
+            keys: scratch.take(KEYS * form.stride),
+            values: scratch.take(KEYS * form.woven),
+            scores: scratch.take(KEYS * form.span),
+            weights: scratch.take(KEYS * form.span),
+            line: scratch.take(form.lanes * form.lanes),
+            scratch: scratch.words,
+        }
+    }
+
+    /// Parts that get any work in the forward pass.
+    pub fn forward_parts(&self, cpu: &Cpu) -> u64 {
+        self.forward(cpu).tasks.min(MOST_PARTS)
+    }
+
+    pub fn forward_workspace(&self, cpu: &Cpu) -> u64 {
+        4 * self.forward(cpu).scratch * self.forward_parts(cpu)
     }
 }
 
 impl Emitter {
     /// Emits `out` and `lse` from `q`, `k`, `v`. The workspace has [`Attention::forward_workspace`] bytes.
     pub fn attention(&mut self, kernel: &Kernel, attention: &Attention, bases: &Bases, window: Window, workspace: Val) {
-        let shape = shape_of(self, attention, attention.queries.size);
-        let blocks = attention.queries.size.div_ceil(shape.span);
-        let tasks = attention.query_tasks(self.cpu());
+        let plan = attention.forward(self.cpu());
         let parts = attention.forward_parts(self.cpu());
-        let (from, to) = self.share(kernel, tasks, parts);
-        let bytes = self.i64(attention.scratch_bytes(self.cpu()) as i64);
-        let start = self.mul(kernel.part, bytes);
+        let (from, to) = self.share(kernel, plan.tasks, parts);
+        let scratch = self.offset_words(workspace, kernel.part, plan.scratch);
         self.for_each((from, to, 1), &[], |e, task, _| {
-            let base = e.at_byte(workspace, start);
-            let scratch = Scratch { base, used: 0 };
-            let at = e.unravel(task, &[points(&attention.batch), attention.heads.size, blocks]);
-            let group = e.i64(attention.group_size() as i64);
-            let place = Place { batch: at[0], head: at[1], kv_head: e.div_unsigned(at[1], group) };
-            let span = e.i64(shape.span as i64);
-            let first = e.mul(at[2], span);
-            forward_task(e, (attention, window), bases, shape, scratch, &place, first);
+            let at = e.unravel(task, &[points(&attention.batch), attention.kv_heads.size, plan.blocks]);
+            let size = e.i64(plan.block as i64);
+            let first = e.mul(at[2], size);
+            let task = Task { attention, window, bases, plan: &plan, scratch, batch: at[0], kv_head: at[1], first };
+            task.emit(e);
             Vec::new()
         });
     }
 }
 
-fn forward_task(
-    e: &mut Emitter,
-    (attention, window): (&Attention, Window),
-    bases: &Bases,
-    shape: Shape,
-    mut scratch: Scratch,
-    place: &Place,
+struct Task<'a> {
+    attention: &'a Attention,
+    window: Window,
+    bases: &'a Bases,
+    plan: &'a Plan,
+    scratch: Val,
+    batch: Val,
+    kv_head: Val,
+    /// The first query.
     first: Val,
-) {
-    let tile = shape.depth * shape.span;
-    let (columns, sums) = (scratch.take(e, tile), scratch.take(e, tile));
-    let (keys, values) = (scratch.take(e, ROWS * shape.stride), scratch.take(e, ROWS * shape.stride));
-    let scores = scratch.take(e, ROWS * shape.span);
-    let line = scratch.take(e, shape.lanes * shape.lanes);
-    let (highest, totals) = (scratch.take(e, shape.span), scratch.take(e, shape.span));
-    let products = Products { shape };
+}
 
-    let rows = |e: &mut Emitter, operand| attention.rows(e, bases, place, operand);
-    let (Some(q), Some(k), Some(v)) = (rows(e, Q), rows(e, K), rows(e, V)) else { return };
-    e.transpose_rows(q, shape, first, attention.queries.size, columns);
-    e.clear(sums, tile);
-    e.clear(totals, shape.span);
-    e.for_count(shape.span, shape.lanes, |e, lane| {
-        let lowest = e.vconst(f32::NEG_INFINITY);
-        let at = e.at(highest, Elem::F32, lane);
-        e.store(lowest, at);
-    });
+/// One panel of queries.
+struct Panel {
+    place: Place,
+    /// The first query.
+    first: Val,
+    columns: Val,
+    sums: Val,
+    highest: Val,
+    totals: Val,
+}
 
-    let (zero, span) = (e.i64(0), e.i64(shape.span as i64));
-    let past = e.add(first, span);
-    let end = window.last_key(e, attention, past);
-    e.for_each((zero, end, ROWS as i64), &[], |e, key, _| {
-        let left = e.sub(end, key);
-        let most = e.i64(ROWS as i64);
-        let count = e.min_int(left, most);
-        e.copy_rows(k, shape, key, count, keys);
-        e.copy_rows(v, shape, key, count, values);
-        products.scores(e, keys, columns, scores, count, attention.head.size);
-        e.for_count(shape.span, shape.lanes, |e, lane| {
-            let block = Block { shape, first, key, count, lane };
-            soften(e, (attention, window), &block, scores, (highest, totals), sums);
+impl Task<'_> {
+    fn area(&self, e: &mut Emitter, offset: u64) -> Val {
+        let offset = e.i64(offset as i64);
+        e.at(self.scratch, Elem::F32, offset)
+    }
+
+    /// For each panel of each head that has queries.
+    fn panels(&self, e: &mut Emitter, body: impl FnOnce(&mut Emitter, &Panel)) {
+        let (plan, form) = (self.plan, &self.plan.form);
+        let group = self.attention.group_size();
+        let (zero, size) = (e.i64(0), e.i64(self.attention.queries.size as i64));
+        let left = e.sub(size, self.first);
+        let block = e.i64(plan.block as i64);
+        let here = e.min_int(left, block);
+        e.for_count(group, 1, |e, member| {
+            e.for_each((zero, here, form.span as i64), &[], |e, query, _| {
+                let (members, span) = (e.i64(group as i64), e.i64(form.span as i64));
+                let head = e.mul(self.kv_head, members);
+                let head = e.add(head, member);
+                let count = e.i64((plan.block / form.span) as i64);
+                let index = e.mul(member, count);
+                let own = e.div_unsigned(query, span);
+                let index = e.add(index, own);
+                let area = |e: &mut Emitter, offset, words| {
+                    let base = self.area(e, offset);
+                    e.offset_words(base, index, words)
+                };
+                let panel = Panel {
+                    place: Place { batch: self.batch, head, kv_head: self.kv_head },
+                    first: e.add(self.first, query),
+                    columns: area(e, plan.columns, form.panel),
+                    sums: area(e, plan.sums, form.depth * form.span),
+                    highest: area(e, plan.highest, form.span),
+                    totals: area(e, plan.totals, form.span),
+                };
+                body(e, &panel);
+                Vec::new()
+            });
         });
-        products.weigh(e, values, scores, sums, count);
-        Vec::new()
-    });
+    }
 
-    if let Some(out) = rows(e, OUT) {
-        e.store_transposed(out, shape, (first, attention.queries.size), (sums, line), |e, sum, lane| {
-            let at = e.at(totals, Elem::F32, lane);
-            let vf32 = e.vf32();
-            let total = e.load(at, vf32);
-            let share = e.div(sum, total);
-            if !attention.windowed {
-                return share;
+    fn emit(&self, e: &mut Emitter) {
+        let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
+        let size = e.i64(attention.queries.size as i64);
+        self.panels(e, |e, panel| {
+            let Some(q) = attention.rows(e, self.bases, &panel.place, Q) else { return };
+            e.turn_rows(q, form, (panel.first, size), panel.columns);
+            e.clear(panel.sums, form.depth * form.span);
+            e.clear(panel.totals, form.span);
+            e.for_count(form.span, form.lanes, |e, lane| {
+                let lowest = e.vconst(f32::NEG_INFINITY);
+                let at = e.at(panel.highest, Elem::F32, lane);
+                e.store(lowest, at);
+            });
+        });
+
+        let place = Place { batch: self.batch, head: self.kv_head, kv_head: self.kv_head };
+        let (Some(k), Some(v)) = (attention.rows(e, self.bases, &place, K), attention.rows(e, self.bases, &place, V))
+        else {
+            return;
+        };
+        let (keys, values) = (self.area(e, plan.keys), self.area(e, plan.values));
+        let (zero, block) = (e.i64(0), e.i64(plan.block as i64));
+        let past = e.add(self.first, block);
+        let end = self.window.seen_before(e, attention, past);
+        e.for_each((zero, end, KEYS as i64), &[], |e, key, _| {
+            let left = e.sub(end, key);
+            let most = e.i64(KEYS as i64);
+            let count = e.min_int(left, most);
+            let padded = e.next_multiple(count, form.rows);
+            e.copy_rows(k, form, key, (count, padded), keys);
+            e.weave_rows(v, form, key, (count, padded), values);
+            self.panels(e, |e, panel| self.tile(e, panel, (key, padded), (keys, values)));
+            Vec::new()
+        });
+        self.panels(e, |e, panel| self.finish(e, panel));
+    }
+
+    /// One tile of keys for one panel of queries.
+    fn tile(&self, e: &mut Emitter, panel: &Panel, (key, count): (Val, Val), (keys, values): (Val, Val)) {
+        let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
+        let (scores, weights) = match form.word {
+            Word::F32 => (self.area(e, plan.scores), self.area(e, plan.scores)),
+            Word::Bf16Pair => (self.area(e, plan.scores), self.area(e, plan.weights)),
+        };
+        let span = e.i64(form.span as i64);
+        let past = e.add(panel.first, span);
+        let seen = self.window.seen_before(e, attention, past);
+        let any = e.cmp(Cmp::Lt, key, seen);
+        e.if_then(any, |e| {
+            let zero = e.i64(0);
+            let inner = form.micro(form.span, (form.stride, 1), form.span, form.span);
+            let words = e.i64(form.words as i64);
+            e.for_each((zero, count, form.rows as i64), &[], |e, row, _| {
+                let (a, c) = (e.offset_words(keys, row, form.stride), e.offset_words(scores, row, form.span));
+                e.micro_words((form.word, inner), (a, panel.columns, c), words, zero);
+                Vec::new()
+            });
+            // Whether the first query sees all keys; then they all do.
+            let all = self.window.seen(e, attention, panel.first);
+            let end = e.add(key, count);
+            let whole = e.cmp(Cmp::Le, end, all);
+            e.if_else(
+                whole,
+                &[],
+                |e| {
+                    self.soften(e, panel, (key, count), (scores, weights), false);
+                    Vec::new()
+                },
+                |e| {
+                    self.soften(e, panel, (key, count), (scores, weights), true);
+                    Vec::new()
+                },
+            );
+            let inner = form.micro(form.span, (1, form.woven), form.span, form.span);
+            let pair = e.i64(form.word.depth() as i64);
+            let (words, one) = (e.div_unsigned(count, pair), e.i64(1));
+            e.for_count(attention.head.size.next_multiple_of(form.rows), form.rows, |e, d| {
+                let (a, c) = (e.at(values, Elem::F32, d), e.offset_words(panel.sums, d, form.span));
+                e.micro_words((form.word, inner), (a, weights, c), words, one);
+            });
+        });
+    }
+
+    /// Turns scores into weights relative to the new maximum, and rescales what was summed under the old one.
+    fn soften(
+        &self,
+        e: &mut Emitter,
+        panel: &Panel,
+        (key, count): (Val, Val),
+        (scores, weights): (Val, Val),
+        masked: bool,
+    ) {
+        let (attention, form) = (self.attention, &self.plan.form);
+        let vf32 = e.vf32();
+        let (zero, lowest) = (e.i64(0), e.vconst(f32::NEG_INFINITY));
+        let vectors: Vec<u64> = (0..form.span / form.lanes).map(|vector| vector * form.lanes).collect();
+        // Keys of this tile that each lane sees.
+        let seen: Vec<Option<Val>> =
+            vectors.iter().map(|&lane| masked.then(|| self.seen_lanes(e, panel.first, lane, key))).collect();
+        let score = |e: &mut Emitter, row: Val, vector: usize| {
+            let at = e.offset_words(scores, row, form.span);
+            let offset = e.i64(vectors[vector] as i64);
+            let at = e.at(at, Elem::F32, offset);
+            let score = e.load(at, vf32);
+            let factor = e.vconst(attention.factor());
+            let score = e.mul(score, factor);
+            let Some(seen) = seen[vector] else { return score };
+            let row = e.truncate(row, Elem::I32);
+            let row = e.splat(row);
+            let sees = e.cmp(Cmp::Lt, row, seen);
+            e.select(sees, score, lowest)
+        };
+        let lane_at = |e: &mut Emitter, base: Val, lane: u64| {
+            let lane = e.i64(lane as i64);
+            e.at(base, Elem::F32, lane)
+        };
+        let mut old = Vec::new();
+        for &lane in &vectors {
+            let at = lane_at(e, panel.highest, lane);
+            old.push(e.load(at, vf32));
+        }
+        // Rows two by two, whatever the words are.
+        let one = e.i64(1);
+        let new = e.for_each((zero, count, 2), &old, |e, row, high| {
+            let next = e.add(row, one);
+            let mut highest = Vec::new();
+            for (vector, &high) in high.iter().enumerate() {
+                let (a, b) = (score(e, row, vector), score(e, next, vector));
+                let high = e.max_fast(high, a);
+                highest.push(e.max_fast(high, b));
             }
-            // A query that sees no key.
-            let none = e.vconst(0.0);
-            let blind = e.cmp(Cmp::Eq, total, none);
-            e.select(blind, none, share)
+            highest
+        });
+        let none = e.vconst(0.0);
+        let mut base = Vec::new();
+        for (vector, &lane) in vectors.iter().enumerate() {
+            let at = lane_at(e, panel.highest, lane);
+            e.store(new[vector], at);
+            // Where nothing is seen yet the maximum is no number to subtract.
+            let blind = e.cmp(Cmp::Eq, new[vector], lowest);
+            base.push(if masked { e.select(blind, none, new[vector]) } else { new[vector] });
+        }
+        let start = vec![none; 2 * vectors.len()];
+        let sums = e.for_each((zero, count, 2), &start, |e, row, sums| {
+            let next = e.add(row, one);
+            let mut totals = Vec::new();
+            for (vector, &lane) in vectors.iter().enumerate() {
+                let mut pair = [row, next].map(|row| {
+                    let score = score(e, row, vector);
+                    e.sub(score, base[vector])
+                });
+                pair = pair.map(|exponent| e.exp2_fast(exponent));
+                totals.push(e.add(sums[2 * vector], pair[0]));
+                totals.push(e.add(sums[2 * vector + 1], pair[1]));
+                match form.word {
+                    Word::F32 => {
+                        for (row, weight) in [row, next].into_iter().zip(pair) {
+                            let at = e.offset_words(weights, row, form.span);
+                            let at = lane_at(e, at, lane);
+                            e.store(weight, at);
+                        }
+                    }
+                    Word::Bf16Pair => {
+                        let words = e.bf16_pairs(pair[0], pair[1]);
+                        let two = e.i64(2);
+                        let half = e.div_unsigned(row, two);
+                        let at = e.offset_words(weights, half, form.span);
+                        let at = lane_at(e, at, lane);
+                        e.store(words, at);
+                    }
+                }
+            }
+            totals
+        });
+        let mut shrinks = Vec::new();
+        for (vector, &lane) in vectors.iter().enumerate() {
+            let at = lane_at(e, panel.totals, lane);
+            let total = e.load(at, vf32);
+            let shrink = e.sub(old[vector], base[vector]);
+            let shrink = e.exp2_fast(shrink);
+            let sum = e.add(sums[2 * vector], sums[2 * vector + 1]);
+            let total = e.fma(total, shrink, sum);
+            e.store(total, at);
+            shrinks.push(shrink);
+        }
+        e.for_count(attention.head.size, 1, |e, d| {
+            let line = e.offset_words(panel.sums, d, form.span);
+            for (&lane, &shrink) in vectors.iter().zip(&shrinks) {
+                let at = lane_at(e, line, lane);
+                let sum = e.load(at, vf32);
+                let sum = e.mul(sum, shrink);
+                e.store(sum, at);
+            }
         });
     }
-    if let Some(lse) = rows(e, LSE) {
-        e.for_count(shape.span, shape.lanes, |e, lane| {
-            let vf32 = e.vf32();
-            let (total, high) = (e.at(totals, Elem::F32, lane), e.at(highest, Elem::F32, lane));
-            let (total, high) = (e.load(total, vf32), e.load(high, vf32));
-            let log = e.log(total);
-            let value = e.add(high, log);
-            let query = e.add(first, lane);
-            let size = e.i64(attention.queries.size as i64);
-            let left = e.sub(size, query);
-            let mask = e.lanes_below(left);
-            let stride = e.i64(lse.row_stride);
-            let offset = e.mul(query, stride);
-            let offset = e.add(lse.start, offset);
-            let to = e.at(lse.base, Elem::F32, offset);
-            e.store_strided(value, to, Elem::F32, lse.row_stride, Some(mask));
-        });
-    }
-}
 
-/// One vector of queries against one tile of keys.
-pub(super) struct Block {
-    pub shape: Shape,
-    /// The first query of the tile.
-    pub first: Val,
-    /// The first key, and how many.
-    pub key: Val,
-    pub count: Val,
-    /// The first lane of the vector.
-    pub lane: Val,
-}
-
-impl Block {
-    /// `query + reach - key` for the lanes of this vector, at the tile's first key.
-    pub fn edge(&self, e: &mut Emitter, window: Window) -> Val {
-        let query = e.add(self.first, self.lane);
-        let ahead = e.add(query, window.reach);
-        let ahead = e.sub(ahead, self.key);
+    /// For each of the queries from `first + lane` on, how many keys from `key` on it sees; may be negative.
+    fn seen_lanes(&self, e: &mut Emitter, first: Val, lane: u64, key: Val) -> Val {
+        let left = e.sub(self.window.length, key);
+        let left = e.truncate(left, Elem::I32);
+        let left = e.splat(left);
+        if !self.attention.causal {
+            return left;
+        }
+        let one = e.i64(lane as i64 + 1);
+        let ahead = e.add(first, one);
+        let ahead = e.add(ahead, self.window.reach);
+        let ahead = e.sub(ahead, key);
         let ahead = e.truncate(ahead, Elem::I32);
         let ahead = e.splat(ahead);
         let steps = e.steps(Ty::vector(Elem::I32, ahead.ty.lanes));
-        e.add(ahead, steps)
+        let ahead = e.add(ahead, steps);
+        e.min_int(ahead, left)
     }
 
-    /// The address of this vector in row `row` of a score tile.
-    pub fn cell(&self, e: &mut Emitter, tile: Val, row: Val) -> Val {
-        let span = e.i64(self.shape.span as i64);
-        let index = e.mul(row, span);
-        let index = e.add(index, self.lane);
-        e.at(tile, Elem::F32, index)
-    }
-}
-
-/// Turns scores into weights relative to the new maximum, and rescales what was summed under the old one.
-fn soften(
-    e: &mut Emitter,
-    (attention, window): (&Attention, Window),
-    block: &Block,
-    scores: Val,
-    (highest, totals): (Val, Val),
-    sums: Val,
-) {
-    let vf32 = e.vf32();
-    let zero = e.i64(0);
-    let scale = e.vconst(attention.scale() as f32);
-    let edge = attention.causal.then(|| block.edge(e, window));
-    let (high_at, total_at) = (e.at(highest, Elem::F32, block.lane), e.at(totals, Elem::F32, block.lane));
-    let (old, total) = (e.load(high_at, vf32), e.load(total_at, vf32));
-    let new = e.for_each((zero, block.count, 1), &[old], |e, row, high| {
-        let at = block.cell(e, scores, row);
-        let score = e.load(at, vf32);
-        let mut score = e.mul(score, scale);
-        if let Some(edge) = edge {
-            let row = e.truncate(row, Elem::I32);
-            let row = e.splat(row);
-            let edge = e.sub(edge, row);
-            score = visible(e, score, edge);
+    /// Stores what a panel has summed.
+    fn finish(&self, e: &mut Emitter, panel: &Panel) {
+        let (attention, form) = (self.attention, &self.plan.form);
+        let vf32 = e.vf32();
+        if let Some(out) = attention.rows(e, self.bases, &panel.place, OUT) {
+            let line = self.area(e, self.plan.line);
+            let limit = attention.queries.size;
+            e.store_turned(out, form, (panel.first, limit), (panel.sums, line), |e, sum, lane| {
+                let at = e.at(panel.totals, Elem::F32, lane);
+                let total = e.load(at, vf32);
+                let share = e.div(sum, total);
+                // A query that sees no key.
+                let none = e.vconst(0.0);
+                let blind = e.cmp(Cmp::Eq, total, none);
+                e.select(blind, none, share)
+            });
         }
-        e.store(score, at);
-        vec![e.max_fast(high[0], score)]
-    });
-    let lowest = e.vconst(f32::NEG_INFINITY);
-    let none = e.vconst(0.0);
-    // Where nothing is seen yet the maximum is no number to subtract.
-    let blind = e.cmp(Cmp::Eq, new[0], lowest);
-    let base = e.select(blind, none, new[0]);
-    let sum = e.for_each((zero, block.count, 1), &[none], |e, row, sum| {
-        let at = block.cell(e, scores, row);
-        let score = e.load(at, vf32);
-        let score = e.sub(score, base);
-        let weight = e.exp(score);
-        e.store(weight, at);
-        vec![e.add(sum[0], weight)]
-    });
-    let shrink = e.sub(old, base);
-    let shrink = e.exp(shrink);
-    let total = e.fma(total, shrink, sum[0]);
-    e.store(new[0], high_at);
-    e.store(total, total_at);
-    let depth = block.shape.depth;
-    e.for_count(depth, 1, |e, d| {
-        let at = block.cell(e, sums, d);
-        let sum = e.load(at, vf32);
-        let sum = e.mul(sum, shrink);
-        e.store(sum, at);
-    });
+        if let Some(lse) = attention.rows(e, self.bases, &panel.place, LSE) {
+            e.for_count(form.span, form.lanes, |e, lane| {
+                let (total, high) = (e.at(panel.totals, Elem::F32, lane), e.at(panel.highest, Elem::F32, lane));
+                let (total, high) = (e.load(total, vf32), e.load(high, vf32));
+                let log = e.log(total);
+                let ln2 = e.vconst(std::f32::consts::LN_2);
+                let value = e.fma(high, ln2, log);
+                let query = e.add(panel.first, lane);
+                let size = e.i64(attention.queries.size as i64);
+                let left = e.sub(size, query);
+                let mask = e.lanes_below(left);
+                let stride = e.i64(lse.row_stride);
+                let offset = e.mul(query, stride);
+                let offset = e.add(lse.start, offset);
+                let to = e.at(lse.base, Elem::F32, offset);
+                e.store_strided(value, to, Elem::F32, lse.row_stride, Some(mask));
+            });
+        }
+    }
 }

@@ -1,8 +1,43 @@
 //! The register-tiled inner kernel of every product: `C[MR, NR] (+)= A[MR, K] B[K, NR]`.
+//!
+//! A step along K is one word of 32 bits in each operand: an `f32`, or a pair of `bf16` that are neighbours along K.
 
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 
-/// What one inner kernel is specialised to; strides are in elements of `f32`.
+/// What a word of an operand holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Word {
+    F32,
+    /// Two steps of K, multiplied and added to an `f32` by one instruction. Needs [`crate::cpu::Cpu::bf16_dot`].
+    Bf16Pair,
+}
+
+impl Word {
+    /// How each of its elements is stored.
+    pub fn elem(self) -> Elem {
+        match self {
+            Word::F32 => Elem::F32,
+            Word::Bf16Pair => Elem::Bf16,
+        }
+    }
+
+    /// Steps of K in a word.
+    pub fn depth(self) -> u64 {
+        match self {
+            Word::F32 => 1,
+            Word::Bf16Pair => 2,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Word::F32 => "f32",
+            Word::Bf16Pair => "bf16",
+        }
+    }
+}
+
+/// What one inner kernel is specialised to; strides are in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Micro {
     /// Rows of the tile.
@@ -16,9 +51,9 @@ pub struct Micro {
 }
 
 impl Micro {
-    fn name(&self) -> String {
+    fn name(&self, word: Word) -> String {
         let Micro { rows, vectors, a_row, a_k, b_k, c_row } = self;
-        format!("micro_{rows}x{vectors}_a{a_row}_{a_k}_b{b_k}_c{c_row}")
+        format!("micro_{}_{rows}x{vectors}_a{a_row}_{a_k}_b{b_k}_c{c_row}", word.name())
     }
 }
 
@@ -30,18 +65,33 @@ pub fn register_tile(e: &Emitter) -> (u32, u32) {
 const UNROLL: i64 = 4;
 
 impl Emitter {
-    /// Calls the inner kernel over `k` steps; it adds to `c` where `accumulate` (an `i64`) is not 0 and overwrites it otherwise.
-    pub fn micro(&mut self, micro: Micro, (a, b, c): (Val, Val, Val), k: Val, accumulate: Val) {
-        let name = micro.name();
+    /// Calls the inner kernel of `f32` over `k` steps; it adds to `c` where `accumulate` (an `i64`) is not 0 and overwrites
+    /// it otherwise.
+    pub fn micro(&mut self, micro: Micro, buffers: (Val, Val, Val), k: Val, accumulate: Val) {
+        self.micro_words((Word::F32, micro), buffers, k, accumulate);
+    }
+
+    /// The same on words of either kind; `k` counts words. C is always `f32`.
+    pub fn micro_words(&mut self, (word, micro): (Word, Micro), (a, b, c): (Val, Val, Val), k: Val, accumulate: Val) {
+        let name = micro.name(word);
         self.function(&name, &[Ty::PTR, Ty::PTR, Ty::PTR, Ty::I64, Ty::I64], &[], |e, args| {
-            body(e, micro, args);
+            body(e, (word, micro), args);
             Vec::new()
         });
         self.call(&name, &[a, b, c, k, accumulate]);
     }
+
+    /// `sum + a * b` in each lane, of words held as `f32`: one rounding for `f32`; for pairs, the upper product is added to
+    /// the sum first and then the lower one, denormals taken as zero.
+    fn multiply_add(&mut self, word: Word, a: Val, b: Val, sum: Val) -> Val {
+        match word {
+            Word::F32 => self.fma(a, b, sum),
+            Word::Bf16Pair => self.dot_pairs(a, b, sum),
+        }
+    }
 }
 
-fn body(e: &mut Emitter, micro: Micro, args: &[Val]) {
+fn body(e: &mut Emitter, (word, micro): (Word, Micro), args: &[Val]) {
     let &[a, b, c, k, accumulate] = args else { return };
     let vf32 = e.vf32();
     let width = i64::from(e.lanes());
@@ -77,9 +127,9 @@ fn body(e: &mut Emitter, micro: Micro, args: &[Val]) {
     let whole = e.div_unsigned(k, unroll);
     let whole = e.mul(whole, unroll);
     let sums = e.for_each((zero, whole, UNROLL), &start, |e, k, sums| {
-        (0..UNROLL).fold(sums.to_vec(), |sums, step| accumulate_step(e, micro, (a, b), k, step, &sums))
+        (0..UNROLL).fold(sums.to_vec(), |sums, step| accumulate_step(e, (word, micro), (a, b), k, step, &sums))
     });
-    let sums = e.for_each((whole, k, 1), &sums, |e, k, sums| accumulate_step(e, micro, (a, b), k, 0, sums));
+    let sums = e.for_each((whole, k, 1), &sums, |e, k, sums| accumulate_step(e, (word, micro), (a, b), k, 0, sums));
     for (&(row, vector), &sum) in cells.iter().zip(&sums) {
         let at = address(e, row, vector);
         e.store(sum, at);
@@ -87,7 +137,14 @@ fn body(e: &mut Emitter, micro: Micro, args: &[Val]) {
 }
 
 /// Adds the outer product of column `k + step` of A and its row of B.
-fn accumulate_step(e: &mut Emitter, micro: Micro, (a, b): (Val, Val), k: Val, step: i64, sums: &[Val]) -> Vec<Val> {
+fn accumulate_step(
+    e: &mut Emitter,
+    (word, micro): (Word, Micro),
+    (a, b): (Val, Val),
+    k: Val,
+    step: i64,
+    sums: &[Val],
+) -> Vec<Val> {
     let vf32 = e.vf32();
     let width = i64::from(e.lanes());
     let (a_k, b_k) = (e.i64(micro.a_k), e.i64(micro.b_k));
@@ -106,7 +163,7 @@ fn accumulate_step(e: &mut Emitter, micro: Micro, (a, b): (Val, Val), k: Val, st
         let one = e.load(at, Ty::F32);
         let one = e.splat(one);
         for (vector, &b) in row_of_b.iter().enumerate() {
-            next.push(e.fma(one, b, sums[row as usize * row_of_b.len() + vector]));
+            next.push(e.multiply_add(word, one, b, sums[row as usize * row_of_b.len() + vector]));
         }
     }
     next

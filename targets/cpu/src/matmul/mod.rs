@@ -7,7 +7,7 @@
 mod micro;
 mod pack;
 
-pub use micro::{Micro, register_tile};
+pub use micro::{Micro, Word, register_tile};
 
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
