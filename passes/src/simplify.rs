@@ -7,19 +7,22 @@
 
 #[cfg(test)]
 mod agreement;
+mod carried;
 mod cost;
 mod extract;
 mod facts;
+mod residuals;
 mod rules;
 mod saturate;
 mod site;
 mod term;
 
 use diag::Diagnostics;
-use ir::{Function, FunctionKind, Mismatch, Module, Rewriter};
+use ir::{Function, FunctionKind, Id, Mismatch, Module, Rewriter};
 use serde::{Deserialize, Serialize};
 
 use self::extract::Extraction;
+use self::residuals::Handover;
 use self::saturate::Saturation;
 use crate::{Context, Pass, Stats, blame};
 
@@ -32,13 +35,47 @@ const MAX_NODES: usize = 20_000;
 
 impl Pass for Simplify {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
-        for (_, function) in module.functions.iter_mut() {
-            if function.kind == FunctionKind::Plain {
-                *function = simplified(function, &mut cx.stats).map_err(|m| blame::unfit("simplify", function, &m))?;
+        let ids: Vec<_> = module.functions.ids().collect();
+        for id in ids {
+            if module.functions[id].kind != FunctionKind::Plain {
+                continue;
             }
+            // Callees stand before their callers, so they are as simple as they get.
+            let new = keep_exchanged(module, id, &mut cx.stats)
+                .and_then(|()| sum_once(module, id, &mut cx.stats))
+                .and_then(|()| simplified(&module.functions[id], &mut cx.stats));
+            module.functions[id] = new.map_err(|m| blame::unfit("simplify", &module.functions[id], &m))?;
         }
         Ok(())
     }
+}
+
+fn sum_once(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
+    match carried::hoist(module, caller)? {
+        0 => {}
+        left => stats.count("sums that left a repeated call", left),
+    }
+    Ok(())
+}
+
+/// Lets callees hand over values as the next ones use them, where that takes no collective more.
+fn keep_exchanged(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
+    let mut declined = 0;
+    while let Some(handover) = Handover::all(module, caller).get(declined) {
+        let ids = [handover.from, handover.to, caller];
+        let before = ids.map(|id| module.functions[id].clone());
+        handover.apply(module, caller)?;
+        for id in [handover.from, handover.to] {
+            module.functions[id] = simplified(&module.functions[id], &mut Stats::default())?;
+        }
+        if residuals::collectives(&module.functions[handover.from]) > residuals::collectives(&before[0]) {
+            ids.into_iter().zip(before).for_each(|(id, function)| module.functions[id] = function);
+            declined += 1;
+        } else {
+            stats.count("residuals kept as they are used", 1);
+        }
+    }
+    Ok(())
 }
 
 fn simplified(function: &Function, stats: &mut Stats) -> Result<Function, Mismatch> {

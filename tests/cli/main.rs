@@ -38,6 +38,26 @@ fn explain(plan: &Path) -> Value {
 
 const TINY: [&str; 2] = ["wan2.2.mm --preset tiny", "qwen3.mm --preset tiny"];
 
+/// What each rank sends in a train step: the fewer collectives and bytes, the better.
+#[test]
+fn traffic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut drawn = String::new();
+    for model in ["wan2.2.mm --preset tiny --set HEADS=4 --batch 2", "qwen3.mm --preset tiny --batch 2"] {
+        for mesh in ["--tp 2 --fsdp 2", "--cp 2 --ulysses 2", "--cp 2 --ulysses 1", "--dp 2 --zero 1"] {
+            let plan = compile(folder.path(), "plan.bin", &format!("{model} {mesh} --target none"));
+            drawn += &format!("{model} {mesh}\n");
+            for entry in explain(&plan)["ranks"][0]["comm"].as_array().expect("a list") {
+                let number = |key: &str| entry[key].as_u64().expect("a number");
+                let axes = entry["group"].as_array().expect("axes").iter().filter_map(Value::as_str);
+                let (kind, axes) = (entry["kind"].as_str().expect("a kind"), axes.collect::<Vec<_>>().join(" x "));
+                drawn += &format!("{:8} bytes in {:3} x {kind} over {axes}\n", number("bytes"), number("count"));
+            }
+        }
+    }
+    insta::assert_snapshot!(drawn);
+}
+
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");

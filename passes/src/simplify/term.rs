@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use egg::{Id, Language};
-use ir::{Inst, Op, Type};
+use ir::{Class, Inst, Op, Type};
 use smallvec::SmallVec;
 
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Kind {
                 key.extend(t.data.iter().flat_map(|v| v.to_bits().to_le_bytes()));
                 key
             }
-            (Inst::Op(op), _) => [op.name(), " ", &op.attributes()].concat().into_bytes(),
+            (Inst::Op(op), _) => [op.name(), " ", &distinguishing(op)].concat().into_bytes(),
             (inst, ty) => {
                 let mut key = format!("{inst:?} ");
                 if let Some(ty) = ty {
@@ -68,6 +68,21 @@ impl Kind {
 
     fn cmp(self: &Arc<Self>, other: &Arc<Self>) -> Ordering {
         if Arc::ptr_eq(self, other) { Ordering::Equal } else { self.key.cmp(&other.key) }
+    }
+}
+
+/// The attributes; a collective is the same for whatever reason it is there.
+fn distinguishing(op: &Op) -> String {
+    let all = op.attributes();
+    if op.class() != Class::Collective {
+        return all;
+    }
+    match serde_json::from_str(&all) {
+        Ok(serde_json::Value::Object(mut fields)) => {
+            fields.remove("why");
+            serde_json::Value::Object(fields).to_string()
+        }
+        _ => all,
     }
 }
 
