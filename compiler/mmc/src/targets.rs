@@ -5,20 +5,33 @@ use target::{NoTarget, Target};
 
 use crate::args::Options;
 
-#[cfg(feature = "cpu")]
-const NAMES: &str = "cpu, none";
-#[cfg(not(feature = "cpu"))]
-const NAMES: &str = "none (this mmc was built without the cpu target)";
+/// What `--target` takes in this build.
+fn names() -> String {
+    let mut names = vec!["none"];
+    #[cfg(feature = "cpu")]
+    names.push("cpu");
+    #[cfg(feature = "ascend")]
+    names.extend(target_ascend::SOCS.iter().map(|soc| soc.target));
+    names.join(", ")
+}
 
 pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
     match options.target.as_str() {
         "none" => Ok(Box::new(NoTarget)),
         #[cfg(feature = "cpu")]
         "cpu" => cpu(options),
+        #[cfg(feature = "ascend")]
+        name if target_ascend::soc::soc(name).is_some() => ascend(name),
         other => Err(Diagnostic::error(format!("there is no target `{other}`"))
-            .help(format!("the targets are {NAMES}"))
+            .help(format!("the targets of this build are {}", names()))
             .into()),
     }
+}
+
+#[cfg(feature = "ascend")]
+fn ascend(name: &str) -> Result<Box<dyn Target>, Diagnostics> {
+    let soc = target_ascend::soc::soc(name).ok_or_else(|| Diagnostic::error(format!("there is no processor `{name}`")))?;
+    Ok(Box::new(target_ascend::AscendTarget { soc }))
 }
 
 #[cfg(feature = "cpu")]

@@ -1,5 +1,6 @@
 //! The plan: per class of ranks, the straight-line programs, buffers and kernels that `mmrun` runs, and the file they travel in.
 
+mod archive;
 mod buffer;
 mod container;
 mod coordinate;
@@ -18,6 +19,7 @@ mod traffic;
 mod verify;
 mod violation;
 
+pub use archive::{Archive, ArchiveError, Blob, BlobKind};
 pub use buffer::{Buffer, BufferKind, Life, Slice};
 pub use container::{FORMAT_VERSION, PlanFile, PlanHash, ReadError, WriteError};
 pub use coordinate::{Affine, Layout, Ranks, Term};

@@ -7,7 +7,7 @@ use types::{DType, Dim, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{arity, wide};
 use super::rope::fresh;
-use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, Select, Softmax};
+use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
@@ -89,19 +89,27 @@ impl Semantics for Attention {
         smallvec![out, lse]
     }
 
-    /// None with a window: a row that sees no key would be 0 / 0.
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
-        if args.len() > 3 {
-            return None;
-        }
         let ty = b.ty(args[0]).clone();
+        let window = args.get(3..5);
         let view = View::new(self, b, args[0], args[1])?;
         let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
-        let scores = view.mask(b, scores, None, f64::NEG_INFINITY);
-        let (e, sum, max) = Softmax::parts(b, scores, &view.key.name);
-        let weights = b.div(e, sum);
+        let scores = view.mask(b, scores, window, f64::NEG_INFINITY);
+        let (e, sum, max) = match window {
+            None => Softmax::parts(b, scores, &view.key.name),
+            Some(_) => view.parts_or_none(b, scores),
+        };
+        let whole = match window {
+            None => sum,
+            // A row that sees a key has a sum of at least 1; one that sees none stays 0.
+            Some(_) => {
+                let some = b.constant(1e-30, b.ty(sum).dtype);
+                b.op(Max {}, &[sum, some])
+            }
+        };
+        let weights = b.div(e, whole);
         let out = view.weigh(b, weights, v);
         let out = b.reshape(out, &ty);
         let log = b.op(Log {}, &[sum]);
@@ -436,6 +444,17 @@ impl<'a> View<'a> {
         let dims = self.kv.dims.iter().map(|d| d.name.clone()).collect();
         let spec = format!("{}j,{}->{}", self.row_letters, self.q_letters, self.kv_letters);
         b.op(Matmul { spec, dims, dtype: None }, &[weights, x])
+    }
+
+    /// As [`Softmax::parts`], but zeros for a row whose scores are all minus infinity.
+    fn parts_or_none(&self, b: &mut Builder, scores: NodeId) -> (NodeId, NodeId, NodeId) {
+        let dims = std::slice::from_ref(&self.key.name);
+        let max = b.op(ReduceMax { dims: dims.to_vec() }, &[scores]);
+        let least = b.constant(-1e30, self.split.dtype);
+        let max = b.op(Max {}, &[max, least]);
+        let shifted = b.sub(scores, max);
+        let e = b.op(Exp {}, &[shifted]);
+        (e, b.reduce_sum(e, dims), max)
     }
 
     /// `scores`, but `hidden` where a query does not see a key. `window`: reach and number of keys.

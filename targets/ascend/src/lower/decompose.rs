@@ -1,0 +1,95 @@
+//! Which operators of a kernel CANN has nothing for, in which types, and their expansion before the lowering.
+
+use ir::{Builder, Function, Inst, Node, NodeId, Op, Type};
+use types::{DType, TensorType};
+
+use super::rope::Layout;
+use crate::report::Origin;
+
+/// For each node of the expanded function, the operator of the kernel that it comes from.
+pub struct Origins {
+    pub list: Vec<Origin>,
+    pub of: Vec<usize>,
+}
+
+/// Why an operator must be taken apart.
+fn reason(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
+    match op {
+        Op::Attention(_) | Op::AttentionGrad(_) if !matches!(args[0].dtype, DType::BF16 | DType::F16) => {
+            Some("FlashAttentionScore takes f16 and bf16 only")
+        }
+        Op::Adamw(adamw) => {
+            let alike = args[..4].iter().all(|a| a.dtype == DType::F32);
+            if !alike {
+                Some("ApplyAdamW takes parameter, moments and gradient of one type")
+            } else if adamw.beta1 <= 0.0 || adamw.beta2 <= 0.0 {
+                Some("ApplyAdamW takes powers of the betas, which are zero here")
+            } else {
+                None
+            }
+        }
+        Op::Rope(rope) => {
+            let at = args[0].position(&rope.dim)?;
+            let fits = Layout::of(args[0], args[1], at).is_some() && args[0].dtype != DType::F64;
+            (!fits).then_some("RotaryPositionEmbedding takes four dims")
+        }
+        _ => None,
+    }
+}
+
+/// The kernel with those operators in simpler ones.
+pub fn expand(kernel: &Function) -> Result<(Function, Origins), String> {
+    let mut b = Builder::new(kernel.name.clone());
+    let mut origins = Origins { list: vec![], of: vec![] };
+    // What each node became; several for an operator with several results that was taken apart.
+    let mut map: Vec<Vec<NodeId>> = vec![vec![]; kernel.nodes.len()];
+    for &p in &kernel.params {
+        map[p.index()] = vec![b.param(kernel.ty(p).clone())];
+    }
+    for (id, node) in kernel.nodes.iter() {
+        if matches!(node.inst, Inst::Param(_)) {
+            continue;
+        }
+        b.place = node.place;
+        map[id.index()] = place(&mut b, kernel, id, node, &map, &mut origins);
+        origins.of.resize(b.function.nodes.len(), origins.list.len().saturating_sub(1));
+    }
+    let results = kernel.results.iter().filter_map(|r| map[r.index()].first().copied()).collect();
+    let mut function = b.finish().map_err(|mismatch| mismatch.to_string())?;
+    function.results = results;
+    Ok((function, origins))
+}
+
+fn place(
+    b: &mut Builder,
+    kernel: &Function,
+    id: NodeId,
+    node: &Node,
+    map: &[Vec<NodeId>],
+    origins: &mut Origins,
+) -> Vec<NodeId> {
+    let args: Vec<NodeId> = node.args.iter().filter_map(|a| map[a.index()].first().copied()).collect();
+    match &node.inst {
+        Inst::Op(op) => {
+            let types: Vec<&TensorType> = node.args.iter().filter_map(|&a| kernel.ty(a).tensor()).collect();
+            let reason = reason(op, &types);
+            let ty = types.first().copied().or(node.ty.tensor());
+            let dtype = ty.map_or(DType::F32, |t| t.dtype);
+            origins.list.push(Origin { op: op.name(), node: id.index(), dtype, reason });
+            match reason.and_then(|_| op.expand(b, &args)) {
+                Some(parts) => parts.into_iter().collect(),
+                None => vec![b.push(node.inst.clone(), args, node.ty.clone())],
+            }
+        }
+        Inst::Get(i) => {
+            let of = &map[node.args[0].index()];
+            // The items of an operator that was taken apart are nodes already.
+            let apart = !matches!(b.function.ty(of[0]), Type::Tuple(_));
+            match of.get(*i).filter(|_| apart) {
+                Some(&item) => vec![item],
+                None => vec![b.push(node.inst.clone(), args, node.ty.clone())],
+            }
+        }
+        inst => vec![b.push(inst.clone(), args, node.ty.clone())],
+    }
+}
