@@ -16,22 +16,18 @@ fn names() -> String {
 }
 
 pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
+    #[cfg(feature = "ascend")]
+    if let Some(soc) = target_ascend::soc::soc(&options.target) {
+        return Ok(Box::new(target_ascend::AscendTarget { soc }));
+    }
     match options.target.as_str() {
         "none" => Ok(Box::new(NoTarget)),
         #[cfg(feature = "cpu")]
         "cpu" => cpu(options),
-        #[cfg(feature = "ascend")]
-        name if target_ascend::soc::soc(name).is_some() => ascend(name),
         other => Err(Diagnostic::error(format!("there is no target `{other}`"))
             .help(format!("the targets of this build are {}", names()))
             .into()),
     }
-}
-
-#[cfg(feature = "ascend")]
-fn ascend(name: &str) -> Result<Box<dyn Target>, Diagnostics> {
-    let soc = target_ascend::soc::soc(name).ok_or_else(|| Diagnostic::error(format!("there is no processor `{name}`")))?;
-    Ok(Box::new(target_ascend::AscendTarget { soc }))
 }
 
 #[cfg(feature = "cpu")]
