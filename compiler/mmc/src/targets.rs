@@ -11,7 +11,7 @@ fn names() -> String {
     #[cfg(feature = "cpu")]
     names.push("cpu");
     #[cfg(feature = "ascend")]
-    names.extend(target_ascend::SOCS.iter().map(|soc| soc.target));
+    names.extend(target_ascend::SOCS.iter().map(|soc| soc.name));
     names.join(", ")
 }
 

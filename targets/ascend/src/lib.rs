@@ -31,11 +31,14 @@
 pub mod check;
 pub mod dtype;
 pub mod encode;
+pub mod export;
 pub mod graph;
 pub mod group;
 pub mod infer;
 pub mod lower;
 pub mod memory;
+pub mod om;
+pub mod pack;
 pub mod proto;
 pub mod report;
 pub mod soc;

@@ -4,9 +4,9 @@
 #[derive(Debug, PartialEq, Eq)]
 pub struct Soc {
     /// As `--target` names it.
-    pub target: &'static str,
-    /// As `--soc_version` of atc names it.
     pub name: &'static str,
+    /// As `--soc_version` of atc names it.
+    pub version: &'static str,
     pub memory_gib: u64,
     pub series: Series,
 }
@@ -35,19 +35,19 @@ impl Soc {
 }
 
 pub const SOCS: &[Soc] = &[
-    Soc { target: "ascend-910b1", name: "Ascend910B1", memory_gib: 64, series: Series::A2 },
-    Soc { target: "ascend-910b2", name: "Ascend910B2", memory_gib: 64, series: Series::A2 },
-    Soc { target: "ascend-910b3", name: "Ascend910B3", memory_gib: 64, series: Series::A2 },
-    Soc { target: "ascend-910b4", name: "Ascend910B4", memory_gib: 32, series: Series::A2 },
-    Soc { target: "ascend-910b4-1", name: "Ascend910B4-1", memory_gib: 32, series: Series::A2 },
-    Soc { target: "ascend-910_9391", name: "Ascend910_9391", memory_gib: 64, series: Series::A3 },
-    Soc { target: "ascend-910_9392", name: "Ascend910_9392", memory_gib: 64, series: Series::A3 },
-    Soc { target: "ascend-910_9381", name: "Ascend910_9381", memory_gib: 64, series: Series::A3 },
-    Soc { target: "ascend-910_9382", name: "Ascend910_9382", memory_gib: 64, series: Series::A3 },
-    Soc { target: "ascend-910_9372", name: "Ascend910_9372", memory_gib: 64, series: Series::A3 },
-    Soc { target: "ascend-910_9362", name: "Ascend910_9362", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910b1", version: "Ascend910B1", memory_gib: 64, series: Series::A2 },
+    Soc { name: "ascend-910b2", version: "Ascend910B2", memory_gib: 64, series: Series::A2 },
+    Soc { name: "ascend-910b3", version: "Ascend910B3", memory_gib: 64, series: Series::A2 },
+    Soc { name: "ascend-910b4", version: "Ascend910B4", memory_gib: 32, series: Series::A2 },
+    Soc { name: "ascend-910b4-1", version: "Ascend910B4-1", memory_gib: 32, series: Series::A2 },
+    Soc { name: "ascend-910_9391", version: "Ascend910_9391", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910_9392", version: "Ascend910_9392", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910_9381", version: "Ascend910_9381", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910_9382", version: "Ascend910_9382", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910_9372", version: "Ascend910_9372", memory_gib: 64, series: Series::A3 },
+    Soc { name: "ascend-910_9362", version: "Ascend910_9362", memory_gib: 64, series: Series::A3 },
 ];
 
-pub fn soc(target: &str) -> Option<&'static Soc> {
-    SOCS.iter().find(|s| s.target == target)
+pub fn soc(name: &str) -> Option<&'static Soc> {
+    SOCS.iter().find(|s| s.name == name)
 }

@@ -18,7 +18,7 @@ pub struct AscendTarget {
 
 impl Target for AscendTarget {
     fn name(&self) -> &str {
-        self.soc.target
+        self.soc.name
     }
 
     fn alignment(&self) -> u64 {
@@ -53,7 +53,7 @@ impl Target for AscendTarget {
     }
 
     fn machine(&self) -> Machine {
-        Machine { cpu: self.soc.name.into(), features: vec![] }
+        Machine { cpu: self.soc.version.into(), features: vec![] }
     }
 }
 
