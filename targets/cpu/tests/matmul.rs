@@ -8,7 +8,7 @@ use half::bf16;
 use load::{Loaded, Numbers, build, cpus, ptr};
 use target_cpu::cpu::Cpu;
 use target_cpu::emit::Elem;
-use target_cpu::matmul::{Buffers, EXTRA, Matmul, OUT};
+use target_cpu::matmul::{Buffers, EXTRA, Matmul, Micro, OUT, Word};
 use target_cpu::nest::Dim;
 
 fn row_major(batch: u64, m: u64, n: u64, k: u64) -> Matmul {
@@ -207,36 +207,77 @@ fn bf16_and_an_epilogue() {
     }
 }
 
-/// `cargo test --release -- --ignored --nocapture speed`
+/// The most that one core does: products of registers alone, in GFLOP/s.
+fn peak(cpu: &Cpu, word: Word) -> f64 {
+    let loaded = build(cpu, |e| {
+        e.kernel("peak", |e, kernel| {
+            let to = kernel.pointer(e, 0);
+            let micro = Micro { rows: 8, vectors: 2, a_row: 1, a_k: 0, b_k: 0, c_row: 2 * i64::from(e.lanes()) };
+            let (steps, zero) = (e.i64(1 << 20), e.i64(0));
+            e.micro_words((word, micro), (to, to, to), steps, zero);
+        });
+    });
+    let buffer = vec![0f32; 1024];
+    let best = (0..8)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            loaded.call("peak", &[ptr(&buffer)], 1);
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::MAX, f64::min);
+    2e-9 * 16.0 * f64::from(cpu.lanes) * word.depth() as f64 * f64::from(1 << 20) / best
+}
+
+/// Share of the machine's peak for the products of training steps; `SHAPES=1560x512x512,..` chooses others.
+/// `cargo test --release -p target-cpu --test matmul -- --ignored --nocapture speed`
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
     let cpu = Cpu::native().unwrap();
-    for (m, n, k) in [(512, 512, 512), (1024, 1024, 1024), (4096, 1536, 1536), (512, 8960, 1536)] {
-        for transposed in ["ab", "abT", "aTb"] {
-            let mut matmul = row_major(1, m, n, k);
-            match transposed {
-                "abT" => (matmul.n[0].strides[1], matmul.k[0].strides[1]) = (k as i64, 1),
-                "aTb" => (matmul.m[0].strides[0], matmul.k[0].strides[0]) = (1, m as i64),
-                _ => {}
+    let default = "1560x512x512,1560x2048x512,1560x512x2048,512x2048x1560,1024x256x1024,256x32000x512,1560x1536x1536";
+    let shapes = std::env::var("SHAPES").unwrap_or_else(|_| default.to_owned());
+    for elem in [Elem::F32, Elem::Bf16] {
+        let word = Matmul { lhs: elem, rhs: elem, ..row_major(1, 2, 2, 2) }.word(&cpu);
+        let peak = peak(&cpu, word);
+        println!("{elem}: peak {peak:.0} GFLOP/s a core");
+        for shape in shapes.split(',') {
+            let [m, n, k] = shape.split('x').map(|x| x.parse().unwrap()).collect::<Vec<u64>>()[..] else { panic!() };
+            let mut line = format!("{m:5} x {n:5} x {k:5}");
+            for form in ["ab", "abT", "aTb"] {
+                let mut matmul = Matmul { lhs: elem, rhs: elem, ..row_major(1, m, n, k) };
+                match form {
+                    "abT" => (matmul.n[0].strides[1], matmul.k[0].strides[1]) = (k as i64, 1),
+                    "aTb" => (matmul.m[0].strides[0], matmul.k[0].strides[0]) = (1, m as i64),
+                    _ => {}
+                }
+                let narrow = |seed, count: u64| -> Vec<bf16> {
+                    Numbers(seed).take(count as usize).into_iter().map(bf16::from_f32).collect()
+                };
+                let wide = |seed, count: u64| Numbers(seed).take(count as usize);
+                let (small, large) =
+                    ((narrow(1, m * k), narrow(2, n * k)), (wide(1, m * k), wide(2, n * k)));
+                let (lhs, rhs) = match elem {
+                    Elem::Bf16 => (ptr(&small.0), ptr(&small.1)),
+                    _ => (ptr(&large.0), ptr(&large.1)),
+                };
+                let (loaded, workspace) = kernel(&cpu, &matmul, elem);
+                let out = vec![0f32; (m * n) as usize];
+                let scratch = vec![0u8; workspace as usize];
+                let args = [lhs, rhs, ptr(&out), ptr(&scratch)];
+                line += &format!(" | {form:3}");
+                for parts in [1, 2] {
+                    let best = (0..6)
+                        .map(|_| {
+                            let start = std::time::Instant::now();
+                            loaded.call_threads("matmul", &args, parts);
+                            start.elapsed().as_secs_f64()
+                        })
+                        .fold(f64::MAX, f64::min);
+                    let rate = 2e-9 * (m * n * k) as f64 / best;
+                    line += &format!(" {rate:4.0} ({:3.0} %)", 100.0 * rate / peak / f64::from(parts));
+                }
             }
-            let (lhs, rhs) = (Numbers(1).take((m * k) as usize), Numbers(2).take((n * k) as usize));
-            let (loaded, workspace) = kernel(&cpu, &matmul, Elem::F32);
-            let out = vec![0f32; (m * n) as usize];
-            let scratch = vec![0u8; workspace as usize];
-            let args = [ptr(&lhs), ptr(&rhs), ptr(&out), ptr(&scratch)];
-            let mut line = format!("{m}x{n}x{k} {transposed}:");
-            for parts in [1, 2] {
-                let best = (0..4)
-                    .map(|_| {
-                        let start = std::time::Instant::now();
-                        loaded.call_threads("matmul", &args, parts);
-                        start.elapsed().as_secs_f64()
-                    })
-                    .fold(f64::MAX, f64::min);
-                line += &format!(" {:.1}", 2e-9 * (m * n * k) as f64 / best);
-            }
-            println!("{line} GFLOP/s");
+            println!("{line}");
         }
     }
 }

@@ -140,11 +140,13 @@ impl Emitter {
     /// The coordinates of the row-major linear `index` in a box of `sizes`.
     pub fn unravel(&mut self, index: Val, sizes: &[u64]) -> Vec<Val> {
         let mut rest = index;
-        let mut coordinates = vec![index; sizes.len()];
-        for axis in (0..sizes.len()).rev() {
+        let zero = self.i64(0);
+        let mut coordinates = vec![zero; sizes.len()];
+        let outermost = sizes.iter().position(|&size| size != 1).unwrap_or(sizes.len());
+        for axis in (outermost..sizes.len()).rev() {
             let size = self.i64(sizes[axis] as i64);
-            if axis == 0 {
-                coordinates[0] = rest;
+            if axis == outermost {
+                coordinates[axis] = rest;
             } else {
                 coordinates[axis] = self.rem_unsigned(rest, size);
                 rest = self.div_unsigned(rest, size);

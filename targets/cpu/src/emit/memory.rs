@@ -72,6 +72,15 @@ impl Emitter {
         }
     }
 
+    /// Loads `lanes` neighbouring `bf16` as half as many words, held as `f32` bits; lanes outside `mask` are zero.
+    pub fn load_pairs(&mut self, at: Val, lanes: u32, mask: Val) -> Val {
+        let ty = Ty::vector(Elem::I16, lanes);
+        let zero = self.int(ty, 0);
+        let halves = self.load_masked(at, mask, zero);
+        let words = Ty::vector(Elem::F32, lanes / 2);
+        self.op(words, format_args!("vector.bitcast {halves} : {ty} to {words}"))
+    }
+
     /// Stores an `f32` (or an integer as it is) as `elem`, rounding to nearest even; only the lanes of `mask`.
     pub fn store_narrow(&mut self, value: Val, at: Val, elem: Elem, mask: Option<Val>) {
         let stored = match elem {
