@@ -233,13 +233,12 @@ fn peak(cpu: &Cpu, word: Word) -> f64 {
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
-    let cpu = Cpu::native().unwrap();
     let default = "1560x512x512,1560x2048x512,1560x512x2048,512x2048x1560,1024x256x1024,256x32000x512,1560x1536x1536";
     let shapes = std::env::var("SHAPES").unwrap_or_else(|_| default.to_owned());
-    for elem in [Elem::F32, Elem::Bf16] {
-        let word = Matmul { lhs: elem, rhs: elem, ..row_major(1, 2, 2, 2) }.word(&cpu);
-        let peak = peak(&cpu, word);
-        println!("{elem}: peak {peak:.0} GFLOP/s a core");
+    for (cpu, elem) in cpus().iter().flat_map(|cpu| [(cpu, Elem::F32), (cpu, Elem::Bf16)]) {
+        let word = Matmul { lhs: elem, rhs: elem, ..row_major(1, 2, 2, 2) }.word(cpu);
+        let peak = peak(cpu, word);
+        println!("{} {elem}: peak {peak:.0} GFLOP/s a core", cpu.name);
         for shape in shapes.split(',') {
             let [m, n, k] = shape.split('x').map(|x| x.parse().unwrap()).collect::<Vec<u64>>()[..] else { panic!() };
             let mut line = format!("{m:5} x {n:5} x {k:5}");
@@ -260,7 +259,7 @@ fn speed() {
                     Elem::Bf16 => (ptr(&small.0), ptr(&small.1)),
                     _ => (ptr(&large.0), ptr(&large.1)),
                 };
-                let (loaded, workspace) = kernel(&cpu, &matmul, elem);
+                let (loaded, workspace) = kernel(cpu, &matmul, elem);
                 let out = vec![0f32; (m * n) as usize];
                 let scratch = vec![0u8; workspace as usize];
                 let args = [lhs, rhs, ptr(&out), ptr(&scratch)];

@@ -165,9 +165,7 @@ impl Emitter {
     pub fn first_lanes(&mut self, count: Val, lanes: u32) -> Val {
         let ty = Ty::vector(Elem::I32, lanes);
         if let Some(known) = count.known {
-            let list: Vec<&str> =
-                (0..i64::from(ty.lanes)).map(|lane| if lane < known { "true" } else { "false" }).collect();
-            return self.constant(ty.with(Elem::I1), &format!("dense<[{}]>", list.join(", ")), None);
+            return self.constant(ty.with(Elem::I1), &mask_literal(lanes, known), None);
         }
         let steps = self.steps(ty);
         let width = self.i64(i64::from(ty.lanes));
@@ -178,6 +176,19 @@ impl Emitter {
         let bound = self.broadcast(narrow, ty.lanes);
         self.cmp(super::Cmp::Lt, steps, bound)
     }
+}
+
+impl Emitter {
+    /// Whether `mask` is the constant that has the first lane and no other.
+    pub(super) fn is_first_lane_alone(&mut self, mask: Val) -> bool {
+        let first = self.constant(mask.ty, &mask_literal(mask.ty.lanes, 1), None);
+        first.key() == mask.key()
+    }
+}
+
+fn mask_literal(lanes: u32, count: i64) -> String {
+    let list: Vec<&str> = (0..i64::from(lanes)).map(|lane| if lane < count { "true" } else { "false" }).collect();
+    format!("dense<[{}]>", list.join(", "))
 }
 
 /// The results of a multi-result operation, shaped like `like`.

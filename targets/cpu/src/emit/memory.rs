@@ -42,8 +42,14 @@ impl Emitter {
         )
     }
 
+    /// Stores the lanes of `mask`.
     pub fn store_masked(&mut self, value: Val, at: Val, mask: Val) {
         let ty = value.ty;
+        // LLVM 22 joins a truncation and a masked store of one constant lane into a store of the untruncated lane.
+        if self.is_first_lane_alone(mask) {
+            let first = self.extract(value, 0);
+            return self.store(first, at);
+        }
         let align = ty.elem.bytes();
         self.line(format_args!(
             "llvm.intr.masked.store {value}, {at}, {mask} {{alignment = {align} : i32}} : {ty}, {} into !llvm.ptr",
@@ -79,6 +85,11 @@ impl Emitter {
         let halves = self.load_masked(at, mask, zero);
         let words = Ty::vector(Elem::F32, lanes / 2);
         self.op(words, format_args!("vector.bitcast {halves} : {ty} to {words}"))
+    }
+
+    /// Asks for the cache line at `at`, which need not exist.
+    pub fn prefetch(&mut self, at: Val) {
+        self.line(format_args!("\"llvm.intr.prefetch\"({at}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : (!llvm.ptr) -> ()"));
     }
 
     /// Stores an `f32` (or an integer as it is) as `elem`, rounding to nearest even; only the lanes of `mask`.

@@ -83,7 +83,7 @@ impl Emitter {
         let end = self.div_unsigned(end, rows);
         self.for_range((first, end, 1), |e, columns| {
             let at = e.unravel(columns, &[tiling.batch, tiling.n_blocks()]);
-            let n = block(e, at[1], tiling.nc_panels, tiling.n_panels);
+            let n = block_of_columns(e, tiling, at[1]);
             let batch = at[0];
             let whole_k = (tiling.k_blocks == 1).then(|| span(e, matmul, tiling, batch, zero));
             if let Some(span) = &whole_k {
@@ -114,31 +114,30 @@ impl Emitter {
     }
 }
 
-/// The panels of block `index`.
-fn block(e: &mut Emitter, index: Val, size: u64, total: u64) -> Panels {
-    let (size, total) = (e.i64(size as i64), e.i64(total as i64));
-    let first = e.mul(index, size);
-    let left = e.sub(total, first);
-    Panels { first, count: e.min_int(left, size) }
+/// The panels of block `index`; blocks differ by one panel at most, so that parts that get as many blocks get as much work.
+fn block_of_columns(e: &mut Emitter, tiling: &Tiling, index: Val) -> Panels {
+    let (panels, blocks) = (e.i64(tiling.n_panels as i64), e.i64(tiling.n_blocks() as i64));
+    let bound = |e: &mut Emitter, index: Val| {
+        let scaled = e.mul(index, panels);
+        e.div_unsigned(scaled, blocks)
+    };
+    let one = e.i64(1);
+    let next = e.add(index, one);
+    let (first, end) = (bound(e, index), bound(e, next));
+    Panels { first, count: e.sub(end, first) }
 }
 
 fn span(e: &mut Emitter, matmul: &Matmul, tiling: &Tiling, batch: Val, k_block: Val) -> Span {
     let (k_outer, k_inner) = matmul.depth();
     let at = e.unravel(k_block, &[points(k_outer), tiling.run_blocks]);
-    let Panels { first: first_k, count: k } = block_of_steps(e, at[1], tiling.kc, k_inner.size);
+    let (kc, total) = (e.i64(tiling.kc as i64), e.i64(k_inner.size as i64));
+    let first_k = e.mul(at[1], kc);
+    let left = e.sub(total, first_k);
+    let k = if tiling.run_blocks == 1 { total } else { e.min_int(left, kc) };
     let (depth, rest) = (e.i64(tiling.word.depth() as i64), e.i64(tiling.word.depth() as i64 - 1));
     let words = e.add(k, rest);
     let words = e.div_unsigned(words, depth);
     Span { batch, k_outer: at[0], first_k, k, words }
-}
-
-fn block_of_steps(e: &mut Emitter, index: Val, size: u64, total: u64) -> Panels {
-    let start = e.i64(size as i64);
-    let first = e.mul(index, start);
-    match total <= size {
-        true => Panels { first, count: e.i64(total as i64) },
-        false => block(e, index, size, total),
-    }
 }
 
 impl Region<'_> {

@@ -90,6 +90,7 @@ fn straight(e: &mut Emitter, source: &Source, columns: &Columns<'_>, to: Val, (k
     let from = e.add(columns.start, from);
     let left = columns.left(e);
     let mask = e.lanes_below(left);
+    source.prefetch(e, from, k);
     // A single column has no stride: the other lanes do not exist.
     let values = source.words(e, from, (k, span), stride.max(1), Some(mask));
     e.store(values, to);

@@ -6,6 +6,10 @@ use super::{LHS, Matmul, Tiling, Word};
 use crate::emit::{Cmp, Elem, Emitter, Val};
 use crate::nest::points;
 
+/// Words of K between what is copied and what is fetched for later: rows of K are too far apart in memory for the machine
+/// to see where the next one is.
+const AHEAD: i64 = 16;
+
 /// Packs a block of rows.
 pub fn pack(e: &mut Emitter, matmul: &Matmul, tiling: &Tiling, base: Val, span: &Span, (m, to): (Panels, Val)) {
     let start = span.offset(e, matmul, LHS);
@@ -76,6 +80,22 @@ impl Source {
         }
     }
 
+    /// Asks for what [`Source::words`] will read some rows of K later.
+    pub fn prefetch(&self, e: &mut Emitter, from: Val, k: Val) {
+        let depth = self.word.depth() as i64;
+        for step in 0..depth {
+            let later = e.i64(AHEAD * depth + step);
+            let depth = e.i64(depth);
+            let k = e.mul(k, depth);
+            let k = e.add(k, later);
+            let stride = e.i64(self.stride);
+            let offset = e.mul(k, stride);
+            let offset = e.add(from, offset);
+            let at = e.at(self.base, self.elem, offset);
+            e.prefetch(at);
+        }
+    }
+
     /// Elements at step `k`, widened.
     fn steps(&self, e: &mut Emitter, from: Val, k: Val, step: i64, mask: Option<Val>) -> Val {
         let stride = e.i64(self.stride);
@@ -117,6 +137,7 @@ fn across_rows(
             let rest = e.sub(rows, row);
             let mask = e.lanes_below(rest);
             let from = e.add(from, row);
+            source.prefetch(e, from, k);
             let values = source.words(e, from, (k, span), 1, Some(mask));
             let to = e.at(line, Elem::F32, row);
             e.store(values, to);

@@ -21,7 +21,7 @@ const RHS_BYTES: u64 = 1 << 20;
 const LHS_BYTES: u64 = 384 << 10;
 
 /// Bytes of sums that wait for the next block of K.
-const SUM_BYTES: u64 = 1 << 20;
+const SUM_BYTES: u64 = 5 << 18;
 
 /// Where the inner kernel reads the left operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,15 +135,8 @@ impl Matmul {
 fn register_tile(cpu: &Cpu, m: u64, n_inner: u64) -> (u32, u32) {
     let lanes = u64::from(cpu.lanes);
     let (most_rows, most_vectors) = if cpu.registers >= 32 { (6, 4) } else { (6, 2) };
-    let (most_rows, most_vectors) = tuned(most_rows, most_vectors);
     let vectors = u64::min(most_vectors, n_inner.div_ceil(lanes));
     (u64::min(most_rows, m.max(1)) as u32, vectors as u32)
-}
-
-fn tuned(rows: u64, vectors: u64) -> (u64, u64) {
-    let Ok(text) = std::env::var("TILE") else { return (rows, vectors) };
-    let mut parts = text.split('x').filter_map(|part| part.parse().ok());
-    (parts.next().unwrap_or(rows), parts.next().unwrap_or(vectors))
 }
 
 impl Tiling {
