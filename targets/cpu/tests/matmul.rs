@@ -253,8 +253,7 @@ fn speed() {
                     Numbers(seed).take(count as usize).into_iter().map(bf16::from_f32).collect()
                 };
                 let wide = |seed, count: u64| Numbers(seed).take(count as usize);
-                let (small, large) =
-                    ((narrow(1, m * k), narrow(2, n * k)), (wide(1, m * k), wide(2, n * k)));
+                let (small, large) = ((narrow(1, m * k), narrow(2, n * k)), (wide(1, m * k), wide(2, n * k)));
                 let (lhs, rhs) = match elem {
                     Elem::Bf16 => (ptr(&small.0), ptr(&small.1)),
                     _ => (ptr(&large.0), ptr(&large.1)),

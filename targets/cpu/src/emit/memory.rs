@@ -89,7 +89,9 @@ impl Emitter {
 
     /// Asks for the cache line at `at`, which need not exist.
     pub fn prefetch(&mut self, at: Val) {
-        self.line(format_args!("\"llvm.intr.prefetch\"({at}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : (!llvm.ptr) -> ()"));
+        self.line(format_args!(
+            "\"llvm.intr.prefetch\"({at}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : (!llvm.ptr) -> ()"
+        ));
     }
 
     /// Stores an `f32` (or an integer as it is) as `elem`, rounding to nearest even; only the lanes of `mask`.

@@ -119,14 +119,7 @@ fn weave(e: &mut Emitter, low: Val, high: Val) -> Val {
 }
 
 /// An operand whose rows are neighbours in memory is copied as it lies.
-fn across_rows(
-    e: &mut Emitter,
-    tiling: &Tiling,
-    source: &Source,
-    (from, rows): (Val, Val),
-    to: Val,
-    span: &Span,
-) {
+fn across_rows(e: &mut Emitter, tiling: &Tiling, source: &Source, (from, rows): (Val, Val), to: Val, span: &Span) {
     let zero = e.i64(0);
     let lanes = i64::from(e.lanes());
     e.for_range((zero, span.words, 1), |e, k| {
