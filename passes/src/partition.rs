@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use diag::{Diagnostic, Diagnostics};
 use ir::{
     Assignment, Builder, Class, FactorKind, Factors, Function, Inst, Level, Logical, Mismatch, Module, NodeId, NodeIds,
-    Op, Part, PartOf, Ranks, Rewriter, Sharding, Type, ring as ring_of,
+    Op, Part, PartOf, PartialKind, Ranks, Rewriter, Sharding, Type, ring as ring_of,
 };
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
@@ -125,6 +125,12 @@ impl Localiser<'_> {
             let ty = local(self.r.mesh, self.from, id);
             return Ok(self.r.b.push(node.inst.clone(), args, ty));
         };
+        if let (Op::Reshard(reshard), &[out, lse]) = (op, args.as_slice()) {
+            let axes = collectives::of_kind(&self.r, &self.from.nodes[node.args[0]].sharding(0), PartialKind::Merge);
+            let whole = self.r.merge([out, lse], &axes, &reshard.why);
+            self.several.insert(id, whole.into_iter().collect());
+            return Ok(whole[0]);
+        }
         if let Op::Reshard(reshard) = op {
             let (held, want) = (self.from.nodes[node.args[0]].sharding(0), node.sharding(0));
             let ty = self.tensor(node.args[0])?;

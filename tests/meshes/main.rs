@@ -64,6 +64,12 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "t2v with its text in parts",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set S=5 --batch 2",
+        meshes: &["--cp 2 --plan meshes/keys.mm", "--cp 4 --ulysses 2 --dp 2 --plan meshes/keys.mm"],
+    },
+    Case {
         name: "ti2v by SGD",
         model: "wan2.2.mm",
         flags: TI2V_BY_SGD,

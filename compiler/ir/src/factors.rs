@@ -13,8 +13,8 @@ pub enum FactorKind {
     Sum,
     /// Cutting it leaves partial maxima.
     Max,
-    /// Cutting it leaves parts of a softmax, which [`crate::Semantics::merge`] joins; sums, where there is no
-    /// such rule. Parts may go around a ring of ranks.
+    /// Cutting it leaves parts of a softmax, which [`crate::Semantics::merge`] joins; sums, where some of the results
+    /// have it. Parts may go around a ring of ranks.
     Merge,
     /// Must be whole on every rank.
     Whole,

@@ -8,8 +8,8 @@ use types::{DType, Dim, Mesh, Name, TensorType};
 use crate::op::PartOf;
 use crate::ops::Comparison;
 use crate::ops::{
-    AllGather, AllReduce, AllToAll, Compare, Coordinate, Iota, Max, Min, Pad, Permute, ReduceScatter, Reshape, Select,
-    Slice, Transpose, Window,
+    AllGather, AllReduce, AllToAll, Compare, Coordinate, Exp, Iota, Log, Max, Min, Pad, Permute, ReduceScatter,
+    Reshape, Select, Slice, Transpose, Window,
 };
 use crate::{Builder, NodeId, NodeIds, PartialKind};
 
@@ -100,6 +100,25 @@ impl<'m> Ranks<'m> {
         let ranks = self.mesh.group(axes);
         let op = AllReduce { axes: axes.to_vec(), max: kind == PartialKind::Max, ranks, why: why.clone() };
         self.b.op(op, &[x])
+    }
+
+    /// The softmax over all ranks' parts of its keys: each counts as e^lse; see [`crate::Semantics::merge`].
+    pub fn merge(&mut self, [out, lse]: [NodeId; 2], axes: &[Name], why: &Name) -> [NodeId; 2] {
+        let (narrow, wide) = (self.b.ty(out).dtype, self.b.ty(lse).dtype);
+        let top = self.all_reduce(lse, PartialKind::Max, axes, why);
+        // Where no rank sees a key, all weights are zero.
+        let least = self.b.constant(-1e30, wide);
+        let top = self.b.op(Max {}, &[top, least]);
+        let below = self.b.sub(lse, top);
+        let weight = self.b.op(Exp {}, &[below]);
+        let out = self.b.cast(out, wide);
+        let out = self.b.mul(out, weight);
+        let [out, sum] = [out, weight].map(|x| self.all_reduce(x, PartialKind::Sum, axes, why));
+        let some = self.b.constant(1e-30, wide);
+        let some = self.b.op(Max {}, &[sum, some]);
+        let out = self.b.div(out, some);
+        let log = self.b.op(Log {}, &[sum]);
+        [self.b.cast(out, narrow), self.b.add(log, top)]
     }
 
     /// Dim `d` whole, of `size` elements, from the parts that ranks have along `axes`.

@@ -23,7 +23,7 @@ pub struct DimSharding {
 pub enum PartialKind {
     Sum,
     Max,
-    /// Softmax over a part of the keys, with the log of its sum; see [`crate::Semantics::merge`].
+    /// Softmax over a part of the keys, or the log of its sum: results that [`crate::Ranks::merge`] closes together.
     Merge,
 }
 
@@ -169,11 +169,12 @@ impl Assignment {
     /// The sharding that result `i` has by nature: sums over cut factors are partial.
     pub fn result(&self, factors: &Factors, i: usize) -> Sharding {
         let mut sharding = Sharding::of_axes(factors.results[i].iter().map(|of| self.joined(of)));
-        let has = |f: usize| factors.results[i].iter().any(|of| of.contains(&f));
-        for (f, axes) in self.0.iter().enumerate().filter(|(f, _)| !has(*f)) {
+        let has = |result: &Vec<SmallVec<[usize; 2]>>, f: usize| result.iter().any(|of| of.contains(&f));
+        for (f, axes) in self.0.iter().enumerate().filter(|(f, _)| !has(&factors.results[i], *f)) {
             let kind = match factors.factors[f].kind {
                 FactorKind::Sum => PartialKind::Sum,
                 FactorKind::Max => PartialKind::Max,
+                FactorKind::Merge if factors.results.iter().any(|result| has(result, f)) => PartialKind::Sum,
                 FactorKind::Merge => PartialKind::Merge,
                 FactorKind::Parallel | FactorKind::Whole => continue,
             };

@@ -39,7 +39,7 @@ impl State<'_> {
     /// Reduces what is partial, straight into parts of dims that are wanted cut by those axes.
     fn complete(&mut self, r: &mut Ranks<'_>, held: &Sharding, want: &[Axes]) -> Result<(), Mismatch> {
         if held.partial.iter().any(|(_, kind)| *kind == PartialKind::Merge) {
-            return Err(Mismatch::new("a part of a softmax is merged where it arises"));
+            return Err(Mismatch::new("a part of a softmax is merged where it arises, with its weights"));
         }
         let mut sums: Vec<Name> = of_kind(r, held, PartialKind::Sum);
         for (d, want) in want.iter().enumerate() {
@@ -122,7 +122,7 @@ impl State<'_> {
 }
 
 /// In the order of the mesh, so that equal groups are written alike.
-fn of_kind(r: &Ranks<'_>, held: &Sharding, kind: PartialKind) -> Vec<Name> {
+pub fn of_kind(r: &Ranks<'_>, held: &Sharding, kind: PartialKind) -> Vec<Name> {
     let is = |axis: &Name| held.partial.iter().any(|(a, k)| a == axis && *k == kind);
     r.mesh.axes.iter().map(|a| a.name.clone()).filter(is).collect()
 }

@@ -143,18 +143,6 @@ impl Around<'_> {
             }
         }
         self.align(mesh, cuts);
-        // Half a ring is none: what would be merged must be met by something that stays.
-        for f in 0..cuts.len() {
-            let met = |axis: &Name| {
-                (0..cuts.len()).any(|g| {
-                    g != f && ring(self.factors, f, g) == Some((g, f)) && cuts[g].iter().any(|(a, _)| a == axis)
-                })
-            };
-            let is_merge = self.factors.factors[f].kind == FactorKind::Merge;
-            if let Some(at) = cuts[f].iter().position(|(axis, _)| is_merge && !met(axis)) {
-                cuts[f].truncate(at);
-            }
-        }
     }
 }
 

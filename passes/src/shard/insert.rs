@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use diag::Diagnostics;
 use ir::{
-    Arena, Assignment, Axes, Builder, Call, Function, Id, Inst, Mismatch, Module, NodeId, Output, Sharding, Type, ops,
+    Arena, Assignment, Axes, Builder, Call, Function, Id, Inst, Mismatch, Module, NodeId, Output, PartialKind,
+    Sharding, Type, ops,
 };
 use types::{Name, TensorType};
 
@@ -151,6 +152,26 @@ fn one_by_one(
     (id, Call { callee: id, times: Some(count), carried: 0, shared: 0, reverse: false })
 }
 
+/// Parts of a softmax are closed together, where they arise.
+fn merged(s: &mut State, id: NodeId, source: &Inst) -> NodeId {
+    let Inst::Op(op) = source else { return id };
+    let is_merge = |(_, kind): &(Name, PartialKind)| *kind == PartialKind::Merge;
+    let held = s.b.node(id).shardings.clone();
+    if !held.iter().any(|held| held.partial.iter().any(is_merge)) {
+        return id;
+    }
+    let parts = s.b.results(id);
+    for (&part, held) in parts.iter().zip(&held) {
+        s.b.function.nodes[part].shardings = [held.clone()].into_iter().collect();
+    }
+    let whole = s.b.op(ops::Reshard { why: why::partial(&held[0], op.name()) }, &parts);
+    let want = held
+        .into_iter()
+        .map(|held| Sharding { partial: held.partial.into_iter().filter(|p| !is_merge(p)).collect(), ..held });
+    s.b.function.nodes[whole].shardings = want.collect();
+    whole
+}
+
 impl Writer<'_> {
     fn write(&self, out: &mut Out) -> Result<Function, Diagnostics> {
         let empty = Function {
@@ -243,6 +264,7 @@ impl Writer<'_> {
         };
         let new = s.b.push(node.inst.clone(), args, node.ty.clone());
         s.b.function.nodes[new].shardings = shardings.into();
+        let new = merged(s, new, &node.inst);
         Ok(self.settle(out, s, id, new, &node.inst))
     }
 
@@ -275,7 +297,7 @@ impl Writer<'_> {
             if wished.starts_with(&dim.axes) {
                 let rest = &wished[dim.axes.len()..];
                 let sums =
-                    rest.iter().take_while(|a| held.partial.iter().any(|(p, k)| p == *a && *k == ir::PartialKind::Sum));
+                    rest.iter().take_while(|a| held.partial.iter().any(|(p, k)| p == *a && *k == PartialKind::Sum));
                 dim.axes.extend(sums.cloned());
             }
         }
@@ -283,6 +305,6 @@ impl Writer<'_> {
             Inst::Op(op) => op.name().to_owned(),
             _ => self.function.name.to_string(),
         };
-        s.need(out, new, &want, |held, _| why::sum(held, &by))
+        s.need(out, new, &want, |held, _| why::partial(held, &by))
     }
 }

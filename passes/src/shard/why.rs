@@ -1,6 +1,6 @@
 //! Why a reshard is there, in words for `mmc explain`.
 
-use ir::Sharding;
+use ir::{PartialKind, Sharding};
 use types::{Name, TensorType};
 
 /// An operand that `by` takes in another way than it is held.
@@ -13,9 +13,14 @@ pub fn border(held: &Sharding, want: &Sharding, ty: &TensorType, function: &str)
     format!("@{function} returns it so: {}", changes(held, want, ty)).into()
 }
 
-pub fn sum(held: &Sharding, by: &str) -> Name {
+pub fn partial(held: &Sharding, by: &str) -> Name {
     let axes: Vec<&str> = held.partial.iter().map(|(axis, _)| axis.as_str()).collect();
-    format!("{by} leaves a sum over {}", axes.join(", ")).into()
+    let what = match held.partial.first() {
+        Some((_, PartialKind::Max)) => "a maximum",
+        Some((_, PartialKind::Merge)) => "parts of a softmax",
+        _ => "a sum",
+    };
+    format!("{by} leaves {what} over {}", axes.join(", ")).into()
 }
 
 fn changes(held: &Sharding, want: &Sharding, ty: &TensorType) -> String {

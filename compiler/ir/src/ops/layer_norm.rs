@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::elementwise::{unary_float, wide};
-use super::{LayerNormGrad, Rsqrt};
-use crate::factors::FactorKind;
+use super::elementwise::wide;
+use super::{LayerNormGrad, Rsqrt, row};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
@@ -38,15 +37,11 @@ impl Semantics for LayerNorm {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        let ty = unary_float(args, Self::NAME)?;
-        if args[0].position(&self.dim).is_none() {
-            return Err(Mismatch::new(format!("`{}` has no dim {} to normalise", args[0], self.dim)).of([0]));
-        }
-        Ok(ty)
+        row::infer(args, 1, &self.dim, Self::NAME)
     }
 
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
-        Factors::by_name(args, results).mark(&[&self.dim], FactorKind::Whole)
+        row::factors(args, results, &self.dim)
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {

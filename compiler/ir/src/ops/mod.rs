@@ -1,6 +1,7 @@
 //! The closed set of operators. To add one: a file here, a line in the macro call below, and each target's lowering.
 
 mod elementwise;
+mod row;
 
 /// Declares the modules, the enum, and the dispatch of [`Semantics`] over it.
 macro_rules! operators {

@@ -1,14 +1,14 @@
-//! `reshard`: the same value, held by the ranks in another way. Which way is its node's sharding.
+//! `reshard`: the same value, held by the ranks in another way. Which way is its node's sharding. The parts of a softmax
+//! change together: the values and the logs of their weights.
 
 use serde::{Deserialize, Serialize};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use types::{Name, TensorType};
 
-use super::elementwise::arity;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-/// The only operator whose operand and result may differ in sharding.
+/// The only operator whose operands and results may differ in sharding.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reshard {
     /// Who needs it: `matmul needs L whole over tp`.
@@ -21,8 +21,10 @@ impl Semantics for Reshard {
     const CLASS: Class = Class::Collective;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 1, Self::NAME)?;
-        Ok(smallvec![args[0].clone()])
+        if args.is_empty() {
+            return Err(Mismatch::new("`reshard` of nothing"));
+        }
+        Ok(args.iter().map(|&a| a.clone()).collect())
     }
 
     fn flops(&self, _: &[&TensorType], _: &[TensorType]) -> u64 {
@@ -30,10 +32,10 @@ impl Semantics for Reshard {
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
-        smallvec![Some(cx.cotangent())]
+        cx.cotangents.iter().copied().collect()
     }
 
     fn eval(&self, args: &[&Array], _: &[TensorType]) -> SmallVec<[Array; 2]> {
-        smallvec![args[0].clone()]
+        args.iter().map(|&a| a.clone()).collect()
     }
 }
