@@ -26,6 +26,12 @@ pub enum Command {
     Opt(Opt),
     /// Say what a plan needs and does: memory, work, kernels.
     Explain(Explain),
+    /// Write an Ascend plan's segments for CANN, with the commands that compile them.
+    #[cfg(feature = "ascend")]
+    Export(Export),
+    /// Take the segments that CANN compiled into the plan.
+    #[cfg(feature = "ascend")]
+    Pack(Pack),
 }
 
 /// Which model, in which size, for which task.
@@ -68,7 +74,7 @@ pub struct Compile {
 /// How the graph becomes a plan.
 #[derive(Args, Debug, Clone)]
 pub struct Options {
-    /// What the kernels are for: cpu, none.
+    /// What the kernels are for: cpu, ascend-910b3 and its like, none.
     #[arg(long, default_value = "cpu")]
     pub target: String,
     /// The processor: `native`, or an LLVM name such as x86-64-v3.
@@ -159,6 +165,32 @@ pub struct Explain {
     /// Print every buffer and instruction.
     #[arg(long)]
     pub listing: bool,
+}
+
+#[cfg(feature = "ascend")]
+#[derive(Args, Debug)]
+pub struct Export {
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// The folder for the files.
+    #[arg(short, long, default_value = "export", value_name = "DIR")]
+    pub output: PathBuf,
+    /// Servers for the rank table: NAME[=IP][@SUPER_POD],..., or a file with one a line.
+    #[arg(long, value_name = "HOSTS")]
+    pub hosts: Option<String>,
+}
+
+#[cfg(feature = "ascend")]
+#[derive(Args, Debug)]
+pub struct Pack {
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// The folder with an .om file for each segment.
+    #[arg(long, value_name = "DIR")]
+    pub om: PathBuf,
+    /// Where the packed plan goes; over PLAN by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,7 +80,7 @@ fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Pla
     Ok(plan)
 }
 
-fn verify(plan: &Plan) -> Result<(), Diagnostics> {
+pub fn verify(plan: &Plan) -> Result<(), Diagnostics> {
     let _span = tracing::info_span!("verify").entered();
     plan::verify(plan).map_err(|violations| {
         let mut error = Diagnostic::error("the plan does not hold what it promises, so it was not written")
@@ -116,7 +116,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
 }
 
 /// Whole or not at all: a plan that is half written must never be found under its name.
-fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Diagnostics> {
+pub fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Diagnostics> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));

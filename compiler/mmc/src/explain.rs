@@ -2,6 +2,8 @@
 
 mod figures;
 mod kernels;
+#[cfg(feature = "ascend")]
+mod operators;
 mod reshards;
 
 use std::fmt::Write;
@@ -46,6 +48,8 @@ fn text(plan: &Plan, hash: &str, args: &Explain) -> String {
     let bodies = plan.programs.iter().flat_map(|p| &p.bodies);
     for (figures, body) in figures(plan).iter().zip(bodies) {
         section(&mut out, plan, figures, args);
+        #[cfg(feature = "ascend")]
+        operators::table(&mut out, plan, body);
         if args.kernels {
             kernels::table(&mut out, plan, body);
         }

@@ -1,6 +1,8 @@
 //! `mmc`, the compiler's command line: the only part of the compiler that reads files, prints, or looks at the environment.
 
 mod args;
+#[cfg(feature = "ascend")]
+mod ascend;
 mod compile;
 mod explain;
 mod inspect;
@@ -30,6 +32,10 @@ fn main() -> ExitCode {
         Command::Manifest(args) => inspect::manifest(args, &mut sources),
         Command::Opt(args) => inspect::opt(args, &mut sources),
         Command::Explain(args) => explain::explain(args),
+        #[cfg(feature = "ascend")]
+        Command::Export(args) => ascend::export(args),
+        #[cfg(feature = "ascend")]
+        Command::Pack(args) => ascend::pack(args),
     };
     match done {
         Ok(warnings) => {

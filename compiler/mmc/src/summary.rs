@@ -41,6 +41,12 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
             );
         }
     }
+    let blobs = plan::Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
+    let segments: Vec<u64> =
+        blobs.iter().filter(|b| b.kind == plan::BlobKind::Air).map(|b| b.bytes.len() as u64).collect();
+    if let Some(largest) = segments.iter().max() {
+        let _ = writeln!(out, "  segments    {} distinct, the largest graph {}", segments.len(), bytes(*largest));
+    }
     let _ =
         writeln!(out, "  file        {} ({}, plan {})", path.display(), bytes(file_bytes), &hash[..hash.len().min(12)]);
     let _ = writeln!(

@@ -22,14 +22,14 @@ TYPES = "torch_npu/include/graph/types.h"
 SCHEMA = FOLDER + "_ge_concrete_graph/ge_ir_by_protoc_3_19_pb2.py"
 
 
-def schema(wheel):
-    """The serialised FileDescriptorProto of the real `ge_ir` module."""
+def module(wheel):
+    """The real `ge_ir` module."""
     with tempfile.TemporaryDirectory() as folder:
         path = wheel.extract(SCHEMA, folder)
         spec = importlib.util.spec_from_file_location("ge_ir", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.DESCRIPTOR.serialized_pb
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
 
 
 def groups(wheel):
@@ -70,7 +70,7 @@ def operator(body, named):
 
 def main():
     wheel = zipfile.ZipFile(sys.argv[1])
-    (HERE / "ge_ir.desc").write_bytes(schema(wheel))
+    (HERE / "ge_ir.desc").write_bytes(module(wheel).DESCRIPTOR.serialized_pb)
     named = groups(wheel)
     text = "\n".join(wheel.read(path).decode() for path in (RAW, CAST, ARRAY))
     rows = []
@@ -83,4 +83,5 @@ def main():
     (HERE / "reg_op.tsv").write_text("\n".join(rows) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

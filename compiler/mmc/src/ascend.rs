@@ -1,0 +1,123 @@
+//! `mmc export` and `mmc pack`: segments of an Ascend plan out, and compiled in again.
+
+use std::path::Path;
+
+use diag::{Diagnostic, Diagnostics};
+use plan::Plan;
+use target::Target;
+use target_ascend::AscendTarget;
+use target_ascend::export::{self, ExportError, Host, HostError};
+use target_ascend::pack::{self, Demand, PackError, Packed};
+
+use crate::Done;
+use crate::args::{Export, Pack};
+use crate::compile::{verify, write};
+use crate::plan_file::{self, Read};
+use crate::summary::bytes;
+
+pub fn export(args: &Export) -> Done {
+    let Read { plan, hash } = plan_file::read(&args.plan)?;
+    let hosts = hosts(args.hosts.as_deref())?;
+    let files = export::files(&plan, &hash, &hosts).map_err(|e| refused(&args.plan, &e))?;
+    let mut segments = 0;
+    let mut largest = 0;
+    for file in &files {
+        let path = args.output.join(&file.path);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &file.bytes));
+        written.map_err(|e| {
+            Diagnostic::error(format!("cannot write {}: {e}", path.display())).help("choose another folder with -o")
+        })?;
+        if file.path.ends_with(".air") {
+            segments += 1;
+            largest = largest.max(file.bytes.len() as u64);
+        }
+    }
+    eprintln!("{segments} segments, the largest {}, in {}", bytes(largest), args.output.display());
+    eprintln!("  compile.sh       compiles them with atc, where CANN is installed, into om/");
+    eprintln!("  manifest.json    segments, groups, buffers and order");
+    eprintln!("  rank_table.json  to fill in: `hccn_tool -i DEVICE -ip -g` on each host prints the addresses");
+    Ok(Diagnostics::default())
+}
+
+fn refused(path: &Path, error: &ExportError) -> Diagnostic {
+    let help = match error {
+        ExportError::Target(_) | ExportError::Archive(_) => {
+            "compile the model with `--target ascend-910b3`, or another Ascend"
+        }
+        ExportError::Packed(_) => "export the plan that `mmc compile` wrote",
+        ExportError::Hosts(_) => "name the hosts as in `--hosts node-0=10.0.0.1,node-1=10.0.0.2`",
+        ExportError::Graph { .. } | ExportError::Json(_) => "this is a mistake of the compiler, not of the model",
+    };
+    Diagnostic::error(format!("{}: {error}", path.display())).help(help)
+}
+
+/// Hosts as they are given, or one a line in a file of that name.
+fn hosts(text: Option<&str>) -> Result<Vec<Host>, Diagnostics> {
+    let Some(text) = text else { return Ok(vec![]) };
+    let listed = std::fs::read_to_string(text).unwrap_or_else(|_| text.replace(',', "\n"));
+    let lines = listed.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| line.parse().map_err(|e: HostError| Diagnostic::error(e.to_string()).into())).collect()
+}
+
+pub fn pack(args: &Pack) -> Done {
+    let Read { mut plan, .. } = plan_file::read(&args.plan)?;
+    let soc = export::soc_of(&plan).map_err(|e| refused(&args.plan, &e))?;
+    let compiled = |symbol: &str| std::fs::read(args.om.join(format!("{symbol}.om"))).ok();
+    let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
+    passes::allocate(&mut plan, AscendTarget { soc }.alignment());
+    verify(&plan)?;
+    let demands = pack::demands(&plan, packed.weights, soc);
+    if let Some((demand, class)) = demands.iter().zip(&plan.classes).find(|(d, _)| !d.fits()) {
+        return Err(too_much(&plan, &class.name, demand).into());
+    }
+    let (file, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
+    let output = args.output.as_deref().unwrap_or(&args.plan);
+    write(output, &file)?;
+    eprint!("{}", said(&packed, &demands));
+    eprintln!("  file        {} ({}, plan {})", output.display(), bytes(file.len() as u64), &hash.to_string()[..12]);
+    Ok(Diagnostics::default())
+}
+
+fn unpacked(folder: &Path, error: &PackError) -> Diagnostic {
+    let help = match error {
+        PackError::Missing(_) => "run compile.sh, which `mmc export` wrote, where CANN is installed",
+        PackError::Om { .. } => "compile that segment again with the command that manifest.json names",
+        PackError::Again => "pack the plan that `mmc compile` wrote",
+        PackError::Archive(_) => "compile the model again with `mmc compile`",
+    };
+    Diagnostic::error(format!("{}: {error}", folder.display())).help(help)
+}
+
+fn too_much(plan: &Plan, class: &str, demand: &Demand) -> Diagnostic {
+    Diagnostic::error(format!(
+        "the ranks of class `{class}` need {}, and an {} has {}",
+        bytes(demand.total()),
+        plan.header.cpu,
+        bytes(demand.device)
+    ))
+    .note(parts(demand))
+    .help("cut more: --tp, --fsdp, --pp, or a smaller --batch; nothing was written")
+}
+
+fn parts(demand: &Demand) -> String {
+    format!(
+        "{} arena, workspace included + {} constants of segments + {} of HCCL's buffers",
+        bytes(demand.arena),
+        bytes(demand.weights),
+        bytes(demand.communicators)
+    )
+}
+
+fn said(packed: &Packed, demands: &[Demand]) -> String {
+    let mut out = format!(
+        "{} segments packed\n  workspace   {} shared by all, where {} were estimated\n",
+        packed.segments,
+        bytes(packed.workspace),
+        bytes(packed.estimate)
+    );
+    for demand in demands {
+        out += &format!("  memory      {} of {}: {}\n", bytes(demand.total()), bytes(demand.device), parts(demand));
+    }
+    out
+}
