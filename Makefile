@@ -1,6 +1,6 @@
 # Each target does its own set-up: LLVM and MLIR 22 from apt, everything else through cargo.
 
-.PHONY: setup build demo test lint bench clean
+.PHONY: setup build demo test lint bench oracle clean
 
 setup:
 	@sh scripts/setup-llvm.sh
@@ -25,6 +25,10 @@ test: lint
 # Needs a Python with torch and diffusers; MMC_PYTHON names it.
 bench: build
 	$(or $(MMC_PYTHON),python3) scripts/bench.py
+
+# Ascend plans against the torch-npu wheel from PyPI.
+oracle: build
+	sh scripts/ascend-oracle.sh
 
 clean:
 	cargo clean

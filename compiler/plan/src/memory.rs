@@ -26,7 +26,7 @@ pub struct Memory {
 }
 
 pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
-    let sum = |kind: BufferKind| class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum();
+    let sum = |kind: BufferKind| -> u64 { class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum() };
     let update = body.instructions.iter().position(|instruction| {
         instruction.op.touches(|k| plan.accesses(k)).iter().any(|(slice, access)| {
             let kind = class.persistent.get(slice.buffer.index()).map(|b| b.kind);
@@ -49,8 +49,10 @@ pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
         state_bytes: sum(BufferKind::State),
         activations_peak_bytes: peak(body, &[BufferKind::Activation, BufferKind::Feed]),
         comm_bytes: peak(body, &[BufferKind::Comm]),
-        workspace_bytes: peak(body, &[BufferKind::Workspace]),
-        peak_bytes: body.all_buffers(class).filter(|(_, b)| kept(b.kind)).map(|(_, b)| b.end()).max().unwrap_or(0),
+        workspace_bytes: sum(BufferKind::Workspace) + peak(body, &[BufferKind::Workspace]),
+        // A workspace that all programs share lies among the persistent buffers, below the others.
+        peak_bytes: (body.all_buffers(class).filter(|(_, b)| kept(b.kind)).map(|(_, b)| b.end()).max().unwrap_or(0))
+            .saturating_sub(sum(BufferKind::Workspace)),
         arena_bytes: body.arena_bytes,
     }
 }

@@ -12,8 +12,20 @@ pub struct Origins {
     pub of: Vec<usize>,
 }
 
-/// Why an operator must be taken apart.
-fn reason(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
+/// Why an operator is taken apart, and whether by its own expansion; otherwise its lowering writes the parts.
+fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
+    let reason = expanded(op, args).map(|reason| (reason, true));
+    reason.or(match op {
+        Op::CrossEntropy(_) | Op::CrossEntropyGrad(_) => {
+            Some(("CrossEntropyLoss is not in every release's headers, LogSoftmaxV2 is", false))
+        }
+        Op::Window(_) => Some(("Slice wants offsets that are known when it is compiled", false)),
+        _ => None,
+    })
+}
+
+/// Why an operator must be taken apart by its expansion.
+fn expanded(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
     match op {
         Op::Attention(_) | Op::AttentionGrad(_) if !matches!(args[0].dtype, DType::BF16 | DType::F16) => {
             Some("FlashAttentionScore takes f16 and bf16 only")
@@ -75,8 +87,8 @@ fn place(
             let reason = reason(op, &types);
             let ty = types.first().copied().or(node.ty.tensor());
             let dtype = ty.map_or(DType::F32, |t| t.dtype);
-            origins.list.push(Origin { op: op.name(), node: id.index(), dtype, reason });
-            match reason.and_then(|_| op.expand(b, &args)) {
+            origins.list.push(Origin { op: op.name(), node: id.index(), dtype, reason: reason.map(|r| r.0) });
+            match reason.filter(|r| r.1).and_then(|_| op.expand(b, &args)) {
                 Some(parts) => parts.into_iter().collect(),
                 None => vec![b.push(node.inst.clone(), args, node.ty.clone())],
             }

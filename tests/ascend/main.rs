@@ -1,0 +1,215 @@
+//! Ascend plans of whole models: every exported file against the real schema, the operator table and the manifest; compiled
+//! segments taken in again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde_json::Value;
+use target_ascend::check;
+use target_ascend::proto::{Attribute, ModelDef};
+use tests::binaries::{command, model, run};
+
+fn mmc(verb: &str, plan: &Path) -> Command {
+    let mut c = command("mmc");
+    c.arg(verb).arg(plan);
+    c
+}
+
+/// A plan and its exported folder.
+struct Exported {
+    folder: tempfile::TempDir,
+    plan: PathBuf,
+    /// What `mmc compile` printed.
+    said: String,
+}
+
+fn export(words: &str) -> Exported {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = folder.path().join("plan.bin");
+    let mut words = words.split_whitespace();
+    let mut compile = mmc("compile", &model(words.next().expect("a model")));
+    compile.args(words).args(["--target", "ascend-910b3", "-o"]).arg(&plan);
+    let said = String::from_utf8(run(&mut compile).expect("compiles").stderr).expect("text");
+    run(mmc("export", &plan).arg("-o").arg(folder.path().join("out"))).expect("exports");
+    Exported { folder, plan, said }
+}
+
+impl Exported {
+    fn read(&self, path: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("out").join(path)).expect(path)
+    }
+
+    fn manifest(&self) -> Value {
+        serde_json::from_slice(&self.read("manifest.json")).expect("JSON")
+    }
+}
+
+/// The schema inside the `torch-npu` wheel.
+fn schema() -> MessageDescriptor {
+    let mut pool = DescriptorPool::new();
+    let bytes = include_bytes!("../../targets/ascend/tests/wheel/ge_ir.desc");
+    pool.decode_file_descriptor_proto(&bytes[..]).expect("the schema decodes");
+    pool.get_message_by_name("ge.proto.ModelDef").expect("ModelDef")
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().unwrap_or_else(|| panic!("no list `{key}`"))
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no text `{key}`"))
+}
+
+/// Every file decodes whole and is sound; the manifest agrees with the files and with itself.
+fn check(words: &str) -> Exported {
+    let exported = export(words);
+    let (manifest, schema) = (exported.manifest(), schema());
+    let mut arguments = BTreeMap::new();
+    let script = String::from_utf8(exported.read("compile.sh")).expect("text");
+    for segment in list(&manifest, "segments") {
+        let (name, bytes) = (text(segment, "name"), exported.read(text(segment, "file")));
+        assert!(bytes.len() < 1 << 20, "{name} has {} bytes", bytes.len());
+        let real = DynamicMessage::decode(schema.clone(), bytes.as_slice()).expect("the real schema decodes it");
+        assert_eq!(real.unknown_fields().count(), 0);
+        assert_eq!(real.encode_to_vec().len(), bytes.len(), "{name} has parts that the schema does not keep");
+        let model = ModelDef::decode(bytes.as_slice()).expect("it decodes");
+        if let Err(findings) = check::model(&model) {
+            panic!("{words}: {name}: {findings:#?}");
+        }
+        assert!(script.lines().any(|line| line == text(segment, "atc")), "compile.sh lacks {name}");
+        let fixed = list(segment, "inputs").len() + list(segment, "outputs").len();
+        arguments.insert(name.to_owned(), fixed + usize::from(segment["workspace_estimate"] != 0));
+    }
+    let files = std::fs::read_dir(exported.folder.path().join("out/segments")).expect("a folder").count();
+    assert_eq!(files, arguments.len());
+    for program in list(&manifest, "programs") {
+        let buffers = list(program, "buffers");
+        for step in list(program, "order").iter().filter(|s| s.get("launch").is_some()) {
+            let args = list(step, "args");
+            assert_eq!(Some(&args.len()), arguments.get(text(step, "launch")), "arguments of {step}");
+            for arg in args {
+                let [buffer, offset, bytes] = [0, 1, 2].map(|i| arg[i].as_u64().expect("a number"));
+                let buffer = &buffers[buffer as usize];
+                assert!(Some(offset + bytes) <= buffer["bytes"].as_u64(), "{arg} reaches past {buffer}");
+            }
+        }
+    }
+    exported
+}
+
+fn explain(plan: &Path) -> String {
+    let text = String::from_utf8(run(&mut mmc("explain", plan)).expect("explains").stdout).expect("text");
+    text.split_once("  operators").map(|(_, rest)| format!("operators{rest}")).expect("a table of operators")
+}
+
+#[test]
+fn wan_tiny() {
+    check("wan2.2.mm --preset tiny");
+    check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1");
+    check("wan2.2.mm --preset tiny --cp 2 --ulysses 1");
+    insta::assert_snapshot!(explain(&check("wan2.2.mm --preset tiny --dtype bf16 --tp 2").plan));
+}
+
+#[test]
+fn qwen3_tiny() {
+    check("qwen3.mm --preset tiny --dtype bf16 --fsdp 2");
+    insta::assert_snapshot!(explain(&check("qwen3.mm --preset tiny").plan));
+}
+
+/// 81 frames at 720p: few segments, each small, though the plan has thousands of launches.
+#[test]
+fn full_size() {
+    let exported = check("wan2.2.mm --set H=90 --set W=160 --tp 4 --dtype bf16");
+    let manifest = exported.manifest();
+    let segments = list(&manifest, "segments");
+    assert!(segments.len() <= 48, "{} segments", segments.len());
+    assert!(exported.said.contains(&format!("{} distinct", segments.len())), "{}", exported.said);
+    let launches: u64 = segments.iter().filter_map(|s| s["launches"].as_u64()).sum();
+    assert!(launches > 40 * 20, "{launches} launches");
+    assert_eq!(manifest["groups"][0]["communicators"][0], serde_json::json!([0, 1, 2, 3]));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let [a, b] = [0, 1].map(|_| export("wan2.2.mm --preset tiny --dtype bf16 --tp 2"));
+    assert_eq!(std::fs::read(&a.plan).expect("a plan"), std::fs::read(&b.plan).expect("a plan"));
+    assert_eq!(a.read("manifest.json"), b.read("manifest.json"));
+}
+
+/// An `.om` file as GE lays it out, with nothing in it but its sizes.
+fn om(work: i64, weights: i64) -> Vec<u8> {
+    let mut model = ModelDef::default();
+    model.attr.insert("memory_size".into(), Attribute::Int(work).into());
+    model.attr.insert("weight_size".into(), Attribute::Int(weights).into());
+    let model = model.encode_to_vec();
+    let mut bytes = vec![0; 256];
+    bytes[..4].copy_from_slice(b"IMOD");
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend([0u32, 0, model.len() as u32].iter().flat_map(|n| n.to_le_bytes()));
+    bytes.extend(model);
+    bytes
+}
+
+fn compiled(exported: &Exported, work: impl Fn(usize) -> i64) -> PathBuf {
+    let folder = exported.folder.path().join("out/om");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (i, segment) in list(&exported.manifest(), "segments").iter().enumerate() {
+        std::fs::write(folder.join(format!("{}.om", text(segment, "name"))), om(work(i), 1 << 20)).expect("a file");
+    }
+    folder
+}
+
+#[test]
+fn compiled_segments_are_packed() {
+    let exported = export("wan2.2.mm --preset tiny --dtype bf16 --tp 2");
+    let packed = exported.folder.path().join("packed.bin");
+    let pack = |om: &Path| run(mmc("pack", &exported.plan).arg("--om").arg(om).arg("-o").arg(&packed));
+
+    let refused = pack(exported.folder.path()).expect_err("no files");
+    assert!(refused.contains("compiled segments are missing: k0_"), "{refused}");
+
+    let small = compiled(&exported, |i| 1000 * (i as i64 + 1));
+    pack(&small).expect("packs");
+    // All share one buffer, as large as the largest needs.
+    let json: Value =
+        serde_json::from_slice(&run(&mut mmc("explain", &packed).arg("--json")).expect("explains").stdout)
+            .expect("JSON");
+    let segments = list(&exported.manifest(), "segments").len() as u64;
+    assert_eq!(json["ranks"][0]["workspace_bytes"], (1000 * segments).next_multiple_of(512));
+    assert!(explain(&packed).contains("FlashAttentionScore"));
+
+    let again = run(mmc("pack", &packed).arg("--om").arg(&small)).expect_err("packed twice");
+    assert!(again.contains("packed already"), "{again}");
+
+    let large = compiled(&exported, |_| 80 << 30);
+    let refused = pack(&large).expect_err("more than the device has");
+    assert!(refused.contains("and an Ascend910B3 has 64.0 GiB"), "{refused}");
+    std::fs::write(large.join(text(&exported.manifest()["segments"][0], "name").to_owned() + ".om"), "x")
+        .expect("a file");
+    let refused = pack(&large).expect_err("no om");
+    assert!(refused.contains("it is no .om file"), "{refused}");
+}
+
+#[test]
+fn other_plans_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = folder.path().join("plan.bin");
+    let compile = &mut mmc("compile", &model("wan2.2.mm"));
+    run(compile.args(["--preset", "tiny", "--target", "none", "-o"]).arg(&plan)).expect("compiles");
+    let refused = run(mmc("export", &plan).arg("-o").arg(folder.path())).expect_err("no segments");
+    assert!(refused.contains("the plan was compiled for none, and only plans for Ascend have segments"), "{refused}");
+}
+
+#[test]
+fn hosts_become_a_rank_table() {
+    let exported = export("wan2.2.mm --preset tiny --dp 16");
+    let out = exported.folder.path().join("out");
+    run(mmc("export", &exported.plan).args(["--hosts", "a=10.0.0.1,b=10.0.0.2", "-o"]).arg(&out)).expect("exports");
+    let table: Value = serde_json::from_slice(&exported.read("rank_table.json")).expect("JSON");
+    assert_eq!((&table["version"], &table["server_count"]), (&"1.0".into(), &"2".into()));
+    let refused = run(mmc("export", &exported.plan).args(["--hosts", "a", "-o"]).arg(&out)).expect_err("one host");
+    assert!(refused.contains("16 ranks need 2 hosts of 8 devices, and 1 are listed"), "{refused}");
+}
