@@ -175,8 +175,7 @@ fn compiled_segments_are_packed() {
     pack(&small).expect("packs");
     // All share one buffer, as large as the largest needs.
     let json: Value =
-        serde_json::from_slice(&run(&mut mmc("explain", &packed).arg("--json")).expect("explains").stdout)
-            .expect("JSON");
+        serde_json::from_slice(&run(mmc("explain", &packed).arg("--json")).expect("explains").stdout).expect("JSON");
     let segments = list(&exported.manifest(), "segments").len() as u64;
     assert_eq!(json["ranks"][0]["workspace_bytes"], (1000 * segments).next_multiple_of(512));
     assert!(explain(&packed).contains("FlashAttentionScore"));
