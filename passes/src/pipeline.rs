@@ -74,6 +74,13 @@ impl Pipeline {
         Ok(Self { steps })
     }
 
+    /// The same as far as the pass of that name; `None` if it has no such pass.
+    pub fn until(mut self, name: &str) -> Option<Self> {
+        let last = self.steps.iter().position(|s| s.name == name)?;
+        self.steps.truncate(last + 1);
+        Some(self)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.steps.iter().map(|s| s.name)
     }

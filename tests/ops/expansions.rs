@@ -38,9 +38,9 @@ fn composites_equal_their_expansions() {
             let args: Vec<Value> = args.into_iter().map(Value::from).collect();
             let parts = Interpreter::new(&module, Precision::Exact).run(&function, &args);
             for (i, (a, b)) in whole.iter().zip(&parts).enumerate() {
-                let size = a.data.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+                let size = a.data.iter().filter(|x| x.is_finite()).fold(1.0, |m: f64, x| m.max(x.abs()));
                 for (at, (x, y)) in a.data.iter().zip(&b.tensor().data).enumerate() {
-                    let same = (x - y).abs() <= 1e-12 * size;
+                    let same = x == y || (x - y).abs() <= 1e-12 * size;
                     assert!(same, "{}: result {i}, element {at}: {x}, expanded {y}", case.text());
                 }
             }

@@ -1,148 +1,38 @@
-//! Runs one module twice, as a graph and as a plan, and compares every value that leaves a step.
+//! A module as a plan, and the plan on all its ranks, each with its threads in this process.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use comm::{Communicator, Local};
+use data::{Feeds, Inputs, Share, initialise};
 use diag::Sources;
-use ir::{Array, Input, Inst, Interpreter, Module, Output, Precision, Type, Value};
-use passes::{Context, Gradients, Pipeline};
-use plan::{EmitId, FeedId, Header, KERNEL_ABI, Plan};
-use runtime_core::{Argument, Executor, FeedError, FeedSource, Feeder, Interpreted, Options};
-use target::{NoTarget, Target};
-use types::{DType, Init, Key, Mesh, Name, TensorType};
+use ir::{Array, Function, Interpreter, Module, Precision, Value};
+use passes::Gradients;
+use plan::{EmitId, Header, KERNEL_ABI, Layout, Plan, StateInit, Verified};
+use runtime_core::{Argument, Executor, Feeder, Interpreted, Kernels, Options};
+use target::Target;
+use types::{DType, Mesh, Name, TensorType};
 
-#[derive(Clone, Copy, PartialEq)]
-pub enum Kernels {
-    Interpreted,
-    Cpu,
+use crate::numbers::{decode, encode};
+use crate::{SEED, Values, of_step};
+
+/// How long a rank waits for the others before it says that they hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A plan, and the functions that are its kernels.
+pub struct Compiled {
+    pub plan: Plan,
+    pub functions: Vec<Function>,
 }
 
-const SEED: u64 = 3;
-const STEPS: u64 = 3;
-
-/// `tolerance` is relative to the largest number of each tensor; 0 asks for the same bits.
-pub fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
-    let mut module = ir::parse(text).expect("the model parses");
-    let pipeline = Pipeline::parse(passes).expect("the pipeline parses");
-    pipeline.run(&mut module, &mut Context::default(), |_, _| {}).expect("the passes run");
-    let expected = interpret(&module);
-    for gradients in [Gradients::Streamed, Gradients::Resident] {
-        for (threads, poison) in [(1, false), (2, false), (1, true)] {
-            let found = run(module.clone(), kernels, gradients, threads, poison);
-            compare(&found, &expected, tolerance);
-        }
-    }
-}
-
-type Values = BTreeMap<String, Vec<f64>>;
-
-fn compare(found: &Values, expected: &Values, tolerance: f64) {
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (name, want) in expected {
-        let largest = want.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
-        let worst = found[name]
-            .iter()
-            .zip(want)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
-        assert!(worst <= tolerance * largest, "{name} is off by {worst:.3e} of {largest:.3e}");
-    }
-}
-
-/// What leaves each step, and the parameters and state at the end, by name.
-fn interpret(module: &Module) -> Values {
-    let program = &module.programs[0];
-    let function = &module.functions[program.function];
-    let mut persistent: BTreeMap<Name, Value> = BTreeMap::new();
-    for (name, p) in &module.parameters {
-        persistent.insert(name.clone(), initial(name, &p.ty, p.record.init));
-    }
-    for (name, s) in &module.states {
-        persistent.insert(name.clone(), initial(name, &s.ty, s.init));
-    }
-    let mut out = Values::new();
-    for step in 0..STEPS {
-        let args: Vec<Value> = program
-            .inputs
-            .iter()
-            .zip(function.param_types())
-            .map(|(input, ty)| match input {
-                Input::Parameter(name) | Input::State(name) => persistent[name].clone(),
-                Input::Feed(feed) => {
-                    let ty = ty.tensor().expect("a feed is a tensor");
-                    let mut data = vec![0.0f32; ty.elements()];
-                    types::fill(feed.draw.expect("a draw"), Key::new(SEED, &feed.name), step, 0, &mut data);
-                    Array::new(ty.clone(), data.into_iter().map(f64::from).collect()).into()
-                }
-            })
-            .collect();
-        let results = Interpreter::new(module, Precision::Declared).call(program.function, &args);
-        for (output, value) in program.outputs.iter().zip(results) {
-            match output {
-                Output::Parameter(name) | Output::State(name) => {
-                    persistent.insert(name.clone(), value);
-                }
-                Output::Gradient(name) => save(&mut out, &format!("step {step} grad/{name}"), &value),
-                Output::Loss(name) | Output::Emit(name) => save(&mut out, &format!("step {step} {name}"), &value),
-            }
-        }
-    }
-    for (name, value) in &persistent {
-        save(&mut out, name, value);
-    }
-    out
-}
-
-fn save(out: &mut Values, name: &str, value: &Value) {
-    match value {
-        Value::Tensor(a) => {
-            out.insert(name.into(), a.data.clone());
-        }
-        Value::Stack(items) => {
-            for (i, a) in items.iter().enumerate() {
-                out.insert(ir::indexed_name(name, i), a.data.clone());
-            }
-        }
-        Value::Tuple(_) => panic!("a program's result is a tuple"),
-    }
-}
-
-fn initial(family: &str, ty: &Type, init: Init) -> Value {
-    let tensor = |name: &str, ty: &TensorType| {
-        let mut data = vec![0.0f32; ty.elements()];
-        init.fill(SEED, name, 0, &mut data);
-        Array::new(ty.clone(), data.into_iter().map(f64::from).collect())
-    };
-    match ty {
-        Type::Tensor(ty) => tensor(family, ty).into(),
-        Type::Stack { count, of } => {
-            Value::Stack((0..*count).map(|i| tensor(&ir::indexed_name(family, i), of)).collect())
-        }
-        Type::Tuple(_) => panic!("a parameter is a tuple"),
-    }
-}
-
-struct Draws(Arc<Plan>);
-
-impl FeedSource for Draws {
-    fn fill(&mut self, feed: FeedId, step: u64, to: &mut [u8]) -> Result<(), FeedError> {
-        let feed = &self.0.manifest.feeds[feed.index()];
-        let plan::Source::Draw(distribution) = feed.source else { return Err("only draws here".into()) };
-        let mut data = vec![0.0f32; feed.ty.elements()];
-        types::fill(distribution, Key::new(SEED, &feed.name), step, 0, &mut data);
-        encode(&feed.ty, &data.into_iter().map(f64::from).collect::<Vec<_>>(), to);
-        Ok(())
-    }
-}
-
-fn run(mut module: Module, kernels: Kernels, gradients: Gradients, threads: usize, poison: bool) -> Values {
-    let target: Box<dyn Target> = match kernels {
-        Kernels::Interpreted => Box::new(NoTarget),
-        Kernels::Cpu => Box::new(machine_cpu()),
-    };
-    passes::group(&mut module, &*target).expect("groups fit");
-    ir::verify(&module).expect("the grouped module is sound");
+/// The closing steps of a compilation; the module has gone through its passes. The plan is not verified yet.
+pub fn compile(mut module: Module, target: &dyn Target, gradients: Gradients) -> Result<Compiled, String> {
+    let said = |e: diag::Diagnostics| e.to_string();
+    passes::group(&mut module, target).map_err(said)?;
+    ir::verify(&module).map_err(|v| lines(&v))?;
     let machine = target.machine();
+    let one = Mesh::new([("tp", 1)]).map_err(|e| e.to_string())?;
     let header = Header {
         model: "m".into(),
         preset: "p".into(),
@@ -153,108 +43,169 @@ fn run(mut module: Module, kernels: Kernels, gradients: Gradients, threads: usiz
         dtype: DType::F32,
         seed: SEED,
         compiler: "test".into(),
-        mesh: Mesh::new([("tp", 1)]).expect("a mesh"),
+        mesh: if module.mesh.axes.is_empty() { one } else { module.mesh.clone() },
         tokens_per_step: 1,
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
     };
-    let mut plan = passes::schedule(&module, &Sources::default(), &*target, header, gradients).expect("schedules");
+    let mut plan = passes::schedule(&module, &Sources::default(), target, header, gradients).map_err(said)?;
     passes::allocate(&mut plan, target.alignment());
-    if let Err(violations) = plan::verify(&plan) {
-        panic!("{}\n{plan}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-    }
-    let functions: Vec<(&str, &ir::Function)> = passes::kernels(&module).map(|(_, k)| (k.name.as_str(), k)).collect();
-    plan.object = target.emit(&functions).expect("code");
-    let plan = Arc::new(plan);
-    let options = Options { threads, poison, ..Options::default() };
-    let executor = match kernels {
-        Kernels::Interpreted => Executor::new(plan.clone(), interpreted(&module, &plan), None, &options),
-        Kernels::Cpu => {
-            let code = device::CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("the object loads");
-            Executor::new(plan.clone(), code, None, &options)
-        }
-    };
-    let mut executor = executor.expect("an executor");
-    let whole = |buffers: &[Option<plan::BufferId>]| buffers[0].expect("a buffer");
-    for p in &plan.manifest.parameters {
-        fill(&mut executor, whole(&p.buffers), &p.ty, p.init, &p.name);
-    }
-    for s in &plan.manifest.states {
-        let plan::StateInit::Value(init) = s.init else { panic!("plain values only") };
-        fill(&mut executor, whole(&s.buffers), &s.ty, init, &s.name);
-    }
-    for e in 0..plan.manifest.emits.len() {
-        executor.request(EmitId::new(e), true);
-    }
-    let mut feeder = Feeder::new(&executor, 0, Draws(plan.clone()), 0, Some(STEPS)).expect("a feeder");
-    let mut out = Values::new();
-    for step in 0..STEPS {
-        executor.run(0, &mut feeder).expect("a step");
-        for (e, emit) in plan.manifest.emits.iter().enumerate() {
-            out.insert(format!("step {step} {}", emit.name), decode(&emit.ty, &executor.emitted(EmitId::new(e))));
-        }
-    }
-    let all = plan.manifest.parameters.iter().map(|p| (&p.name, &p.ty, &p.buffers));
-    for (name, ty, buffers) in all.chain(plan.manifest.states.iter().map(|s| (&s.name, &s.ty, &s.buffers))) {
-        out.insert(name.to_string(), decode(ty, executor.read(whole(buffers)).expect("a persistent buffer")));
-    }
-    out
+    let functions: Vec<(Name, Function)> = passes::kernels(&module).map(|(_, k)| (k.name.clone(), k.clone())).collect();
+    let named: Vec<(&str, &Function)> = functions.iter().map(|(n, f)| (n.as_str(), f)).collect();
+    plan.object = target.emit(&named).map_err(|e| e.to_string())?;
+    Ok(Compiled { plan, functions: functions.into_iter().map(|(_, f)| f).collect() })
 }
 
-fn machine_cpu() -> target_cpu::CpuTarget {
-    let cpu = target_cpu::cpu::Cpu::native().expect("an x86-64-v3 machine");
-    target_cpu::CpuTarget { cpu, linker: "/usr/lib/llvm-22/bin/ld.lld".into(), threads: 2 }
+pub fn verified(plan: Plan) -> Result<Verified, String> {
+    let text = plan.to_string();
+    Verified::new(plan).map_err(|v| format!("{}\n{text}", lines(&v)))
 }
 
-fn fill(executor: &mut Executor, id: plan::BufferId, ty: &TensorType, init: Init, name: &str) {
-    let mut data = vec![0.0f32; ty.elements()];
-    init.fill(SEED, name, 0, &mut data);
-    let to = executor.write(id).expect("a persistent buffer");
-    encode(ty, &data.into_iter().map(f64::from).collect::<Vec<_>>(), to);
-}
-
-fn encode(ty: &TensorType, data: &[f64], to: &mut [u8]) {
-    let n = ty.dtype.bytes();
-    for (v, out) in data.iter().zip(to.chunks_exact_mut(n)) {
-        match ty.dtype {
-            DType::F32 => out.copy_from_slice(&(*v as f32).to_le_bytes()),
-            DType::I64 => out.copy_from_slice(&(*v as i64).to_le_bytes()),
-            DType::I32 => out.copy_from_slice(&(*v as i32).to_le_bytes()),
-            DType::Bool => out[0] = u8::from(*v != 0.0),
-            other => panic!("no {other} here"),
-        }
-    }
-}
-
-fn decode(ty: &TensorType, bytes: &[u8]) -> Vec<f64> {
-    let n = ty.dtype.bytes();
-    let value = |b: &[u8]| match ty.dtype {
-        DType::F32 => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        DType::I64 => i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f64,
-        DType::I32 => f64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        DType::Bool => f64::from(b[0]),
-        other => panic!("no {other} here"),
-    };
-    bytes.chunks_exact(n).take(ty.elements()).map(value).collect()
+fn lines<T: ToString>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Kernels that run their own graph function through the interpreter.
-fn interpreted(module: &Module, plan: &Plan) -> impl runtime_core::Kernels + use<> {
-    let functions: Vec<ir::Function> = passes::kernels(module).map(|(_, k)| k.clone()).collect();
-    assert!(functions.iter().all(|f| f.nodes.iter().all(|(_, n)| !matches!(n.inst, Inst::Call(_)))));
+pub fn interpreting(plan: &Plan, functions: Vec<Function>) -> impl Kernels + use<> {
     let empty = Module::default();
     Interpreted::new(plan, move |kernel, args: &mut [Argument<'_>], _| {
         let function = &functions[kernel.index()];
-        let tensors: Vec<TensorType> = function.param_types().map(|t| t.tensor().expect("a tensor").clone()).collect();
+        let tensors: Vec<&TensorType> = function.param_types().filter_map(|t| t.tensor()).collect();
         let operands: Vec<Value> = tensors
             .iter()
             .zip(args.iter())
-            .map(|(ty, bytes)| Array::new(ty.clone(), decode(ty, bytes.bytes())).into())
+            .map(|(ty, bytes)| {
+                let numbers = decode(ty.dtype, &bytes.bytes()[..ty.bytes()]);
+                Array::new((*ty).clone(), numbers).into()
+            })
             .collect();
         let results = Interpreter::new(&empty, Precision::Declared).run(function, &operands);
         for (value, to) in results.iter().zip(&mut args[tensors.len()..]) {
             let array = value.tensor();
-            encode(&array.ty, &array.data, to.bytes_mut().expect("a result is written"));
+            if let Some(to) = to.bytes_mut() {
+                encode(array.ty.dtype, &array.data, to);
+            }
         }
     })
+}
+
+/// Bytes that a rank gives of each emit at one step; empty for those it does not have.
+type Given = Vec<Vec<u8>>;
+
+/// Runs the first program from initial values and draws of [`SEED`].
+pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64) -> Result<Values, String> {
+    let kernels = Arc::new(kernels);
+    let world = plan.plan().header.world();
+    let seats: Vec<Option<Arc<dyn Communicator>>> = match world {
+        1 => vec![None],
+        _ => Local::world(world, Some(PATIENCE)).into_iter().map(|local| Some(Arc::new(local) as _)).collect(),
+    };
+    let mut executors = vec![];
+    for (rank, seat) in seats.into_iter().enumerate() {
+        let mut executor = Executor::new(plan, kernels.clone(), seat, options).map_err(|e| e.to_string())?;
+        fill(&mut executor, plan.plan(), rank)?;
+        executors.push(executor);
+    }
+    let manifest = &plan.plan().manifest;
+    let (mesh, feeds) = (&plan.plan().header.mesh, manifest.feeds.clone());
+    let inputs = Inputs::none(&feeds);
+    let feeds = Feeds::new(feeds, SEED, inputs, None);
+    let given = thread::scope(|scope| {
+        let run = |(rank, executor): (usize, &mut Executor)| -> Result<Vec<Given>, (bool, String)> {
+            let failed = |e: runtime_core::ExecError| (e.is_of_a_peer(), e.to_string());
+            let feeds = feeds.at(mesh, &mesh.coordinates(rank));
+            let mut feeder = Feeder::new(executor, 0, feeds, 0, Some(steps)).map_err(failed)?;
+            let mut given = vec![];
+            for _ in 0..steps {
+                executor.run(0, &mut feeder).map_err(failed)?;
+                given.push((0..manifest.emits.len()).map(|e| executor.emitted(EmitId::new(e)).clone()).collect());
+            }
+            Ok(given)
+        };
+        let ranks: Vec<_> = executors.iter_mut().enumerate().map(|rank| scope.spawn(move || run(rank))).collect();
+        ranks.into_iter().map(|r| r.join().unwrap_or_else(|_| Err((false, "a rank panicked".into())))).collect()
+    });
+    let given = first_error(given)?;
+
+    let mut out = Values::new();
+    for step in 0..steps {
+        for (e, emit) in manifest.emits.iter().enumerate() {
+            let held = given.iter().map(|steps| Some(steps[step as usize][e].as_slice()).filter(|b| !b.is_empty()));
+            out.insert(of_step(step, &emit.name), whole(mesh, &emit.name, (&emit.ty, &emit.layout), held)?);
+        }
+    }
+    for p in &manifest.parameters {
+        let held = executors.iter().map(|e| e.read(p.buffer(e.class())?));
+        out.insert(p.name.to_string(), whole(mesh, &p.name, (&p.ty, &p.layout), held)?);
+    }
+    for s in manifest.states.iter().filter(|s| matches!(s.init, StateInit::Value(_))) {
+        let held = executors.iter().map(|e| e.read(s.buffer(e.class())?));
+        out.insert(s.name.to_string(), whole(mesh, &s.name, (&s.ty, &s.layout), held)?);
+    }
+    Ok(out)
+}
+
+/// Of several failed ranks, the one that failed first has the error to show.
+fn first_error<T>(results: Vec<Result<T, (bool, String)>>) -> Result<Vec<T>, String> {
+    let errors = results.iter().filter_map(|r| r.as_ref().err());
+    match errors.min_by_key(|(of_a_peer, _)| *of_a_peer) {
+        Some((_, message)) => Err(message.clone()),
+        None => Ok(results.into_iter().flatten().collect()),
+    }
+}
+
+fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String> {
+    let (mesh, class) = (&plan.header.mesh, executor.class());
+    let coordinates = mesh.coordinates(rank);
+    let share = |ty: &TensorType, layout: &Layout| Share::new(mesh, &coordinates, ty, layout);
+    let missing = |name: &Name| format!("{name} has no buffer");
+    for p in &plan.manifest.parameters {
+        let to = p.buffer(class).and_then(|id| executor.write(id)).ok_or_else(|| missing(&p.name))?;
+        initialise(&p.init, SEED, &p.name, &share(&p.ty, &p.layout), to);
+    }
+    for s in &plan.manifest.states {
+        let to = s.buffer(class).and_then(|id| executor.write(id)).ok_or_else(|| missing(&s.name))?;
+        match &s.init {
+            StateInit::Value(init) => initialise(init, SEED, &s.name, &share(&s.ty, &s.layout), to),
+            StateInit::Coordinate(axis) => {
+                let at = mesh.position(axis).map_or(0, |p| coordinates[p]);
+                encode(s.ty.dtype, &[at as f64], to);
+            }
+            StateInit::Parameter(_) => return Err(format!("{} begins as a parameter", s.name)),
+        }
+    }
+    for e in 0..plan.manifest.emits.len() {
+        executor.request(EmitId::new(e), true);
+    }
+    Ok(())
+}
+
+/// A tensor out of what ranks hold of it, which must be all of it, and the same bits wherever several hold the same.
+fn whole<'a>(
+    mesh: &Mesh,
+    name: &str,
+    (ty, layout): (&TensorType, &Layout),
+    held: impl Iterator<Item = Option<&'a [u8]>>,
+) -> Result<Vec<f64>, String> {
+    let size = ty.dtype.bytes();
+    let mut out: Vec<Option<&[u8]>> = vec![None; ty.elements()];
+    for (rank, bytes) in held.enumerate() {
+        let Some(bytes) = bytes else { continue };
+        let share = Share::new(mesh, &mesh.coordinates(rank), ty, layout);
+        for run in share.runs() {
+            for i in 0..run.count {
+                let own = &bytes[(run.local + i) * size..][..size];
+                let there = out[run.logical + i].get_or_insert(own);
+                if *there != own {
+                    return Err(format!(
+                        "rank {rank} holds other bits of {name}, at {}, than a rank before",
+                        run.logical + i
+                    ));
+                }
+            }
+        }
+    }
+    let bytes: Option<Vec<&[u8]>> = out.into_iter().collect();
+    let bytes = bytes.ok_or_else(|| format!("no rank holds all of {name}"))?;
+    Ok(decode(ty.dtype, &bytes.concat()))
 }

@@ -1,12 +1,57 @@
 //! Plans against the interpreter: `interpret(module) == run(plan(module))`, step after step, parameters and state
 //! included; with kernels that interpret and with the CPU target's own.
 
-mod machine;
-mod models;
-
-use machine::{Kernels, check};
+use ir::Precision;
+use passes::{Context, Gradients, Pipeline};
+use plan_tests::{apart, largest, machine, models, reference};
+use runtime_core::Options;
+use target::{NoTarget, Target};
 
 const TRAIN: &str = "precision | autodiff | optimizer{lr=0.05,clip=0.5} | inline | simplify";
+const STEPS: u64 = 3;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kernels {
+    Interpreted,
+    Cpu,
+}
+
+/// `tolerance` is relative to the largest number of each tensor; 0 asks for the same bits.
+fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
+    let mut module = ir::parse(text).expect("the model parses");
+    let pipeline = Pipeline::parse(passes).expect("the pipeline parses");
+    pipeline.run(&mut module, &mut Context::default(), |_, _| {}).expect("the passes run");
+    let expected = reference::interpret(&module, Precision::Declared, STEPS).expect("the graph runs");
+    let target: Box<dyn Target> = match kernels {
+        Kernels::Interpreted => Box::new(NoTarget),
+        Kernels::Cpu => Box::new(machine_cpu()),
+    };
+    for gradients in [Gradients::Streamed, Gradients::Resident] {
+        let compiled = machine::compile(module.clone(), &*target, gradients).expect("compiles");
+        let plan = machine::verified(compiled.plan).unwrap_or_else(|e| panic!("{e}"));
+        for (threads, poison) in [(1, false), (2, false), (1, true)] {
+            let options = Options { threads, poison, ..Options::default() };
+            let found = match kernels {
+                Kernels::Interpreted => {
+                    let code = machine::interpreting(plan.plan(), compiled.functions.clone());
+                    machine::run(&plan, code, &options, STEPS)
+                }
+                Kernels::Cpu => {
+                    let plan_ = plan.plan();
+                    let code = device::CpuKernels::load(&plan_.header, &plan_.kernels, &plan_.object);
+                    machine::run(&plan, code.expect("the object loads"), &options, STEPS)
+                }
+            };
+            let (worst, of) = apart(&found.expect("runs"), &expected, |_, x| largest(x)).expect("the same values");
+            assert!(worst <= tolerance, "{of} is off by {worst:.3e} of the largest");
+        }
+    }
+}
+
+fn machine_cpu() -> target_cpu::CpuTarget {
+    let cpu = target_cpu::cpu::Cpu::native().expect("an x86-64-v3 machine");
+    target_cpu::CpuTarget { cpu, linker: "/usr/lib/llvm-22/bin/ld.lld".into(), threads: 2 }
+}
 
 #[test]
 fn gradients_alone() {

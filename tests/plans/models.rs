@@ -71,3 +71,35 @@ program "train" = @train {
   out {"loss":"loss"}
 }
 "#;
+
+/// Attention with heads of two keys each, norms over the model's whole width, and a cross entropy.
+pub const ATTENTION: &str = r#"
+module "attention"
+param "q" : f32[H:4, E:2, D:6] {"init":{"random":{"normal":{"mean":0.0,"std":0.4}}},"trainable":true}
+param "k" : f32[H:4, E:2, D:6] {"init":{"random":{"normal":{"mean":0.0,"std":0.4}}},"trainable":true}
+param "v" : f32[H:4, E:2, D:6] {"init":{"random":{"normal":{"mean":0.0,"std":0.4}}},"trainable":true}
+param "o" : f32[D:6, H:4, E:2] {"init":{"random":{"normal":{"mean":0.0,"std":0.4}}},"trainable":true}
+
+fn @train(%0: f32[B:2, L:7, D:6], %1: f32[H:4, E:2, D:6], %2: f32[H:4, E:2, D:6], %3: f32[H:4, E:2, D:6], %4: f32[D:6, H:4, E:2]) {
+  %5 = rms_norm(%0) {"dim":"D","eps":1e-6} : f32[B:2, L:7, D:6]
+  %6 = matmul(%5, %1) {"spec":"bld,hed->blhe","dims":["B","L","H","E"]} : f32[B:2, L:7, H:4, E:2]
+  %7 = matmul(%5, %2) {"spec":"bld,hed->blhe","dims":["B","L","H","E"]} : f32[B:2, L:7, H:4, E:2]
+  %8 = matmul(%5, %3) {"spec":"bld,hed->blhe","dims":["B","L","H","E"]} : f32[B:2, L:7, H:4, E:2]
+  %9 = attention(%6, %7, %8) {"q_len":"L","kv_len":"L","heads":"H","kv_heads":"H","head":"E","causal":true,"scale":0.7} : (f32[B:2, L:7, H:4, E:2], f32[B:2, L:7, H:4])
+  %10 = get 0(%9) : f32[B:2, L:7, H:4, E:2]
+  %11 = matmul(%10, %4) {"spec":"blhe,dhe->bld","dims":["B","L","D"]} : f32[B:2, L:7, D:6]
+  %12 = add(%0, %11) : f32[B:2, L:7, D:6]
+  %13 = mul(%12, %12) : f32[B:2, L:7, D:6]
+  %14 = reduce_sum(%13) {"dims":["B","L","D"]} : f32[]
+  return %14
+}
+
+program "train" = @train {
+  in {"feed":{"name":"x","draw":{"normal":{"mean":0.0,"std":1.0}}}}
+  in {"parameter":"q"}
+  in {"parameter":"k"}
+  in {"parameter":"v"}
+  in {"parameter":"o"}
+  out {"loss":"loss"}
+}
+"#;

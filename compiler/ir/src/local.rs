@@ -148,9 +148,9 @@ impl<'m> Ranks<'m> {
         self.join(x, whole, size, axes)
     }
 
-    /// Values that go to the next rank along `axis`, all at once.
-    pub fn rotate(&mut self, values: &[NodeId], axis: &Name, why: &Name) -> NodeIds {
-        let moved = self.b.op(Permute { axes: vec![axis.clone()], shift: 1, why: why.clone() }, values);
+    /// Values that go to the next rank along `axes`, all at once.
+    pub fn rotate(&mut self, values: &[NodeId], axes: &[Name], why: &Name) -> NodeIds {
+        let moved = self.b.op(Permute { axes: axes.to_vec(), shift: 1, why: why.clone() }, values);
         self.b.results(moved)
     }
 

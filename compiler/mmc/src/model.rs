@@ -91,15 +91,11 @@ pub fn run(
     let pipeline = match stop {
         None => whole,
         Some(name) => {
-            let names: Vec<_> = whole.names().collect();
-            let Some(last) = names.iter().position(|n| *n == name) else {
-                let legal = std::iter::once("eval").chain(names.iter().copied()).collect::<Vec<_>>().join(", ");
-                return Err(Diagnostic::error(format!("the pipeline has no pass `{name}`"))
+            let legal = std::iter::once("eval").chain(whole.names()).collect::<Vec<_>>().join(", ");
+            whole.until(name).ok_or_else(|| {
+                Diagnostic::error(format!("the pipeline has no pass `{name}`"))
                     .help(format!("stop after one of: {legal}"))
-                    .into());
-            };
-            let kept: Vec<&str> = text.split('|').take(last + 1).collect();
-            Pipeline::parse(&kept.join("|")).map_err(|e| e.diagnostic(source))?
+            })?
         }
     };
     let start = Instant::now();

@@ -15,10 +15,12 @@ mod races;
 mod rendezvous;
 mod standstill;
 mod structure;
+mod verified;
 
 #[cfg(feature = "sample")]
 pub use expanded::hangs_of_all_ranks;
 pub use structure::structure;
+pub use verified::Verified;
 
 use types::Name;
 

@@ -10,10 +10,8 @@ use super::Local;
 /// and are home after the last step.
 pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> Result<NodeIds, Mismatch> {
     let axes: Axes = of.cuts.0[goes].iter().filter(|a| of.cuts.0[stays].contains(a)).cloned().collect();
-    let [axis] = axes.as_slice() else {
-        return Err(Mismatch::new(format!("a ring over {axes:?}: one axis goes around at a time")));
-    };
-    let why: Name = format!("{} goes around {axis} for `{}`", of.factors.factors[goes].name, of.op.name()).into();
+    let why = format!("{} goes around {} for `{}`", of.factors.factors[goes].name, axes.join(" x "), of.op.name());
+    let why = Name::from(why);
     let has = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>| dims.iter().any(|d| d.contains(&goes));
     let travels: Vec<usize> = (0..of.args.len()).filter(|&i| has(&of.factors.args[i])).collect();
     let follows: Vec<bool> = of.factors.results.iter().map(has).collect();
@@ -22,7 +20,8 @@ pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> R
     let mut args = of.args.to_vec();
     let mut parts = of.parts(r);
     let mut acc: Vec<NodeId> = vec![];
-    let steps = r.mesh.size(axis);
+    // Several axes are one ring of all their ranks.
+    let steps = r.mesh.group(&axes);
     for step in 0..steps {
         let values = of.compute(r, &args, &parts)?;
         let values: Vec<NodeId> = values.into_iter().map(|v| wide(r, v)).collect();
@@ -44,7 +43,7 @@ pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> R
         if moved.is_empty() {
             continue;
         }
-        let mut arrived = r.rotate(&moved, axis, &why).into_iter();
+        let mut arrived = r.rotate(&moved, &axes, &why).into_iter();
         let mut next = || arrived.next().ok_or_else(|| Mismatch::new("a ring loses a value"));
         if !last {
             for &i in &travels {

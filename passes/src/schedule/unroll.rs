@@ -1,6 +1,6 @@
 //! Writes a program out: every call becomes launches, every value a slice of a buffer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diag::{Diagnostics, PlaceId};
 use ir::{
@@ -14,6 +14,7 @@ use plan::{
 use types::{DType, Name, TensorType};
 
 use super::places::Recorder;
+use super::update::accesses;
 use super::{coordinate, gradient_of, internal, members};
 
 /// Instructions in the module's order, on one lane, over buffers that have no offsets yet.
@@ -67,7 +68,25 @@ pub fn unroll(
         let logical = program.logical.get(program.inputs.len() + i);
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
-    Ok(Unrolled { buffers: u.buffers, instructions: u.instructions, updates })
+    let instructions = without_unread_feeds(u.instructions, kernels, &updates);
+    Ok(Unrolled { buffers: u.buffers, instructions, updates })
+}
+
+/// Nothing would wait for such a feed, so that its memory could never be used again.
+fn without_unread_feeds(
+    instructions: Vec<Instruction>,
+    kernels: &[Kernel],
+    updates: &[(Slice, BufferId)],
+) -> Vec<Instruction> {
+    let mut read: HashSet<BufferId> = updates.iter().map(|(from, _)| from.buffer).collect();
+    for instruction in instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
+        read.extend(instruction.op.touches(|k| accesses(kernels, k)).iter().map(|(slice, _)| slice.buffer));
+    }
+    let is_read = |i: &Instruction| match &i.op {
+        Op::Feed { to, .. } => read.contains(&to.buffer),
+        _ => true,
+    };
+    instructions.into_iter().filter(is_read).collect()
 }
 
 struct Unroller<'a, 'p> {

@@ -161,7 +161,8 @@ pub fn joined(mesh: &types::Mesh, factors: &Factors, of: &[usize], cuts: &Cuts) 
     let names = super::table::names(&all);
     let agrees = |n: &usize| {
         split(mesh, factors, of, &names[..*n]).is_some_and(|parts| {
-            parts.iter().zip(of).all(|(part, &f)| part.iter().zip(&cuts[f]).all(|(a, (b, _))| a == b))
+            let whose = |part: &ir::Axes, f: usize| super::table::names(&cuts[f]).starts_with(part);
+            parts.iter().zip(of).all(|(part, &f)| whose(part, f))
         })
     };
     let n = (0..=all.len()).rev().find(agrees).unwrap_or(0);

@@ -1,15 +1,12 @@
 //! What can go wrong between a plan and its last step.
 
 use comm::CommError;
-use plan::Violation;
 use types::Name;
 
 use crate::{FaultKind, FeedError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    #[error("the plan is not safe to run: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
-    Unsafe(Vec<Violation>),
     #[error("the plan is for {plan} ranks ({mesh}), and this run has {world}")]
     World { plan: usize, mesh: String, world: usize },
     #[error("the plan needs {bytes} bytes of memory in one piece, and the system does not give them")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use comm::Communicator;
-use plan::{Buffer, BufferId, ClassId, EmitId, Life, Plan, verify};
+use plan::{Buffer, BufferId, ClassId, EmitId, Life, Plan, Verified};
 
 use crate::arena::Arena;
 use crate::code::Code;
@@ -64,14 +64,14 @@ pub struct Run {
 }
 
 impl Executor {
-    /// Verifies the plan and makes everything ready that a run needs. Without a communicator, this is a world of one rank.
+    /// Makes everything ready that a run needs. Without a communicator, this is a world of one rank.
     pub fn new(
-        plan: Arc<Plan>,
+        plan: &Verified,
         kernels: impl Kernels,
         communicator: Option<Arc<dyn Communicator>>,
         options: &Options,
     ) -> Result<Self, ExecError> {
-        let made = Self::make(plan, kernels, communicator.clone(), options);
+        let made = Self::make(plan.plan().clone(), kernels, communicator.clone(), options);
         if let (Err(error), Some(communicator)) = (&made, &communicator) {
             communicator.fail(&error.to_string());
         }
@@ -86,7 +86,6 @@ impl Executor {
     ) -> Result<Self, ExecError> {
         let (rank, world) = communicator.as_ref().map_or((0, 1), |c| (c.rank(), c.world()));
         let _span = tracing::info_span!("prepare", rank).entered();
-        verify(&plan).map_err(ExecError::Unsafe)?;
         let class = plan.class_of(rank).filter(|_| plan.header.world() == world);
         let class = class.ok_or_else(|| mismatch(&plan, world))?;
 

@@ -2,10 +2,8 @@
 
 mod line;
 
-use std::sync::Arc;
-
 use device::{CpuKernels, LoadError, Mapped};
-use plan::{BufferId, EmitId, FeedId, Plan, sample};
+use plan::{BufferId, EmitId, FeedId, Plan, Verified, sample};
 use runtime_core::{Executor, FeedError, FeedSource, Feeder, Options};
 
 struct Ones;
@@ -23,7 +21,8 @@ fn an_embedded_object_runs() {
     let kernels = CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("loads");
     let again = CpuKernels::load(&plan.header, &plan.kernels, &plan.object).expect("loads twice at once");
     let options = Options { threads: 2, ..Options::default() };
-    let mut executor = Executor::new(Arc::new(plan), kernels, None, &options).expect("an executor");
+    let plan = Verified::new(plan).expect("a plan that is right");
+    let mut executor = Executor::new(&plan, kernels, None, &options).expect("an executor");
     drop(again);
     executor.request(EmitId(0), true);
     let mut feeder = Feeder::new(&executor, 0, Ones, 0, None).expect("a feeder");

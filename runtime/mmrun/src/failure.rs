@@ -92,7 +92,6 @@ impl From<LoadError> for Failure {
 impl From<ExecError> for Failure {
     fn from(error: ExecError) -> Self {
         match error {
-            ExecError::Unsafe(violations) => Self::violations(&violations),
             ExecError::Memory { bytes } => {
                 let size = crate::progress::bytes(bytes);
                 Self::new(&error).help(format!("the plan needs {size}: `mmc explain` shows what for"))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use comm::{Communicator, Local};
 use device::{CpuKernels, Mapped};
-use plan::{PlanFile, PlanHash};
+use plan::{PlanFile, PlanHash, Verified};
 use runtime_core::{Executor, Options};
 use types::Mesh;
 
@@ -33,7 +33,8 @@ pub fn world(args: &Args) -> Result<(World, PlanHash), Failure> {
     // All ranks share the code.
     let kernels = Arc::new(CpuKernels::load(&file.plan.header, &file.plan.kernels, file.object)?);
     let (size, mesh) = (file.plan.header.world(), mesh_of(&file.plan.header.mesh));
-    let plan = Arc::new(file.plan);
+    // Once for all ranks.
+    let plan = Verified::new(file.plan).map_err(|violations| Failure::violations(&violations))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from);
     let communicators: Vec<Option<Arc<dyn Communicator>>> = if size == 1 {
@@ -49,14 +50,14 @@ pub fn world(args: &Args) -> Result<(World, PlanHash), Failure> {
             fault: args.fault,
             jitter: args.jitter,
         };
-        Executor::new(plan.clone(), kernels.clone(), communicator, &options)
+        Executor::new(&plan, kernels.clone(), communicator, &options)
     };
     let executors = communicators.into_iter().enumerate().map(rank).collect::<Result<Vec<_>, _>>()?;
     if size > 1 {
         let each = plural(part(threads, size, 0), "thread");
         note(&format!("{size} ranks in this process ({mesh}), {each} each"));
     }
-    Ok((World::new(plan, executors)?, file.hash))
+    Ok((World::new(plan.plan().clone(), executors)?, file.hash))
 }
 
 /// `fsdp=2 tp=4`, without the axes of size 1.

@@ -26,20 +26,16 @@ pub fn union(args: &[&TensorType]) -> Result<SmallVec<[Dim; 4]>, Mismatch> {
                     .of([order[0], i])
                     .help("make both sizes equal, or rename one of the dims"));
                 }
-                Some(p) if p < at => {
-                    return Err(Mismatch::new(format!(
-                        "`{}` and `{}` have their dims in different orders",
-                        args[order[0]], args[i]
-                    ))
-                    .of([order[0], i])
-                    .help("transpose one of them"));
-                }
+                Some(p) if p < at => return Err(disordered(args, order[0], i)),
                 Some(p) => at = p + 1,
                 None => {
                     let next = args[i].dims[k + 1..]
                         .iter()
                         .find_map(|d| out.iter().position(|o| o.name == d.name))
                         .unwrap_or(out.len());
+                    if next < at {
+                        return Err(disordered(args, order[0], i));
+                    }
                     out.insert(next, dim.clone());
                     at = next + 1;
                 }
@@ -47,6 +43,12 @@ pub fn union(args: &[&TensorType]) -> Result<SmallVec<[Dim; 4]>, Mismatch> {
         }
     }
     Ok(out)
+}
+
+fn disordered(args: &[&TensorType], a: usize, b: usize) -> Mismatch {
+    Mismatch::new(format!("`{}` and `{}` have their dims in different orders", args[a], args[b]))
+        .of([a, b])
+        .help("transpose one of them")
 }
 
 /// All operands of one element type, which is the result's too.

@@ -11,7 +11,7 @@ use super::elementwise::{arity, distinct};
 use super::{Compare, Max, Min, ScatterAdd, Select};
 use crate::array::{dot, for_each_index};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Part, PartOf, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl Semantics for Gather {
     fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
         let part = cx.cuts[cx.factors.factors.len() - 1]?;
         let rows = cx.b.ty(cx.args[0]).size_of(&self.dim).unwrap_or(0);
-        let (ids, here) = inside(cx.b, cx.args[1], part.start, rows);
+        let (ids, here) = inside(cx.b, cx.args[1], part, rows);
         let picked = cx.b.op(self.clone(), &[cx.args[0], ids]);
         let zero = cx.b.constant(0.0, cx.b.ty(picked).dtype);
         let ty = cx.b.ty(picked).with_dtype(DType::Bool);
@@ -89,11 +89,18 @@ impl Semantics for Gather {
     }
 }
 
-/// Ids counted from `start`, 0 for those that are not among the `rows` from there on, and which are.
-pub(super) fn inside(b: &mut Builder, ids: NodeId, start: NodeId, rows: usize) -> (NodeId, NodeId) {
+/// Ids counted from the start of a part of `rows` rows, 0 for those that are not in it, and which are.
+pub(super) fn inside(b: &mut Builder, ids: NodeId, part: PartOf, rows: usize) -> (NodeId, NodeId) {
     let dtype = b.ty(ids).dtype;
-    let start = b.cast(start, dtype);
-    let ids = b.sub(ids, start);
+    let start = b.cast(part.start, dtype);
+    let mut ids = b.sub(ids, start);
+    // What a short part lacks is another rank's.
+    if let Some(length) = part.length {
+        let length = b.cast(length, dtype);
+        let there = b.op(Compare { kind: Comparison::Less }, &[ids, length]);
+        let nowhere = b.constant(-1.0, dtype);
+        ids = b.op(Select {}, &[there, ids, nowhere]);
+    }
     let zero = b.constant(0.0, dtype);
     let last = b.constant(rows.saturating_sub(1) as f64, dtype);
     let low = b.op(Max {}, &[ids, zero]);

@@ -14,20 +14,21 @@ use crate::{Array, Mismatch, NodeId};
 pub struct Max {}
 
 /// The gradient goes to the operand that wins; each gets half at ties, as in PyTorch.
-pub(super) fn split(cx: &mut Vjp<'_>, wins: Comparison) -> SmallVec<[Option<NodeId>; 4]> {
+pub(super) fn split(cx: &mut Vjp<'_>, wins: [Comparison; 2]) -> SmallVec<[Option<NodeId>; 4]> {
     let (args, g) = (cx.args, cx.cotangent());
     let half = cx.b.scale(g, 0.5);
     let zero = cx.b.constant(0.0, cx.b.ty(g).dtype);
     let tie = cx.b.op(Compare { kind: Comparison::Equal }, &[args[0], args[1]]);
     let rest = cx.b.op(Select {}, &[tie, half, zero]);
-    let mut of = |own: usize, other: usize| {
+    let mut of = |own: usize| {
         cx.wanted[own].then(|| {
-            let won = cx.b.op(Compare { kind: wins }, &[args[own], args[other]]);
+            // In the order of the operands, which is the order of the result's dims.
+            let won = cx.b.op(Compare { kind: wins[own] }, &[args[0], args[1]]);
             let d = cx.b.op(Select {}, &[won, g, rest]);
             cx.sum_to(d, own)
         })
     };
-    smallvec![of(0, 1), of(1, 0)]
+    smallvec![of(0), of(1)]
 }
 
 impl Semantics for Max {
@@ -40,7 +41,7 @@ impl Semantics for Max {
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
-        split(cx, Comparison::Greater)
+        split(cx, [Comparison::Greater, Comparison::Less])
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {

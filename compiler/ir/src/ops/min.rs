@@ -23,7 +23,7 @@ impl Semantics for Min {
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
-        split(cx, Comparison::Less)
+        split(cx, [Comparison::Less, Comparison::Greater])
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {

@@ -61,7 +61,7 @@ impl Semantics for ScatterAdd {
     fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
         let part = cx.cuts[cx.factors.factors.len() - 1]?;
         let dim = Dim { name: self.dim.name.clone(), size: cx.results[0].size_of(&self.dim.name)? };
-        let (ids, here) = inside(cx.b, cx.masked[1], part.start, dim.size);
+        let (ids, here) = inside(cx.b, cx.masked[1], part, dim.size);
         let updates = cx.b.ty(cx.masked[0]).clone();
         let here = cx.b.arrange(here, &updates.with_dtype(DType::Bool));
         let zero = cx.b.constant(0.0, updates.dtype);

@@ -1,9 +1,7 @@
 //! The kernels of the sample plan, its feeds, and what its steps should give.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::sync::Arc;
-
-use plan::{BufferId, EmitId, FeedId, KernelId, Plan};
+use plan::{BufferId, EmitId, FeedId, KernelId, Plan, Verified};
 use runtime_core::{Argument, ExecError, Executor, FeedError, FeedSource, Feeder, Interpreted, Kernels, Options};
 
 pub fn floats(arg: &Argument<'_>) -> Vec<f32> {
@@ -96,7 +94,8 @@ pub fn executor(plan: Plan, options: &Options) -> Result<Executor, ExecError> {
 }
 
 pub fn executor_with(plan: Plan, kernels: impl Kernels, options: &Options) -> Result<Executor, ExecError> {
-    let mut executor = Executor::new(Arc::new(plan), kernels, None, options)?;
+    let plan = Verified::new(plan).expect("a plan that is right");
+    let mut executor = Executor::new(&plan, kernels, None, options)?;
     executor.write(BufferId(0)).expect("w").copy_from_slice(bytemuck::cast_slice(&START));
     for emit in 0..3 {
         executor.request(EmitId(emit), true);

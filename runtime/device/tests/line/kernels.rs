@@ -4,6 +4,9 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 type Args = *const *mut u8;
 
+/// Elements of `w` that one rank has.
+const OWN: usize = if cfg!(grid) { 3 } else { 6 };
+
 unsafe fn read<'a>(args: Args, i: usize, count: usize) -> &'a [f32] {
     unsafe { from_raw_parts((*args.add(i)).cast(), count) }
 }
@@ -53,9 +56,9 @@ pub unsafe extern "C" fn grad(args: Args, _: *const i64, part: u32, parts: u32) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn momentum(args: Args, _: *const i64, _: u32, _: u32) {
     unsafe {
-        let (dw, step) = (read(args, 0, 6), *(*args.add(1)).cast::<i64>());
-        let (m, w) = (write(args, 2, 6), write(args, 3, 6));
-        for i in 0..6 {
+        let (dw, step) = (read(args, 0, OWN), *(*args.add(1)).cast::<i64>());
+        let (m, w) = (write(args, 2, OWN), write(args, 3, OWN));
+        for i in 0..OWN {
             m[i] = 0.9 * m[i] + dw[i];
             w[i] -= 0.1 / (1.0 + step as f32) * m[i];
         }

@@ -14,7 +14,8 @@ use plan::{Plan, sample};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tempfile::TempDir;
 
-static OBJECT: LazyLock<Vec<u8>> = LazyLock::new(line::object);
+static LINE: LazyLock<Vec<u8>> = LazyLock::new(|| line::object(false));
+static GRID: LazyLock<Vec<u8>> = LazyLock::new(|| line::object(true));
 
 /// A folder with a plan in it.
 pub struct Place(pub TempDir);
@@ -25,7 +26,7 @@ impl Place {
     }
 
     pub fn with(mut plan: Plan) -> Self {
-        plan.object = OBJECT.clone();
+        plan.object = if plan.header.model == "grid.mm" { GRID.clone() } else { LINE.clone() };
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("plan.bin"), plan.to_bytes().expect("bytes").0).expect("written");
         Self(folder)
