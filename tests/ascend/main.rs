@@ -1,6 +1,13 @@
 //! Ascend plans of whole models: every exported file against the real schema, the operator table and the manifest; compiled
 //! segments taken in again.
 
+#![allow(clippy::unwrap_used)]
+
+#[path = "../ops/cases.rs"]
+mod cases;
+mod evaluate;
+mod numerics;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
