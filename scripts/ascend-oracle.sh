@@ -1,8 +1,9 @@
 #!/bin/sh
 # Holds Ascend plans against the torch-npu wheel itself: takes its schema and declarations out again, and decodes every
-# exported segment with its own module. Needs Python 3, its venv module, PyPI, and `make build`.
+# exported segment with its own module. Needs Python 3, its venv module, PyPI, and `make build` (or MMC, a path).
 set -e
 cd "$(dirname "$0")/.."
+mmc=${MMC:-target/release/mmc}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
@@ -16,8 +17,8 @@ n=0
 while read -r model; do
     n=$((n + 1))
     # shellcheck disable=SC2086
-    target/release/mmc compile $model --target ascend-910b3 -o "$work/plan.bin" 2>/dev/null
-    target/release/mmc export "$work/plan.bin" -o "$work/out/$n" 2>/dev/null
+    "$mmc" compile $model --target ascend-910b3 -o "$work/plan.bin" 2>/dev/null
+    "$mmc" export "$work/plan.bin" -o "$work/out/$n" 2>/dev/null
 done <<MODELS
 wan2.2.mm --preset tiny
 wan2.2.mm --preset tiny --dtype bf16 --tp 2

@@ -79,6 +79,15 @@ pub fn pack(args: &Pack) -> Done {
     Ok(Diagnostics::default())
 }
 
+/// A warning for a plan that is larger than the device; what segments really need is known when they are compiled.
+pub fn too_large(plan: &Plan) -> Option<Diagnostic> {
+    let soc = export::soc_of(plan).ok()?;
+    let demand = pack::demands(plan, 0, soc).into_iter().find(|d| !d.fits())?;
+    let (needs, has) = (bytes(demand.total()), bytes(demand.device));
+    let said = format!("a rank needs {needs}, as far as is known before atc has run, and an {} has {has}", soc.version);
+    Some(Diagnostic::warning(said).help("cut more: --tp, --cp, --fsdp, or a smaller --batch"))
+}
+
 fn unpacked(folder: &Path, error: &PackError) -> Diagnostic {
     let help = match error {
         PackError::Missing(_) => "run compile.sh, which `mmc export` wrote, where CANN is installed",
@@ -97,7 +106,7 @@ fn too_much(plan: &Plan, class: &str, demand: &Demand) -> Diagnostic {
         bytes(demand.device)
     ))
     .note(parts(demand))
-    .help("cut more: --tp, --fsdp, --pp, or a smaller --batch; nothing was written")
+    .help("cut more: --tp, --cp, --fsdp, or a smaller --batch; nothing was written")
 }
 
 fn parts(demand: &Demand) -> String {

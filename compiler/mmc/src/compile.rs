@@ -47,6 +47,8 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     verify(&plan)?;
     let (bytes, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
     write(&args.output, &bytes)?;
+    #[cfg(feature = "ascend")]
+    warnings.0.extend(crate::ascend::too_large(&plan));
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
     eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
     Ok(warnings)

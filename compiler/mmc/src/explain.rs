@@ -9,7 +9,7 @@ mod reshards;
 use std::fmt::Write;
 
 use diag::Diagnostics;
-use plan::{Plan, Source, Traffic, When};
+use plan::{Archive, BlobKind, Plan, Source, Traffic, When};
 
 use self::figures::{Figures, figures};
 use self::reshards::Reshard;
@@ -66,12 +66,17 @@ fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
         n => format!(" on {} ({n} of {world}, class {})", plan_file::ranges(&f.ranks), f.class),
     };
     let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
+    let blobs = Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
+    let workspace = match blobs.iter().any(|b| b.kind == BlobKind::Air) {
+        true => "workspace at its peak, an estimate until `mmc pack`",
+        false => "workspace at its peak",
+    };
     for (what, n) in [
         ("parameters", m.params_bytes),
         ("optimiser", m.optimizer_bytes),
         ("gradients when the optimiser starts", m.gradients_bytes),
         ("activations at their peak", m.activations_peak_bytes),
-        ("workspace at its peak", m.workspace_bytes),
+        (workspace, m.workspace_bytes),
         ("communication buffers at their peak", m.comm_bytes),
         ("the whole arena", m.arena_bytes),
     ] {

@@ -7,12 +7,12 @@ use crate::args::Options;
 
 /// What `--target` takes in this build.
 fn names() -> String {
-    let mut names = vec!["none"];
+    let names = ["none"].into_iter();
     #[cfg(feature = "cpu")]
-    names.push("cpu");
+    let names = names.chain(["cpu"]);
     #[cfg(feature = "ascend")]
-    names.extend(target_ascend::SOCS.iter().map(|soc| soc.name));
-    names.join(", ")
+    let names = names.chain(target_ascend::SOCS.iter().map(|soc| soc.name));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {

@@ -20,6 +20,11 @@
 //! Nodes are named `<operator>_<its node in the kernel>_<CANN's operator>_<number>`: an error of CANN that names a node
 //! leads back to `mmc explain --listing` and from there to the model.
 //!
+//! `mmc pack` ([`pack`]) puts `.om` files in the place of the graphs. After it every launch's last argument is a slice, of
+//! the segment's real working memory, of one persistent buffer called `workspace`: a model can be loaded once with its
+//! working memory there (`aclmdlLoadFromMemWithMem`), since launches follow each other on the compute lane. Memory for
+//! constants is not in the arena; `pack` counts it beside, with HCCL's own buffers, against the device's memory.
+//!
 //! `emit` puts the files into one [`plan::Archive`] under the kernels' symbols, with a report of what became of each
 //! operator ([`report`]).
 //!
