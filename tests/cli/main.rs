@@ -153,3 +153,101 @@ fn meshes_that_do_not_fit_are_refused_with_a_reason() {
     refused("--cp 4 --ulysses 3", &["--ulysses 3", "--cp 4"]);
     refused("--fsdp 4 --batch 2", &["2 samples for 4 replicas", "--batch 4"]);
 }
+
+/// What the compiler says of each, whole; a user must find the place and the way out in it.
+#[test]
+fn wishes_that_cannot_be_met() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = folder.path().join("other.mm");
+    let text = "use mm::*;\n\npub fn plan(p: &mut Plan) {\n    p.shard(B, \"dp\").shard(HEADS, \"tpp\");\n}\n";
+    std::fs::write(&plan, text).expect("a plan");
+    let home = model("").display().to_string();
+    let mut drawn = String::new();
+    for words in [
+        "wan2.2.mm --preset tiny --tp 3",
+        "wan2.2.mm --preset tiny --cp 8 --ulysses 8",
+        "wan2.2.mm --preset tiny --set HEADS=6 --tp 3 --cp 4 --ulysses 4",
+        "qwen3.mm --preset tiny --tp 4",
+        "qwen3.mm --preset tiny --cp 4 --ulysses 4",
+        "wan2.2.mm --preset tiny --dp 2 --fsdp 2 --batch 3",
+        "wan2.2.mm --preset tiny --tp 2 --plan other.mm",
+    ] {
+        let mut line = mmc(&format!("compile {words} --target none -o unwritten.bin"));
+        let output = line.current_dir(folder.path()).output().expect("mmc runs");
+        assert!(!output.status.success(), "{words}");
+        drawn += &format!("{words}\n{}\n", String::from_utf8_lossy(&output.stderr).replace(&home, "models/"));
+    }
+    insta::assert_snapshot!(drawn);
+}
+
+/// Floating-point operations of a rank are its share of all; optimiser state falls with fsdp.
+#[test]
+fn work_is_divided() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let figures = |words: &str| {
+        let figures = explain(&compile(folder.path(), "plan.bin", &format!("{words} --target none")));
+        let number = |key: &str| figures["ranks"][0][key].as_f64().expect("a number");
+        (number("flops"), number("optimizer_bytes"))
+    };
+    for model in ["wan2.2.mm", "wan2.2.mm --preset ti2v-5b", "qwen3.mm --preset 8b"] {
+        let (flops, state) = figures(&format!("{model} --batch 4"));
+        for (mesh, ranks, stored) in [
+            ("--tp 4", 4.0, 1.0),
+            ("--tp 2 --cp 4", 8.0, 1.0),
+            ("--cp 8 --ulysses 2", 8.0, 1.0),
+            ("--fsdp 4", 4.0, 4.0),
+        ] {
+            let (own, own_state) = figures(&format!("{model} {mesh} --batch 4"));
+            let share = own * ranks / flops;
+            assert!((0.95..1.05).contains(&share), "{model} {mesh}: a rank does {share} of its share of the work");
+            let share = own_state * stored / state;
+            assert!(
+                stored == 1.0 || (0.95..1.05).contains(&share),
+                "{model} {mesh}: a rank holds {share} of its share"
+            );
+        }
+    }
+}
+
+/// The embedding of the times is one row a sample, and stays so on every rank.
+#[test]
+fn times_are_not_spread_over_tokens_on_a_mesh() {
+    let words = "ir wan2.2.mm --preset tiny --batch 2 --tp 2 --cp 2 --fsdp 2 --after partition";
+    let text = String::from_utf8(run(&mut mmc(words)).expect("prints the graph").stdout).expect("text");
+    let broadcasts: Vec<&str> = text.lines().filter(|l| l.contains(" = broadcast(")).collect();
+    let over_tokens =
+        |line: &&&str| ["L:", "DIM:"].iter().all(|dim| line.rsplit(" : ").next().unwrap_or("").contains(dim));
+    let wide: Vec<&&str> = broadcasts.iter().filter(over_tokens).collect();
+    assert!(!broadcasts.is_empty() && wide.is_empty(), "{wide:#?}");
+}
+
+#[test]
+fn a_run_resumes_on_another_mesh() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path();
+    for words in TINY {
+        let words = format!("{words} --batch 4");
+        let losses = |bytes: &[u8]| -> Vec<f64> {
+            let raw = tensors(bytes, |n| n == "loss").remove(0).1;
+            raw.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+        };
+        let mesh = "--tp 2 --fsdp 2";
+        let plan = compile(here, "plan.bin", &format!("{words} {mesh}"));
+        let whole = train(&plan, here, "--steps 4");
+        let saved = here.join("saved");
+        train(&plan, here, &format!("--steps 2 --save {}", saved.display()));
+        for other in [mesh, "", "--dp 2 --zero 1", "--cp 2"] {
+            let plan = compile(here, "other.bin", &format!("{words} {other}"));
+            let rest = train(&plan, here, &format!("--steps 2 --resume {}", saved.display()));
+            for (a, b) in losses(&whole)[2..].iter().zip(losses(&rest)) {
+                let same = if other == mesh { *a == b } else { (a - b).abs() <= 1e-6 * a.abs() };
+                assert!(same, "{words}: {b} instead of {a} when resumed on `{other}`");
+            }
+            if other == mesh {
+                let parameters = |bytes: &[u8]| tensors(bytes, |n| n.starts_with("param/"));
+                assert!(parameters(&whole) == parameters(&rest), "{words}");
+            }
+        }
+        std::fs::remove_dir_all(&saved).expect("the checkpoints");
+    }
+}

@@ -61,8 +61,8 @@ impl Around<'_> {
         }
     }
 
-    /// What to say if an axis to exchange found no other factor.
-    pub fn unexchanged(&self, mesh: &types::Mesh, cuts: &Cuts) -> Option<String> {
+    /// What to say if an axis to exchange found no other factor, and the way out.
+    pub fn unexchanged(&self, mesh: &types::Mesh, cuts: &Cuts) -> Option<(String, String)> {
         let before =
             Around { exchange: &[], args: self.args.clone(), results: self.results.clone(), ..*self }.cuts(mesh);
         let lost =
@@ -71,13 +71,15 @@ impl Around<'_> {
         let shared = (0..cuts.len()).find(|&f| self.is_shared(f))?;
         let factor = &self.factors.factors[shared];
         let parts = mesh.group(&super::table::names(&cuts[shared]));
-        Some(format!(
-            "`{}` has {} {} on each rank, which do not divide by {}, the size of {axis}",
+        let own = factor.size / parts;
+        let message = format!(
+            "`{}` has {own} {} on each rank, which do not divide by {}, the size of {axis}",
             self.op.name(),
-            factor.size / parts,
             factor.name,
             mesh.size(axis)
-        ))
+        );
+        let legal: Vec<String> = (1..=own).filter(|n| own.is_multiple_of(*n)).map(|n| n.to_string()).collect();
+        Some((message, format!("give {axis} a size of {}", legal.join(", "))))
     }
 
     /// The factors of a ring along `axis`: the one that stays and the one that goes around.

@@ -248,8 +248,8 @@ impl Writer<'_> {
                     exchange: self.exchange,
                 };
                 let cuts = around.cuts(&self.table.mesh);
-                if let Some(message) = around.unexchanged(&self.table.mesh, &cuts) {
-                    return Err(seed::at(self.module, node.place, message).into());
+                if let Some((message, help)) = around.unexchanged(&self.table.mesh, &cuts) {
+                    return Err(seed::at(self.module, node.place, message).help(help).into());
                 }
                 let assignment = Assignment(cuts.iter().map(|c| names(c)).collect());
                 let mut args = vec![];
