@@ -21,8 +21,15 @@ pub struct Node {
     pub outputs: Vec<Ty>,
     /// The bytes of a `Const`.
     pub data: Option<Vec<u8>>,
-    /// The operator of the kernel that it belongs to: an index into what the lowering counts.
+    /// The operator of the kernel that it was first made for: an index into what the lowering counts.
     pub origin: usize,
+}
+
+/// A graph whose every node fits.
+pub struct Finished {
+    pub nodes: Vec<Node>,
+    /// Every use that an operator of the kernel made of a node, as (origin, node): equal nodes are one.
+    pub made: Vec<(usize, usize)>,
 }
 
 /// The first mistake is noted and a placeholder goes on, so that lowerings read as formulas; [`Graph::finish`] reports it.
@@ -31,7 +38,10 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Given to every node added from now on.
     pub origin: usize,
+    made: Vec<(usize, usize)>,
     constants: HashMap<(DataType, Vec<i64>, Vec<u8>), Tensor>,
+    /// Nodes by all that they are.
+    known: HashMap<String, usize>,
     mistake: Option<String>,
 }
 
@@ -40,10 +50,10 @@ impl Graph {
         self.mistake.get_or_insert(message.into());
     }
 
-    pub fn finish(self) -> Result<Vec<Node>, String> {
+    pub fn finish(self) -> Result<Finished, String> {
         match self.mistake {
             Some(mistake) => Err(mistake),
-            None => Ok(self.nodes),
+            None => Ok(Finished { nodes: self.nodes, made: self.made }),
         }
     }
 
@@ -109,6 +119,12 @@ impl Graph {
         attributes: &[(&'static str, Value)],
         declared: Option<DataType>,
     ) -> Vec<Tensor> {
+        let key = format!("{op:?} {inputs:?} {attributes:?} {declared:?}");
+        if let Some(&node) = self.known.get(&key) {
+            self.made.push((self.origin, node));
+            return self.outputs(node);
+        }
+        self.known.insert(key, self.nodes.len());
         let spec = op.spec();
         let said = |name| attributes.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
         let mut all = vec![];
@@ -130,7 +146,7 @@ impl Graph {
             self.fail(format!("{} has no attribute `{name}`", spec.name));
         }
         let types: Vec<Option<Ty>> = inputs.iter().map(|i| i.map(|t| self.ty(t).clone())).collect();
-        let constants: Vec<Option<Vec<i64>>> = inputs.iter().map(|i| i.and_then(|t| self.known(t))).collect();
+        let constants: Vec<Option<Vec<i64>>> = inputs.iter().map(|i| i.and_then(|t| self.integers_of(t))).collect();
         let site = Site { op, inputs: &types, constants: &constants, attributes: &all, declared };
         let outputs = crate::check::ports(spec, &types).and_then(|()| infer::infer(&site)).unwrap_or_else(|reason| {
             let shown: Vec<String> = types.iter().map(|t| t.as_ref().map_or("-".into(), Ty::to_string)).collect();
@@ -138,14 +154,18 @@ impl Graph {
             let ty = types.iter().flatten().next().cloned().unwrap_or(Ty::new(DataType::Float, []));
             vec![ty; spec.outputs.len().max(1)]
         });
-        let count = outputs.len();
-        let node = Node { op, inputs: inputs.to_vec(), attributes: all, outputs, data: None, origin: self.origin };
-        let first = self.push(node);
-        (0..count).map(|output| Tensor { output, ..first }).collect()
+        self.made.push((self.origin, self.nodes.len()));
+        let node =
+            self.push(Node { op, inputs: inputs.to_vec(), attributes: all, outputs, data: None, origin: self.origin });
+        self.outputs(node.node)
+    }
+
+    fn outputs(&self, node: usize) -> Vec<Tensor> {
+        (0..self.nodes[node].outputs.len()).map(|output| Tensor { node, output }).collect()
     }
 
     /// The integers of a constant.
-    fn known(&self, tensor: Tensor) -> Option<Vec<i64>> {
+    fn integers_of(&self, tensor: Tensor) -> Option<Vec<i64>> {
         let node = &self.nodes[tensor.node];
         node.data.as_ref().and_then(|data| integers(node.outputs[0].dtype, data))
     }

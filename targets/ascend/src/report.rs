@@ -38,11 +38,11 @@ pub struct Row {
     pub count: u64,
 }
 
-/// `nodes`: the origin and operator of each node that is written.
-pub fn rows(origins: &[Origin], nodes: &[(usize, Op)]) -> Vec<Row> {
+/// `nodes`: the origin and operator of each node that is written, once for each origin that uses it.
+pub fn rows(origins: &[Origin], nodes: impl IntoIterator<Item = (usize, Op)>) -> Vec<Row> {
     let mut made: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (origin, op) in nodes {
-        let names = made.entry(*origin).or_default();
+        let names = made.entry(origin).or_default();
         let shown = !matches!(op, Op::Const | Op::Data | Op::NetOutput | Op::Reshape);
         if shown && !names.iter().any(|n| n == op.name()) {
             names.push(op.name().to_owned());

@@ -16,6 +16,8 @@ pub struct Figures {
     pub flops: u64,
     pub traffic: Vec<Traffic>,
     pub reshards: Vec<Reshard>,
+    /// What an Ascend plan's operators became; null for other targets.
+    pub operators: Value,
 }
 
 /// One entry for each program and each class of ranks that runs it.
@@ -35,7 +37,19 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
         flops: plan::flops(plan, body),
         traffic: plan::traffic(plan, body),
         reshards: reshards(plan, body),
+        operators: operators(plan, body),
     }
+}
+
+#[cfg(feature = "ascend")]
+fn operators(plan: &Plan, body: &Body) -> Value {
+    let rows = super::operators::rows(plan, body);
+    if rows.is_empty() { Value::Null } else { json!(rows) }
+}
+
+#[cfg(not(feature = "ascend"))]
+fn operators(_: &Plan, _: &Body) -> Value {
+    Value::Null
 }
 
 pub fn json(plan: &Plan, hash: &str) -> Value {
@@ -43,7 +57,7 @@ pub fn json(plan: &Plan, hash: &str) -> Value {
         .iter()
         .map(|f| {
             let m = &f.memory;
-            json!({
+            let mut entry = json!({
                 "program": f.program,
                 "count": f.ranks.len(),
                 "class": f.class,
@@ -60,7 +74,11 @@ pub fn json(plan: &Plan, hash: &str) -> Value {
                 "flops": f.flops,
                 "comm": f.traffic,
                 "reshards": f.reshards.iter().map(reshard).collect::<Vec<_>>(),
-            })
+            });
+            if !f.operators.is_null() {
+                entry["operators"] = f.operators.clone();
+            }
+            entry
         })
         .collect();
     let mesh: Map<String, Value> =

@@ -18,7 +18,7 @@ use ir::{Function, Inst, Op as Ir, Type};
 
 use self::cx::Cx;
 use crate::dtype::{DataType, Ty};
-use crate::graph::{Node, Tensor};
+use crate::graph::{Finished, Tensor};
 use crate::proto::ModelDef;
 use crate::report::{Origin, Row, rows};
 use crate::table::Op;
@@ -58,18 +58,14 @@ pub fn segment(name: &str, kernel: &Function) -> Result<Segment, String> {
         expect(&mut cx, &node.ty, &values[id.index()])?;
     }
     let results: Vec<Tensor> = function.results.iter().filter_map(|r| values[r.index()].first().copied()).collect();
-    let nodes = cx.g.finish()?;
+    let Finished { nodes, made } = cx.g.finish()?;
     let names: Vec<String> = origins.list.iter().map(Origin::label).collect();
     let live = encode::live(&nodes, &results);
     Ok(Segment {
         model: encode::model(name, &nodes, &results, &names),
-        rows: rows(&origins.list, &live_ops(&nodes, &live)),
+        rows: rows(&origins.list, made.iter().filter(|(_, n)| live[*n]).map(|&(origin, n)| (origin, nodes[n].op))),
         workspace: memory::estimate(&nodes, &results, &live),
     })
-}
-
-fn live_ops(nodes: &[Node], live: &[bool]) -> Vec<(usize, Op)> {
-    nodes.iter().zip(live).filter(|(_, live)| **live).map(|(n, _)| (n.origin, n.op)).collect()
 }
 
 fn of(ty: &Type) -> Result<Ty, String> {
