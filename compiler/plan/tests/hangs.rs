@@ -66,24 +66,31 @@ impl Dice {
     }
 }
 
+/// One class that does nothing, with some buffers of 64 bytes and six lanes for collectives.
+fn empty(mesh: Mesh, buffers: u64) -> Plan {
+    let mut plan = sample::line();
+    plan.programs.truncate(1);
+    plan.manifest = plan::Manifest::default();
+    plan.header.mesh = mesh;
+    let template = plan.classes[0].persistent[0].clone();
+    plan.classes[0].persistent = (0..buffers)
+        .map(|i| plan::Buffer { name: format!("b{i}").into(), offset: i * 64, bytes: 64, ty: None, ..template.clone() })
+        .collect();
+    let body = &mut plan.programs[0].bodies[0];
+    body.buffers.clear();
+    body.lanes = [LaneKind::Compute].into_iter().chain((0..6).map(LaneKind::Comm)).collect();
+    (body.instructions, body.events, body.arena_bytes) = (vec![], 0, buffers * 64);
+    plan
+}
+
 /// One of x and y, or both; each with a lane of its own, and another for messages.
 const GROUPS: [&[&str]; 3] = [&["x"], &["y"], &["x", "y"]];
 
 /// Classes of a mesh of up to twelve ranks, cut over no axis, x, or both, which run nearly the same: collectives, events
 /// and messages along x, with places exchanged here and there, and now and then one left out.
 fn random(dice: &mut Dice) -> Plan {
-    let mut plan = sample::line();
-    plan.programs.truncate(1);
-    plan.manifest = plan::Manifest::default();
-    plan.header.mesh = Mesh::new([("x", 2), ("y", 1 + dice.below(3)), ("z", 1 + dice.below(2))]).expect("a mesh");
-    let template = plan.classes[0].persistent[0].clone();
-    plan.classes[0].persistent = (0..2)
-        .map(|i| plan::Buffer { name: format!("b{i}").into(), offset: i * 64, bytes: 64, ty: None, ..template.clone() })
-        .collect();
-    let body = &mut plan.programs[0].bodies[0];
-    body.buffers.clear();
-    body.lanes = [LaneKind::Compute].into_iter().chain((0..6).map(LaneKind::Comm)).collect();
-    (body.instructions, body.events, body.arena_bytes) = (vec![], 0, 128);
+    let mesh = Mesh::new([("x", 2), ("y", 1 + dice.below(3)), ("z", 1 + dice.below(2))]).expect("a mesh");
+    let mut plan = empty(mesh, 2);
     let cut = dice.below(4);
     if cut > 0 {
         plan = sample::split(&plan, &"x".into());
@@ -151,6 +158,55 @@ fn random(dice: &mut Dice) -> Plan {
         }
     }
     plan
+}
+
+/// 16,384 ranks in four stages: 50,000 collectives each, over three kinds of groups, and messages from stage to stage.
+#[test]
+fn many_ranks_with_many_collectives() {
+    let mesh = Mesh::new([("pp", 4), ("dp", 64), ("cp", 8), ("tp", 8)]).expect("a mesh");
+    let mut plan = sample::split(&empty(mesh, 6), &"pp".into());
+    let mut id = 0;
+    for _ in 0..16_667 {
+        for (lane, axis) in ["dp", "cp", "tp"].into_iter().enumerate() {
+            let kind = CollectKind::AllReduce(Reduce { kind: ReduceKind::Sum, dtype: DType::F32 });
+            let (from, to) = (vec![whole(0)], vec![whole(1 + lane as u32)]);
+            let collect = Collect { id, kind, group: vec![axis.into()], from, to, why: "".into() };
+            id += 1;
+            for body in &mut plan.programs[0].bodies {
+                push(body, 1 + lane, Op::Collect(collect.clone()));
+            }
+        }
+        // Each stage hands on what it was handed: the way around would be a circle.
+        for stage in 0..3 {
+            let (sends, receives) = (Affine::constant(stage + 1), Affine::constant(stage));
+            let ends = [
+                (stage, CollectKind::Send { peer: sends }, vec![whole(4)], vec![]),
+                (stage + 1, CollectKind::Receive { peer: receives }, vec![], vec![whole(4)]),
+            ];
+            for (stage, kind, from, to) in ends {
+                let group = vec!["pp".into()];
+                let message = Collect { id, kind, group, from, to, why: "".into() };
+                push(&mut plan.programs[0].bodies[stage as usize], 4, Op::Collect(message));
+            }
+            id += 1;
+        }
+    }
+    assert_eq!(verify(&plan), Ok(()));
+    let lane: Vec<usize> = {
+        let body = &plan.programs[0].bodies[2];
+        (0..body.instructions.len()).filter(|&i| body.instructions[i].lane == LaneId(3)).collect()
+    };
+    plan.programs[0].bodies[2].instructions.swap(lane[7_000], lane[7_001]);
+    // All ranks of a group do the same, only in another order: nothing hangs.
+    assert_eq!(verify(&plan), Ok(()));
+    let messages = &mut plan.programs[0].bodies[1].instructions;
+    let at = messages.iter().rposition(|i| i.lane == LaneId(4)).expect("a message");
+    messages.remove(at);
+    insta::assert_snapshot!(hangs(&plan).expect("a message without its receiver"));
+}
+
+fn push(body: &mut plan::Body, lane: usize, op: Op) {
+    body.instructions.push(Instruction { lane: LaneId::new(lane), place: PlaceId(0), op });
 }
 
 fn whole(buffer: u32) -> Slice {
