@@ -96,15 +96,13 @@ impl<'f> Cx<'f> {
         self.g.op(Op::Cast, &[x], &[("dst_type", Value::Int(to.in_attributes()))])
     }
 
-    /// An operator whose first `count` inputs are of one type; where it does not take that type, through one that holds
+    /// An operator of which `count` inputs hold values of one type; where it does not take that type, through one that holds
     /// its values: f32 for sixteen bits, a byte for bool.
     pub fn through(&mut self, op: Op, inputs: &[Tensor], count: usize, attributes: &[(&'static str, Value)]) -> Tensor {
-        let spec = op.spec();
-        let first = inputs.len().min(spec.inputs.len()) - count.min(inputs.len());
         // `SelectV2` asks a condition first; all others have their values in front.
-        let first = if op == Op::SelectV2 { first } else { 0 };
+        let first = usize::from(op == Op::SelectV2);
         let own = self.dtype(inputs[first]);
-        let port = &spec.inputs[first];
+        let port = &op.spec().inputs[first];
         let wide = match own {
             _ if port.types.has(own) => own,
             DataType::Bool => DataType::Uint8,
