@@ -1,11 +1,12 @@
 //! Plans against the interpreter: `interpret(module) == run(plan(module))`, step after step, parameters and state
-//! included; with kernels that interpret and with the CPU target's own.
+//! included; with kernels that interpret, operator by operator or by Ascend's segments, and with the CPU target's own.
 
 use ir::Precision;
 use passes::{Context, Gradients, Pipeline};
 use plan_tests::{apart, largest, machine, models, reference};
 use runtime_core::Options;
 use target::{NoTarget, Target};
+use target_ascend::{AscendTarget, SOCS};
 
 const TRAIN: &str = "precision | autodiff | optimizer{lr=0.05,clip=0.5} | inline | simplify";
 const STEPS: u64 = 3;
@@ -13,6 +14,8 @@ const STEPS: u64 = 3;
 #[derive(Clone, Copy, PartialEq)]
 enum Kernels {
     Interpreted,
+    /// Ascend's segments, interpreted.
+    Segments,
     Cpu,
 }
 
@@ -24,6 +27,7 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
     let expected = reference::interpret(&module, Precision::Declared, STEPS).expect("the graph runs");
     let target: Box<dyn Target> = match kernels {
         Kernels::Interpreted => Box::new(NoTarget),
+        Kernels::Segments => Box::new(AscendTarget { soc: &SOCS[0] }),
         Kernels::Cpu => Box::new(machine_cpu()),
     };
     for gradients in [Gradients::Streamed, Gradients::Resident] {
@@ -32,7 +36,7 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
         for (threads, poison) in [(1, false), (2, false), (1, true)] {
             let options = Options { threads, poison, ..Options::default() };
             let found = match kernels {
-                Kernels::Interpreted => {
+                Kernels::Interpreted | Kernels::Segments => {
                     let code = machine::interpreting(plan.plan(), compiled.functions.clone());
                     machine::run(&plan, code, &options, STEPS)
                 }
@@ -58,6 +62,7 @@ fn gradients_alone() {
     let pipeline = "precision | autodiff | inline";
     for model in [models::BLOCKS, models::CHUNKS] {
         check(model, pipeline, Kernels::Interpreted, 0.0);
+        check(model, pipeline, Kernels::Segments, 0.0);
         check(model, pipeline, Kernels::Cpu, 2e-6);
     }
 }
@@ -65,6 +70,7 @@ fn gradients_alone() {
 #[test]
 fn a_stack_of_blocks_trains() {
     check(models::BLOCKS, TRAIN, Kernels::Interpreted, 0.0);
+    check(models::BLOCKS, TRAIN, Kernels::Segments, 0.0);
     check(models::BLOCKS, TRAIN, Kernels::Cpu, 2e-6);
 }
 
@@ -72,12 +78,14 @@ fn a_stack_of_blocks_trains() {
 fn updates_stream_when_nothing_is_clipped() {
     let pipeline = "precision | autodiff | optimizer{lr=0.05,clip=0} | inline | simplify";
     check(models::BLOCKS, pipeline, Kernels::Interpreted, 0.0);
+    check(models::BLOCKS, pipeline, Kernels::Segments, 0.0);
     check(models::BLOCKS, pipeline, Kernels::Cpu, 2e-6);
 }
 
 #[test]
 fn chunks_are_slices_and_joins_are_copies() {
     check(models::CHUNKS, TRAIN, Kernels::Interpreted, 0.0);
+    check(models::CHUNKS, TRAIN, Kernels::Segments, 0.0);
     check(models::CHUNKS, TRAIN, Kernels::Cpu, 2e-6);
 }
 
@@ -85,5 +93,6 @@ fn chunks_are_slices_and_joins_are_copies() {
 fn without_simplification_too() {
     let pipeline = "precision | autodiff | optimizer{kind=sgd,lr=0.05,clip=0.5} | inline";
     check(models::BLOCKS, pipeline, Kernels::Interpreted, 0.0);
+    check(models::BLOCKS, pipeline, Kernels::Segments, 0.0);
     check(models::CHUNKS, pipeline, Kernels::Cpu, 2e-6);
 }
