@@ -65,6 +65,7 @@ const FLOORS: [(&str, usize); 47] = [
     ("several axes on one dim", 5),
     ("short parts", 30),
     ("empty parts", 5),
+    ("segments", 5),
 ];
 
 /// What stands in a module after `shard`.
