@@ -63,7 +63,10 @@ fn hosts(text: Option<&str>) -> Result<Vec<Host>, Diagnostics> {
 pub fn pack(args: &Pack) -> Done {
     let Read { mut plan, .. } = plan_file::read(&args.plan)?;
     let soc = export::soc_of(&plan).map_err(|e| refused(&args.plan, &e))?;
-    let compiled = |symbol: &str| std::fs::read(args.om.join(format!("{symbol}.om"))).ok();
+    // atc adds the host's name where a model brings code for the host.
+    let ends = [".om", "_linux_aarch64.om", "_linux_x86_64.om"];
+    let compiled =
+        |symbol: &str| ends.iter().find_map(|end| std::fs::read(args.om.join(format!("{symbol}{end}"))).ok());
     let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
     passes::allocate(&mut plan, AscendTarget { soc }.alignment());
     verify(&plan)?;

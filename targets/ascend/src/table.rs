@@ -2,7 +2,8 @@
 //!
 //! What stands here is what REG_OP says in the `torch-npu` 2.14.0 wheel, of the types that mmc can write; where the wheel
 //! names a type by a letter or lacks the operator, what the header in hicann/ops-* (August 2026) says. `tests/table.rs`
-//! compares it with extracts of both.
+//! compares it with extracts of both. Where the two differ, as in the fourth input of RotaryPositionEmbedding or an attribute
+//! `output_mask` of LayerNormGradV3, the wheel is newer (October 2026), and wins.
 
 use DataType::{Bf16, Bool, Double, Float, Float16, Int8, Int32, Int64, Uint8};
 

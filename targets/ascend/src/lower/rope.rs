@@ -57,7 +57,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Neighbours that are both dims of the angles, or neither, are one dim; `None` if more than three remain.
+    /// Neighbours that are both dims of the angles, or neither, are one dim; `None` if more than three remain. What comes
+    /// out is one of the shapes that CANN's header lists: angles of (1, S, 1), (B, 1, N), (1, 1, 1) or whole.
     pub fn of(ty: &TensorType, table: &TensorType, at: usize) -> Option<Self> {
         let rest: Vec<_> = ty.dims.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d).collect();
         let shared = &table.dims[..table.rank().checked_sub(1)?];
