@@ -54,6 +54,7 @@ const FLOORS: [(&str, usize); 48] = [
     ("optimizer", 10),
     ("poisoned", 20),
     ("partial max", 5),
+    ("partial merge", 2),
     ("partial sum", 20),
     ("ranks 2", 5),
     ("ranks 3", 3),

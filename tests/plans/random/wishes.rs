@@ -38,6 +38,10 @@ pub fn wishes(tape: &mut Tape<'_>, module: &Module) -> Vec<(Wish, PlaceId)> {
         chosen.truncate(1 + tape.below(2));
         chosen
     };
+    if tape.one_in(5) {
+        // Keys alone: parts of a softmax are merged.
+        wishes.push(Wish::Shard { dim: "M".into(), axes: some(tape), exact: false });
+    }
     for _ in 0..tape.below(5) {
         let (dim, of) = (tape.pick(&dims), tape.pick(&dims));
         let axes = some(tape);
