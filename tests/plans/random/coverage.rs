@@ -17,7 +17,7 @@ pub struct Histogram {
 }
 
 /// Per cent of the cases that must at least be of each class.
-const FLOORS: [(&str, usize); 48] = [
+const FLOORS: &[(&str, usize)] = &[
     ("collective all_gather", 20),
     ("collective all_reduce max", 5),
     ("collective all_reduce sum", 20),
