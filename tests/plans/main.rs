@@ -41,8 +41,8 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
                     machine::run(&plan, code, &options, STEPS)
                 }
                 Kernels::Cpu => {
-                    let plan_ = plan.plan();
-                    let code = device::CpuKernels::load(&plan_.header, &plan_.kernels, &plan_.object);
+                    let file = plan.plan();
+                    let code = device::CpuKernels::load(&file.header, &file.kernels, &file.object);
                     machine::run(&plan, code.expect("the object loads"), &options, STEPS)
                 }
             };
