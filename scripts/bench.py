@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Times train steps of mmrun beside PyTorch's, alternating in one run, and prints a Markdown table of medians and ratios.
+"""Times train steps of mmrun beside PyTorch's, alternating in one run, and writes a table and a roofline.
 
-    make bench                      # needs MMC_PYTHON, a Python with torch, diffusers and safetensors
-    python scripts/bench.py --rounds 3 --threads 2
+    make bench                                            # needs MMC_PYTHON, a Python with torch, diffusers and transformers
+    python scripts/bench.py --only dit512-f32-2,lm512     # rows whose names begin so: MODEL-DTYPE-THREADS
+    python scripts/bench.py --rounds 5 --no-compile --out target/bench
 
-Each round runs PyTorch, then ours, as processes of their own: a machine that slows down slows both. The same model,
-batch and optimiser (AdamW, weight decay 0.01, clip 1.0); ours on synthetic values, PyTorch on random ones.
+A row starts PyTorch twice, eager and with each block under torch.compile, and keeps both. A round asks each of them for
+some steps, then runs ours: a machine that slows down slows all. All have the same model, batch and optimiser (AdamW, weight decay
+0.01, clip 1.0), ours on synthetic values, PyTorch on random ones. `of peak` is the share of the machine's measured limit of
+products that a step's FLOP reach. `bench.md` gets a table of medians, `ROW.svg` the kernels of a row beside the limits.
 """
 import argparse
 import json
@@ -14,53 +17,144 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
+import time
+
+from roofline import draw
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+MMC, MMRUN = BUILT / "mmc", BUILT / "mmrun"
 
+# Names, the model's file, and how PyTorch builds it.
 MODELS = {
-    "DiT 512 x 8, 1,560 tokens": ["--dim", "512", "--layers", "8", "--tokens", "1560"],
-    "DiT 256 x 4, 1,024 tokens": ["--dim", "256", "--layers", "4", "--tokens", "1024"],
+    "dit256": ("DiT 256 x 4, 1,024 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "256", "--layers", "4", "--tokens", "1024"]),
+    "dit512": ("DiT 512 x 8, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "512", "--layers", "8", "--tokens", "1560"]),
+    "dit1536": ("DiT 1536 x 2, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "1536", "--layers", "2", "--tokens", "1560"]),
+    "lm512": ("LM 512 x 8, 1,024 tokens, vocabulary 32,000", "qwen3.mm", ["--model", "qwen3", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
 }
+HEADER = (
+    "| row | eager s | compile s | ours s | ratio | ours of peak | theirs of peak | first step: eager, compile, ours s | RSS: eager, compile, ours MB |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 
 
-def ours(plan, threads, steps, folder):
-    metrics = folder / "metrics.jsonl"
-    command = [ROOT / "target/release/mmrun", plan, "--steps", str(steps + 1), "--threads", str(threads), "--metrics", metrics]
-    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    metrics.unlink()
-    return [row["seconds"] for row in rows if "seconds" in row][1:]
+class Torch:
+    """A PyTorch process that runs steps when asked."""
+
+    def __init__(self, words, dtype, threads, compiled):
+        command = [sys.executable, str(ROOT / "tests/goldens/bench_torch.py"), *words, "--dtype", dtype, "--threads", str(threads)]
+        self.process = subprocess.Popen(command + ["--compile"] * compiled, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        about = self.read()
+        self.dims, self.first, self.rss, self.times = about["set"], about["first_step_s"], 0, []
+
+    def read(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit("the PyTorch process ended; its error is above")
+
+    def steps(self, count):
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        found = self.read()
+        self.times += found["times"]
+        self.rss = found["rss_mb"]
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def torch(words, threads, steps):
-    command = [sys.executable, str(ROOT / "tests/goldens/bench_torch.py"), *words, "--threads", str(threads), "--steps", str(steps)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(out.splitlines()[-1])
+class Ours:
+    def __init__(self, model, dims, dtype, threads, folder):
+        self.plan, self.threads, self.metrics, self.trace = folder / "plan.bin", threads, folder / "metrics.jsonl", folder / "trace.json"
+        sets = [w for k, v in dims.items() for w in ("--set", f"{k}={v}")]
+        begin = time.perf_counter()
+        run([MMC, "compile", ROOT / "models" / model, "--dtype", dtype, "-o", self.plan, *sets])
+        self.compile = time.perf_counter() - begin
+        self.first, self.rss, self.times = None, 0, []
+
+    def steps(self, count):
+        """As many steps after the first, which stands for the start."""
+        self.metrics.unlink(missing_ok=True)
+        words = [MMRUN, self.plan, "--steps", count + 1, "--threads", self.threads, "--metrics", self.metrics]
+        process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begin, first, ended = time.perf_counter(), None, 0
+        while not ended:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG if first is None else 0)
+            if first is None and self.metrics.exists() and "\n" in self.metrics.read_text():
+                first = time.perf_counter() - begin
+            time.sleep(0.005 if first is None else 0)
+        if status:
+            raise SystemExit(f"mmrun failed: run it by hand: {' '.join(str(w) for w in words)}")
+        rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        rows = [row for row in rows if "seconds" in row]
+        self.times += [row["seconds"] for row in rows[1:]]
+        self.work = rows[-1]["gflops"] * rows[-1]["seconds"]
+        self.first = self.first or first
+        self.rss = max(self.rss, usage.ru_maxrss // 1024)
+
+    def kernels(self, limits, dtype):
+        """What each kernel does and takes, from a trace of two steps."""
+        run([MMRUN, self.plan, "--steps", 3, "--threads", self.threads, "--trace", self.trace])
+        words = [MMC, "explain", self.plan, "--json", "--kernels", "--trace", self.trace]
+        text = run([*words, "--peak", limits[dtype], "--bandwidth", limits["bandwidth"]])
+        return json.loads(text)["kernels"][0]
+
+
+def run(words):
+    return subprocess.run([str(w) for w in words], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+
+
+def machine_limits():
+    """GFLOP/s and GB/s by threads, measured now."""
+    words = ["cargo", "test", "--release", "-q", "-p", "target-cpu", "--test", "matmul", "--", "--ignored", "--nocapture", "limits"]
+    lines = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = [json.loads(line[line.index("{"):]) for line in lines if '"threads"' in line]
+    return {limits["threads"]: limits for limits in found}
+
+
+def measure(name, a, limits, folder):
+    model, dtype, threads = name.split("-")
+    title, file, words = MODELS[model]
+    folder.mkdir(parents=True, exist_ok=True)
+    limits = limits[int(threads)]
+    theirs = [Torch(words, dtype, threads, compiled) for compiled in ([False, True] if a.compile else [False])]
+    ours = Ours(file, theirs[0].dims, dtype, threads, folder)
+    for _ in range(a.rounds):
+        for side in [*theirs, ours]:
+            side.steps(a.steps)
+    for side in theirs:
+        side.end()
+    draw(a.out / f"{name}.svg", f"{title}, {dtype}, {threads} threads", limits, dtype, ours.kernels(limits, dtype))
+    mine, fastest = statistics.median(ours.times), min(statistics.median(side.times) for side in theirs)
+    share = lambda seconds: f"{ours.work / seconds / limits[dtype]:.0%}"
+    column = lambda values: ", ".join(values if len(values) == 3 else [values[0], "-", values[1]])
+    medians = [f"{statistics.median(side.times):.3f}" for side in theirs] + ["-"] * (2 - len(theirs))
+    cells = [name, *medians, f"{mine:.3f}", f"**{fastest / mine:.2f}**", share(mine), share(fastest)]
+    cells += [column([f"{side.first:.1f}" for side in [*theirs, ours]]), column([f"{side.rss:,}" for side in [*theirs, ours]])]
+    return "| " + " | ".join(cells) + " |"
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--rounds", type=int, default=2)
-    p.add_argument("--steps", type=int, default=3, help="timed steps a round")
-    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--only", default="", help="names of rows or how they begin, with commas between")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--steps", type=int, default=2, help="timed steps of each side in a round")
+    p.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "target/bench")
     a = p.parse_args()
-    print("| model | dtype | PyTorch s | ours s | ratio |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        for model, words in MODELS.items():
-            theirs, mine = [], []
-            for _ in range(a.rounds):
-                found = torch(words, a.threads, a.steps)
-                theirs.append(found["median_s"])
-                plan = folder / "plan.bin"
-                if not mine:
-                    sets = [w for k, v in found["set"].items() for w in ("--set", f"{k}={v}")]
-                    command = [str(ROOT / "target/release/mmc"), "compile", str(ROOT / "models/wan2.2.mm"), "-o", str(plan), *sets]
-                    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-                mine += ours(plan, a.threads, a.steps, folder)
-            t, m = statistics.median(theirs), statistics.median(mine)
-            print(f"| {model} | f32 | {t:.3f} | {m:.3f} | {t / m:.2f}x |", flush=True)
+    names = [f"{model}-{dtype}-{threads}" for model in MODELS for dtype in ("f32", "bf16") for threads in (2, 1)]
+    rows = [name for name in names if any(name.startswith(word) for word in a.only.split(","))]
+    if not rows:
+        raise SystemExit(f"--only {a.only} names no row; there are {', '.join(names)}")
+    limits = machine_limits()
+    report = [f"Limits measured in this run: {json.dumps(list(limits.values()))}.", "", HEADER]
+    print("\n".join(report), flush=True)
+    for name in rows:
+        report.append(measure(name, a, limits, a.out / name))
+        print(report[-1], flush=True)
+        (a.out / "bench.md").write_text("\n".join(report) + "\n")
 
 
 if __name__ == "__main__":

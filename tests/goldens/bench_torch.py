@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
-"""Times full train steps (forward, backward, clip, AdamW) of diffusers' Wan in eager PyTorch and prints one line of JSON.
+"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan or transformers' Qwen3 in PyTorch, on request.
 
-    python tests/goldens/bench_torch.py --dim 512 --layers 8 --tokens 1560 --dtype f32 --threads 2 --steps 5
+    python tests/goldens/bench_torch.py --model wan --dim 512 --layers 8 --tokens 1560 --dtype f32 --threads 2
+    3
 
-`set` in the output holds the dims for `mmc compile wan2.2.mm --set`, so that both programs run the same model.
-The baseline is as strong as eager PyTorch allows: fused AdamW, no data loading in the timed part.
+The first line of output is JSON: `set` holds the dims for `mmc compile --set`, so that both programs run the same model, and
+`first_step_s` counts from the start of the process. For each number read from standard input it then runs so many steps and
+prints their times. The baseline is as strong as PyTorch allows: fused AdamW, bf16 by autocast, no data loading in the timed part.
 """
 import argparse
 import json
 import math
 import resource
-import statistics
+import sys
 import time
 
+BORN = time.perf_counter()
+
 import torch
-from diffusers import WanTransformer3DModel
 
 
 def latent_grid(tokens):
@@ -25,19 +28,58 @@ def latent_grid(tokens):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", choices=["wan", "qwen3"], default="wan")
     p.add_argument("--dim", type=int, default=512)
     p.add_argument("--layers", type=int, default=8)
     p.add_argument("--tokens", type=int, default=1560)
-    p.add_argument("--heads", type=int, help="default: heads of 64")
-    p.add_argument("--ffn", type=int, help="default: 4 x dim")
-    p.add_argument("--text-tokens", type=int, default=128)
-    p.add_argument("--text-dim", type=int, default=512)
-    p.add_argument("--batch", type=int, default=1)
+    p.add_argument("--vocab", type=int, default=32000)
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: f32 weights under autocast")
     p.add_argument("--threads", type=int, default=0, help="default: as many as torch chooses")
-    p.add_argument("--steps", type=int, default=5, help="timed steps, after the first")
     p.add_argument("--compile", action="store_true", help="torch.compile each block, instead of eager")
     return p.parse_args()
+
+
+def wan(a):
+    """The dims, the model, and a function that gives the loss."""
+    from diffusers import WanTransformer3DModel
+
+    heads = a.dim // 64
+    dims = {"LAYERS": a.layers, "HEADS": heads, "HEAD": 64, "FFN": 4 * a.dim, "IN": 16, "OUT": 16, "TEXT": 512, "FREQ": 256}
+    dims |= latent_grid(a.tokens) | {"S": 128}
+    model = WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=heads, attention_head_dim=64, in_channels=16, out_channels=16, text_dim=dims["TEXT"],
+        freq_dim=dims["FREQ"], ffn_dim=dims["FFN"], num_layers=a.layers, cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6,
+    ).train()
+    if a.compile:
+        model.compile_repeated_blocks()
+    latent = torch.randn(1, dims["OUT"], dims["F"], dims["H"], dims["W"])
+    noise, t, text = torch.randn_like(latent), torch.rand(1), torch.randn(1, dims["S"], dims["TEXT"])
+
+    def loss():
+        at = t.view(-1, 1, 1, 1, 1)
+        out = model(hidden_states=(1 - at) * latent + at * noise, timestep=1000 * t, encoder_hidden_states=text, return_dict=False)[0]
+        return (out.float() - (noise - latent)).square().mean()
+
+    return dims, model, loss
+
+
+def qwen3(a):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    heads = a.dim // 64
+    dims = {"S": a.tokens, "LAYERS": a.layers, "HIDDEN": a.dim, "HEADS": heads, "KV_HEADS": heads // 2, "HEAD": 64, "FFN": 3 * a.dim, "VOCAB": a.vocab}
+    config = Qwen3Config(
+        vocab_size=a.vocab, hidden_size=a.dim, intermediate_size=dims["FFN"], num_hidden_layers=a.layers, num_attention_heads=heads,
+        num_key_value_heads=heads // 2, head_dim=64, rms_norm_eps=1e-6, tie_word_embeddings=True, attention_bias=False, use_cache=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    )
+    config._attn_implementation = "sdpa"
+    model = Qwen3ForCausalLM(config).float().train()
+    if a.compile:
+        for layer in model.model.layers:
+            layer.compile()
+    ids = torch.randint(a.vocab, (1, a.tokens))
+    return dims, model, lambda: model(input_ids=ids, labels=ids).loss
 
 
 def main():
@@ -45,41 +87,26 @@ def main():
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    heads = a.heads or a.dim // 64
-    dims = {"LAYERS": a.layers, "HEADS": heads, "HEAD": a.dim // heads, "FFN": a.ffn or 4 * a.dim, "IN": 16, "OUT": 16, "TEXT": a.text_dim, "FREQ": 256}
-    dims |= latent_grid(a.tokens) | {"S": a.text_tokens}
-    model = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=dims["HEADS"], attention_head_dim=dims["HEAD"], in_channels=dims["IN"], out_channels=dims["OUT"],
-        text_dim=dims["TEXT"], freq_dim=dims["FREQ"], ffn_dim=dims["FFN"], num_layers=dims["LAYERS"], cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads", eps=1e-6,
-    ).train()
-    if a.compile:
-        model.compile_repeated_blocks()
+    dims, model, loss_of = {"wan": wan, "qwen3": qwen3}[a.model](a)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-    latent = torch.randn(a.batch, dims["OUT"], dims["F"], dims["H"], dims["W"])
-    noise, t = torch.randn_like(latent), torch.rand(a.batch)
-    text = torch.randn(a.batch, dims["S"], dims["TEXT"])
 
     def step():
         begin = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.dtype == "bf16"):
-            at = t.view(-1, 1, 1, 1, 1)
-            out = model(hidden_states=(1 - at) * latent + at * noise, timestep=1000 * t, encoder_hidden_states=text, return_dict=False)[0]
-            loss = (out.float() - (noise - latent)).square().mean()
+            loss = loss_of()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         loss.item()
         return time.perf_counter() - begin
 
-    first = step()
-    times = [step() for _ in range(a.steps)]
-    print(json.dumps({
-        "median_s": round(statistics.median(times), 4), "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "first_step_s": round(first, 3),
-        "min_s": round(min(times), 4), "steps": a.steps, "threads": torch.get_num_threads(), "dtype": a.dtype, "batch": a.batch, "tokens": a.tokens,
-        "mode": "compile" if a.compile else "eager", "torch": torch.__version__, "set": dims,
-    }))
+    step()
+    first = time.perf_counter() - BORN
+    print(json.dumps({"set": dims, "first_step_s": round(first, 3), "torch": torch.__version__}), flush=True)
+    for line in sys.stdin:
+        times = [round(step(), 5) for _ in range(int(line))]
+        print(json.dumps({"times": times, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 mod figures;
 mod kernels;
+mod measured;
 #[cfg(feature = "ascend")]
 mod operators;
 mod reshards;
@@ -9,9 +10,10 @@ mod reshards;
 use std::fmt::Write;
 
 use diag::Diagnostics;
-use plan::{Archive, BlobKind, Plan, Source, Traffic, When};
+use plan::{Archive, BlobKind, Body, Plan, Source, Traffic, When};
 
 use self::figures::{Figures, figures};
+use self::measured::Measured;
 use self::reshards::Reshard;
 use crate::args::Explain;
 use crate::plan_file::{self, Read};
@@ -23,17 +25,32 @@ const TOP: usize = 12;
 
 pub fn explain(args: &Explain) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
+    let measured = args.trace.as_deref().map(Measured::read).transpose()?;
     if args.json {
-        print(&format!("{:#}\n", figures::json(&plan, &hash)));
+        let mut figures = figures::json(&plan, &hash);
+        if args.kernels {
+            figures["kernels"] =
+                bodies(&plan).map(|body| kernels::json(&plan, body, limits(args), measured.as_ref())).collect();
+        }
+        print(&format!("{figures:#}\n"));
     } else if args.listing {
         print(&plan.to_string());
     } else {
-        print(&text(&plan, &hash, args));
+        print(&text(&plan, &hash, args, measured.as_ref()));
     }
     Ok(Diagnostics::default())
 }
 
-fn text(plan: &Plan, hash: &str, args: &Explain) -> String {
+fn limits(args: &Explain) -> kernels::Limits {
+    let giga = |value: Option<f64>| value.map(|value| value * 1e9);
+    kernels::Limits { peak: giga(args.peak), bandwidth: giga(args.bandwidth) }
+}
+
+fn bodies(plan: &Plan) -> impl Iterator<Item = &Body> {
+    plan.programs.iter().flat_map(|program| &program.bodies)
+}
+
+fn text(plan: &Plan, hash: &str, args: &Explain, measured: Option<&Measured>) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}", plan_file::title(plan));
     let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
@@ -45,13 +62,12 @@ fn text(plan: &Plan, hash: &str, args: &Explain) -> String {
     for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
         let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
     }
-    let bodies = plan.programs.iter().flat_map(|p| &p.bodies);
-    for (figures, body) in figures(plan).iter().zip(bodies) {
+    for (figures, body) in figures(plan).iter().zip(bodies(plan)) {
         section(&mut out, plan, figures, args);
         #[cfg(feature = "ascend")]
         operators::table(&mut out, plan, body);
         if args.kernels {
-            kernels::table(&mut out, plan, body);
+            kernels::table(&mut out, plan, body, limits(args), measured);
         }
     }
     out

@@ -207,25 +207,72 @@ fn bf16_and_an_epilogue() {
     }
 }
 
-/// The most that one core does: products of registers alone, in GFLOP/s.
-fn peak(cpu: &Cpu, word: Word) -> f64 {
+/// Seconds of the best of some calls, each part on its own thread.
+fn best(loaded: &Loaded, name: &str, args: &[*mut u8], parts: u32) -> f64 {
+    let once = |_| {
+        let start = std::time::Instant::now();
+        loaded.call_threads(name, args, parts);
+        start.elapsed().as_secs_f64()
+    };
+    (0..8).map(once).fold(f64::MAX, f64::min)
+}
+
+/// The most that `threads` cores do, in GFLOP/s: products of what stays in the first-level cache.
+fn peak(cpu: &Cpu, word: Word, threads: u32) -> f64 {
+    const STEPS: i64 = 1 << 21;
     let loaded = build(cpu, |e| {
         e.kernel("peak", |e, kernel| {
             let to = kernel.pointer(e, 0);
+            let own = e.i64(1024);
+            let own = e.mul(kernel.part, own);
+            let to = e.at(to, Elem::F32, own);
             let micro = Micro { rows: 8, vectors: 2, a_row: 1, a_k: 0, b_k: 0, c_row: 2 * i64::from(e.lanes()) };
-            let (steps, zero) = (e.i64(1 << 20), e.i64(0));
+            let (steps, zero) = (e.i64(STEPS), e.i64(0));
             e.micro_words((word, micro), (to, to, to), steps, zero);
         });
     });
-    let buffer = vec![0f32; 1024];
-    let best = (0..8)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            loaded.call("peak", &[ptr(&buffer)], 1);
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::MAX, f64::min);
-    2e-9 * 16.0 * f64::from(cpu.lanes) * word.depth() as f64 * f64::from(1 << 20) / best
+    let buffer = vec![0f32; 1024 * threads as usize];
+    let seconds = best(&loaded, "peak", &[ptr(&buffer)], threads);
+    let one = 2.0 * 16.0 * f64::from(cpu.lanes) * word.depth() as f64 * STEPS as f64;
+    1e-9 * one * f64::from(threads) / seconds
+}
+
+/// The most that `threads` cores read and write, in GB/s: one vector after another, of more than the caches hold.
+fn bandwidth(cpu: &Cpu, threads: u32) -> f64 {
+    const FLOATS: u64 = 1 << 25;
+    let loaded = build(cpu, |e| {
+        e.kernel("copy", |e, kernel| {
+            let (from, to) = (kernel.pointer(e, 0), kernel.pointer(e, 1));
+            let lanes = i64::from(e.lanes());
+            let (first, end) = e.share(kernel, FLOATS / lanes as u64, 1 << 16);
+            e.for_range((first, end, 1), |e, vector| {
+                let step = e.i64(lanes);
+                let index = e.mul(vector, step);
+                let (from, to) = (e.at(from, Elem::F32, index), e.at(to, Elem::F32, index));
+                let vf32 = e.vf32();
+                let value = e.load(from, vf32);
+                e.store(value, to);
+            });
+        });
+    });
+    let (from, to) = (vec![1f32; FLOATS as usize], vec![0f32; FLOATS as usize]);
+    8e-9 * FLOATS as f64 / best(&loaded, "copy", &[ptr(&from), ptr(&to)], threads)
+}
+
+/// The limits of this machine as JSON: what `scripts/bench.py` measures shares of.
+#[test]
+#[ignore = "a measurement"]
+fn limits() {
+    let cpu = Cpu::native().unwrap();
+    for threads in [1, 2] {
+        let [f32, bf16] = [Word::F32, cpu_word(&cpu, Elem::Bf16)].map(|word| peak(&cpu, word, threads));
+        let bandwidth = bandwidth(&cpu, threads);
+        println!("{{\"threads\": {threads}, \"f32\": {f32:.1}, \"bf16\": {bf16:.1}, \"bandwidth\": {bandwidth:.1}}}");
+    }
+}
+
+fn cpu_word(cpu: &Cpu, elem: Elem) -> Word {
+    Matmul { lhs: elem, rhs: elem, ..row_major(1, 2, 2, 2) }.word(cpu)
 }
 
 /// Share of the machine's peak for the products of training steps; `SHAPES=1560x512x512,..` chooses others.
@@ -236,8 +283,8 @@ fn speed() {
     let default = "1560x512x512,1560x2048x512,1560x512x2048,512x2048x1560,1024x256x1024,256x32000x512,1560x1536x1536";
     let shapes = std::env::var("SHAPES").unwrap_or_else(|_| default.to_owned());
     for (cpu, elem) in cpus().iter().flat_map(|cpu| [(cpu, Elem::F32), (cpu, Elem::Bf16)]) {
-        let word = Matmul { lhs: elem, rhs: elem, ..row_major(1, 2, 2, 2) }.word(cpu);
-        let peak = peak(cpu, word);
+        let word = cpu_word(cpu, elem);
+        let peak = peak(cpu, word, 1);
         println!("{} {elem}: peak {peak:.0} GFLOP/s a core", cpu.name);
         for shape in shapes.split(',') {
             let [m, n, k] = shape.split('x').map(|x| x.parse().unwrap()).collect::<Vec<u64>>()[..] else { panic!() };
@@ -264,13 +311,7 @@ fn speed() {
                 let args = [lhs, rhs, ptr(&out), ptr(&scratch)];
                 line += &format!(" | {form:3}");
                 for parts in [1, 2] {
-                    let best = (0..6)
-                        .map(|_| {
-                            let start = std::time::Instant::now();
-                            loaded.call_threads("matmul", &args, parts);
-                            start.elapsed().as_secs_f64()
-                        })
-                        .fold(f64::MAX, f64::min);
+                    let best = best(&loaded, "matmul", &args, parts);
                     let rate = 2e-9 * (m * n * k) as f64 / best;
                     line += &format!(" {rate:4.0} ({:3.0} %)", 100.0 * rate / peak / f64::from(parts));
                 }
