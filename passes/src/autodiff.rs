@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use types::Name;
 
 use self::copy::Copy;
-use self::derivative::Derivatives;
+pub(crate) use self::derivative::Derivatives;
 use crate::{Context, Pass, blame, callgraph};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -117,6 +117,9 @@ pub struct Mesh {
     /// Tensor-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub tp: u32,
+    /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up.
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub microbatches: u32,
     /// Pipeline stages.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub pp: u32,
@@ -217,7 +220,7 @@ pub enum Grads {
 impl Default for Mesh {
     /// One rank.
     fn default() -> Self {
-        Self { dp: 1, fsdp: 1, cp: 1, ulysses: None, zero: None, tp: 1, pp: 1, ep: 1 }
+        Self { dp: 1, fsdp: 1, cp: 1, ulysses: None, zero: None, tp: 1, microbatches: 1, pp: 1, ep: 1 }
     }
 }
 

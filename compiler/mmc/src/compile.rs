@@ -30,7 +30,8 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     })?;
     warnings.0.append(&mut cx.warnings.0);
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
-    let header = header(args, &*target, module.mesh.clone(), &evaluated.preset, evaluated.batch as u64 * tokens as u64);
+    let samples = evaluated.batch as u64 * u64::from(args.options.mesh.microbatches);
+    let header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
     let mut plan = lower(&module, sources, &*target, header, &args.options)?;
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {

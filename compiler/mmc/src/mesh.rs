@@ -15,15 +15,41 @@ pub fn replicas(args: &args::Mesh) -> u32 {
     args.dp.saturating_mul(args.fsdp)
 }
 
+/// Samples that all replicas together compute at a time. A batch falls into equal micro-batches of equal parts.
+pub fn micro_batch(args: &args::Mesh, batch: Option<u32>) -> Result<usize, Diagnostics> {
+    let (replicas, parts) = (replicas(args), args.microbatches);
+    let batch = batch.unwrap_or(replicas.saturating_mul(parts));
+    if parts == 1 {
+        return Ok(batch as usize);
+    }
+    let own = batch / replicas;
+    if batch.is_multiple_of(replicas) && own.is_multiple_of(parts) && own > 0 {
+        return Ok((batch / parts) as usize);
+    }
+    let least = replicas.saturating_mul(parts);
+    let message = format!("--batch {batch} does not fall into {parts} micro-batches on each of {replicas} replicas");
+    let mut error = Diagnostic::error(message).help(format!("give --batch {least} or a multiple of it"));
+    if batch.is_multiple_of(replicas) && own > 0 {
+        let legal: Vec<String> = (1..=own).filter(|m| own.is_multiple_of(*m)).map(|m| m.to_string()).collect();
+        error = error.help(format!("or --microbatches {}", legal.join(", ")));
+    }
+    Err(error.into())
+}
+
 /// Gives the module its mesh and its wishes.
 pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
     refuse(args)?;
     evaluated.module.mesh = mesh(args, evaluated)?;
+    let trains = evaluated.module.programs.iter().any(|p| p.outputs.iter().any(|o| matches!(o, ir::Output::Loss(_))));
+    if args.microbatches > 1 && !trains {
+        return Err(Diagnostic::error(format!("--microbatches {} for a task that does not train", args.microbatches))
+            .help("micro-batches add up gradients: leave the flag out, or compile --task train")
+            .into());
+    }
     if evaluated.module.mesh.world() == 1 {
         return Ok(());
     }
     let replicas = replicas(args) as usize;
-    let trains = evaluated.module.programs.iter().any(|p| p.outputs.iter().any(|o| matches!(o, ir::Output::Loss(_))));
     let few = evaluated.batch < replicas;
     if few && trains {
         return Err(Diagnostic::error(format!("{} samples for {replicas} replicas", evaluated.batch))

@@ -44,7 +44,7 @@ pub fn evaluate(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Resul
         preset: args.preset.clone(),
         set: args.set.clone(),
         task: args.task.clone(),
-        batch: Some(args.batch.unwrap_or(crate::mesh::replicas(mesh)) as usize),
+        batch: Some(crate::mesh::micro_batch(mesh, args.batch)?),
     };
     let mut sibling = |name: &str| {
         let built_in = BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
@@ -66,12 +66,16 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
         WorkType::Bf16 => "bf16",
     };
     let trains = module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, Output::Loss(_)));
+    let parts = match options.mesh.microbatches {
+        1 => String::new(),
+        count => format!(" | inline | microbatches{{count={count}}}"),
+    };
     let gradients = if !trains {
         String::new()
     } else if options.optim.is_empty() {
-        " | autodiff | optimizer".into()
+        format!(" | autodiff{parts} | optimizer")
     } else {
-        format!(" | autodiff | optimizer{{{}}}", options.optim)
+        format!(" | autodiff{parts} | optimizer{{{}}}", options.optim)
     };
     let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
     format!("precision{{dtype={dtype}}}{gradients} | inline | simplify{shards}")

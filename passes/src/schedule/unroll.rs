@@ -34,6 +34,15 @@ fn whole(ty: &TensorType, logical: Option<&Logical>) -> (TensorType, Layout) {
     }
 }
 
+/// Parts of a feed, for one micro-batch each, lie side by side along its first dim.
+fn joined(part: &TensorType, parts: usize) -> TensorType {
+    let mut ty = part.clone();
+    if let Some(samples) = ty.dims.first_mut() {
+        samples.size *= parts;
+    }
+    ty
+}
+
 /// Where a value lies.
 #[derive(Clone, Debug)]
 enum Storage {
@@ -141,18 +150,26 @@ impl Unroller<'_, '_> {
                 })
             }
             Input::Feed(feed) => {
-                let ty = ty.tensor().ok_or_else(|| internal(format!("feed `{}` is no tensor", feed.name)))?;
+                let part = ty.element().ok_or_else(|| internal(format!("feed `{}` is no tensor", feed.name)))?;
+                let parts = ty.count();
+                let ty = &joined(part, parts);
                 let known = self.manifest.feeds.iter().position(|f| f.name == feed.name);
                 let id = known.unwrap_or_else(|| {
                     let source = feed.draw.map_or(Source::Data, Source::Draw);
-                    let (name, (ty, layout)) = (feed.name.clone(), whole(ty, logical));
+                    let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
+                    let ty = joined(&of, parts);
                     self.manifest.feeds.push(plan::Feed { name, ty, layout, source });
                     self.manifest.feeds.len() - 1
                 });
                 let to = self.tensor(&feed.name, BufferKind::Feed, ty);
                 let what = format!("feed {}", feed.name);
                 self.push(Op::Feed { feed: FeedId::new(id), to }, function.nodes[param].place, &what);
-                Ok(Storage::Slice(to))
+                if let ir::Type::Tensor(_) = function.ty(param) {
+                    return Ok(Storage::Slice(to));
+                }
+                let bytes = part.bytes() as u64;
+                let piece = |i| Slice { offset: to.offset + i as u64 * bytes, bytes, ..to };
+                Ok(Storage::Stack((0..parts).map(piece).collect()))
             }
         }
     }
