@@ -8,7 +8,7 @@ mod body;
 mod loss;
 
 use diag::{Diagnostic, Diagnostics};
-use ir::{Builder, Call, Function, Id, Inst, Input, Mismatch, Module, NodeId, Output, Program, Type};
+use ir::{Builder, Call, Function, Id, Input, Inst, Mismatch, Module, NodeId, Output, Program, Type};
 use serde::{Deserialize, Serialize};
 
 use crate::autodiff::Derivatives;
@@ -110,8 +110,7 @@ impl Microbatches {
         let callee = module.functions[body].clone();
         let carried = callee.results.len();
         let mut derivatives = Derivatives::new(module);
-        let mut operands: Vec<NodeId> =
-            callee.result_types().map(|ty| derivatives.zero(&mut b, ty)).collect();
+        let mut operands: Vec<NodeId> = callee.result_types().map(|ty| derivatives.zero(&mut b, ty)).collect();
         let call = Call { callee: body, times: Some(self.count), carried, shared: shared.len(), reverse: false };
         operands.extend(shared.into_iter().chain(stacks));
         let call = b.call(call, &callee, &operands);

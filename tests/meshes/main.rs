@@ -50,6 +50,18 @@ const CASES: &[Case] = &[
         flags: "--preset tiny --set HEADS=8 --set HEAD=6 --optim clip=0",
         meshes: &["--tp 4", "--tp 8", "--tp 2 --cp 4", "--tp 4 --cp 2 --ulysses 2"],
     },
+    Case {
+        name: "t2v in micro-batches",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --batch 12",
+        meshes: &[
+            "--microbatches 3",
+            "--microbatches 4 --tp 2",
+            "--microbatches 3 --fsdp 2 --tp 2",
+            "--microbatches 3 --dp 2 --fsdp 2 --zero 1",
+            "--microbatches 4 --cp 2 --ulysses 1",
+        ],
+    },
     // Nothing divides: 45 or 27 tokens, 3 samples.
     Case {
         name: "uneven t2v",
@@ -73,7 +85,14 @@ const CASES: &[Case] = &[
         name: "ti2v by SGD",
         model: "wan2.2.mm",
         flags: TI2V_BY_SGD,
-        meshes: &["--tp 2", "--fsdp 2 --tp 2", "--cp 2 --tp 2", "--dp 2 --cp 2 --ulysses 1"],
+        meshes: &[
+            "--tp 2",
+            "--fsdp 2 --tp 2",
+            "--cp 2 --tp 2",
+            "--dp 2 --cp 2 --ulysses 1",
+            "--microbatches 2",
+            "--microbatches 2 --cp 2",
+        ],
     },
     Case {
         name: "qwen3",
@@ -86,6 +105,9 @@ const CASES: &[Case] = &[
             "--fsdp 2 --dp 2",
             "--tp 2 --fsdp 2 --cp 2 --ulysses 1",
             "--dp 2 --zero 1",
+            "--microbatches 4",
+            "--microbatches 2 --dp 2",
+            "--microbatches 2 --fsdp 2 --tp 2",
         ],
     },
     Case {

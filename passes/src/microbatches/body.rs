@@ -6,7 +6,12 @@ use super::loss::Mean;
 use crate::autodiff::Derivatives;
 
 /// One sum for each result of `old`, and one more for the count of a mean, which counts as one inside.
-pub fn of(module: &mut Module, program: &Program, old: &Function, mean: Option<Mean>) -> Result<Id<Function>, Mismatch> {
+pub fn of(
+    module: &mut Module,
+    program: &Program,
+    old: &Function,
+    mean: Option<Mean>,
+) -> Result<Id<Function>, Mismatch> {
     let mut b = Builder::new(module.fresh_name(&format!("{}.microbatch", old.name)));
     let counted = mean.map(|m| m.count);
     let sums: Vec<NodeId> = old.results.iter().copied().chain(counted).map(|r| b.param(old.ty(r).clone())).collect();

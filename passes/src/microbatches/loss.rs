@@ -16,7 +16,9 @@ pub fn mean(module: &Module, program: &Program, function: &Function) -> Result<O
     let fed = fed(program, function);
     let emit = program.outputs.iter().position(|o| matches!(o, Output::Emit(_)));
     let Some(mut loss) = emit.map(|i| function.results[i]) else { return Ok(None) };
-    while let (Inst::Op(Op::Cast(_) | Op::Reshape(_)), [of]) = (&function.nodes[loss].inst, function.nodes[loss].args.as_slice()) {
+    while let (Inst::Op(Op::Cast(_) | Op::Reshape(_)), [of]) =
+        (&function.nodes[loss].inst, function.nodes[loss].args.as_slice())
+    {
         loss = *of;
     }
     let node = &function.nodes[loss];
