@@ -191,7 +191,11 @@ fn tokens(work: &Path, flags: &str) -> Result<PathBuf, Failed> {
     let ids = |factor: usize| -> Vec<u8> {
         (0..batch * length).flat_map(|i| ((i * i * factor + i) as i64 % 128).to_le_bytes()).collect()
     };
-    let (inputs, labels) = (ids(7), ids(11));
+    let (inputs, mut labels) = (ids(7), ids(11));
+    // Labels that do not count, in each sample another number of them.
+    for (_, label) in labels.chunks_exact_mut(8).enumerate().filter(|(i, _)| i % (i / length + 2) == 0) {
+        label.copy_from_slice(&(-100_i64).to_le_bytes());
+    }
     let view = |data| TensorView::new(Dtype::I64, vec![batch, length], data);
     let path = work.join("tokens.safetensors");
     let tensors = [("ids", view(&inputs)?), ("labels", view(&labels)?)];

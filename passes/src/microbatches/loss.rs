@@ -26,12 +26,16 @@ pub fn mean(module: &Module, program: &Program, function: &Function) -> Result<O
         && fed[count.index()]
     {
         for part in [sum, count] {
-            additive(module, function, &fed, part)?;
+            additive(module, function, &fed, part, &[])?;
         }
         return Ok(Some(Mean { count }));
     }
-    additive(module, function, &fed, loss)?;
-    Ok(None)
+    if additive(module, function, &fed, loss, &[])? {
+        return Ok(None);
+    }
+    let error = Diagnostic::error("the loss is a sum over samples, not a mean")
+        .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
+    Err(blame::at(module, node.place, error).into())
 }
 
 /// Which values depend on a feed.
@@ -49,12 +53,18 @@ fn fed(program: &Program, function: &Function) -> Vec<bool> {
 }
 
 /// That a number is a sum over samples, as far as the last operators before it tell: nothing that is not linear is done
-/// with one number for all samples.
-fn additive(module: &Module, function: &Function, fed: &[bool], at: NodeId) -> Result<(), Diagnostics> {
+/// with one number for all samples. Whether the sum is a mean: one of the divisors is the number of what was summed.
+fn additive(
+    module: &Module,
+    function: &Function,
+    fed: &[bool],
+    at: NodeId,
+    divisors: &[f64],
+) -> Result<bool, Diagnostics> {
     let node = &function.nodes[at];
-    let Inst::Op(op) = &node.inst else { return Ok(()) };
+    let Inst::Op(op) = &node.inst else { return Ok(false) };
     if node.ty.tensor().is_none_or(|t| t.rank() > 0) {
-        return Ok(());
+        return Ok(false);
     }
     let from: Vec<NodeId> = node.args.iter().copied().filter(|a| fed[a.index()]).collect();
     let linear = match op {
@@ -69,8 +79,25 @@ fn additive(module: &Module, function: &Function, fed: &[bool], at: NodeId) -> R
             "the loss is no sum over samples: `{}` is taken of a number for all of them",
             op.name()
         ))
-        .help("write it as a sum or mean over samples, or as a sum over a count; or compile with --microbatches 1");
+        .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
         return Err(blame::at(module, node.place, error).into());
     }
-    from.into_iter().try_for_each(|arg| additive(module, function, fed, arg))
+    let mut divisors = divisors.to_vec();
+    match op {
+        Op::ReduceSum(_) => {
+            let summed = function.ty(node.args[0]).tensor().map_or(0, |t| t.elements());
+            return Ok(divisors.contains(&(summed as f64)));
+        }
+        Op::Div(_) => {
+            if let Inst::Op(Op::Constant(by)) = &function.nodes[node.args[1]].inst {
+                divisors.push(by.value);
+            }
+        }
+        _ => {}
+    }
+    let mut mean = !from.is_empty();
+    for arg in from {
+        mean &= additive(module, function, fed, arg, &divisors)?;
+    }
+    Ok(mean)
 }
