@@ -171,6 +171,9 @@ fn wishes_that_cannot_be_met() {
         "qwen3.mm --preset tiny --cp 4 --ulysses 4",
         "wan2.2.mm --preset tiny --dp 2 --fsdp 2 --batch 3",
         "wan2.2.mm --preset tiny --tp 2 --plan other.mm",
+        "wan2.2.mm --preset tiny --dp 2 --batch 12 --microbatches 4",
+        "wan2.2.mm --preset tiny --task forward --microbatches 2",
+        "wan2.2.mm --preset tiny --pp 2",
     ] {
         let mut line = mmc(&format!("compile {words} --target none -o unwritten.bin"));
         let output = line.current_dir(folder.path()).output().expect("mmc runs");
