@@ -1,8 +1,11 @@
 //! Why a collective cannot be made ready, or did not happen.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Report;
+use crate::report::ranks;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommError {
@@ -15,6 +18,14 @@ pub enum CommError {
     Mismatch { id: u32, first: usize, second: usize, first_is: String, second_is: String },
     #[error("rank {rank} has collective c{id} twice")]
     Twice { id: u32, rank: usize },
+    #[error("rank {rank} cannot reach rank 0 at {at}: {error}")]
+    Unreachable { rank: usize, at: String, error: Arc<io::Error> },
+    #[error("the place where ranks meet cannot be opened: {0}")]
+    Hub(Arc<io::Error>),
+    #[error("waited {} s for {} to {what}", .waited.as_secs(), ranks(.missing))]
+    Absent { what: String, missing: Vec<usize>, waited: Duration },
+    #[error("MPI: {0}")]
+    Mpi(String),
     /// The world has ended, by a rank that stalled, failed or left.
     #[error(transparent)]
     Ended(Arc<Report>),

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::report::End;
 use crate::{Cause, Collective, CommError, Communicator, Kind, Operation, Whereabouts};
 use exchange::Exchange;
 use meeting::Meeting;
-use watch::End;
 
 /// One rank of a world of threads.
 pub struct Local {

@@ -1,6 +1,8 @@
 //! An operation: a plan's collective as one rank takes part in it, with peers, group and memory resolved.
 #![allow(unsafe_code, reason = "areas are addresses that other threads are told about")]
 
+use std::ops::Range;
+
 use plan::{Collect, CollectKind, Reduce};
 use types::{DType, Mesh, Name};
 
@@ -47,7 +49,53 @@ pub struct Area {
 unsafe impl Send for Area {}
 unsafe impl Sync for Area {}
 
+/// From this many bytes on, each rank of an all-reduce reduces a share of the elements and the others take it from there:
+/// one more exchange, but far fewer bytes than if each reduced everything.
+const SHARED_BYTES: usize = 1 << 16;
+
+/// Elements in a share are a multiple of this, so that no two ranks write to one cache line.
+const SHARE_ELEMENTS: usize = 64;
+
+impl Area {
+    /// # Safety
+    /// The area is valid, and nobody writes it while the slice lives.
+    pub(crate) unsafe fn read<'a>(&self) -> &'a [u8] {
+        // SAFETY: says the caller.
+        unsafe { std::slice::from_raw_parts(self.at, self.bytes) }
+    }
+
+    /// # Safety
+    /// The area is valid, and nobody else touches it while the slice lives.
+    #[allow(clippy::mut_from_ref, reason = "an area is an address, not what is there")]
+    pub(crate) unsafe fn write<'a>(&self) -> &'a mut [u8] {
+        // SAFETY: says the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.bytes) }
+    }
+
+    /// # Panics
+    /// If the range is not inside the area.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.bytes, "a range inside the area");
+        // SAFETY: inside the area, or one past its end for an empty range.
+        Self { at: unsafe { self.at.add(range.start) }, bytes: range.end - range.start }
+    }
+
+    /// The bytes that the rank at `position` of `ranks` reduces, of elements of `element` bytes.
+    pub(crate) fn share(&self, element: usize, ranks: usize, position: usize) -> Range<usize> {
+        let each = (self.bytes / element).div_ceil(ranks).next_multiple_of(SHARE_ELEMENTS);
+        let bytes = each * element;
+        let from = (position * bytes).min(self.bytes);
+        from..(from + bytes).min(self.bytes)
+    }
+}
+
 impl Operation {
+    /// Whether this is an all-reduce in which each rank reduces a share.
+    pub(crate) fn is_shared(&self) -> bool {
+        let bytes: usize = self.to.iter().map(|a| a.bytes).sum();
+        matches!(self.kind, Kind::AllReduce(_)) && self.group.len() > 1 && bytes >= SHARED_BYTES
+    }
+
     /// Resolves a collective for `rank`, and refuses one whose sizes do not fit its kind.
     pub fn new(
         collect: &Collect,

@@ -1,9 +1,12 @@
 //! A report: which rank ended a run, who waited for whom in which collective, and where those who did not come are.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub cause: Cause,
     /// What the reporting rank waited in, followed by what the ranks it waited for waited in themselves.
@@ -12,7 +15,7 @@ pub struct Report {
     pub missing: Vec<Missing>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// `rank` waited too long; `culprits` hold the others up, and if there are none, the ranks wait for each other.
     Stalled {
@@ -30,8 +33,17 @@ pub enum Cause {
     },
 }
 
+/// How a run ended before its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum End {
+    /// Each rank reports what it waited for itself.
+    Cause(Cause),
+    /// All ranks give the report of the one who noticed.
+    Stalled(Arc<Report>),
+}
+
 /// A collective in which a rank waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     pub id: u32,
     /// Operator and place.
@@ -40,14 +52,14 @@ pub struct Waiting {
     pub missing: Vec<usize>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     pub rank: usize,
     pub standing: Standing,
 }
 
 /// Where a rank is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     NotStarted,
     /// Between two runs: loading, saving, or waiting for its feeds.
@@ -63,15 +75,67 @@ pub enum Standing {
         why: String,
     },
     Left,
+    /// It was asked and did not answer.
+    Silent,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStanding {
     pub lane: String,
     /// The instruction and its place.
     pub at: String,
     /// It neither waits for an event nor takes part in a collective.
     pub busy: bool,
+}
+
+impl Report {
+    /// The report of `rank`, which has waited for too long. `first` is what it waits in, and `ask` tells of any other rank
+    /// where it is and what it waits in.
+    pub(crate) fn stalled(
+        (rank, waited): (usize, Duration),
+        first: Vec<Waiting>,
+        ask: impl FnMut(usize) -> (Standing, Vec<Waiting>),
+    ) -> Self {
+        let (waiting, missing, at_rest) = chain(first, ask);
+        // Who does something of its own holds the others up; then who waits for nobody, since it is not even here.
+        let busy: Vec<usize> = missing.iter().filter(|m| m.standing.is_busy()).map(|m| m.rank).collect();
+        let culprits = if busy.is_empty() { at_rest } else { busy };
+        Self { cause: Cause::Stalled { rank, waited, culprits }, waiting, missing }
+    }
+
+    /// What a rank that waits in `first` says when the run ended by `cause`.
+    pub(crate) fn ended(cause: Cause, first: Vec<Waiting>, ask: impl FnMut(usize) -> (Standing, Vec<Waiting>)) -> Self {
+        let (waiting, missing, _) = chain(first, ask);
+        Self { cause, waiting, missing }
+    }
+}
+
+/// What is waited for in `waiting`, in turn what the missing ranks wait for, and those of them that wait for nobody.
+fn chain(
+    mut waiting: Vec<Waiting>,
+    mut ask: impl FnMut(usize) -> (Standing, Vec<Waiting>),
+) -> (Vec<Waiting>, Vec<Missing>, Vec<usize>) {
+    let (mut missing, mut at_rest) = (Vec::<Missing>::new(), Vec::new());
+    let mut next = 0;
+    while let Some(lacks) = waiting.get(next).map(|w| w.missing.clone()) {
+        next += 1;
+        for rank in lacks {
+            if missing.iter().any(|m| m.rank == rank) {
+                continue;
+            }
+            let (standing, waits) = ask(rank);
+            missing.push(Missing { rank, standing });
+            if waits.is_empty() {
+                at_rest.push(rank);
+            }
+            for other in waits {
+                if !waiting.iter().any(|w| w.id == other.id && w.group == other.group) {
+                    waiting.push(other);
+                }
+            }
+        }
+    }
+    (waiting, missing, at_rest)
 }
 
 impl Standing {
@@ -110,6 +174,7 @@ impl fmt::Display for Report {
                 Standing::Between { doing } => write!(f, "\n  rank {rank} is {doing}")?,
                 Standing::Failed { why } => write!(f, "\n  rank {rank} failed: {why}")?,
                 Standing::Left => write!(f, "\n  rank {rank} has ended")?,
+                Standing::Silent => write!(f, "\n  rank {rank} does not answer")?,
                 Standing::Running { run, lanes } => {
                     write!(f, "\n  rank {rank} is in {run}")?;
                     let width = lanes.iter().map(|l| l.lane.len()).max().unwrap_or(0);
@@ -125,7 +190,7 @@ impl fmt::Display for Report {
 }
 
 /// `rank 3`, `ranks 0, 2 and 3`.
-fn ranks(ranks: &[usize]) -> String {
+pub(crate) fn ranks(ranks: &[usize]) -> String {
     let names: Vec<_> = ranks.iter().map(ToString::to_string).collect();
     match names.split_last() {
         None => "no ranks".into(),

@@ -1,7 +1,6 @@
 //! The launch trace: a Chrome trace file that Perfetto opens, a process for each rank, and a track for each of its lanes.
 
 use std::io::{self, Write};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use plan::{Op, Plan};
@@ -55,8 +54,7 @@ struct Args<'a> {
 
 impl<W: Write> TraceWriter<W> {
     /// A trace of these ranks, of at most `most` events: viewers do not open what is much larger than a million.
-    pub fn new(mut out: W, plan: &Plan, ranks: Range<usize>, most: usize) -> io::Result<Self> {
-        out.write_all(b"[")?;
+    pub fn new(out: W, plan: &Plan, ranks: impl IntoIterator<Item = usize>, most: usize) -> io::Result<Self> {
         let mut writer = Self { out, start: Instant::now(), left: most, first: true, dropped: false };
         let track = |name: &'static str, of: &str, pid, tid| {
             let args = Args { name: Some(of), ..Args::default() };
@@ -113,14 +111,22 @@ impl<W: Write> TraceWriter<W> {
         Ok(true)
     }
 
+    /// Adds what the writer of other ranks wrote, which was not finished.
+    pub fn append(&mut self, events: &[u8]) -> io::Result<()> {
+        match events.strip_prefix(b"[\n") {
+            Some(events) => self.line(events),
+            None => Ok(()),
+        }
+    }
+
     fn line(&mut self, event: &[u8]) -> io::Result<()> {
-        self.out.write_all(if std::mem::take(&mut self.first) { b"\n" } else { b",\n" })?;
+        self.out.write_all(if std::mem::take(&mut self.first) { b"[\n" } else { b",\n" })?;
         self.out.write_all(event)
     }
 
     /// Closes the file; true if steps were left out because it was full.
     pub fn finish(mut self) -> io::Result<bool> {
-        self.out.write_all(b"\n]\n")?;
+        self.out.write_all(if self.first { b"[]\n" } else { b"\n]\n" })?;
         self.out.flush()?;
         Ok(self.dropped)
     }

@@ -1,7 +1,8 @@
 //! Checkpoints: folders `step-000120` that appear whole or not at all, and a pointer to the latest.
 //!
 //! A folder holds `model.safetensors` (the checkpoint's names), `optimizer.safetensors` (state) and `trainer.json`, which
-//! is written last and holds the hashes of the other two. It is made as `step-000120.tmp`, synced and renamed.
+//! is written last and holds the hashes of the others. What is large falls into several files with an index, in Hugging
+//! Face's layout. The folder is made as `step-000120.tmp`, synced and renamed; all processes of a run write into it at once.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use device::Mapped;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Pieces, Problem, Share, TensorFile, write_tensors};
+use crate::{DataError, Pieces, Problem, Share, TensorFile, TensorView, Together};
 
-const MODEL: &str = "model.safetensors";
-pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
+const MODEL: &str = "model";
+pub(crate) const OPTIMIZER: &str = "optimizer";
 const TRAINER: &str = "trainer.json";
 const LATEST: &str = "latest";
 const FORMAT: u32 = 1;
@@ -50,39 +51,112 @@ struct Part {
 pub struct Checkpoint {
     pub folder: PathBuf,
     pub position: Position,
-    model: TensorFile,
-    state: TensorFile,
+    model: Vec<TensorFile>,
+    state: Vec<TensorFile>,
 }
 
+/// No file of a checkpoint gets much larger, unless a single tensor is.
+pub const LARGEST_FILE: usize = 5_000_000_000;
+
 /// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. What is written are logical tensors, so that
-/// any other mesh can go on from them.
+/// any other mesh can go on from them. All processes of a run call this, each with its own pieces of all tensors.
 pub fn save(
     directory: &Path,
     position: &Position,
-    parameters: &[Pieces<'_>],
-    states: &[Pieces<'_>],
+    (parameters, states): (&[Pieces<'_>], &[Pieces<'_>]),
+    largest: usize,
+    together: &Together,
 ) -> Result<PathBuf, DataError> {
     let _span = tracing::info_span!("save", step = position.step).entered();
     let name = format!("step-{:06}", position.step);
     let folder = directory.join(&name);
     let temporary = directory.join(format!("{name}.tmp"));
-    fs::create_dir_all(directory).map_err(|e| DataError::file(directory, e))?;
-    // What an interrupted save left behind.
-    remove(&temporary)?;
-    fs::create_dir(&temporary).map_err(|e| DataError::file(&temporary, e))?;
-
-    let mut files = Vec::new();
-    for (file, tensors) in [(MODEL, parameters), (OPTIMIZER, states)] {
-        let (hash, bytes) = write_tensors(&temporary.join(file), tensors)?;
-        files.push(Part { name: file.into(), bytes, blake3: hash.to_hex().to_string() });
+    if together.is_first() {
+        fs::create_dir_all(directory).map_err(|e| DataError::file(directory, e))?;
+        // What an interrupted save left behind.
+        remove(&temporary)?;
+        fs::create_dir(&temporary).map_err(|e| DataError::file(&temporary, e))?;
     }
-    let trainer = Trainer { format: FORMAT, position: position.clone(), files };
-    let path = temporary.join(TRAINER);
-    let mut text = serde_json::to_vec_pretty(&trainer).map_err(|e| DataError::format(&path, e))?;
-    text.push(b'\n');
-    write_synced(&path, &text)?;
-    sync(&temporary)?;
+    let mut files = Vec::new();
+    for (stem, tensors) in [(MODEL, parameters), (OPTIMIZER, states)] {
+        let groups = groups(tensors, largest);
+        let names: Vec<String> = (1..=groups.len()).map(|i| file_name(stem, i, groups.len())).collect();
+        for (file, group) in names.iter().zip(&groups) {
+            let types: Vec<_> = group.iter().map(|t| (t.name, t.ty)).collect();
+            let writer = together.create(&temporary.join(file), &types)?;
+            group.iter().try_for_each(|t| writer.write(t))?;
+            writer.finish()?;
+        }
+        if together.is_first() && groups.len() > 1 {
+            write_index(&temporary.join(format!("{stem}.safetensors.index.json")), &names, &groups)?;
+        }
+        files.extend(names);
+    }
+    together.meet(&format!("write {}", temporary.display()), Vec::new())?;
+    let files = hashes(&temporary, files, together)?;
+    if together.is_first() {
+        let trainer = Trainer { format: FORMAT, position: position.clone(), files };
+        let path = temporary.join(TRAINER);
+        let mut text = serde_json::to_vec_pretty(&trainer).map_err(|e| DataError::format(&path, e))?;
+        text.push(b'\n');
+        write_synced(&path, &text)?;
+        sync(&temporary)?;
+        show(directory, &name)?;
+    }
+    together.meet(&format!("show {}", folder.display()), Vec::new())?;
+    Ok(folder)
+}
 
+/// Tensors in files, in their order.
+fn groups<'t, 'a>(tensors: &'t [Pieces<'a>], largest: usize) -> Vec<Vec<&'t Pieces<'a>>> {
+    let (mut groups, mut bytes) = (vec![Vec::new()], 0);
+    for tensor in tensors {
+        if bytes > 0 && bytes + tensor.ty.bytes() > largest {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += tensor.ty.bytes();
+        groups.last_mut().into_iter().for_each(|g| g.push(tensor));
+    }
+    groups
+}
+
+/// `model.safetensors`, or `model-00002-of-00003.safetensors`.
+fn file_name(stem: &str, number: usize, of: usize) -> String {
+    if of == 1 { format!("{stem}.safetensors") } else { format!("{stem}-{number:05}-of-{of:05}.safetensors") }
+}
+
+fn write_index(path: &Path, names: &[String], groups: &[Vec<&Pieces<'_>>]) -> Result<(), DataError> {
+    let total: usize = groups.iter().flatten().map(|t| t.ty.bytes()).sum();
+    let files = names.iter().zip(groups).flat_map(|(name, group)| group.iter().map(move |t| (t.name, name)));
+    let map: serde_json::Map<_, _> = files.map(|(tensor, file)| (tensor.to_string(), file.as_str().into())).collect();
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let text = serde_json::to_vec_pretty(&index).map_err(|e| DataError::format(path, e))?;
+    write_synced(path, &text)
+}
+
+/// Sizes and hashes of the files, which the processes share out among them.
+fn hashes(folder: &Path, files: Vec<String>, together: &Together) -> Result<Vec<Part>, DataError> {
+    let path = folder.join(TRAINER);
+    let mut own = Vec::new();
+    for (_, name) in files.iter().enumerate().filter(|(i, _)| i % together.count() == together.number()) {
+        let path = folder.join(name);
+        let image = Mapped::open(&path).map_err(|e| DataError::file(&path, e))?;
+        let blake3 = blake3::hash(&image).to_hex().to_string();
+        own.push(Part { name: name.clone(), bytes: image.len() as u64, blake3 });
+    }
+    let bytes = serde_json::to_vec(&own).map_err(|e| DataError::format(&path, e))?;
+    let mut parts: Vec<Part> = Vec::new();
+    for bytes in together.meet(&format!("hash {}", folder.display()), bytes)? {
+        parts.extend(serde_json::from_slice::<Vec<Part>>(&bytes).map_err(|e| DataError::format(&path, e))?);
+    }
+    parts.sort_by_key(|part| files.iter().position(|name| *name == part.name));
+    Ok(parts)
+}
+
+/// Gives the finished folder its name and points at it.
+fn show(directory: &Path, name: &str) -> Result<(), DataError> {
+    let (folder, temporary) = (directory.join(name), directory.join(format!("{name}.tmp")));
     if folder.exists() {
         // A run that was resumed from before this step writes it again. The old one steps aside first, since a folder
         // does not replace a folder.
@@ -99,8 +173,7 @@ pub fn save(
     write_synced(&pointer, format!("{name}\n").as_bytes())?;
     let latest = directory.join(LATEST);
     fs::rename(&pointer, &latest).map_err(|e| DataError::file(&latest, e))?;
-    sync(directory)?;
-    Ok(folder)
+    sync(directory)
 }
 
 /// The latest good checkpoint of a directory, or the checkpoint that the path itself is. Damaged ones are passed over,
@@ -152,23 +225,23 @@ impl Checkpoint {
                 format!("checkpoint format {}; this program reads {FORMAT}", trainer.format),
             ));
         }
-        for file in [MODEL, OPTIMIZER] {
-            let path = folder.join(file);
+        let (mut model, mut state) = (Vec::new(), Vec::new());
+        for part in &trainer.files {
+            // A name, and no way out of the folder.
+            let path = folder.join(Path::new(&part.name).file_name().unwrap_or_default());
             let image = Mapped::open(&path).map_err(|e| DataError::file(&path, e))?;
-            let part = trainer.files.iter().find(|p| p.name == file);
-            let good = part
-                .is_some_and(|p| p.bytes == image.len() as u64 && p.blake3 == blake3::hash(&image).to_hex().as_str());
-            if !good {
+            if part.bytes != image.len() as u64 || part.blake3 != blake3::hash(&image).to_hex().as_str() {
                 return Err(DataError::format(&path, "damaged: not what was written"));
             }
+            let files = if part.name.starts_with(OPTIMIZER) { &mut state } else { &mut model };
+            files.push(TensorFile::open(&path)?);
         }
-        let (model, state) = (TensorFile::open(&folder.join(MODEL))?, TensorFile::open(&folder.join(OPTIMIZER))?);
         Ok(Self { folder: folder.into(), position: trainer.position, model, state })
     }
 
     /// The names of the state tensors.
     pub fn states(&self) -> impl Iterator<Item = &str> {
-        self.state.names()
+        self.state.iter().flat_map(TensorFile::names)
     }
 
     /// What of `want` the checkpoint does not have, or has in another form.
@@ -194,18 +267,23 @@ impl Checkpoint {
 
     /// Writes a rank's share of a parameter to `out`. The checkpoint must have passed `check`.
     pub fn parameter(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        read(&self.model, name, share, out)
+        self.read(&self.model, name, share, out)
     }
 
     /// The same of a state tensor.
     pub fn state(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        read(&self.state, name, share, out)
+        self.read(&self.state, name, share, out)
+    }
+
+    fn read(&self, files: &[TensorFile], name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
+        let view = find(files, name).ok_or_else(|| DataError::format(&self.folder, format!("no `{name}`")))?;
+        view.read(share, out).map_err(|e| DataError::format(&self.folder, format!("`{name}`: {e}")))
     }
 }
 
-fn compare(file: &TensorFile, want: Vec<(&str, &types::TensorType)>, problems: &mut Vec<Problem>) {
+fn compare(files: &[TensorFile], want: Vec<(&str, &types::TensorType)>, problems: &mut Vec<Problem>) {
     for (name, ty) in &want {
-        match file.get(name) {
+        match find(files, name) {
             None => problems.push(Problem::Missing { name: name.to_string(), ty: ty.to_string(), near: Vec::new() }),
             // A resumed run is the same to the bit, or it is refused: types do not convert here.
             Some(view) if view.shape != ty.sizes().as_slice() || view.dtype != crate::convert::stored(ty.dtype) => {
@@ -215,15 +293,14 @@ fn compare(file: &TensorFile, want: Vec<(&str, &types::TensorType)>, problems: &
         }
     }
     let wanted: rustc_hash::FxHashSet<&str> = want.iter().map(|(name, _)| *name).collect();
-    for name in file.names().filter(|n| !wanted.contains(n)) {
-        let ty = file.get(name).map(|v| v.text()).unwrap_or_default();
+    for name in files.iter().flat_map(TensorFile::names).filter(|n| !wanted.contains(n)) {
+        let ty = find(files, name).map(|v| v.text()).unwrap_or_default();
         problems.push(Problem::Surplus { name: name.into(), ty });
     }
 }
 
-fn read(file: &TensorFile, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-    let view = file.get(name).ok_or_else(|| DataError::format(&file.path, format!("no `{name}`")))?;
-    view.read(share, out).map_err(|e| DataError::format(&file.path, format!("`{name}`: {e}")))
+fn find<'f>(files: &'f [TensorFile], name: &str) -> Option<TensorView<'f>> {
+    files.iter().find_map(|f| f.get(name))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {

@@ -10,6 +10,9 @@ pub enum DataError {
     File { path: PathBuf, error: io::Error },
     #[error("{}: {what}", .path.display())]
     Format { path: PathBuf, what: String },
+    /// The other processes of the run did not do their part.
+    #[error(transparent)]
+    Peers(#[from] comm::CommError),
     /// What was asked for and what is there do not fit; one entry an offender.
     #[error("{}{}", .what, .problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
     Mismatch { what: String, problems: Vec<Problem>, help: Option<String> },

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use plan::Layout;
-use types::{Mesh, Region, TensorType};
+use types::{DType, Mesh, Region, TensorType};
 
 /// A rank's part of a logical tensor, in a buffer of the capacity that every rank reserves. What a region that is
 /// shorter leaves of the buffer is padding.
@@ -44,6 +44,11 @@ impl Share {
 
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// The same elements in another type.
+    pub(crate) fn with_dtype(&self, dtype: DType) -> Self {
+        Self { ty: self.ty.with_dtype(dtype), local: self.local.with_dtype(dtype), region: self.region.clone() }
     }
 
     /// Bytes of the buffer, its padding included.
@@ -157,7 +162,12 @@ impl<'a> Pieces<'a> {
         Self { name, ty, pieces: vec![(Share::whole(ty), bytes)] }
     }
 
-    /// The bytes of the whole tensor, row-major.
+    /// Whether no piece is missing: those of other processes are.
+    pub fn is_complete(&self) -> bool {
+        self.pieces.iter().map(|(share, _)| share.region.elements()).sum::<usize>() == self.ty.elements()
+    }
+
+    /// The bytes of the whole tensor, row-major; those of missing pieces are zero.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         if let [(share, bytes)] = self.pieces.as_slice()
             && share.is_whole()
@@ -167,6 +177,30 @@ impl<'a> Pieces<'a> {
         let mut whole = vec![0; self.ty.bytes()];
         self.pieces.iter().for_each(|(share, bytes)| share.gather(bytes, &mut whole));
         Cow::Owned(whole)
+    }
+}
+
+/// A copy of pieces, to be written while the tensors themselves change.
+pub struct Snapshot {
+    tensors: Vec<Copied>,
+}
+
+/// A tensor's name, type and pieces.
+type Copied = (String, TensorType, Vec<(Share, Vec<u8>)>);
+
+impl Snapshot {
+    pub fn of(tensors: &[Pieces<'_>]) -> Self {
+        let copy = |(share, bytes): &(Share, &[u8])| (share.clone(), bytes.to_vec());
+        let tensor = |t: &Pieces<'_>| (t.name.to_string(), t.ty.clone(), t.pieces.iter().map(copy).collect());
+        Self { tensors: tensors.iter().map(tensor).collect() }
+    }
+
+    pub fn pieces(&self) -> Vec<Pieces<'_>> {
+        let tensors = self.tensors.iter().map(|(name, ty, pieces)| {
+            let pieces = pieces.iter().map(|(share, bytes)| (share.clone(), bytes.as_slice())).collect();
+            Pieces { name, ty, pieces }
+        });
+        tensors.collect()
     }
 }
 

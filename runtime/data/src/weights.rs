@@ -202,9 +202,12 @@ fn checkpoint_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     for entry in std::fs::read_dir(folder).map_err(|e| DataError::file(folder, e))? {
         let path = entry.map_err(|e| DataError::file(folder, e))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(crate::checkpoint::OPTIMIZER) {
+            continue;
+        }
         if name.ends_with(".safetensors.index.json") {
             indices.push(path);
-        } else if name.ends_with(".safetensors") && name != crate::checkpoint::OPTIMIZER {
+        } else if name.ends_with(".safetensors") {
             files.push(path);
         }
     }

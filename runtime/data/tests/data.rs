@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use data::{
-    Checkpoint, DataError, Dataset, Feeds, Inputs, Pieces, Position, Share, Tensors, Weights, latest, save,
-    write_tensors,
+    Checkpoint, DataError, Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, Tensors, Together, Weights,
+    latest, save, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use runtime_core::FeedSource;
@@ -179,7 +179,7 @@ fn save_at(folder: &Path, step: u64) {
     let (w, s) = ([step as u8; 24], step.to_le_bytes());
     let types = ["f32[O:2, I:3]", "i64[]"].map(|ty| ty.parse().expect("a type"));
     let (w, s) = (Pieces::whole("w", &types[0], &w), Pieces::whole("step", &types[1], &s));
-    save(folder, &position(step), &[w], &[s]).expect("saved");
+    save(folder, &position(step), (&[w], &[s]), LARGEST_FILE, &Together::alone()).expect("saved");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use data::{Dataset, Feeds, Inputs, Pieces, Position, Share, Weights, initialise, latest, owners, save, write_tensors};
+use data::{
+    Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, Together, Weights, initialise, latest, owners, save,
+    write_tensors,
+};
 use plan::{Feed, FeedId, Layout, Source, sample};
 use proptest::prelude::*;
 use runtime_core::FeedSource;
@@ -185,7 +188,7 @@ proptest! {
             pieces: a.owners().into_iter().map(|(rank, share)| (share, &buffers[rank][..])).collect(),
         };
         let folder = tempdir().expect("a folder");
-        save(folder.path(), &position(), &[tensor("w")], &[tensor("exp_avg/w")]).expect("saved");
+        save(folder.path(), &position(), (&[tensor("w")], &[tensor("exp_avg/w")]), LARGEST_FILE, &Together::alone()).expect("saved");
         let (checkpoint, damaged) = latest(folder.path()).expect("opens");
         prop_assert!(damaged.is_empty());
         checkpoint.check([("w", &b.ty)], [("exp_avg/w", &b.ty)]).expect("the same logical tensors");

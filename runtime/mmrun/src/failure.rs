@@ -26,6 +26,17 @@ impl Failure {
         self
     }
 
+    #[cfg(feature = "mpi")]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The same, said by one process of several.
+    #[cfg(feature = "mpi")]
+    pub fn of_rank(self, rank: usize) -> Self {
+        Self { message: format!("(rank {rank}) {}", self.message), ..self }
+    }
+
     /// What ended a run of several ranks: where they tell different things, that of the rank it began with.
     pub fn of_ranks(mut errors: Vec<(usize, ExecError)>) -> Self {
         let weight = |error: &ExecError| match error {
@@ -68,9 +79,21 @@ impl fmt::Display for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         let failure = Self::new(&error);
-        match error.help() {
-            Some(help) => failure.help(help),
-            None => failure,
+        match error {
+            DataError::Peers(error) => error.into(),
+            error => error.help().into_iter().fold(failure, Self::help),
+        }
+    }
+}
+
+impl From<CommError> for Failure {
+    fn from(error: CommError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            CommError::Ended(report) if matches!(report.cause, Cause::Stalled { .. }) => {
+                failure.help("--timeout S sets how long a rank waits for others")
+            }
+            _ => failure,
         }
     }
 }
@@ -107,13 +130,7 @@ impl From<ExecError> for Failure {
                 }
                 Err(error) => Self::new(format!("step {} has no `{feed}`: {error}", step + 1)),
             },
-            ExecError::Comm(CommError::Ended(report)) => {
-                let failure = Self::new(&report);
-                match report.cause {
-                    Cause::Stalled { .. } => failure.help("--timeout S sets how long a rank waits for others"),
-                    _ => failure,
-                }
-            }
+            ExecError::Comm(error) => error.into(),
             other => Self::new(other),
         }
     }

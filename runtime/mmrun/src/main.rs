@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod crew;
 mod failure;
+mod launch;
 mod metrics;
 mod progress;
 mod results;
@@ -13,6 +14,7 @@ mod setup;
 mod values;
 mod world;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            // In one piece, since other processes write to the same place.
+            let _ = std::io::stderr().write_all(format!("{failure}\n").as_bytes());
             ExitCode::FAILURE
         }
     }

@@ -14,6 +14,8 @@ pub fn note(text: &str) {
 
 pub struct Progress {
     bar: Option<ProgressBar>,
+    /// Of several processes, one speaks.
+    speaks: bool,
     tokens: u64,
     flops: u64,
     /// The number of the last step, if it is known.
@@ -26,8 +28,8 @@ pub struct Progress {
 
 impl Progress {
     /// For steps after number `first`, at most `steps` of them.
-    pub fn new(header: &Header, first: u64, steps: Option<u64>) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    pub fn new(header: &Header, speaks: bool, first: u64, steps: Option<u64>) -> Self {
+        let bar = (speaks && std::io::stderr().is_terminal()).then(|| {
             let bar = steps.map_or_else(ProgressBar::no_length, ProgressBar::new);
             let style = if steps.is_some() {
                 "{bar:24} {pos}/{len} {msg} [{elapsed}<{eta}]"
@@ -39,6 +41,7 @@ impl Progress {
         });
         Self {
             bar,
+            speaks,
             tokens: header.tokens_per_step,
             flops: header.flops_per_step,
             last: steps.map(|n| first + n),
@@ -63,7 +66,7 @@ impl Progress {
         }
         // A line a second at most, so that logs stay readable; the first and the last step always.
         let due = self.printed.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
-        if due || self.last == Some(step) || self.last.is_some_and(|l| l - self.first <= 20) {
+        if self.speaks && (due || self.last == Some(step) || self.last.is_some_and(|l| l - self.first <= 20)) {
             let of = self.last.map(|l| format!("/{l}")).unwrap_or_default();
             eprintln!("step {step}{of}  {message}");
             self.printed = Some(Instant::now());
@@ -86,7 +89,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish();
         }
-        if self.steps > 1 {
+        if self.steps > 1 && self.speaks {
             let mean = self.total.as_secs_f64() / self.steps as f64;
             note(&format!("{} steps, {} each on average, {}", self.steps, duration(mean), self.rates(mean)));
         }

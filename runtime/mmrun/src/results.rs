@@ -66,7 +66,7 @@ impl Results {
         Ok(results)
     }
 
-    /// Takes what the last step gave; the numbers among it come back.
+    /// Takes what the last step gave; the numbers among it that are at hand come back.
     pub fn step(&mut self, world: &mut World) -> Vec<(String, f32)> {
         for kept in &self.tensors {
             kept.with(world, |value| self.outputs.add(value));
@@ -79,9 +79,11 @@ impl Results {
         for kept in &self.numbers {
             kept.with(world, |value| {
                 self.outputs.add(value);
-                let mut number = Vec::new();
-                data::widen(value.ty.dtype, &value.bytes(), &mut number);
-                numbers.extend(number.first().map(|v| (value.name.to_string(), *v)));
+                if value.is_complete() {
+                    let mut number = Vec::new();
+                    data::widen(value.ty.dtype, &value.bytes(), &mut number);
+                    numbers.extend(number.first().map(|v| (value.name.to_string(), *v)));
+                }
             });
         }
         numbers
@@ -94,15 +96,15 @@ impl Results {
                 self.outputs.set(&format!("param/{}", parameter.name), &parameter);
             }
         }
-        self.outputs.write(path)?;
+        self.outputs.write(path, world.together())?;
         Ok(self.outputs.names().count())
     }
 }
 
 impl Kept {
     fn request(&self, world: &mut World, wanted: bool) {
-        for (number, executor) in world.executors_mut().enumerate() {
-            if self.sources.iter().any(|(source, _)| *source == number) {
+        for executor in world.executors_mut() {
+            if self.sources.iter().any(|(source, _)| *source == executor.rank()) {
                 executor.request(self.id, wanted);
             }
         }
@@ -112,7 +114,7 @@ impl Kept {
     fn with(&self, world: &World, take: impl FnOnce(&Pieces<'_>)) {
         let emit: &Emit = &world.plan().manifest.emits[self.id.index()];
         let source = |number: usize| self.sources.iter().find(|(source, _)| *source == number);
-        let given = world.executors().enumerate().filter_map(|(number, e)| Some((source(number)?, e.emitted(self.id))));
+        let given = world.executors().filter_map(|e| Some((source(e.rank())?, e.emitted(self.id))));
         let given: Vec<_> = given.collect();
         let pieces = given.iter().map(|((_, share), bytes)| (share.clone(), bytes.as_slice())).collect();
         take(&Pieces { name: &emit.name, ty: &emit.ty, pieces });

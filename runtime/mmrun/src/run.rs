@@ -1,29 +1,36 @@
 //! A run: from the plan to the last step, and what is written on the way.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use data::{Dataset, Feeds, Inputs};
-use plan::Plan;
-use runtime_core::TraceWriter;
+use plan::{Plan, PlanHash};
+use runtime_core::{Executor, TraceWriter};
 
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::progress::{Progress, duration, note, plural};
+use crate::progress::{Progress, duration, plural};
 use crate::results::Results;
 use crate::save::Saver;
 use crate::world::World;
-use crate::{setup, values};
+use crate::{launch, setup, values};
 
 /// Viewers of traces do not open many more.
 const MOST_EVENTS: usize = 1_000_000;
 
 pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
     check_paths(args)?;
-    let (mut world, hash) = setup::world(args)?;
+    let launched = launch::start(args)?;
+    let result = setup::world(args, &launched).and_then(|(world, hash)| train(args, begin, world, hash));
+    launched.finish(result)
+}
+
+fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Result<(), Failure> {
     let plan = world.plan().clone();
     if plan.programs.is_empty() {
         return Err(Failure::new("the plan has no programs"));
@@ -31,23 +38,23 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
     let program = plan.programs.iter().position(|p| p.name == plan.header.task || p.times > 0).unwrap_or(0);
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
     let mut results = Results::new(args, &mut world, program)?;
-    let takes = |world: &World, feed| programs(&plan, program).any(|program| world.takes(program, feed));
-    let feeds = feeds(args, &plan, |feed| takes(&world, feed))?;
-    let batch = feeds.batch(|feed| takes(&world, feed));
+    let feeds = feeds(args, &world, program)?;
+    let batch = feeds.batch(|feed| takes(&world, program, feed));
     let start = values::fill(args, &mut world, hash)?;
     let (first, samples) = (start.step, start.samples);
-    let saver = Saver::new(args, hash, start, batch);
+    let mut saver = Saver::new(args, hash, start, batch);
 
     let runs = runs(args, &plan, program, first);
     let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
+    let speaks = world.together().is_first();
     let mut metrics = match &args.metrics {
-        Some(path) => Some(Metrics::open(path, &plan.header, args.resume.is_some())?),
-        None => None,
+        Some(path) if speaks => Some(Metrics::open(path, &plan.header, args.resume.is_some())?),
+        _ => None,
     };
     let mut trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
-    let mut progress = Progress::new(&plan.header, first, steps);
+    let mut progress = Progress::new(&plan.header, speaks, first, steps);
     let (mut step, mut saved, mut strange) = (first, None, false);
-    note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
+    world.note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
     let mut over = false;
     for (program, end) in runs {
         if over || end.is_some_and(|end| end <= step) {
@@ -72,35 +79,46 @@ pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
                 trace.add(&world, program, step)?;
             }
             saved = None;
-            if let Some(saver) = saver.as_ref().filter(|s| s.due(step)) {
-                let path = saver.save(&world, step)?;
-                progress.note(&format!("saved {}", path.display()));
-                saved = Some(path);
+            if let Some(saver) = &mut saver {
+                let due = saver.due(step);
+                if let Some(path) = saver.written(due)? {
+                    progress.note(&format!("saved {}", path.display()));
+                }
+                if due {
+                    saver.save_behind(&world, step)?;
+                    saved = Some(step);
+                }
             }
-            // Half of the next step over the time is as near as half of it under.
-            let next = begin.elapsed().as_secs_f64() + 0.5 * (run.time + run.fed).as_secs_f64();
-            if args.seconds.is_some_and(|s| next > s) {
-                over = true;
+            if let Some(seconds) = args.seconds {
+                // Half of the next step over the time is as near as half of it under.
+                let next = begin.elapsed().as_secs_f64() + 0.5 * (run.time + run.fed).as_secs_f64();
+                over = ends(&world, step, next > seconds)?;
             }
         }
     }
     progress.finish();
 
     if let Some(trace) = trace {
-        trace.close()?;
+        trace.close(&world)?;
     }
     if let Some(path) = &args.outputs {
         let count = results.write(&world, path)?;
-        note(&format!("wrote {} to {}", plural(count, "tensor"), path.display()));
+        world.note(&format!("wrote {} to {}", plural(count, "tensor"), path.display()));
     }
-    if let Some(saver) = &saver {
-        let path = match saved {
-            Some(path) => path,
-            None => saver.save(&world, step)?,
+    if let Some(saver) = &mut saver {
+        let path = match saver.written(true)? {
+            Some(path) if saved == Some(step) => path,
+            _ => saver.save(&world, step)?,
         };
-        note(&format!("saved {}; go on with: {}", path.display(), saver.resume_command()));
+        world.note(&format!("saved {}; go on with: {}", path.display(), saver.resume_command()));
     }
     Ok(())
+}
+
+/// Whether all processes stop after this step: if the time is over for one of them.
+fn ends(world: &World, step: u64, over: bool) -> Result<bool, Failure> {
+    let all = world.together().meet(&format!("finish step {step}"), vec![u8::from(over)])?;
+    Ok(all.iter().any(|one| one.contains(&1)))
 }
 
 /// The programs that a run goes through: all of a plan of fixed runs, or the one.
@@ -143,11 +161,17 @@ fn check_paths(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens inputs and data, whole and once for all ranks and programs; `used` tells which feeds the run takes.
-fn feeds(args: &Args, plan: &Plan, used: impl Fn(usize) -> bool) -> Result<Feeds, Failure> {
+/// Whether the run takes a feed.
+fn takes(world: &World, program: usize, feed: usize) -> bool {
+    programs(world.plan(), program).any(|program| world.takes(program, feed))
+}
+
+/// Opens inputs and data, whole and once for all ranks and programs.
+fn feeds(args: &Args, world: &World, program: usize) -> Result<Feeds, Failure> {
+    let (plan, used) = (world.plan(), |feed| takes(world, program, feed));
     let all = &plan.manifest.feeds;
     let inputs = match &args.inputs {
-        Some(path) => Inputs::open(path, all, &used)?,
+        Some(path) => Inputs::open(path, all, used)?,
         None => Inputs::none(all),
     };
     let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed)).transpose()?;
@@ -155,27 +179,34 @@ fn feeds(args: &Args, plan: &Plan, used: impl Fn(usize) -> bool) -> Result<Feeds
     let feeds = Feeds::new(all.clone(), plan.header.seed, inputs, data);
     let synthetic = feeds.check(used)?;
     if let Some((path, records)) = found {
-        note(&format!("{} in {}", plural(records, "record"), path.display()));
+        world.note(&format!("{} in {}", plural(records, "record"), path.display()));
     }
     if !synthetic.is_empty() {
-        note(&format!("no --data and no --inputs for {}: synthetic values", synthetic.join(", ")));
+        world.note(&format!("no --data and no --inputs for {}: synthetic values", synthetic.join(", ")));
     }
     Ok(feeds)
 }
 
-/// The file of `--trace`.
+/// The file of `--trace`. Other processes keep their events until rank 0 adds them at the end.
 struct Trace<'a> {
     path: &'a Path,
-    writer: TraceWriter<BufWriter<File>>,
+    writer: TraceWriter<Box<dyn Write>>,
+    kept: Shared,
 }
 
 impl<'a> Trace<'a> {
     fn open(path: &'a Path, world: &World) -> Result<Self, Failure> {
-        let ranks = 0..world.executors().len();
-        let writer = File::create(path)
-            .and_then(|file| TraceWriter::new(BufWriter::new(file), world.plan(), ranks, MOST_EVENTS))
-            .map_err(|e| Failure::file(path, &e))?;
-        Ok(Self { path, writer })
+        let kept = Shared::default();
+        let make = || -> io::Result<_> {
+            let out: Box<dyn Write> = match world.together().is_first() {
+                true => Box::new(BufWriter::new(File::create(path)?)),
+                false => Box::new(kept.clone()),
+            };
+            let most = MOST_EVENTS / world.together().count();
+            TraceWriter::new(out, world.plan(), world.executors().map(Executor::rank), most)
+        };
+        let writer = make().map_err(|e| Failure::file(path, &e))?;
+        Ok(Self { path, writer, kept })
     }
 
     fn add(&mut self, world: &World, program: usize, step: u64) -> Result<(), Failure> {
@@ -185,11 +216,39 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn close(self) -> Result<(), Failure> {
-        if self.writer.finish().map_err(|e| Failure::file(self.path, &e))? {
-            note(&format!("the trace holds the first {MOST_EVENTS} events only: more do not open well"));
+    fn close(mut self, world: &World) -> Result<(), Failure> {
+        let events = self.kept.take();
+        let mut all = world.together().meet("give their events", events)?;
+        if !world.together().is_first() {
+            return Ok(());
         }
-        note(&format!("wrote {}: open it at ui.perfetto.dev", self.path.display()));
+        let file = |e| Failure::file(self.path, &e);
+        all.remove(0);
+        all.iter().try_for_each(|events| self.writer.append(events)).map_err(file)?;
+        if self.writer.finish().map_err(file)? {
+            world.note(&format!("the trace holds the first {MOST_EVENTS} events only: more do not open well"));
+        }
+        world.note(&format!("wrote {}: open it at ui.perfetto.dev", self.path.display()));
+        Ok(())
+    }
+}
+
+/// Bytes that are written in one place and taken in another.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Shared {
+    fn take(&self) -> Vec<u8> {
+        self.0.take()
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

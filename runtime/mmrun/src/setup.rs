@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use comm::{Communicator, Local};
 use device::{CpuKernels, Mapped};
 use plan::{PlanFile, PlanHash, Verified};
 use runtime_core::{Executor, Options};
@@ -11,7 +10,8 @@ use types::Mesh;
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::progress::{note, plural};
+use crate::launch::{Launched, Seats};
+use crate::progress::plural;
 use crate::world::World;
 
 pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
@@ -26,25 +26,23 @@ pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
     })
 }
 
-/// Loads a plan and its kernels, and makes its ranks; their values come with [`crate::values::fill`].
-pub fn world(args: &Args) -> Result<(World, PlanHash), Failure> {
+/// Loads a plan and its kernels, and makes the ranks of this process; their values come with [`crate::values::fill`].
+pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Failure> {
     let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
     let file = open(&args.plan, &image)?;
-    // All ranks share the code.
-    let kernels = Arc::new(CpuKernels::load(&file.plan.header, &file.plan.kernels, file.object)?);
-    let (size, mesh) = (file.plan.header.world(), mesh_of(&file.plan.header.mesh));
+    let (header, hash) = (&file.plan.header, file.hash);
+    let (size, mesh) = (header.world(), mesh_of(&header.mesh));
+    let Seats { communicators, together, sharing } = launched.seats(header, hash, args)?;
+    // All ranks of a process share the code.
+    let kernels = Arc::new(CpuKernels::load(header, &file.plan.kernels, file.object)?);
     // Once for all ranks.
     let plan = Verified::new(file.plan).map_err(|violations| Failure::violations(&violations))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.map_or(cores, usize::from);
-    let communicators: Vec<Option<Arc<dyn Communicator>>> = if size == 1 {
-        vec![None]
-    } else {
-        Local::world(size, Some(args.timeout)).into_iter().map(|local| Some(Arc::new(local) as _)).collect()
-    };
-    let rank = |(rank, communicator)| {
+    let threads = args.threads.map_or(cores.div_ceil(sharing), usize::from);
+    let here = communicators.len();
+    let rank = |(number, communicator)| {
         let options = Options {
-            threads: part(threads, size, rank),
+            threads: part(threads, here, number),
             poison: args.poison,
             trace: args.trace.is_some(),
             fault: args.fault,
@@ -53,11 +51,13 @@ pub fn world(args: &Args) -> Result<(World, PlanHash), Failure> {
         Executor::new(&plan, kernels.clone(), communicator, &options)
     };
     let executors = communicators.into_iter().enumerate().map(rank).collect::<Result<Vec<_>, _>>()?;
+    let world = World::new(plan.plan().clone(), executors, together)?;
     if size > 1 {
-        let each = plural(part(threads, size, 0), "thread");
-        note(&format!("{size} ranks in this process ({mesh}), {each} each"));
+        let each = plural(part(threads, here, 0), "thread");
+        let place = if here > 1 { "in this process" } else { "in a process each" };
+        world.note(&format!("{size} ranks {place} ({mesh}), {each} each"));
     }
-    Ok((World::new(plan.plan().clone(), executors)?, file.hash))
+    Ok((world, hash))
 }
 
 /// `fsdp=2 tp=4`, without the axes of size 1.

@@ -9,7 +9,7 @@ use types::TensorType;
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::progress::{count, note, plural};
+use crate::progress::{count, plural};
 use crate::world::{World, is_lasting};
 
 /// Where the run begins.
@@ -32,12 +32,12 @@ pub fn fill(args: &Args, world: &mut World, hash: PlanHash) -> Result<Start, Fai
     let (origin, start, told) = origin(args, &plan, hash)?;
     let (origin, plan) = (&origin, &*plan);
     thread::scope(|scope| {
-        let ranks = world.executors_mut().enumerate();
-        let ranks: Vec<_> = ranks.map(|(number, e)| scope.spawn(move || fill_rank(e, plan, number, origin))).collect();
+        let ranks = world.executors_mut();
+        let ranks: Vec<_> = ranks.map(|e| scope.spawn(move || fill_rank(e, plan, origin))).collect();
         let panicked = |_| Err(Failure::new("the thread that fills a rank's parameters panicked"));
         ranks.into_iter().try_for_each(|rank| rank.join().unwrap_or_else(panicked))
     })?;
-    told.iter().for_each(|line| note(line));
+    told.iter().for_each(|line| world.note(line));
     Ok(start)
 }
 
@@ -46,13 +46,13 @@ fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Ve
     let m = &plan.manifest;
     if let Some(path) = &args.resume {
         let (checkpoint, damaged) = data::latest(path)?;
-        damaged.iter().for_each(|d| note(&format!("passed over a damaged checkpoint: {d}")));
         checkpoint.check(
             m.parameters.iter().map(|p| (p.name.as_str(), &p.ty)),
             m.states.iter().filter(|s| is_lasting(s)).map(|s| (s.name.as_str(), &s.ty)),
         )?;
         let at = &checkpoint.position;
-        let mut told = vec![format!("resumed at step {} from {}", at.step, checkpoint.folder.display())];
+        let mut told: Vec<_> = damaged.iter().map(|d| format!("passed over a damaged checkpoint: {d}")).collect();
+        told.push(format!("resumed at step {} from {}", at.step, checkpoint.folder.display()));
         if at.plan_hash != hash.to_string() {
             told.push("that checkpoint was written by another plan; the run will differ from an unbroken one".into());
         }
@@ -75,9 +75,9 @@ fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Ve
 }
 
 /// Fills what one rank holds.
-fn fill_rank(executor: &mut Executor, plan: &Plan, number: usize, origin: &Origin) -> Result<(), Failure> {
+fn fill_rank(executor: &mut Executor, plan: &Plan, origin: &Origin) -> Result<(), Failure> {
     let (mesh, seed, class) = (&plan.header.mesh, plan.header.seed, executor.class());
-    let coordinates = mesh.coordinates(number);
+    let coordinates = mesh.coordinates(executor.rank());
     let share = |ty: &TensorType, layout: &Layout| Share::new(mesh, &coordinates, ty, layout);
     let parameters = plan.manifest.parameters.iter().filter_map(|p| Some((p, p.buffer(class)?)));
     for (p, id) in parameters {

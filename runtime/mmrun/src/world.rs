@@ -1,18 +1,21 @@
-//! The ranks of a run: an executor and a feeder each, in threads of this process, all in the same step.
+//! The ranks of a run that are in this process: an executor and a feeder each, in threads, all in the same step.
 
 use std::sync::Arc;
 
-use data::{Feeds, Pieces, Share, owners};
-use plan::{BufferId, EmitId, Layout, Plan, State, StateInit};
+use data::{Feeds, Pieces, Share, Together, owners};
+use plan::{Body, BufferId, ClassId, EmitId, Layout, Op, Plan, State, StateInit};
 use runtime_core::{ExecError, Executor, Feeder, Run};
 use types::TensorType;
 
 use crate::crew::Crew;
 use crate::failure::Failure;
+use crate::progress::note;
 
 pub struct World {
     plan: Arc<Plan>,
+    /// All of the plan's, or one if each is a process of its own.
     ranks: Vec<Rank>,
+    together: Together,
     /// None for a world of one rank, which runs on the thread of the caller.
     crew: Option<Crew>,
 }
@@ -33,15 +36,27 @@ impl Rank {
 }
 
 impl World {
-    /// The executors of all ranks, in order.
-    pub fn new(plan: Arc<Plan>, executors: Vec<Executor>) -> Result<Self, Failure> {
+    /// The executors of this process's ranks, in order.
+    pub fn new(plan: Arc<Plan>, executors: Vec<Executor>, together: Together) -> Result<Self, Failure> {
         let crew = if executors.len() > 1 { Some(Crew::new(executors.len())?) } else { None };
         let ranks = executors.into_iter().map(|executor| Rank { executor, feeder: None }).collect();
-        Ok(Self { plan, ranks, crew })
+        Ok(Self { plan, ranks, together, crew })
     }
 
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// This process among those of the run.
+    pub fn together(&self) -> &Together {
+        &self.together
+    }
+
+    /// One plain line about the run, from one process.
+    pub fn note(&self, text: &str) {
+        if self.together.is_first() {
+            note(text);
+        }
     }
 
     pub fn executors(&self) -> impl ExactSizeIterator<Item = &Executor> {
@@ -54,16 +69,16 @@ impl World {
 
     /// Whether any rank takes a feed in a program.
     pub fn takes(&self, program: usize, feed: usize) -> bool {
-        self.executors().any(|e| e.feeds(program).iter().any(|(f, _)| *f == feed))
+        let ops = self.plan.programs[program].bodies.iter().flat_map(|b| &b.instructions).map(|i| &i.op);
+        ops.into_iter().any(|op| matches!(op, Op::Feed { feed: f, .. } if f.index() == feed))
     }
 
     /// What any rank gives in a program, in the order of the program.
     pub fn emits(&self, program: usize) -> Vec<EmitId> {
         let mut emits = Vec::new();
-        for (emit, _) in self.executors().flat_map(|e| e.emits(program)) {
-            let id = EmitId::new(*emit);
-            if !emits.contains(&id) {
-                emits.push(id);
+        for emit in self.plan.programs[program].bodies.iter().flat_map(given) {
+            if !emits.contains(&emit) {
+                emits.push(emit);
             }
         }
         emits
@@ -72,8 +87,8 @@ impl World {
     /// Gives each rank its share of `feeds` for `program`, from step `first` on and for at most `steps` steps.
     pub fn feed(&mut self, program: usize, feeds: &Feeds, first: u64, steps: Option<u64>) -> Result<(), Failure> {
         let mesh = &self.plan.header.mesh;
-        for (number, rank) in self.ranks.iter_mut().enumerate() {
-            let feeds = feeds.at(mesh, &mesh.coordinates(number));
+        for rank in &mut self.ranks {
+            let feeds = feeds.at(mesh, &mesh.coordinates(rank.executor.rank()));
             rank.feeder = Some(Feeder::new(&rank.executor, program, feeds, first, steps)?);
         }
         Ok(())
@@ -91,35 +106,49 @@ impl World {
 
     /// The shares of an emit that make it whole, and the ranks that give them in `program`.
     pub fn sources(&self, program: usize, emit: EmitId) -> Vec<(usize, Share)> {
-        let gives = |e: &Executor| e.emits(program).iter().any(|(i, _)| *i == emit.index());
-        let holders = self.executors().enumerate().filter(|(_, e)| gives(e)).map(|(number, _)| number);
+        let bodies = &self.plan.programs[program].bodies;
+        let gives: Vec<bool> = bodies.iter().map(|body| given(body).any(|e| e == emit)).collect();
+        let holders = self.holders(|class| gives[class.index()]);
         let emit = &self.plan.manifest.emits[emit.index()];
         owners(&self.plan.header.mesh, &emit.ty, &emit.layout, holders)
     }
 
     pub fn parameters(&self) -> Vec<Pieces<'_>> {
         let parameters = self.plan.manifest.parameters.iter();
-        parameters.map(|p| self.value(&p.name, &p.ty, &p.layout, |e| p.buffer(e.class()))).collect()
+        parameters.map(|p| self.value(&p.name, &p.ty, &p.layout, |class| p.buffer(class))).collect()
     }
 
     /// State that goes from run to run.
     pub fn states(&self) -> Vec<Pieces<'_>> {
         let states = self.plan.manifest.states.iter().filter(|s| is_lasting(s));
-        states.map(|s| self.value(&s.name, &s.ty, &s.layout, |e| s.buffer(e.class()))).collect()
+        states.map(|s| self.value(&s.name, &s.ty, &s.layout, |class| s.buffer(class))).collect()
     }
 
+    /// The pieces in this process; those of replicas elsewhere are left to them.
     fn value<'w>(
         &'w self,
         name: &'w str,
         ty: &'w TensorType,
         layout: &Layout,
-        buffer: impl Fn(&Executor) -> Option<BufferId>,
+        buffer: impl Fn(ClassId) -> Option<BufferId>,
     ) -> Pieces<'w> {
-        let held: Vec<Option<&[u8]>> = self.executors().map(|e| e.read(buffer(e)?)).collect();
-        let holders = (0..held.len()).filter(|rank| held[*rank].is_some());
+        let holders = self.holders(|class| buffer(class).is_some());
         let owners = owners(&self.plan.header.mesh, ty, layout, holders);
-        Pieces { name, ty, pieces: owners.into_iter().filter_map(|(rank, share)| Some((share, held[rank]?))).collect() }
+        let pieces = owners.into_iter().filter_map(|(rank, share)| {
+            let executor = self.executors().find(|e| e.rank() == rank)?;
+            Some((share, executor.read(buffer(executor.class())?)?))
+        });
+        Pieces { name, ty, pieces: pieces.collect() }
     }
+
+    /// The ranks of the plan whose class is one of these.
+    fn holders(&self, of: impl Fn(ClassId) -> bool) -> impl Iterator<Item = usize> {
+        (0..self.plan.header.world()).filter(move |rank| self.plan.class_of(*rank).is_some_and(&of))
+    }
+}
+
+fn given(body: &Body) -> impl Iterator<Item = EmitId> {
+    body.instructions.iter().filter_map(|i| if let Op::Emit { emit, .. } = i.op { Some(emit) } else { None })
 }
 
 /// Whether checkpoints hold a state: a rank's coordinates belong to the mesh and not to the run.

@@ -12,13 +12,6 @@ use super::meeting::Meeting;
 use crate::reduce::reduce;
 use crate::{Area, Collective, CommError, Kind, Operation};
 
-/// From this many bytes on, each rank of an all-reduce reduces a share of the elements and the others copy it: more
-/// meetings, but far fewer bytes than if each reduced everything.
-const SHARED_BYTES: usize = 1 << 16;
-
-/// Elements in a share are a multiple of this, so that no two ranks write to one cache line.
-const SHARE_ELEMENTS: usize = 64;
-
 pub struct Exchange {
     pub meeting: Arc<Meeting>,
     pub position: usize,
@@ -66,11 +59,8 @@ impl Exchange {
         let own = self.operation(self.position);
         let ranks = self.meeting.members.len();
         // SAFETY: a member's source, which nobody writes now; the sizes were compared when the members prepared.
-        let source = |position: usize, i: usize| unsafe { read(&self.operation(position).from[i]) };
-        if let Kind::AllReduce(_) = own.kind
-            && ranks > 1
-            && own.to.iter().map(|a| a.bytes).sum::<usize>() >= SHARED_BYTES
-        {
+        let source = |position: usize, i: usize| unsafe { self.operation(position).from[i].read() };
+        if own.is_shared() {
             // SAFETY: this function's contract.
             unsafe { self.all_reduce_by_shares() };
             return;
@@ -80,7 +70,7 @@ impl Exchange {
                 continue;
             }
             // SAFETY: this rank's target, which nobody else touches, and which overlaps no source of its own.
-            let to = unsafe { write(area) };
+            let to = unsafe { area.write() };
             let piece = |position: usize, at: usize, bytes: usize| &source(position, i)[at * bytes..][..bytes];
             match &own.kind {
                 Kind::AllReduce(how) => reduce(*how, to, ranks, |p| source(p, i)),
@@ -114,18 +104,13 @@ impl Exchange {
         let own = self.operation(self.position);
         let Kind::AllReduce(how) = own.kind else { return };
         let ranks = self.meeting.members.len();
-        let share = |area: &Area, position: usize| {
-            let each = (area.bytes / how.dtype.bytes()).div_ceil(ranks).next_multiple_of(SHARE_ELEMENTS);
-            let bytes = each * how.dtype.bytes();
-            let from = (position * bytes).min(area.bytes);
-            from..(from + bytes).min(area.bytes)
-        };
+        let share = |area: &Area, position: usize| area.share(how.dtype.bytes(), ranks, position);
         for (i, area) in own.to.iter().enumerate() {
             let mine = share(area, self.position);
             // SAFETY: inside this rank's target. Nobody reads it before the meeting below.
-            let to = unsafe { write(&part(area, mine.clone())) };
+            let to = unsafe { area.part(mine.clone()).write() };
             // SAFETY: a member's source, which nobody writes now.
-            reduce(how, to, ranks, |p| unsafe { read(&part(&self.operation(p).from[i], mine.clone())) });
+            reduce(how, to, ranks, |p| unsafe { self.operation(p).from[i].part(mine.clone()).read() });
         }
         self.meeting.meet_again(self.position);
         for (i, area) in own.to.iter().enumerate() {
@@ -134,33 +119,11 @@ impl Exchange {
                 // SAFETY: between these meetings each rank's own share is only read, and the other shares of its target
                 // are only written, by itself.
                 let (from, to) = unsafe {
-                    let from = read(&part(&self.operation(p).to[i], theirs.clone()));
-                    (from, write(&part(area, theirs)))
+                    let from = self.operation(p).to[i].part(theirs.clone()).read();
+                    (from, area.part(theirs).write())
                 };
                 to.copy_from_slice(from);
             }
         }
     }
-}
-
-/// # Panics
-/// If the range is not inside the area.
-fn part(area: &Area, range: std::ops::Range<usize>) -> Area {
-    assert!(range.start <= range.end && range.end <= area.bytes, "a range inside the area");
-    // SAFETY: inside the area, or one past its end for an empty range.
-    Area { at: unsafe { area.at.add(range.start) }, bytes: range.end - range.start }
-}
-
-/// # Safety
-/// The area is valid, and nobody writes it while the slice lives.
-unsafe fn read<'a>(area: &Area) -> &'a [u8] {
-    // SAFETY: says the caller.
-    unsafe { std::slice::from_raw_parts(area.at, area.bytes) }
-}
-
-/// # Safety
-/// The area is valid, and nobody else touches it while the slice lives.
-unsafe fn write<'a>(area: &Area) -> &'a mut [u8] {
-    // SAFETY: says the caller.
-    unsafe { std::slice::from_raw_parts_mut(area.at, area.bytes) }
 }

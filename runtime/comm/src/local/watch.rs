@@ -5,30 +5,16 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::meeting::Meeting;
 use super::{Rank, World};
-use crate::{Cause, Missing, Report, Standing, Waiting};
-
-/// How a run ended before its time.
-pub enum End {
-    /// Each rank reports what it waited for itself.
-    Cause(Cause),
-    /// All ranks give the report of the one who noticed.
-    Stalled(Arc<Report>),
-}
+use crate::report::End;
+use crate::{Cause, Report, Standing, Waiting};
 
 impl World {
     /// Ends the run: the patience of `rank` in `meeting` is over.
     pub fn late(&self, rank: usize, meeting: &Meeting) {
-        let (waiting, missing) = self.chain(meeting);
-        // Who does something of its own holds the others up; then who waits for nobody, since it is not even here.
-        let waits = |m: &Missing| self.meetings().values().any(|other| waits(other, m.rank));
-        let pick = |of: &dyn Fn(&Missing) -> bool| -> Vec<usize> {
-            missing.iter().filter(|m| of(m)).map(|m| m.rank).collect()
-        };
-        let busy = pick(&|m| m.standing.is_busy());
-        let culprits = if busy.is_empty() { pick(&|m| !waits(m)) } else { busy };
+        let first = self.waiting(meeting).into_iter().collect();
         let waited = self.patience.unwrap_or_default();
-        let cause = Cause::Stalled { rank, waited, culprits };
-        self.end(End::Stalled(Arc::new(Report { cause, waiting, missing })));
+        let report = Report::stalled((rank, waited), first, |rank| self.ask(rank));
+        self.end(End::Stalled(Arc::new(report)));
     }
 
     /// The report of a rank that waits in `meeting`, or in none, after a member left or the run ended.
@@ -41,31 +27,17 @@ impl World {
         match end {
             End::Stalled(report) => report.clone(),
             End::Cause(cause) => {
-                let (waiting, missing) = meeting.map(|m| self.chain(m)).unwrap_or_default();
-                Arc::new(Report { cause: cause.clone(), waiting, missing })
+                let first = meeting.and_then(|m| self.waiting(m)).into_iter().collect();
+                Arc::new(Report::ended(cause.clone(), first, |rank| self.ask(rank)))
             }
         }
     }
 
-    /// What is waited for in `meeting`, and in turn what the missing ranks wait for.
-    fn chain(&self, meeting: &Meeting) -> (Vec<Waiting>, Vec<Missing>) {
-        let (mut waiting, mut missing) = (Vec::new(), Vec::<Missing>::new());
-        waiting.extend(self.waiting(meeting));
-        let mut next = 0;
-        while let Some(lacks) = waiting.get(next).map(|w: &Waiting| w.missing.clone()) {
-            next += 1;
-            for rank in lacks {
-                if missing.iter().any(|m| m.rank == rank) {
-                    continue;
-                }
-                missing.push(Missing { rank, standing: self.standing(rank) });
-                for other in self.meetings().values().filter(|m| waits(m, rank)) {
-                    let known = waiting.iter().any(|w| w.id == other.id && w.group == other.members);
-                    waiting.extend(self.waiting(other).filter(|_| !known));
-                }
-            }
-        }
-        (waiting, missing)
+    /// Where a rank is, and what it waits in.
+    fn ask(&self, rank: usize) -> (Standing, Vec<Waiting>) {
+        let meetings = self.meetings();
+        let waiting = meetings.values().filter(|m| waits(m, rank)).filter_map(|m| self.waiting(m)).collect();
+        (self.standing(rank), waiting)
     }
 
     fn waiting(&self, meeting: &Meeting) -> Option<Waiting> {

@@ -1,0 +1,22 @@
+//! Ranks that are processes of their own: they meet at a hub, which tells each of them when another is gone.
+//!
+//! The hub is a thread of rank 0 that passes messages on. What collectives carry does not go this way: it is for agreeing
+//! before and after a run, and for finding out why a collective does not come about.
+
+mod attendance;
+mod frame;
+mod hub;
+mod link;
+
+use std::time::Duration;
+
+#[cfg(feature = "mpi")]
+pub use attendance::Attendance;
+pub use hub::Hub;
+pub use link::Link;
+
+/// How often a process says that it is alive.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Who is silent for so long is stopped or cut off.
+const SILENCE: Duration = Duration::from_secs(8);

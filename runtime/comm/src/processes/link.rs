@@ -1,0 +1,330 @@
+//! A link: one process's connection to the hub, and through it to the other ranks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::attendance::Attendance;
+use super::frame::{Frame, Message, To};
+use super::{PULSE, SILENCE};
+use crate::report::End;
+use crate::{Cause, CommError, Missing, Report, Standing, Waiting, Whereabouts};
+
+/// How long others have to say where they are.
+const ANSWERS: Duration = Duration::from_millis(1500);
+
+pub struct Link {
+    rank: usize,
+    patience: Duration,
+    writer: Mutex<TcpStream>,
+    state: Mutex<State>,
+    change: Condvar,
+    left: Vec<AtomicBool>,
+    ended: AtomicBool,
+    end: OnceLock<End>,
+    whereabouts: OnceLock<Arc<dyn Whereabouts>>,
+    attendances: Mutex<Vec<Arc<Attendance>>>,
+}
+
+struct State {
+    heard: Instant,
+    /// Of rank 0: what each rank gave, by what it is for.
+    contributions: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
+    gathered: BTreeMap<String, Vec<Vec<u8>>>,
+    answers: BTreeMap<usize, (Standing, Vec<Waiting>)>,
+}
+
+impl Link {
+    /// Connects `rank` of `world` to the hub, which is at one of these addresses. Waits up to `patience`, here and later,
+    /// for what other ranks have to do.
+    pub fn join(at: &[SocketAddr], rank: usize, world: usize, patience: Duration) -> Result<Arc<Self>, CommError> {
+        let unreachable = |error| {
+            let at: Vec<_> = at.iter().map(ToString::to_string).collect();
+            CommError::Unreachable { rank, at: at.join(" or "), error: Arc::new(error) }
+        };
+        let stream = connect(at, patience).map_err(unreachable)?;
+        let link = Self::with(stream, rank, world, patience).map_err(unreachable)?;
+        Ok(link)
+    }
+
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub fn world(&self) -> usize {
+        self.left.len()
+    }
+
+    /// How long to wait for others.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What each rank gives under one name, in the order of ranks. All ranks call this with the same name, once; it
+    /// returns when all have, waiting for ever for those that are alive, or for as long as `patience`.
+    pub fn gather(&self, what: &str, bytes: Vec<u8>, patience: Option<Duration>) -> Result<Vec<Vec<u8>>, CommError> {
+        let contribution = Message::Contribution { what: what.into(), from: self.rank, bytes };
+        if self.rank == 0 {
+            self.take(contribution);
+        } else {
+            self.send(To::Rank(0), contribution);
+        }
+        let start = Instant::now();
+        let mut state = self.lock();
+        loop {
+            if let Some(all) = state.gathered.remove(what) {
+                return Ok(all);
+            }
+            if let Some(error) = self.failure() {
+                return Err(error);
+            }
+            if let Some(waited) = patience.filter(|p| start.elapsed() > *p) {
+                let there = state.contributions.get(what);
+                let missing = (0..self.world()).filter(|r| there.is_none_or(|t| !t.contains_key(r)));
+                // Only rank 0 knows who came.
+                let missing = if self.rank == 0 { missing.collect() } else { vec![0] };
+                return Err(CommError::Absent { what: what.into(), missing, waited });
+            }
+            state = self.change.wait_timeout(state, PULSE / 10).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub fn attach(&self, whereabouts: Arc<dyn Whereabouts>) {
+        // The first executor of a process is the one that runs.
+        let _ = self.whereabouts.set(whereabouts);
+    }
+
+    /// Others may ask who is missing in this collective.
+    pub fn register(&self, attendance: Arc<Attendance>) {
+        self.attendances.lock().unwrap_or_else(PoisonError::into_inner).push(attendance);
+    }
+
+    /// Ends the run on all ranks, since this one failed.
+    pub fn fail(&self, why: &str) {
+        self.end(End::Cause(Cause::Failed { rank: self.rank, why: why.into() }), true);
+    }
+
+    /// Ends the run on all ranks: this one waited too long in a collective.
+    pub fn late(&self, attendance: &Attendance) {
+        if self.ended() {
+            return;
+        }
+        let answers = self.ask();
+        let first = self.waiting(attendance).into_iter().collect();
+        let report = Report::stalled((self.rank, self.patience), first, |rank| self.told(&answers, rank));
+        self.end(End::Stalled(Arc::new(report)), true);
+    }
+
+    /// Says that this rank will take part in nothing any more.
+    pub fn leave(&self) {
+        if !self.left[self.rank].swap(true, SeqCst) {
+            self.send(To::Hub, Message::Left { rank: self.rank });
+        }
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.left.iter().enumerate().all(|(rank, left)| rank == self.rank || left.load(SeqCst))
+    }
+
+    /// Whether no collective of this group can come about any more.
+    pub fn is_over(&self, group: &[usize]) -> bool {
+        self.ended() || group.iter().any(|rank| self.left[*rank].load(SeqCst))
+    }
+
+    pub fn ended(&self) -> bool {
+        self.ended.load(SeqCst)
+    }
+
+    pub fn failure(&self) -> Option<CommError> {
+        self.ended().then(|| CommError::Ended(self.report(None)))
+    }
+
+    /// Why a collective cannot come about, or why none can any more.
+    pub fn report(&self, attendance: Option<&Attendance>) -> Arc<Report> {
+        let group = attendance.map(Attendance::group).unwrap_or_default();
+        let end = self.end.get().cloned().unwrap_or_else(|| {
+            let rank = group.iter().find(|rank| self.left[**rank].load(SeqCst)).copied().unwrap_or_default();
+            End::Cause(Cause::Left { rank })
+        });
+        let cause = match end {
+            End::Stalled(report) => return report,
+            End::Cause(cause) => cause,
+        };
+        let (Cause::Failed { rank, .. } | Cause::Left { rank } | Cause::Stalled { rank, .. }) = &cause;
+        // Another lane may know what the rank is missing in.
+        let first = attendance.and_then(|a| self.waiting(a)).or_else(|| {
+            let all = self.attendances.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter_map(|a| self.waiting(a)).find(|w| w.missing.contains(rank))
+        });
+        // Of ranks that are merely late nothing is known, and nothing is wrong.
+        let missing = match &cause {
+            Cause::Failed { .. } => Vec::new(),
+            _ => vec![Missing { rank: *rank, standing: self.told(&BTreeMap::new(), *rank).0 }],
+        };
+        Arc::new(Report { waiting: first.into_iter().collect(), missing, cause })
+    }
+
+    fn with(stream: TcpStream, rank: usize, world: usize, patience: Duration) -> io::Result<Arc<Self>> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        let reader = stream.try_clone()?;
+        let link = Arc::new(Self {
+            rank,
+            patience,
+            writer: Mutex::new(stream),
+            state: Mutex::new(State {
+                heard: Instant::now(),
+                contributions: BTreeMap::new(),
+                gathered: BTreeMap::new(),
+                answers: BTreeMap::new(),
+            }),
+            change: Condvar::new(),
+            left: (0..world).map(|_| AtomicBool::new(false)).collect(),
+            ended: AtomicBool::new(false),
+            end: OnceLock::new(),
+            whereabouts: OnceLock::new(),
+            attendances: Mutex::default(),
+        });
+        link.send(To::Hub, Message::Hello { rank, world });
+        let (of_reader, of_pulse) = (Arc::downgrade(&link), Arc::downgrade(&link));
+        thread::Builder::new().name("link".into()).spawn(move || {
+            let gone = loop {
+                let frame = Frame::read(&reader);
+                let Some(link) = of_reader.upgrade() else { return };
+                match frame {
+                    Ok(frame) => link.take(frame.message),
+                    Err(_) => break link,
+                }
+            };
+            gone.cut_off("its process is gone, and with it the place where ranks meet");
+        })?;
+        thread::Builder::new().name("pulse".into()).spawn(move || {
+            while let Some(link) = of_pulse.upgrade() {
+                link.send(To::Hub, Message::Pulse);
+                if link.lock().heard.elapsed() > SILENCE {
+                    link.cut_off(&format!(
+                        "its process gave no sign for {} s: stopped, starved or cut off",
+                        SILENCE.as_secs()
+                    ));
+                }
+                drop(link);
+                thread::sleep(PULSE);
+            }
+        })?;
+        Ok(link)
+    }
+
+    /// Rank 0 cannot be reached any more.
+    fn cut_off(&self, why: &str) {
+        if !self.left[0].load(SeqCst) && !self.left[self.rank].load(SeqCst) {
+            self.end(End::Cause(Cause::Failed { rank: 0, why: why.into() }), false);
+        }
+    }
+
+    fn take(&self, message: Message) {
+        let mut state = self.lock();
+        state.heard = Instant::now();
+        match message {
+            Message::Hello { .. } | Message::Pulse => {}
+            Message::Contribution { what, from, bytes } => {
+                let all = state.contributions.entry(what.clone()).or_default();
+                all.insert(from, bytes);
+                if all.len() == self.world() {
+                    let all: Vec<_> = state.contributions.remove(&what).unwrap_or_default().into_values().collect();
+                    state.gathered.insert(what.clone(), all.clone());
+                    drop(state);
+                    self.send(To::Others, Message::Gathered { what, all });
+                }
+            }
+            Message::Gathered { what, all } => drop(state.gathered.insert(what, all)),
+            Message::Question { from } => {
+                drop(state);
+                let standing = self.whereabouts.get().map_or(Standing::NotStarted, |w| w.standing());
+                let attendances = self.attendances.lock().unwrap_or_else(PoisonError::into_inner);
+                let waiting = attendances.iter().filter_map(|a| self.waiting(a)).collect();
+                drop(attendances);
+                self.send(To::Rank(from), Message::Answer { from: self.rank, standing, waiting });
+            }
+            Message::Answer { from, standing, waiting } => drop(state.answers.insert(from, (standing, waiting))),
+            Message::Ended(end) => {
+                drop(state);
+                self.end(end, false);
+            }
+            Message::Left { rank } => {
+                if let Some(left) = self.left.get(rank) {
+                    left.store(true, SeqCst);
+                }
+            }
+        }
+        self.change.notify_all();
+    }
+
+    /// What all other ranks say of themselves.
+    fn ask(&self) -> BTreeMap<usize, (Standing, Vec<Waiting>)> {
+        self.lock().answers.clear();
+        self.send(To::Others, Message::Question { from: self.rank });
+        let start = Instant::now();
+        let mut state = self.lock();
+        while state.answers.len() + 1 < self.world() && start.elapsed() < ANSWERS {
+            state = self.change.wait_timeout(state, ANSWERS / 10).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.answers.clone()
+    }
+
+    fn told(&self, answers: &BTreeMap<usize, (Standing, Vec<Waiting>)>, rank: usize) -> (Standing, Vec<Waiting>) {
+        let standing = if self.left[rank].load(SeqCst) { Standing::Left } else { Standing::Silent };
+        answers.get(&rank).cloned().unwrap_or((standing, Vec::new()))
+    }
+
+    fn waiting(&self, attendance: &Attendance) -> Option<Waiting> {
+        attendance.waiting(|id| self.whereabouts.get().map(|w| w.collective(id)).unwrap_or_default())
+    }
+
+    fn end(&self, end: End, tell: bool) {
+        if self.end.set(end.clone()).is_ok() {
+            self.ended.store(true, SeqCst);
+            if tell {
+                self.send(To::Others, Message::Ended(end));
+            }
+        }
+        self.change.notify_all();
+    }
+
+    fn send(&self, to: To, message: Message) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // A broken connection is noticed by the reader.
+        let _ = Frame { to, message }.write(&*writer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.leave();
+        let _ = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
+    }
+}
+
+fn connect(at: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let start = Instant::now();
+    loop {
+        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address");
+        for address in at {
+            match TcpStream::connect_timeout(address, Duration::from_secs(1)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        if start.elapsed() > patience {
+            return Err(last);
+        }
+        thread::sleep(PULSE / 10);
+    }
+}

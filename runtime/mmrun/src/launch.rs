@@ -1,0 +1,108 @@
+//! How this process was started: alone, or by a launcher as one rank of several.
+
+#[cfg(feature = "mpi")]
+mod processes;
+mod recognise;
+
+use std::fmt;
+use std::sync::Arc;
+
+use comm::{Communicator, Local};
+use data::Together;
+use plan::{Header, PlanHash};
+
+use crate::cli::Args;
+use crate::failure::Failure;
+
+/// A process of a launcher's, by its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    pub by: Launcher,
+    pub rank: usize,
+    /// Number of ranks.
+    pub world: usize,
+    /// How many of them are on this machine, as far as the launcher tells.
+    pub here: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launcher {
+    Torchrun,
+    MindCluster,
+    Slurm,
+    OpenMpi,
+    RankTable,
+}
+
+impl fmt::Display for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Launcher::Torchrun => "torchrun",
+            Launcher::MindCluster => "MindCluster",
+            Launcher::Slurm => "Slurm",
+            Launcher::OpenMpi => "Open MPI",
+            Launcher::RankTable => "the rank table",
+        })
+    }
+}
+
+/// The processes of a run.
+pub enum Launched {
+    /// This one, with all ranks.
+    Alone,
+    /// One for each rank.
+    #[cfg(feature = "mpi")]
+    Processes(processes::Processes),
+}
+
+/// The ranks of this process.
+pub struct Seats {
+    /// One each, or none for a world of one rank.
+    pub communicators: Vec<Option<Arc<dyn Communicator>>>,
+    pub together: Together,
+    /// Among how many processes the machine's cores are shared.
+    pub sharing: usize,
+}
+
+/// Finds the other processes, if there are any.
+pub fn start(args: &Args) -> Result<Launched, Failure> {
+    let launch = recognise::recognise(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
+    let Some(launch) = launch.filter(|l| l.world > 1) else { return Ok(Launched::Alone) };
+    let Launch { by, rank, world, .. } = launch;
+    if !matches!(by, Launcher::OpenMpi | Launcher::Slurm) {
+        let what = format!("{by} started this as rank {rank} of {world}, and ranks on CPUs meet over MPI");
+        let help = format!("start it with `mpirun -n {world} mmrun PLAN ..`, or alone with all ranks in one process");
+        return Err(Failure::new(what).help(help));
+    }
+    #[cfg(feature = "mpi")]
+    return processes::Processes::start(&launch, args.timeout).map(Launched::Processes);
+    #[cfg(not(feature = "mpi"))]
+    Err(Failure::new(format!("{by} started this as rank {rank} of {world}, and this mmrun was built without MPI"))
+        .help("build it with `cargo build --release -p mmrun --features mpi`")
+        .help("or start it alone: then all ranks run as threads of one process"))
+}
+
+impl Launched {
+    /// Where the ranks of this process sit in a run of this plan.
+    pub fn seats(&self, header: &Header, hash: PlanHash, args: &Args) -> Result<Seats, Failure> {
+        let alone = |communicators| Ok(Seats { communicators, together: Together::alone(), sharing: 1 });
+        match self {
+            Launched::Alone if header.world() == 1 => alone(vec![None]),
+            Launched::Alone => {
+                let ranks = Local::world(header.world(), Some(args.timeout)).into_iter();
+                alone(ranks.map(|rank| Some(Arc::new(rank) as _)).collect())
+            }
+            #[cfg(feature = "mpi")]
+            Launched::Processes(processes) => processes.seats(header, hash, args.timeout),
+        }
+    }
+
+    /// Tells the other processes how it went here, and ends what was started.
+    pub fn finish(self, result: Result<(), Failure>) -> Result<(), Failure> {
+        match self {
+            Launched::Alone => result,
+            #[cfg(feature = "mpi")]
+            Launched::Processes(processes) => processes.finish(result),
+        }
+    }
+}
