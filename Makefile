@@ -21,6 +21,9 @@ lint: setup
 test: lint
 	cargo build -p mmc -p mmrun
 	cargo test --workspace
+	@sh scripts/setup-mpi.sh
+	cargo clippy -p comm -p mmrun --features mmrun/mpi --all-targets -- -D warnings
+	cargo test -p mmrun --features mpi --test processes -- --test-threads 1
 
 # Needs a Python with torch and diffusers; MMC_PYTHON names it.
 bench: build
