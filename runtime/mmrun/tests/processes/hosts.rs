@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, id};
 use std::time::Duration;
 
-use crate::{descendants, good, grid, prepared, put_down};
+use crate::{Running, descendants, good, grid, prepared};
 
 /// Gone with the value.
 pub struct Hosts {
@@ -66,7 +66,13 @@ impl Hosts {
 impl Drop for Hosts {
     fn drop(&mut self) {
         for name in &self.names {
-            // What is left is a namespace without use.
+            // A daemon behind the cut would live on; what is left otherwise is a namespace without use.
+            if let Ok(pids) = Command::new("ip").args(["netns", "pids", name]).output() {
+                let pids = String::from_utf8_lossy(&pids.stdout).into_owned();
+                for pid in pids.split_whitespace() {
+                    let _ = Command::new("kill").args(["-KILL", pid]).status();
+                }
+            }
             let _ = Command::new("ip").args(["netns", "del", name]).status();
         }
     }
@@ -90,14 +96,14 @@ fn two_hosts_give_what_threads_give() {
 #[test]
 fn a_host_that_is_cut_off_is_named() {
     let (place, hosts) = (grid(), Hosts::new(1));
-    let child = hosts.mpirun(place.0.path(), 4, "plan.bin --steps 1000000").spawn().expect("mpirun");
+    let running = Running::start(&mut hosts.mpirun(place.0.path(), 4, "plan.bin --steps 1000000"));
     let start = std::time::Instant::now();
     // The daemon of the other host is a child of the agent, so that all ranks are below this process.
-    while descendants(child.id()).len() < 4 && start.elapsed() < crate::PATIENCE {
+    while descendants(running.child.id()).len() < 4 && start.elapsed() < crate::PATIENCE {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(500));
-    let pids = descendants(child.id());
+    let pids = descendants(running.child.id());
     hosts.cut();
     // On either side of the cut, nobody waits for ever.
     let start = std::time::Instant::now();
@@ -106,6 +112,6 @@ fn a_host_that_is_cut_off_is_named() {
         std::thread::sleep(Duration::from_millis(100));
     }
     // mpirun itself may wait for its daemon behind the cut; that is not ours to end well.
-    let told = put_down(child);
+    let told = running.put_down();
     assert!(told.contains("gave no sign for 8 s: stopped, starved or cut off"), "{told}");
 }

@@ -7,8 +7,8 @@ mod models;
 #[path = "../place/mod.rs"]
 mod place;
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,61 +30,73 @@ fn prepared(mut command: Command, folder: &Path, args: &str) -> Command {
     command.args(args.split_whitespace()).current_dir(folder);
     // Whoever tests in a container is root.
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::null());
     command
 }
 
-/// Waits for the end; gives the code and standard error.
-fn finish(mut child: Child) -> (Option<i32>, String) {
-    let mut pipe = child.stderr.take().expect("a pipe");
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        // What is read until the end is what there is.
-        let _ = pipe.read_to_string(&mut text);
-        text
-    });
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            break status;
-        }
-        if start.elapsed() > PATIENCE {
-            child.kill().expect("killed");
-            panic!("mpirun did not end:\n{}", reader.join().expect("read"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    (status.code(), reader.join().expect("read"))
+/// What was started, and the file that its standard error goes to. A pipe would stay open for as long as a daemon of
+/// `mpirun` on another host lives.
+struct Running {
+    child: Child,
+    told: File,
 }
 
-/// Ends what runs still; gives standard error.
-fn put_down(mut child: Child) -> String {
-    let mut pipe = child.stderr.take().expect("a pipe");
-    child.kill().expect("killed");
-    child.wait().expect("a child");
-    let mut text = String::new();
-    // What is read until the end is what there is.
-    let _ = pipe.read_to_string(&mut text);
-    text
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let told = tempfile::tempfile().expect("a file");
+        command.stderr(told.try_clone().expect("a second handle"));
+        Self { child: command.spawn().expect("mpirun runs: scripts/setup-mpi.sh installs it"), told }
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for the end; gives the code and standard error.
+    fn finish(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        while self.goes_on() {
+            if start.elapsed() > PATIENCE {
+                panic!("mpirun did not end:\n{}", self.put_down());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (self.child.wait().expect("a child").code(), self.told())
+    }
+
+    /// Ends what runs still; gives standard error.
+    fn put_down(mut self) -> String {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.child.wait().expect("a child");
+        self.told()
+    }
+
+    fn told(mut self) -> String {
+        let mut text = Vec::new();
+        self.told.rewind().expect("a file");
+        self.told.read_to_end(&mut text).expect("read");
+        String::from_utf8_lossy(&text).into_owned()
+    }
 }
 
 fn good(command: &mut Command) -> String {
-    let (code, text) = finish(command.spawn().expect("mpirun runs: scripts/setup-mpi.sh installs it"));
+    let (code, text) = Running::start(command).finish();
     assert_eq!(code, Some(0), "{text}");
     text
 }
 
 fn bad(command: &mut Command) -> String {
-    let (code, text) = finish(command.spawn().expect("mpirun runs: scripts/setup-mpi.sh installs it"));
+    let (code, text) = Running::start(command).finish();
     assert!(code.is_some_and(|c| c != 0), "ended well:\n{text}");
     text
 }
 
 /// The processes of the ranks under a child, in the order of ranks.
-fn ranks(mpirun: &Child, count: usize) -> Vec<u32> {
+fn ranks(mpirun: &Running, count: usize) -> Vec<u32> {
     let start = Instant::now();
     loop {
-        let found = descendants(mpirun.id());
+        let found = descendants(mpirun.child.id());
         if found.len() == count {
             return found;
         }
