@@ -65,6 +65,7 @@ pub struct Seats {
 }
 
 /// Finds the other processes, if there are any.
+#[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
 pub fn start(args: &Args) -> Result<Launched, Failure> {
     let launch = recognise::recognise(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
     let Some(launch) = launch.filter(|l| l.world > 1) else { return Ok(Launched::Alone) };
@@ -84,6 +85,7 @@ pub fn start(args: &Args) -> Result<Launched, Failure> {
 
 impl Launched {
     /// Where the ranks of this process sit in a run of this plan.
+    #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
     pub fn seats(&self, header: &Header, hash: PlanHash, args: &Args) -> Result<Seats, Failure> {
         let alone = |communicators| Ok(Seats { communicators, together: Together::alone(), sharing: 1 });
         match self {

@@ -200,7 +200,7 @@ fn different_plans_are_refused() {
 #[test]
 fn a_rank_that_stalls_is_named_with_its_place() {
     let place = grid();
-    let told = bad(&mut mpirun(place.0.path(), 4, "plan.bin --steps 3 --timeout 1 --fault rank=3,at=4,kind=stall"));
+    let told = bad(&mut mpirun(place.0.path(), 4, "plan.bin --steps 3 --timeout 4 --fault rank=3,at=4,kind=stall"));
     assert!(told.contains("rank 3 holds up the others"), "{told}");
     assert!(told.contains("waits for rank 3") && told.contains("rank 3 is in step 1 of `train`"), "{told}");
 }
