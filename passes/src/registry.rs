@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use target::NoTarget;
 
-use crate::{Autodiff, Context, Inline, Microbatches, Optimizer, Partition, Pass, Precision, Shard, Simplify};
+use crate::{
+    Autodiff, Context, Inline, Microbatches, Optimizer, Partition, Pass, Precision, Recompute, Shard, Simplify,
+};
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
 pub struct Entry {
@@ -22,6 +24,7 @@ type Made = Result<Box<dyn Pass>, String>;
 
 pub const REGISTRY: &[Entry] = &[
     entry::<Precision>("precision", "decides what the working type is"),
+    entry::<Recompute>("recompute", "marks the blocks whose activations are computed again in the backward"),
     entry::<Autodiff>("autodiff", "appends the gradient of each loss"),
     entry::<Microbatches>("microbatches", "repeats the step for each part of the batch and adds up gradients"),
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),

@@ -26,6 +26,8 @@ pub enum Command {
     Opt(Opt),
     /// Say what a plan needs and does: memory, work, kernels.
     Explain(Explain),
+    /// Write the predicted timeline of a plan, for Perfetto.
+    Timeline(Timeline),
     /// Write an Ascend plan's segments for CANN, with the commands that compile them.
     #[cfg(feature = "ascend")]
     Export(Export),
@@ -77,6 +79,9 @@ pub struct Options {
     /// What the kernels are for: cpu, ascend-910b3 and its like, none.
     #[arg(long, default_value = "cpu")]
     pub target: String,
+    /// The machine to predict for: the name of a built-in one, or a file.
+    #[arg(long, value_name = "NAME|F.toml")]
+    pub machine: Option<String>,
     /// The processor: `native`, or an LLVM name such as x86-64-v3.
     #[arg(long, default_value = "native")]
     pub cpu: String,
@@ -92,6 +97,9 @@ pub struct Options {
     /// Free each gradient when its update is done, or keep all until the optimiser starts.
     #[arg(long, default_value = "streamed")]
     pub grads: Grads,
+    /// Activations that are dropped after the forward and computed again: none, or all inside each block.
+    #[arg(long, default_value = "none")]
+    pub recompute: Recompute,
     #[command(flatten)]
     pub mesh: Mesh,
 }
@@ -159,6 +167,9 @@ pub struct Explain {
     /// Machine-readable figures.
     #[arg(long)]
     pub json: bool,
+    /// The machine to predict times for: the name of a built-in one, or a file; by default the one it was compiled for.
+    #[arg(long, value_name = "NAME|F.toml")]
+    pub machine: Option<String>,
     /// Every reshard, not only those that send most.
     #[arg(long)]
     pub all: bool,
@@ -177,6 +188,18 @@ pub struct Explain {
     /// Print every buffer and instruction.
     #[arg(long)]
     pub listing: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Timeline {
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// The machine: the name of a built-in one, or a file; by default the one the plan was compiled for.
+    #[arg(long, value_name = "NAME|F.toml")]
+    pub machine: Option<String>,
+    /// Where the timeline goes.
+    #[arg(short, long, default_value = "timeline.json", value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 #[cfg(feature = "ascend")]
@@ -215,6 +238,12 @@ pub enum WorkType {
 pub enum Grads {
     Streamed,
     Resident,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recompute {
+    None,
+    Full,
 }
 
 impl Default for Mesh {

@@ -10,11 +10,12 @@ use target::Target;
 use types::{DType, Mesh, Name};
 
 use crate::args::{Compile, Grads, Options, WorkType};
-use crate::{Done, model, summary, targets};
+use crate::{Done, machines, model, summary, targets};
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     let target = targets::target(&args.options)?;
+    let predicted_on = args.options.machine.as_deref().map(machines::named).transpose()?;
     let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
@@ -31,7 +32,10 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     warnings.0.append(&mut cx.warnings.0);
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let samples = evaluated.batch as u64 * u64::from(args.options.mesh.microbatches);
-    let header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
+    let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
+    if let Some(machine) = predicted_on.filter(|_| header.cpu.is_empty()) {
+        header.cpu = machine.name.into();
+    }
     let mut plan = lower(&module, sources, &*target, header, &args.options)?;
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {

@@ -9,16 +9,17 @@ mod reshards;
 
 use std::fmt::Write;
 
-use diag::Diagnostics;
-use plan::{Archive, BlobKind, Body, Plan, Source, Traffic, When};
+use cost::{Machine, Prediction};
+use diag::{Diagnostic, Diagnostics};
+use plan::{Archive, BlobKind, Body, Plan, Program, Source, Traffic, When};
 
 use self::figures::{Figures, figures};
 use self::measured::Measured;
 use self::reshards::Reshard;
 use crate::args::Explain;
 use crate::plan_file::{self, Read};
-use crate::summary::{bytes, flops};
-use crate::{Done, print};
+use crate::summary::{bytes, flops, milliseconds};
+use crate::{Done, machines, print};
 
 /// Rows of the table of reshards without `--all`.
 const TOP: usize = 12;
@@ -26,8 +27,9 @@ const TOP: usize = 12;
 pub fn explain(args: &Explain) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
     let measured = args.trace.as_deref().map(Measured::read).transpose()?;
+    let machine = machines::of_plan(args.machine.as_deref(), &plan)?;
     if args.json {
-        let mut figures = figures::json(&plan, &hash);
+        let mut figures = figures::json(&plan, &hash, machine.as_ref())?;
         if args.kernels {
             figures["kernels"] =
                 bodies(&plan).map(|body| kernels::json(&plan, body, limits(args), measured.as_ref())).collect();
@@ -36,9 +38,16 @@ pub fn explain(args: &Explain) -> Done {
     } else if args.listing {
         print(&plan.to_string());
     } else {
-        print(&text(&plan, &hash, args, measured.as_ref()));
+        print(&text(&plan, &hash, args, machine.as_ref(), measured.as_ref())?);
     }
     Ok(Diagnostics::default())
+}
+
+/// What a machine is predicted to take for a program, by class.
+pub fn predicted(machine: &Machine, plan: &Plan, program: &Program) -> Result<Vec<Prediction>, Diagnostics> {
+    cost::simulate(machine, plan, program).map_err(|stuck| {
+        Diagnostic::error(format!("the plan cannot be played: {stuck}")).help("`mmrun PLAN --check` says why").into()
+    })
 }
 
 fn limits(args: &Explain) -> kernels::Limits {
@@ -50,7 +59,13 @@ fn bodies(plan: &Plan) -> impl Iterator<Item = &Body> {
     plan.programs.iter().flat_map(|program| &program.bodies)
 }
 
-fn text(plan: &Plan, hash: &str, args: &Explain, measured: Option<&Measured>) -> String {
+fn text(
+    plan: &Plan,
+    hash: &str,
+    args: &Explain,
+    machine: Option<&Machine>,
+    measured: Option<&Measured>,
+) -> Result<String, Diagnostics> {
     let mut out = String::new();
     let _ = writeln!(out, "{}", plan_file::title(plan));
     let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
@@ -62,15 +77,30 @@ fn text(plan: &Plan, hash: &str, args: &Explain, measured: Option<&Measured>) ->
     for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
         let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
     }
-    for (figures, body) in figures(plan).iter().zip(bodies(plan)) {
+    for (figures, body) in figures(plan, machine)?.iter().zip(bodies(plan)) {
         section(&mut out, plan, figures, args);
+        if let Some((machine, prediction)) = machine.zip(figures.prediction.as_ref()) {
+            prediction_lines(&mut out, machine, prediction);
+        }
         #[cfg(feature = "ascend")]
         operators::table(&mut out, plan, body);
         if args.kernels {
             kernels::table(&mut out, plan, body, limits(args), measured);
         }
     }
-    out
+    Ok(out)
+}
+
+fn prediction_lines(out: &mut String, machine: &Machine, p: &Prediction) {
+    let _ = writeln!(out, "  predicted on {}, {:.0} % of its peak:", machine.name, p.peak_fraction * 100.0);
+    for (what, time) in [
+        ("one run", p.step_seconds),
+        ("in kernels", p.compute_seconds),
+        ("in collectives while no kernel runs", p.exposed_comm_seconds),
+        ("neither", p.step_seconds * p.bubble_fraction),
+    ] {
+        let _ = writeln!(out, "  {:>10}  {what}", milliseconds(time));
+    }
 }
 
 fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {

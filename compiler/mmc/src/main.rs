@@ -6,11 +6,13 @@ mod ascend;
 mod compile;
 mod explain;
 mod inspect;
+mod machines;
 mod mesh;
 mod model;
 mod plan_file;
 mod summary;
 mod targets;
+mod timeline;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Manifest(args) => inspect::manifest(args, &mut sources),
         Command::Opt(args) => inspect::opt(args, &mut sources),
         Command::Explain(args) => explain::explain(args),
+        Command::Timeline(args) => timeline::timeline(args),
         #[cfg(feature = "ascend")]
         Command::Export(args) => ascend::export(args),
         #[cfg(feature = "ascend")]

@@ -8,7 +8,7 @@ use eval::Evaluated;
 use ir::{Module, Output};
 use passes::{Context, Pipeline};
 
-use crate::args::{self, Model, Options, WorkType};
+use crate::args::{self, Model, Options, Recompute, WorkType};
 
 /// The published models, for those who have the compiler but not its source tree.
 const BUILT_IN: &[(&str, &str)] =
@@ -70,6 +70,10 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
         1 => String::new(),
         count => format!(" | inline | microbatches{{count={count}}}"),
     };
+    let recompute = match options.recompute {
+        Recompute::Full if trains => " | recompute{mode=full}",
+        _ => "",
+    };
     let gradients = if !trains {
         String::new()
     } else if options.optim.is_empty() {
@@ -78,7 +82,7 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
         format!(" | autodiff{parts} | optimizer{{{}}}", options.optim)
     };
     let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
-    format!("precision{{dtype={dtype}}}{gradients} | inline | simplify{shards}")
+    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline | simplify{shards}")
 }
 
 /// Parses and runs a pipeline; `stop` ends it after the pass of that name.

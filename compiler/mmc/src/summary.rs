@@ -94,3 +94,8 @@ pub fn seconds(d: Duration) -> String {
     let s = d.as_secs_f64();
     if s < 1.0 { format!("{:.0} ms", s * 1e3) } else { format!("{s:.1} s") }
 }
+
+/// `12.3 ms`.
+pub fn milliseconds(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1e3)
+}

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use types::Name;
 
-use crate::{Access, Buffer, BufferId, ClassId, Header, Instruction, Kernel, KernelId, LaneId, Manifest, Place, Ranks};
+use crate::{
+    Access, Buffer, BufferId, ClassId, Header, Instruction, Kernel, KernelId, LaneId, Manifest, Op, Place, Ranks,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -89,6 +91,19 @@ impl Plan {
     /// An instruction with its place, for messages: `#12 k3 matmul(b0 b1 -> b2) at wan2.2.mm:10:9`.
     pub fn describe(&self, class: &Class, body: &Body, index: usize) -> String {
         crate::violation::describe(self, class, body, index)
+    }
+
+    /// What timelines call an instruction: `k3_matmul`, `c4 all_gather`; ids out of range leave the name out.
+    pub fn title(&self, op: &Op) -> String {
+        match op {
+            Op::Launch(l) => self.kernels.get(l.kernel.index()).map(|k| k.symbol.to_string()).unwrap_or_default(),
+            Op::Collect(collect) => format!("c{} {}", collect.id, collect.kind.name()),
+            Op::Copy { .. } => "copy".into(),
+            Op::Record { event } => format!("record {event}"),
+            Op::Wait { event } => format!("wait {event}"),
+            Op::Feed { feed, .. } => format!("feed {}", self.manifest.feeds.get(feed.index()).map_or("", |f| &f.name)),
+            Op::Emit { emit, .. } => format!("emit {}", self.manifest.emits.get(emit.index()).map_or("", |e| &e.name)),
+        }
     }
 
     pub fn program(&self, name: &str) -> Option<&Program> {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use plan::{Op, Plan};
+use plan::Plan;
 use serde::Serialize;
 
 use crate::Executor;
@@ -84,15 +84,7 @@ impl<W: Write> TraceWriter<W> {
         self.left -= events.len();
         for (lane, mark) in events {
             let instruction = &body.instructions[mark.index as usize];
-            let name = match &instruction.op {
-                Op::Launch(launch) => plan.kernels[launch.kernel.index()].symbol.to_string(),
-                Op::Collect(collect) => format!("c{} {}", collect.id, collect.kind.name()),
-                Op::Copy { .. } => "copy".into(),
-                Op::Record { event } => format!("record {event}"),
-                Op::Wait { event } => format!("wait {event}"),
-                Op::Feed { feed, .. } => format!("feed {}", plan.manifest.feeds[feed.index()].name),
-                Op::Emit { emit, .. } => format!("emit {}", plan.manifest.emits[emit.index()].name),
-            };
+            let name = plan.title(&instruction.op);
             let place = plan.places[instruction.place.index()].to_string();
             let micros = |d: Duration| d.as_nanos() as f64 / 1000.0;
             let args = Args { name: None, step: Some(step), instruction: Some(mark.index), place: Some(&place) };

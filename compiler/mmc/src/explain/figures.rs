@@ -1,6 +1,8 @@
 //! The figures of one program on one class of ranks, each a sum over its buffers and instructions, and their JSON form.
 
-use plan::{Body, Class, Memory, Op, Plan, Traffic};
+use cost::{Machine, Prediction};
+use diag::Diagnostics;
+use plan::{Body, Class, LaneKind, Memory, Op, Plan, Traffic};
 use serde_json::{Map, Value, json};
 
 use super::reshards::{Reshard, reshards};
@@ -18,12 +20,29 @@ pub struct Figures {
     pub reshards: Vec<Reshard>,
     /// What an Ascend plan's operators became; null for other targets.
     pub operators: Value,
+    /// None where no machine is known.
+    pub prediction: Option<Prediction>,
 }
 
 /// One entry for each program and each class of ranks that runs it.
-pub fn figures(plan: &Plan) -> Vec<Figures> {
-    let bodies = plan.programs.iter().flat_map(|p| plan.classes.iter().zip(&p.bodies).map(move |(c, b)| (p, c, b)));
-    bodies.map(|(program, class, body)| of(plan, &program.name, class, body)).collect()
+pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, Diagnostics> {
+    let mut out = vec![];
+    for program in &plan.programs {
+        let mut predictions = match machine {
+            Some(machine) => super::predicted(machine, plan, program)?.into_iter().map(Some).collect(),
+            None => vec![],
+        };
+        predictions.resize_with(plan.classes.len(), || None);
+        for ((class, body), prediction) in plan.classes.iter().zip(&program.bodies).zip(predictions) {
+            let mut figures = of(plan, &program.name, class, body);
+            let communicators = body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count();
+            let each = machine.map_or(0, Machine::communicator_bytes);
+            figures.memory.comm_bytes += each * communicators as u64;
+            figures.prediction = prediction;
+            out.push(figures);
+        }
+    }
+    Ok(out)
 }
 
 fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
@@ -38,6 +57,7 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
         traffic: plan::traffic(plan, body),
         reshards: reshards(plan, body),
         operators: operators(plan, body),
+        prediction: None,
     }
 }
 
@@ -52,8 +72,8 @@ fn operators(_: &Plan, _: &Body) -> Value {
     Value::Null
 }
 
-pub fn json(plan: &Plan, hash: &str) -> Value {
-    let ranks: Vec<Value> = figures(plan)
+pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value, Diagnostics> {
+    let ranks: Vec<Value> = figures(plan, machine)?
         .iter()
         .map(|f| {
             let m = &f.memory;
@@ -70,6 +90,11 @@ pub fn json(plan: &Plan, hash: &str) -> Value {
                 "workspace_bytes": m.workspace_bytes,
                 "peak_bytes": m.peak_bytes,
                 "arena_bytes": m.arena_bytes,
+                "step_seconds": f.prediction.as_ref().map(|p| p.step_seconds),
+                "compute_seconds": f.prediction.as_ref().map(|p| p.compute_seconds),
+                "exposed_comm_seconds": f.prediction.as_ref().map(|p| p.exposed_comm_seconds),
+                "bubble_fraction": f.prediction.as_ref().map(|p| p.bubble_fraction),
+                "peak_fraction": f.prediction.as_ref().map(|p| p.peak_fraction),
                 "instructions": f.instructions,
                 "flops": f.flops,
                 "comm": f.traffic,
@@ -83,15 +108,16 @@ pub fn json(plan: &Plan, hash: &str) -> Value {
         .collect();
     let mesh: Map<String, Value> =
         plan_file::axes(&plan.header.mesh).into_iter().map(|(name, size)| (name, json!(size))).collect();
-    json!({
+    Ok(json!({
         "model": plan.header.model,
         "preset": plan.header.preset,
         "task": plan.header.task,
         "world": plan.header.world(),
         "mesh": mesh,
         "plan_hash": hash,
+        "machine": machine.map(|m| &m.name),
         "ranks": ranks,
-    })
+    }))
 }
 
 fn reshard(r: &Reshard) -> Value {

@@ -1,0 +1,11 @@
+//! Predictions: machines and their limits, the time of each instruction on one, and the simulator that plays a plan's lanes.
+
+mod collective;
+mod launch;
+mod machine;
+mod simulate;
+
+pub use collective::Groups;
+pub use launch::seconds_of_launch;
+pub use machine::{Device, Link, Machine, MachineError, Server, built_in, built_in_names};
+pub use simulate::{LaneSpan, Prediction, Stuck, simulate};
