@@ -36,6 +36,54 @@ fn explain(plan: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// What is computed again has the same bits, and less is held meanwhile.
+#[test]
+fn recompute_changes_memory_and_no_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = [
+        "wan2.2.mm --preset tiny --batch 4 --set LAYERS=4",
+        "wan2.2.mm --preset tiny --batch 4 --set LAYERS=4 --dtype bf16",
+        "wan2.2.mm --preset tiny --batch 4 --set LAYERS=4 --fsdp 2 --tp 2",
+        "wan2.2.mm --preset tiny --batch 4 --set LAYERS=4 --microbatches 2 --cp 2",
+        "qwen3.mm --preset tiny --batch 2 --set LAYERS=4",
+    ];
+    for model in models {
+        let [kept, again] = ["none", "full"].map(|mode| {
+            let plan = compile(folder.path(), mode, &format!("{model} --recompute {mode}"));
+            (explain(&plan)["ranks"][0].clone(), train(&plan, folder.path(), "--steps 2"))
+        });
+        assert!(kept.1 == again.1, "{model}: other bits");
+        let figure = |of: &Value, key: &str| of[key].as_u64().expect("a figure");
+        assert!(figure(&again.0, "flops") > figure(&kept.0, "flops"), "{model}");
+        for key in ["activations_peak_bytes", "peak_bytes"] {
+            assert!(figure(&again.0, key) < figure(&kept.0, key), "{model}: {key}");
+        }
+    }
+}
+
+/// The predicted timeline has the plan's launches and collectives, each once, and ends with the predicted step.
+#[test]
+fn timeline_of_a_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan =
+        compile(folder.path(), "plan.bin", "wan2.2.mm --preset tiny --tp 2 --target none --machine ascend-910b3");
+    let path = folder.path().join("timeline.json");
+    run(command("mmc").arg("timeline").arg(&plan).arg("-o").arg(&path)).expect("a timeline");
+    let events: Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+    let spans = || events.as_array().expect("events").iter().filter(|e| e["ph"] == "X");
+    let entry = &explain(&plan)["ranks"][0];
+    let collectives = spans().filter(|e| {
+        e["args"]["place"].is_string() && e["name"].as_str().is_some_and(|n| n.starts_with('c') && n.contains(' '))
+    });
+    let sent: u64 = entry["comm"].as_array().expect("a list").iter().filter_map(|c| c["count"].as_u64()).sum();
+    assert_eq!(collectives.count() as u64, sent);
+    let end = spans().filter_map(|e| Some(e["ts"].as_f64()? + e["dur"].as_f64()?)).fold(0.0, f64::max);
+    assert!((end * 1e-6 / entry["step_seconds"].as_f64().expect("a figure") - 1.0).abs() < 1e-6);
+    let refused = command("mmc").arg("timeline").arg(&plan).args(["--machine", "ascend-910x"]).output().expect("mmc");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("the built-in machines are ascend-910b1, "), "{said}");
+}
+
 const TINY: [&str; 2] = ["wan2.2.mm --preset tiny", "qwen3.mm --preset tiny"];
 
 /// What each rank sends in a train step: the fewer collectives and bytes, the better.

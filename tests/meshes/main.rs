@@ -62,6 +62,12 @@ const CASES: &[Case] = &[
             "--microbatches 4 --cp 2 --ulysses 1",
         ],
     },
+    Case {
+        name: "t2v computed again",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --batch 4 --recompute full",
+        meshes: &["--fsdp 2 --tp 2", "--cp 2 --ulysses 1"],
+    },
     // Nothing divides: 45 or 27 tokens, 3 samples.
     Case {
         name: "uneven t2v",
