@@ -77,8 +77,8 @@ fn seconds(machine: &Machine, at: &Placement, collect: &Collect) -> f64 {
         CollectKind::Broadcast { .. } => passes(machine, at, from.max(to), 1.0),
         CollectKind::AllToAll => {
             let share = |ranks: usize| from * ranks as f64 / n as f64;
-            let near = transfer(&machine.inside, share(at.inside - 1), at.inside - 1);
-            near.max(transfer(&machine.network, share(n - at.inside), n - at.inside))
+            let near = transfer(machine.link(false), share(at.inside - 1), at.inside - 1);
+            near.max(transfer(machine.link(true), share(n - at.inside), n - at.inside))
         }
         CollectKind::Permute { shifts } => {
             let sent = shifts.iter().zip(&collect.from).filter(|(shift, _)| shift.rem_euclid(n as i64) != 0);
@@ -88,12 +88,11 @@ fn seconds(machine: &Machine, at: &Placement, collect: &Collect) -> f64 {
             };
             let (far, near): (Vec<_>, Vec<_>) = sent.map(|(s, slice)| (crosses(*s), slice)).partition(|(far, _)| *far);
             let bytes = |of: &[(bool, &Slice)]| of.iter().map(|(_, s)| s.bytes as f64).sum::<f64>();
-            let inside = transfer(&machine.inside, bytes(&near), near.len());
-            inside.max(transfer(&machine.network, bytes(&far), far.len()))
+            let inside = transfer(machine.link(false), bytes(&near), near.len());
+            inside.max(transfer(machine.link(true), bytes(&far), far.len()))
         }
         CollectKind::Send { .. } | CollectKind::Receive { .. } => {
-            let link = if at.outside > 1 { &machine.network } else { &machine.inside };
-            transfer(link, from.max(to), 1)
+            transfer(machine.link(at.outside > 1), from.max(to), 1)
         }
     }
 }
@@ -101,10 +100,10 @@ fn seconds(machine: &Machine, at: &Placement, collect: &Collect) -> f64 {
 /// Gathers or reductions of a tensor of `bytes`, `times` times over: inside the servers, then between them.
 fn passes(machine: &Machine, at: &Placement, bytes: f64, times: f64) -> f64 {
     let (m, s) = (at.inside as f64, at.outside as f64);
-    let inside = transfer(&machine.inside, bytes * (m - 1.0) / m, at.inside - 1);
+    let inside = transfer(machine.link(false), bytes * (m - 1.0) / m, at.inside - 1);
     // Each of the m ranks of a server carries its part around a ring of servers.
     let rounds = s - 1.0;
-    let around = rounds * transfer(&machine.network, bytes / (m * s), 1);
+    let around = rounds * transfer(machine.link(true), bytes / (m * s), 1);
     times * (inside + around)
 }
 

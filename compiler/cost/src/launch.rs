@@ -18,7 +18,7 @@ pub fn seconds_of_launch(machine: &Machine, plan: &Plan, class: &Class, body: &B
 }
 
 /// The type that the kernel's products are of: the narrowest of the floating-point tensors it reads.
-fn narrowest(plan: &Plan, class: &Class, body: &Body, launch: &Launch) -> DType {
+pub fn narrowest(plan: &Plan, class: &Class, body: &Body, launch: &Launch) -> DType {
     let read = launch.args.iter().zip(plan.accesses(launch.kernel)).filter(|(_, access)| access.reads());
     let types = read.filter_map(|(slice, _)| Some(body.buffer(class, slice.buffer)?.ty.as_ref()?.dtype));
     types.filter(|t| t.is_float()).min_by_key(|t| t.bytes()).unwrap_or(DType::F32)

@@ -1,11 +1,13 @@
 //! Predictions: machines and their limits, the time of each instruction on one, and the simulator that plays a plan's lanes.
 
 mod collective;
+mod fit;
 mod launch;
 mod machine;
 mod simulate;
 
 pub use collective::Groups;
-pub use launch::seconds_of_launch;
+pub use fit::{Rates, Timed, rates};
+pub use launch::{narrowest, seconds_of_launch};
 pub use machine::{Device, Link, Machine, MachineError, Server, built_in, built_in_names};
 pub use simulate::{LaneSpan, Prediction, Stuck, simulate};

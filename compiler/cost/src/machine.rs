@@ -15,8 +15,8 @@ pub struct Machine {
     pub server: Server,
     /// Between the devices of one server.
     pub inside: Link,
-    /// Between servers.
-    pub network: Link,
+    /// Between servers; only a machine that its ranks share has none.
+    pub network: Option<Link>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -65,6 +65,8 @@ pub struct Link {
 pub enum MachineError {
     #[error("{0}")]
     Syntax(String),
+    #[error("there is no [network], and ranks do not share the device: `server.shared` is not true")]
+    Network,
     #[error("`{figure}` is {value}, and must be {range}")]
     Figure { figure: &'static str, value: String, range: &'static str },
 }
@@ -102,6 +104,7 @@ impl Machine {
 
     fn check(&self) -> Result<(), MachineError> {
         let d = &self.device;
+        let network = self.between()?;
         let positive = [
             ("device.memory_gib", d.memory_gib),
             ("device.memory_gb_per_s", d.memory_gb_per_s),
@@ -111,20 +114,20 @@ impl Machine {
             ("server.devices", self.server.devices as f64),
             ("inside.gb_per_s", self.inside.gb_per_s),
             ("inside.gb_per_s_per_peer", self.inside.gb_per_s_per_peer.unwrap_or(1.0)),
-            ("network.gb_per_s", self.network.gb_per_s),
-            ("network.gb_per_s_per_peer", self.network.gb_per_s_per_peer.unwrap_or(1.0)),
+            ("network.gb_per_s", network.gb_per_s),
+            ("network.gb_per_s_per_peer", network.gb_per_s_per_peer.unwrap_or(1.0)),
         ];
         let shares = [
             ("device.memory_efficiency", d.memory_efficiency),
             ("device.matmul_efficiency", d.matmul_efficiency),
             ("inside.efficiency", self.inside.efficiency),
-            ("network.efficiency", self.network.efficiency),
+            ("network.efficiency", network.efficiency),
         ];
         let others = [
             ("device.launch_us", d.launch_us),
             ("device.communicator_mib", d.communicator_mib),
             ("inside.latency_us", self.inside.latency_us),
-            ("network.latency_us", self.network.latency_us),
+            ("network.latency_us", network.latency_us),
         ];
         let refuse = |figure, value: f64, range| Err(MachineError::Figure { figure, value: value.to_string(), range });
         for (figure, value) in positive {
@@ -143,6 +146,20 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// The link between servers.
+    fn between(&self) -> Result<&Link, MachineError> {
+        match &self.network {
+            Some(link) => Ok(link),
+            None if self.server.shared => Ok(&self.inside),
+            None => Err(MachineError::Network),
+        }
+    }
+
+    /// Between servers, if `far`, or else inside one.
+    pub fn link(&self, far: bool) -> &Link {
+        self.network.as_ref().filter(|_| far).unwrap_or(&self.inside)
     }
 
     pub fn memory_bytes(&self) -> u64 {

@@ -28,6 +28,9 @@ pub enum Command {
     Explain(Explain),
     /// Write the predicted timeline of a plan, for Perfetto.
     Timeline(Timeline),
+    /// Measure this machine's CPU and write its figures, for predictions.
+    #[cfg(feature = "cpu")]
+    Calibrate(Calibrate),
     /// Write an Ascend plan's segments for CANN, with the commands that compile them.
     #[cfg(feature = "ascend")]
     Export(Export),
@@ -188,6 +191,20 @@ pub struct Explain {
     /// Print every buffer and instruction.
     #[arg(long)]
     pub listing: bool,
+}
+
+#[cfg(feature = "cpu")]
+#[derive(Args, Debug)]
+pub struct Calibrate {
+    /// The program that runs plans; by default the one beside `mmc`.
+    #[arg(long, value_name = "PATH")]
+    pub mmrun: Option<PathBuf>,
+    /// Threads of the runs that will be predicted; by default all of the machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Where the figures go.
+    #[arg(short, long, default_value = "cpu.toml", value_name = "F.toml")]
+    pub output: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,8 @@
 mod args;
 #[cfg(feature = "ascend")]
 mod ascend;
+#[cfg(feature = "cpu")]
+mod calibrate;
 mod compile;
 mod explain;
 mod inspect;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Command::Manifest(args) => inspect::manifest(args, &mut sources),
         Command::Opt(args) => inspect::opt(args, &mut sources),
         Command::Explain(args) => explain::explain(args),
+        #[cfg(feature = "cpu")]
+        Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Timeline(args) => timeline::timeline(args),
         #[cfg(feature = "ascend")]
         Command::Export(args) => ascend::export(args),
