@@ -84,6 +84,23 @@ fn timeline_of_a_machine() {
     assert!(!refused.status.success() && said.contains("the built-in machines are ascend-910b1, "), "{said}");
 }
 
+/// What was measured is a machine file, and predicts steps of plans for this CPU, on one rank and on several.
+#[test]
+fn calibration_gives_a_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let machine = folder.path().join("cpu.toml");
+    run(command("mmc").arg("calibrate").arg("-o").arg(&machine)).expect("calibrates");
+    for mesh in ["", "--tp 2"] {
+        let plan = compile(folder.path(), "plan.bin", &format!("wan2.2.mm --preset tiny {mesh}"));
+        assert!(explain(&plan)["ranks"][0]["step_seconds"].is_null(), "no figures of this CPU are built in");
+        let words = run(command("mmc").arg("explain").arg(&plan).arg("--json").arg("--machine").arg(&machine));
+        let json: Value = serde_json::from_slice(&words.expect("explains").stdout).expect("JSON");
+        let figure = |key: &str| json["ranks"][0][key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {json}"));
+        assert!(figure("step_seconds") > 0.0 && figure("peak_fraction") <= 1.0);
+        assert_eq!(figure("exposed_comm_seconds") > 0.0, !mesh.is_empty());
+    }
+}
+
 const TINY: [&str; 2] = ["wan2.2.mm --preset tiny", "qwen3.mm --preset tiny"];
 
 /// What each rank sends in a train step: the fewer collectives and bytes, the better.

@@ -2,26 +2,24 @@
 
 use types::DType;
 
+use crate::KernelTypes;
+
 /// A kernel that was timed: its work, and the time of one launch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timed {
-    /// The type of its products.
-    pub dtype: DType,
+    pub types: KernelTypes,
     pub flops: u64,
     pub bytes: u64,
-    /// How often it ran; a fit weighs it so.
-    pub runs: u64,
     pub seconds: f64,
 }
 
-/// What kernels reach.
+/// What kernels reach: the first of each pair in f32, the second in bf16.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// FLOP in a second of products in f32, and in bf16.
-    pub f32: f64,
-    pub bf16: f64,
+    /// FLOP in a second.
+    pub products: [f64; 2],
     /// Bytes in a second.
-    pub bandwidth: f64,
+    pub bandwidth: [f64; 2],
 }
 
 /// Rounds after which kernels no longer change sides.
@@ -30,30 +28,36 @@ const ROUNDS: usize = 20;
 /// Rates under which the predicted times of all kernels that a rate bounds sum up to the measured ones. `None` if no
 /// kernel is bound by one of the rates.
 pub fn rates(timed: &[Timed]) -> Option<Rates> {
-    let fastest = |of: &dyn Fn(&Timed) -> f64| timed.iter().filter(|t| t.seconds > 0.0).map(of).fold(0.0, f64::max);
-    let product = |dtype: DType| {
-        fastest(&|t| if (t.dtype == DType::BF16) == (dtype == DType::BF16) { t.flops as f64 / t.seconds } else { 0.0 })
+    let fastest = |which: usize, of: fn(&Timed) -> (DType, u64)| {
+        let here = timed.iter().filter(|t| t.seconds > 0.0 && narrow(of(t).0) == which);
+        here.map(|t| of(t).1 as f64 / t.seconds).fold(0.0, f64::max)
     };
-    let bandwidth = fastest(&|t| t.bytes as f64 / t.seconds);
-    let mut rates = Rates { f32: product(DType::F32), bf16: product(DType::BF16), bandwidth };
+    let mut rates = Rates {
+        products: [0, 1].map(|which| fastest(which, |t| (t.types.products, t.flops))),
+        bandwidth: [0, 1].map(|which| fastest(which, |t| (t.types.moved, t.bytes))),
+    };
     for _ in 0..ROUNDS {
         // Work and seconds of the kernels that each rate bounds.
-        let mut sums = [(0.0, 0.0); 3];
+        let (mut products, mut moved) = ([(0.0, 0.0); 2], [(0.0, 0.0); 2]);
         for t in timed {
-            let narrow = usize::from(t.dtype == DType::BF16);
-            let rate = [rates.f32, rates.bf16][narrow];
-            let by_memory = t.bytes as f64 / rates.bandwidth > t.flops as f64 / rate;
-            let (at, work) = if by_memory { (2, t.bytes) } else { (narrow, t.flops) };
-            sums[at].0 += (work * t.runs) as f64;
-            sums[at].1 += t.seconds * t.runs as f64;
+            let (p, m) = (narrow(t.types.products), narrow(t.types.moved));
+            let by_memory = t.bytes as f64 / rates.bandwidth[m] > t.flops as f64 / rates.products[p];
+            let (sum, work) = if by_memory { (&mut moved[m], t.bytes) } else { (&mut products[p], t.flops) };
+            sum.0 += work as f64;
+            sum.1 += t.seconds;
         }
-        let [f32, bf16, bandwidth] = sums.map(|(work, seconds)| work / seconds);
-        rates = Rates { f32, bf16, bandwidth };
-        if ![f32, bf16, bandwidth].iter().all(|rate| rate.is_finite() && *rate > 0.0) {
+        let rate = |(work, seconds): (f64, f64)| work / seconds;
+        rates = Rates { products: products.map(rate), bandwidth: moved.map(rate) };
+        if !rates.products.iter().chain(&rates.bandwidth).all(|rate| rate.is_finite() && *rate > 0.0) {
             return None;
         }
     }
     Some(rates)
+}
+
+/// The place in a pair.
+fn narrow(dtype: DType) -> usize {
+    usize::from(dtype == DType::BF16)
 }
 
 #[cfg(test)]
@@ -62,18 +66,18 @@ mod tests {
 
     #[test]
     fn rates_are_found_again() {
-        let (f32, bf16, bandwidth) = (100e9, 300e9, 40e9);
+        let (products, bandwidth) = ([100e9, 300e9], [40e9, 15e9]);
         let mut timed = vec![];
-        for (dtype, rate) in [(DType::F32, f32), (DType::BF16, bf16)] {
-            for (flops, bytes) in [(1_000_000_u64, 1_000_u64), (9_000_000, 500_000), (1_000, 4_000_000), (10, 80_000)] {
-                let seconds = (flops as f64 / rate).max(bytes as f64 / bandwidth);
-                timed.push(Timed { dtype, flops, bytes, runs: 1 + flops % 7, seconds });
+        for dtype in [DType::F32, DType::BF16] {
+            for (flops, bytes) in [(1_000_000_u64, 1_000_u64), (9_000_000, 50_000), (1_000, 4_000_000), (10, 80_000)] {
+                let at = narrow(dtype);
+                let seconds = (flops as f64 / products[at]).max(bytes as f64 / bandwidth[at]);
+                timed.push(Timed { types: KernelTypes { products: dtype, moved: dtype }, flops, bytes, seconds });
             }
         }
         let found = rates(&timed).expect("rates");
-        for (a, b) in [(found.f32, f32), (found.bf16, bf16), (found.bandwidth, bandwidth)] {
-            assert!((a / b - 1.0).abs() < 1e-9, "{found:?}");
-        }
+        let pairs = found.products.iter().zip(&products).chain(found.bandwidth.iter().zip(&bandwidth));
+        assert!(pairs.clone().all(|(a, b)| (a / b - 1.0).abs() < 1e-9), "{found:?}");
         assert_eq!(rates(&timed[..4]), None, "nothing is known of bf16");
     }
 }

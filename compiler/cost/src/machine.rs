@@ -26,6 +26,8 @@ pub struct Device {
     pub memory_gb_per_s: f64,
     /// The share of the bandwidth that kernels reach.
     pub memory_efficiency: f64,
+    /// The same for kernels that move bf16, where these reach less: a CPU converts it on the way.
+    pub memory_bf16_efficiency: Option<f64>,
     pub matmul_f32_tflops: f64,
     pub matmul_bf16_tflops: f64,
     /// The share of the rate that large kernels reach. Small ones reach less, because of `launch_us`.
@@ -119,6 +121,7 @@ impl Machine {
         ];
         let shares = [
             ("device.memory_efficiency", d.memory_efficiency),
+            ("device.memory_bf16_efficiency", d.memory_bf16_efficiency.unwrap_or(1.0)),
             ("device.matmul_efficiency", d.matmul_efficiency),
             ("inside.efficiency", self.inside.efficiency),
             ("network.efficiency", network.efficiency),
@@ -176,6 +179,13 @@ impl Machine {
             DType::BF16 => self.device.matmul_bf16_tflops * 1e12,
             _ => self.device.matmul_f32_tflops * 1e12,
         }
+    }
+
+    /// Bytes in a second that kernels which move this type reach on the whole device.
+    pub fn bandwidth(&self, dtype: DType) -> f64 {
+        let device = &self.device;
+        let narrow = device.memory_bf16_efficiency.filter(|_| dtype == DType::BF16);
+        device.memory_gb_per_s * 1e9 * narrow.unwrap_or(device.memory_efficiency)
     }
 
     /// The share of a device that one of `world` ranks has.

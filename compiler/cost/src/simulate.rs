@@ -162,7 +162,7 @@ impl<'p> Rank<'p> {
             }
             Op::Launch(launch) => (begin, seconds_of_launch(machine, plan, self.class, self.body, launch)),
             Op::Copy { from, .. } => {
-                let rate = machine.device.memory_gb_per_s * 1e9 * machine.device.memory_efficiency;
+                let rate = machine.bandwidth(types::DType::F32) * machine.share(plan.header.world());
                 (begin, 2.0 * from.bytes as f64 / rate)
             }
             Op::Feed { to, .. } => (begin, host(to.bytes)),

@@ -12,7 +12,6 @@ use cost::{Machine, Timed};
 use diag::{Diagnostic, Diagnostics, Sources};
 use plan::{Op, Plan};
 use serde_json::Value;
-use types::DType;
 
 use crate::args::{self, Calibrate, Cli};
 use crate::plan_file;
@@ -87,6 +86,7 @@ fn measured(mmrun: &Path, threads: usize, folder: &Path) -> Result<String, Diagn
          memory_gib = {memory:.1}\n\
          memory_gb_per_s = {bandwidth:.2}\n\
          memory_efficiency = 1.0\n\
+         memory_bf16_efficiency = {converted:.3}\n\
          matmul_f32_tflops = {f32:.5}\n\
          matmul_bf16_tflops = {bf16:.5}\n\
          matmul_efficiency = 1.0\n\
@@ -99,9 +99,10 @@ fn measured(mmrun: &Path, threads: usize, folder: &Path) -> Result<String, Diagn
          gb_per_s = {sent:.3}\n\
          efficiency = 1.0\n\
          latency_us = {latency:.2}\n",
-        bandwidth = rates.bandwidth * 1e-9,
-        f32 = rates.f32 * 1e-12,
-        bf16 = rates.bf16 * 1e-12,
+        bandwidth = rates.bandwidth[0] * 1e-9,
+        converted = (rates.bandwidth[1] / rates.bandwidth[0]).min(1.0),
+        f32 = rates.products[0] * 1e-12,
+        bf16 = rates.products[1] * 1e-12,
         launch = gaps * 1e6,
         sent = link.bandwidth * 1e-9,
         latency = link.latency * 1e6,
@@ -159,11 +160,8 @@ fn kernels(probe: &Probe) -> Vec<Timed> {
         let (body, class) = (probe.body()?, probe.plan.classes.first()?);
         let Op::Launch(launch) = &body.instructions.get(instruction)?.op else { return None };
         let kernel = probe.plan.kernels.get(launch.kernel.index())?;
-        let dtype = match cost::narrowest(&probe.plan, class, body, launch) {
-            DType::BF16 => DType::BF16,
-            _ => DType::F32,
-        };
-        Some(Timed { dtype, flops: kernel.flops, bytes: kernel.bytes, runs: 1, seconds: median(times)? })
+        let types = cost::kernel_types(&probe.plan, class, body, launch);
+        Some(Timed { types, flops: kernel.flops, bytes: kernel.bytes, seconds: median(times)? })
     };
     times.into_iter().filter_map(timed).collect()
 }
