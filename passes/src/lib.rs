@@ -4,6 +4,7 @@ mod allocate;
 mod autodiff;
 mod blame;
 mod callgraph;
+mod cost;
 mod group;
 mod inline;
 mod microbatches;

@@ -3,6 +3,8 @@
 //! Repeated calls are written out, views and stacks become slices, state is updated in place where the target proves
 //! that it may be. Offsets come from `allocate`.
 
+mod lanes;
+mod lives;
 mod order;
 mod places;
 mod unroll;
@@ -21,7 +23,7 @@ use types::{DType, Name, TensorType};
 /// When a gradient's memory is free again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gradients {
-    /// As soon as its update is done, which follows at once.
+    /// As soon as its update is done, which follows at once, or a block later if ranks sum the gradient meanwhile.
     #[default]
     Streamed,
     /// All are kept until the optimiser starts.
@@ -68,11 +70,7 @@ pub fn schedule(
         let unrolled =
             unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
         let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
-        let unrolled = if gradients == Gradients::Streamed {
-            order::stream(unrolled, &kernels, persistent.len())
-        } else {
-            unrolled
-        };
+        let unrolled = order::arrange(unrolled, &kernels, persistent.len(), gradients);
         let body: Body = order::close(unrolled, &kernels, persistent.len());
         let launched = body.instructions.iter().filter_map(|i| match &i.op {
             plan::Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),

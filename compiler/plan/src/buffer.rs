@@ -57,7 +57,8 @@ impl fmt::Display for BufferKind {
 pub enum Life {
     /// Lives from step to step, shared by all programs of the plan.
     Persistent,
-    /// From the first to the last instruction that touches it, both included, as indices into [`crate::Body::instructions`].
+    /// Both included, as indices into [`crate::Body::instructions`]. Whatever touches the buffer, on any lane, is ordered
+    /// after the first and before the last, or is one of them.
     Span { first: u32, last: u32 },
 }
 

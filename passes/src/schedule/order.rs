@@ -1,128 +1,130 @@
-//! The order of instructions: updates as early as their operands allow, emits right after what they show, feeds on the
-//! copy lane; then the lives of buffers.
+//! The order of instructions: what ranks exchange is issued early enough to travel while compute works, and updates
+//! follow their gradients.
 
-use std::collections::HashMap;
-
-use plan::{Body, Buffer, BufferId, EventId, Instruction, Kernel, LaneId, LaneKind, Life, Op};
+use plan::{Body, Instruction, Kernel, Op, Slice};
 
 use super::unroll::Unrolled;
-use super::update::{accesses, slices_mut};
+use super::update::accesses;
+use super::{Gradients, lanes, lives};
+use crate::cost;
 
-const COMPUTE: LaneId = LaneId(0);
-const COPY: LaneId = LaneId(1);
+/// A place in the new order: beside an instruction of the old one, ahead of it or not. What shares a place keeps the
+/// old order.
+type Place = (usize, bool);
 
-/// Moves launches that write nothing but persistent buffers, and emits, up to right after the last instruction they
-/// depend on: a gradient is then freed as soon as its update is done.
-pub fn stream(mut unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Unrolled {
-    let mut last_write: HashMap<BufferId, usize> = HashMap::new();
-    let mut last_touch: HashMap<BufferId, usize> = HashMap::new();
-    let mut keys = Vec::with_capacity(unrolled.instructions.len());
+const AHEAD: bool = false;
+const BEHIND: bool = true;
+
+/// Brings the instructions into the order in which they are issued.
+///
+/// A collective that needs nothing but parameters and state goes to the beginning of the block before its own, so that no
+/// more than two blocks of gathered parameters live at once. Any other goes up within its block, as far as its operands
+/// allow, until there is enough work to hide it. With streamed gradients, launches that write nothing but
+/// persistent buffers, and emits, follow the last instruction that they depend on. If that is a collective, they keep
+/// away from it until compute is through with the whole next block.
+pub fn arrange(mut unrolled: Unrolled, kernels: &[Kernel], persistent: usize, gradients: Gradients) -> Unrolled {
+    let count = persistent + unrolled.buffers.len();
+    let ahead = ahead(&unrolled.instructions, kernels, persistent, count);
+    // A place of the old order lies in the block of this number, from 1.
+    let block = |at: usize| unrolled.blocks.partition_point(|&b| b <= at);
+    let begin = |block: usize| unrolled.blocks.get(block.saturating_sub(1)).copied().unwrap_or(usize::MAX);
+    // By buffer: the place of the last write and of the last use, and whether a collective wrote it.
+    let work = work(&unrolled.instructions, kernels);
+    let mut written: Vec<Place> = vec![(0, AHEAD); count];
+    let mut touched: Vec<Place> = vec![(0, AHEAD); count];
+    let mut collected = vec![false; count];
+    let mut places = Vec::with_capacity(unrolled.instructions.len());
     for (i, instruction) in unrolled.instructions.iter().enumerate() {
         let touches = instruction.op.touches(|k| accesses(kernels, k));
-        let updates = matches!(instruction.op, Op::Launch(_))
-            && touches.iter().all(|(s, a)| !a.writes() || s.buffer.index() < persistent);
-        let movable = updates || matches!(instruction.op, Op::Emit { .. });
-        let mut after = i;
-        if movable {
-            let needs = touches
-                .iter()
-                .filter_map(|(s, a)| if a.writes() { last_touch.get(&s.buffer) } else { last_write.get(&s.buffer) });
-            after = needs.copied().max().unwrap_or(0);
-        }
+        let needs = touches.iter().map(|(s, a)| {
+            let id = s.buffer.index();
+            if a.writes() { touched[id] } else { written[id] }
+        });
+        let needs = needs.max().unwrap_or((0, AHEAD));
+        let reads = || touches.iter().filter(|(_, a)| a.reads()).map(|(s, _)| s.buffer.index());
+        let follows = match instruction.op {
+            Op::Launch(_) => touches.iter().all(|(s, a)| !a.writes() || s.buffer.index() < persistent),
+            Op::Emit { .. } => true,
+            _ => false,
+        };
+        let wish = if ahead[i] {
+            (begin(block(i).saturating_sub(1)), AHEAD)
+        } else if let Op::Collect(collect) = &instruction.op {
+            let bytes = |slices: &[Slice]| slices.iter().map(|s| s.bytes).sum::<u64>();
+            let hidden = work[i].saturating_sub(cost::exchange(bytes(&collect.from).max(bytes(&collect.to))));
+            let enough = work.partition_point(|w| *w <= hidden).saturating_sub(1);
+            (enough.max(begin(block(i))), AHEAD)
+        } else if follows && gradients == Gradients::Streamed {
+            let exchanged = reads().filter(|&id| collected[id]).map(|id| written[id].0).max();
+            exchanged.map_or(needs, |at| (begin(block(at) + 2), AHEAD))
+        } else {
+            (i, BEHIND)
+        };
+        let place = wish.max(needs);
         for (slice, access) in &touches {
-            let at = last_touch.entry(slice.buffer).or_insert(after);
-            *at = (*at).max(after);
+            let id = slice.buffer.index();
+            touched[id] = touched[id].max(place);
             if access.writes() {
-                last_write.insert(slice.buffer, after);
+                written[id] = place;
+                collected[id] = matches!(instruction.op, Op::Collect(_));
             }
         }
-        // Among those that follow one instruction, the old order stays.
-        keys.push((after, movable, i));
+        places.push(place);
     }
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&i| keys[i]);
-    let mut taken: Vec<Option<Instruction>> = unrolled.instructions.into_iter().map(Some).collect();
-    unrolled.instructions = order.into_iter().filter_map(|i| taken[i].take()).collect();
+    let mut placed: Vec<(Place, Instruction)> = places.into_iter().zip(unrolled.instructions).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    let begin = |b: &usize| placed.partition_point(|(place, _)| *place < (*b, AHEAD));
+    unrolled.blocks = unrolled.blocks.iter().map(begin).collect();
+    unrolled.instructions = placed.into_iter().map(|(_, instruction)| instruction).collect();
     unrolled
 }
 
-/// Puts feeds on the copy lane with an event each, drops buffers that nothing touches and computes lives.
-pub fn close(unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Body {
-    let Unrolled { buffers, instructions, .. } = unrolled;
-    let (feeds, rest): (Vec<_>, Vec<_>) = instructions.into_iter().partition(|i| matches!(i.op, Op::Feed { .. }));
-    let mut out = vec![];
-    let mut pending: HashMap<BufferId, EventId> = HashMap::new();
-    for mut feed in feeds {
-        feed.lane = COPY;
-        let event = EventId::new(pending.len());
-        let record = Instruction { lane: COPY, place: feed.place, op: Op::Record { event } };
-        if let Op::Feed { to, .. } = &feed.op {
-            pending.insert(to.buffer, event);
+/// By instruction: the FLOPs of all before it.
+fn work(instructions: &[Instruction], kernels: &[Kernel]) -> Vec<u64> {
+    let mut sum = 0;
+    let before = instructions.iter().map(|instruction| {
+        let before = sum;
+        if let Op::Launch(launch) = &instruction.op {
+            sum += kernels.get(launch.kernel.index()).map_or(0, |k| k.flops);
         }
-        out.push(feed);
-        out.push(record);
-    }
-    let mut events = pending.len() as u32;
-    let first_comm = if events > 0 { 2 } else { 1 };
-    let mut groups: Vec<Vec<types::Name>> = vec![];
-    for instruction in rest {
-        let mut waits: Vec<EventId> = vec![];
-        for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)) {
-            waits.extend(pending.remove(&slice.buffer));
-        }
-        waits.sort_unstable();
-        for event in waits {
-            out.push(Instruction { lane: COMPUTE, place: instruction.place, op: Op::Wait { event } });
-        }
-        let Op::Collect(collect) = &instruction.op else {
-            out.push(instruction);
-            continue;
-        };
-        // A communicator has its own lane; compute hands over to it and waits.
-        let comm = groups.iter().position(|g| *g == collect.group).unwrap_or_else(|| {
-            groups.push(collect.group.clone());
-            groups.len() - 1
-        });
-        let (lane, place) = (LaneId::new(first_comm + comm), instruction.place);
-        let [before, after] = [events, events + 1].map(|e| EventId::new(e as usize));
-        events += 2;
-        let step = |lane, op| Instruction { lane, place, op };
-        out.push(step(COMPUTE, Op::Record { event: before }));
-        out.push(step(lane, Op::Wait { event: before }));
-        out.push(Instruction { lane, ..instruction });
-        out.push(step(lane, Op::Record { event: after }));
-        out.push(step(COMPUTE, Op::Wait { event: after }));
-    }
-    let mut lanes = vec![LaneKind::Compute];
-    lanes.extend((first_comm > 1).then_some(LaneKind::Copy));
-    lanes.extend((0..groups.len()).map(|g| LaneKind::Comm(g as u32)));
-    let buffers = lives(buffers, &mut out, kernels, persistent);
-    Body { buffers, lanes, instructions: out, events, arena_bytes: 0 }
+        before
+    });
+    before.collect()
 }
 
-fn lives(buffers: Vec<Buffer>, instructions: &mut [Instruction], kernels: &[Kernel], persistent: usize) -> Vec<Buffer> {
-    let mut spans: Vec<Option<(u32, u32)>> = vec![None; buffers.len()];
-    for (i, instruction) in instructions.iter().enumerate() {
-        for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)) {
-            if let Some(own) = slice.buffer.index().checked_sub(persistent) {
-                let span = spans[own].get_or_insert((i as u32, i as u32));
-                span.1 = i as u32;
+/// By instruction: whether it is a collective that depends on persistent buffers alone, or something that only leads to
+/// such collectives.
+fn ahead(instructions: &[Instruction], kernels: &[Kernel], persistent: usize, count: usize) -> Vec<bool> {
+    let mut known: Vec<bool> = (0..count).map(|id| id < persistent).collect();
+    let mut able = Vec::with_capacity(instructions.len());
+    for instruction in instructions {
+        let touches = instruction.op.touches(|k| accesses(kernels, k));
+        let kind = matches!(instruction.op, Op::Launch(_) | Op::Collect(_) | Op::Copy { .. });
+        let able_now = kind && touches.iter().all(|(s, a)| if a.reads() { known[s.buffer.index()] } else { true });
+        for (slice, _) in touches.iter().filter(|(_, a)| a.writes()) {
+            known[slice.buffer.index()] = able_now && slice.buffer.index() >= persistent;
+        }
+        able.push(able_now);
+    }
+    let mut wanted = vec![false; count];
+    for (instruction, able) in instructions.iter().zip(&mut able).rev() {
+        let touches = instruction.op.touches(|k| accesses(kernels, k));
+        let leads = || touches.iter().any(|(s, a)| a.writes() && wanted[s.buffer.index()]);
+        *able = *able && (matches!(instruction.op, Op::Collect(_)) || leads());
+        if *able {
+            for (slice, _) in touches.iter().filter(|(s, a)| a.reads() && s.buffer.index() >= persistent) {
+                wanted[slice.buffer.index()] = true;
             }
         }
     }
-    let mut ids = vec![None; buffers.len()];
-    let mut kept = vec![];
-    for (own, (mut buffer, span)) in buffers.into_iter().zip(spans).enumerate() {
-        if let Some((first, last)) = span {
-            buffer.life = Life::Span { first, last };
-            ids[own] = Some(BufferId::new(persistent + kept.len()));
-            kept.push(buffer);
-        }
-    }
-    for slice in instructions.iter_mut().flat_map(|i| slices_mut(&mut i.op)) {
-        if let Some(id) = slice.buffer.index().checked_sub(persistent).and_then(|own| ids[own]) {
-            slice.buffer = id;
-        }
-    }
-    kept
+    able
+}
+
+/// Puts the instructions on lanes, drops buffers that nothing touches and computes lives.
+pub fn close(unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Body {
+    let Unrolled { buffers, instructions, blocks, .. } = unrolled;
+    let lanes::Lanes { kinds, mut instructions, events } =
+        lanes::assign(instructions, &blocks, kernels, persistent + buffers.len());
+    let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
+    Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0 }
 }

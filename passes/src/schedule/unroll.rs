@@ -22,6 +22,8 @@ pub struct Unrolled {
     /// The body's own; ids count the persistent ones first.
     pub buffers: Vec<Buffer>,
     pub instructions: Vec<Instruction>,
+    /// Where a block begins: each turn of a repeated call is one, and so is what stands between two such calls.
+    pub blocks: Vec<usize>,
     /// Values that must end in a persistent buffer.
     pub updates: Vec<(Slice, BufferId)>,
 }
@@ -62,9 +64,20 @@ pub fn unroll(
 ) -> Result<Unrolled, Diagnostics> {
     let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
     let emits = manifest.emits.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect();
-    let (buffers, instructions) = (vec![], vec![]);
-    let mut u =
-        Unroller { module, kernels, persistent, homes, emits, manifest, places, collects, buffers, instructions };
+    let mut u = Unroller {
+        module,
+        kernels,
+        persistent,
+        homes,
+        emits,
+        manifest,
+        places,
+        collects,
+        buffers: vec![],
+        instructions: vec![],
+        blocks: vec![0],
+        depth: 0,
+    };
     let function = &module.functions[program.function];
     let mut args = vec![];
     for (i, (input, &param)) in program.inputs.iter().zip(&function.params).enumerate() {
@@ -77,25 +90,35 @@ pub fn unroll(
         let logical = program.logical.get(program.inputs.len() + i);
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
-    let instructions = without_unread_feeds(u.instructions, kernels, &updates);
-    Ok(Unrolled { buffers: u.buffers, instructions, updates })
+    u.blocks.dedup();
+    let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, blocks: u.blocks, updates };
+    drop_unread_feeds(&mut unrolled, kernels);
+    Ok(unrolled)
 }
 
 /// Nothing would wait for such a feed, so that its memory could never be used again.
-fn without_unread_feeds(
-    instructions: Vec<Instruction>,
-    kernels: &[Kernel],
-    updates: &[(Slice, BufferId)],
-) -> Vec<Instruction> {
-    let mut read: HashSet<BufferId> = updates.iter().map(|(from, _)| from.buffer).collect();
-    for instruction in instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
+fn drop_unread_feeds(unrolled: &mut Unrolled, kernels: &[Kernel]) {
+    let mut read: HashSet<BufferId> = unrolled.updates.iter().map(|(from, _)| from.buffer).collect();
+    for instruction in unrolled.instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
         read.extend(instruction.op.touches(|k| accesses(kernels, k)).iter().map(|(slice, _)| slice.buffer));
     }
     let is_read = |i: &Instruction| match &i.op {
         Op::Feed { to, .. } => read.contains(&to.buffer),
         _ => true,
     };
-    instructions.into_iter().filter(is_read).collect()
+    let mut kept = 0;
+    let before: Vec<usize> = unrolled
+        .instructions
+        .iter()
+        .map(|i| {
+            kept += usize::from(is_read(i));
+            kept - usize::from(is_read(i))
+        })
+        .collect();
+    for block in &mut unrolled.blocks {
+        *block = before.get(*block).copied().unwrap_or(kept);
+    }
+    unrolled.instructions.retain(is_read);
 }
 
 struct Unroller<'a, 'p> {
@@ -111,6 +134,9 @@ struct Unroller<'a, 'p> {
     collects: &'a mut u32,
     buffers: Vec<Buffer>,
     instructions: Vec<Instruction>,
+    blocks: Vec<usize>,
+    /// How many repeated calls this is inside of.
+    depth: usize,
 }
 
 impl Unroller<'_, '_> {
@@ -123,6 +149,13 @@ impl Unroller<'_, '_> {
 
     fn tensor(&mut self, name: &str, kind: BufferKind, ty: &TensorType) -> Slice {
         self.buffer(name.into(), kind, ty.bytes() as u64, Some(ty.clone()))
+    }
+
+    /// Calls inside a turn are part of its block.
+    fn begin_block(&mut self) {
+        if self.depth == 1 {
+            self.blocks.push(self.instructions.len());
+        }
     }
 
     fn push(&mut self, op: Op, place: PlaceId, what: &str) {
@@ -380,7 +413,9 @@ impl Unroller<'_, '_> {
         let mut args: Vec<Storage> = operands.iter().map(|&o| o.clone()).collect();
         let Some(times) = call.times else { return self.function(callee, &args) };
         let mut stacks: Vec<Vec<Option<Slice>>> = vec![vec![None; times]; callee.results.len() - call.carried];
+        self.depth += 1;
         for turn in 0..times {
+            self.begin_block();
             let i = if call.reverse { times - 1 - turn } else { turn };
             for (k, operand) in operands.iter().enumerate().skip(call.carried + call.shared) {
                 let Storage::Stack(items) = operand else { return Err(internal("a repeated call reads no stack")) };
@@ -395,6 +430,8 @@ impl Unroller<'_, '_> {
                 stack[i] = Some(slice);
             }
         }
+        self.begin_block();
+        self.depth -= 1;
         args.truncate(call.carried);
         args.extend(stacks.into_iter().map(|s| Storage::Stack(s.into_iter().flatten().collect())));
         Ok(args)

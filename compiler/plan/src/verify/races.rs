@@ -1,11 +1,12 @@
-//! Races: every read finds its own buffer's bytes written, and all conflicting accesses are ordered.
+//! Races: every read finds its own buffer's bytes written, all conflicting accesses are ordered, and whatever touches a
+//! buffer comes after the first instruction of its life and before the last.
 
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
 use crate::violation::{Findings, Rule, describe};
-use crate::{Access, Body, BufferId, Class, Op, Plan, Slice};
+use crate::{Access, Body, BufferId, Class, Life, Op, Plan, Slice};
 
 /// For each lane, how many of its instructions are known to be done.
 type Clock = SmallVec<[u32; 8]>;
@@ -37,8 +38,18 @@ struct Walk<'a> {
     body: &'a Body,
     /// By first byte; gaps have never been written.
     segments: BTreeMap<u64, Segment>,
+    /// By own buffer of the body.
+    lives: Vec<Span>,
     accesses: u64,
     ordered: u64,
+}
+
+/// What is known of a life while it lasts.
+#[derive(Clone, Default)]
+struct Span {
+    first: Option<Event>,
+    /// The latest touch of each lane.
+    touches: SmallVec<[Event; 2]>,
 }
 
 /// Gives the number of accesses that were followed and of conflicts that were found to be ordered.
@@ -46,7 +57,15 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
     let lanes = body.lanes.len();
     let mut clocks: Vec<Clock> = vec![SmallVec::from_elem(0, lanes); lanes];
     let mut events: Vec<Option<Clock>> = vec![None; body.events as usize];
-    let mut walk = Walk { plan, class, body, segments: BTreeMap::new(), accesses: 0, ordered: 0 };
+    let lives = vec![Span::default(); body.buffers.len()];
+    let mut walk = Walk { plan, class, body, segments: BTreeMap::new(), lives, accesses: 0, ordered: 0 };
+    let (mut births, mut deaths) = (vec![vec![]; body.instructions.len()], vec![vec![]; body.instructions.len()]);
+    for (own, buffer) in body.buffers.iter().enumerate() {
+        if let Life::Span { first, last } = buffer.life {
+            births[first as usize].push(own);
+            deaths[last as usize].push(own);
+        }
+    }
     for (i, buffer) in class.persistent.iter().enumerate().filter(|(_, b)| b.bytes > 0) {
         let segment = Segment { end: buffer.end(), owner: BufferId::new(i), write: None, reads: SmallVec::new() };
         walk.segments.insert(buffer.offset, segment);
@@ -80,6 +99,7 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
         }
         let event = Event { lane: lane as u32, position: clocks[lane][lane], instruction: index as u32 };
         let touches = instruction.op.touches(|k| plan.accesses(k));
+        births[index].iter().for_each(|&own| walk.lives[own].first = Some(event));
         walk.within(index, &touches, findings);
         walk.accesses += touches.len() as u64;
         // Reads first: an instruction may overwrite what it reads, not the other way round.
@@ -88,6 +108,12 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
         }
         for (slice, _) in touches.iter().filter(|(s, a)| a.writes() && s.bytes > 0) {
             walk.write(event, &clocks[lane], *slice, findings);
+        }
+        for (slice, _) in &touches {
+            walk.live(event, &clocks[lane], slice.buffer, findings);
+        }
+        for &own in &deaths[index] {
+            walk.end(event, &clocks[lane], own, findings);
         }
     }
     (walk.accesses, walk.ordered)
@@ -203,6 +229,38 @@ impl Walk<'_> {
         self.segments.insert(start, segment);
         if let Some((other, from, to)) = racing {
             self.race(event, other, (from, to), findings);
+        }
+    }
+
+    /// A touch of a buffer, after the beginning of its life for certain.
+    fn live(&mut self, event: Event, clock: &Clock, buffer: BufferId, findings: &mut Findings) {
+        let own = buffer.index().checked_sub(self.class.persistent.len());
+        let Some(span) = own.and_then(|own| self.lives.get_mut(own)) else { return };
+        match span.touches.iter_mut().find(|t| t.lane == event.lane) {
+            Some(touch) => *touch = event,
+            None => span.touches.push(event),
+        }
+        // A touch before the first instruction in the list has been reported with the lives.
+        if let Some(first) = span.first.filter(|first| !ordered(clock, *first)) {
+            let who = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
+            let (touch, first, name) = (who(event), who(first), self.name(buffer));
+            findings.add(
+                Rule::Life,
+                format!("{touch} touches `{name}`, and nothing puts it after {first}, where its life begins"),
+            );
+        }
+    }
+
+    /// The end of a life, after all that touched the buffer for certain: its bytes are free from here on.
+    fn end(&mut self, event: Event, clock: &Clock, own: usize, findings: &mut Findings) {
+        let touches = std::mem::take(&mut self.lives[own].touches);
+        if let Some(touch) = touches.into_iter().find(|t| !ordered(clock, *t)) {
+            let who = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
+            let (touch, last, name) = (who(touch), who(event), &self.body.buffers[own].name);
+            findings.add(
+                Rule::Life,
+                format!("{touch} touches `{name}`, and nothing puts it before {last}, where its life ends"),
+            );
         }
     }
 
