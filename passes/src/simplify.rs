@@ -41,8 +41,8 @@ impl Pass for Simplify {
                 continue;
             }
             // Callees stand before their callers, so they are as simple as they get.
-            let new = keep_exchanged(module, id, &mut cx.stats)
-                .and_then(|()| sum_once(module, id, &mut cx.stats))
+            let new = sum_once(module, id, &mut cx.stats)
+                .and_then(|()| keep_answers(module, id, &mut cx.stats))
                 .and_then(|()| simplified(&module.functions[id], &mut cx.stats));
             module.functions[id] = new.map_err(|m| blame::unfit("simplify", &module.functions[id], &m))?;
         }
@@ -58,22 +58,28 @@ fn sum_once(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Res
     Ok(())
 }
 
-/// Lets callees hand over values as the next ones use them, where that takes no collective more.
-fn keep_exchanged(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
-    let mut declined = 0;
+/// Lets callees hand over what the next ones would ask other ranks about, where that takes no collective more.
+fn keep_answers(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
+    let (mut declined, mut taken) = (0, vec![]);
     while let Some(handover) = Handover::all(module, caller).get(declined) {
         let ids = [handover.from, handover.to, caller];
         let before = ids.map(|id| module.functions[id].clone());
         handover.apply(module, caller)?;
-        for id in [handover.from, handover.to] {
-            module.functions[id] = simplified(&module.functions[id], &mut Stats::default())?;
-        }
-        if residuals::collectives(&module.functions[handover.from]) > residuals::collectives(&before[0]) {
+        let from = &mut module.functions[handover.from];
+        *from = simplified(from, &mut Stats::default())?;
+        if residuals::collectives(from) > residuals::collectives(&before[0]) {
             ids.into_iter().zip(before).for_each(|(id, function)| module.functions[id] = function);
+
             declined += 1;
         } else {
             stats.count("residuals kept as they are used", 1);
+            taken.push(handover.to);
         }
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    for id in taken {
+        module.functions[id] = simplified(&module.functions[id], &mut Stats::default())?;
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! Residuals are kept as the backward uses them: an exchange between ranks with which a function would begin moves to
-//! the function that the value comes from, where the exchanged value is often at hand.
+//! Residuals are kept as the backward uses them: what a function would ask of other ranks about one value alone moves to
+//! the function that the value comes from, where the answer is often at hand.
 
 use ir::{Builder, Call, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use smallvec::SmallVec;
+use types::TensorType;
 
-/// A value that one call hands to another, which exchanges it.
+/// A value that one call hands to another, which asks other ranks about it.
 pub struct Handover {
     pub from: Id<Function>,
     pub to: Id<Function>,
@@ -13,8 +14,8 @@ pub struct Handover {
     /// Which result of the one is which operand of the other.
     result: usize,
     operand: usize,
-    /// The exchange and the views around it, in `to`.
-    exchange: Vec<NodeId>,
+    /// The collective, what it takes and the views after it, in `to`.
+    question: Vec<NodeId>,
     /// Whether nobody wants the value as it is handed over now.
     replaced: bool,
 }
@@ -41,21 +42,21 @@ impl Handover {
                 let callee = &module.functions[to.callee];
                 let param = callee.params[operand];
                 let reads = callee.users();
-                let Some(exchange) = exchange(callee, &reads, param, false) else { continue };
+                let Some(question) = alone(callee, &reads, param) else { continue };
                 let asked = |users: &[NodeId], results: &[NodeId], id| {
                     users.len() + results.iter().filter(|&&r| r == id).count()
                 };
-                let within = std::iter::once(&param).chain(&exchange[..exchange.len() - 1]);
+                let within = std::iter::once(&param).chain(&question[..question.len() - 1]);
                 let replaced = asked(&users[value.index()], &function.results, value) == 1
                     && within.copied().all(|id| asked(&reads[id.index()], &callee.results, id) == 1);
                 let (from, to, calls) = (from.callee, to.callee, [source, at]);
-                out.push(Self { from, to, calls, result, operand, exchange, replaced });
+                out.push(Self { from, to, calls, result, operand, question, replaced });
             }
         }
         out
     }
 
-    /// Moves the exchange from one function to the other.
+    /// Moves the question from one function to the other.
     pub fn apply(&self, module: &mut Module, caller: Id<Function>) -> Result<(), Mismatch> {
         let (from, to) = (&module.functions[self.from], &module.functions[self.to]);
         let giving = self.giving(from, to)?;
@@ -67,18 +68,22 @@ impl Handover {
         Ok(())
     }
 
-    /// The function that the value comes from, which exchanges it.
+    /// The function that the value comes from, which asks.
     fn giving(&self, from: &Function, to: &Function) -> Result<Function, Mismatch> {
         let mut function = Rewriter::new(from).finish()?;
         let results = std::mem::take(&mut function.results);
         let mut b = Builder::extend(function);
         let taken = to.ty(to.params[self.operand]).tensor().cloned();
-        let taken = taken.ok_or_else(|| Mismatch::new("only tensors are exchanged"))?;
+        let taken = taken.ok_or_else(|| Mismatch::new("only tensors travel"))?;
+        let mut map = vec![None; to.nodes.len()];
         let mut x = b.reshape(results[self.result], &taken);
-        for &id in &self.exchange {
+        map[to.params[self.operand].index()] = Some(x);
+        for &id in &self.question {
             b.place = to.nodes[id].place;
             if let Inst::Op(op) = &to.nodes[id].inst {
-                x = b.op(op.clone(), &[x]);
+                let args: Vec<NodeId> = to.nodes[id].args.iter().filter_map(|a| map[a.index()]).collect();
+                x = b.op(op.clone(), &args);
+                map[id.index()] = Some(x);
             }
         }
         let mut function = b.finish()?;
@@ -91,16 +96,16 @@ impl Handover {
         Ok(function)
     }
 
-    /// The function that finds the value exchanged.
+    /// The function that finds the answer.
     fn taking(&self, to: &Function) -> Result<Function, Mismatch> {
-        let last = *self.exchange.last().ok_or_else(|| Mismatch::new("an exchange is at least one operator"))?;
-        let exchanged = to.ty(last);
+        let last = *self.question.last().ok_or_else(|| Mismatch::new("a question is at least one operator"))?;
+        let answer = to.ty(last);
         let mut r = if self.replaced {
-            Rewriter::with_param_types(to, |i, ty| if i == self.operand { exchanged.clone() } else { ty.clone() })
+            Rewriter::with_param_types(to, |i, ty| if i == self.operand { answer.clone() } else { ty.clone() })
         } else {
             Rewriter::new(to)
         };
-        let new = if self.replaced { r.get(to.params[self.operand]) } else { r.b.param(exchanged.clone()) };
+        let new = if self.replaced { r.get(to.params[self.operand]) } else { r.b.param(answer.clone()) };
         r.set(last, new);
         let mut live = vec![false; to.nodes.len()];
         to.results.iter().for_each(|result| live[result.index()] = true);
@@ -171,36 +176,46 @@ fn only_call<'a>(module: &Module, inst: &'a Inst) -> Option<&'a Call> {
     (calls == 1 && !run).then_some(call)
 }
 
-/// The operators of one operand that follow `value` up to an exchange, and the views after it.
-fn exchange(function: &Function, users: &[SmallVec<[NodeId; 4]>], value: NodeId, done: bool) -> Option<Vec<NodeId>> {
-    let next = |user: &&NodeId| function.nodes[**user].args.as_slice() == [value];
-    let op = |id: NodeId| if let Inst::Op(op) = &function.nodes[id].inst { Some(op) } else { None };
-    let is_view = |id: NodeId| op(id).is_some_and(|op| matches!(op.class(), Class::View | Class::Move));
-    let is_exchange =
-        |id: NodeId| op(id).and_then(Op::collective).is_some_and(|c| matches!(c, Collective::AllToAll { .. }));
-    let after = |id: NodeId, done| exchange(function, users, id, done).map(|rest| [&[id], rest.as_slice()].concat());
-    let of = users[value.index()].iter().filter(next);
-    if done {
-        let single = users[value.index()].len() == 1 && !function.results.contains(&value);
-        let further = of.copied().find(|&id| single && is_view(id)).and_then(|id| after(id, true));
-        return Some(further.unwrap_or_default());
-    }
-    of.copied().find_map(|id| {
-        if is_exchange(id) {
-            after(id, true)
-        } else if is_view(id) {
-            after(id, false)
-        } else {
-            None
+/// The first collective that depends on `value` alone and gives no more than it, with all that it takes to compute it,
+/// and the views that follow it.
+fn alone(function: &Function, users: &[SmallVec<[NodeId; 4]>], value: NodeId) -> Option<Vec<NodeId>> {
+    let (mut within, mut free) = (vec![false; function.nodes.len()], vec![false; function.nodes.len()]);
+    within[value.index()] = true;
+    let bytes = |id: NodeId| function.ty(id).tensor().map_or(usize::MAX, TensorType::bytes);
+    let first = function.nodes.iter().find_map(|(id, node)| {
+        let Inst::Op(op) = &node.inst else { return None };
+        free[id.index()] = node.args.iter().all(|a| free[a.index()]);
+        let settled = node.args.iter().all(|a| within[a.index()] || free[a.index()]);
+        within[id.index()] = settled && !free[id.index()];
+        (within[id.index()] && asks(op) && bytes(id) <= bytes(value)).then_some(id)
+    })?;
+    let mut needed = vec![false; function.nodes.len()];
+    needed[first.index()] = true;
+    for (id, node) in function.nodes.iter().rev().filter(|(id, _)| *id != value) {
+        if needed[id.index()] {
+            node.args.iter().for_each(|a| needed[a.index()] = true);
         }
-    })
+    }
+    let mut all: Vec<NodeId> = function.nodes.ids().filter(|id| needed[id.index()] && *id != value).collect();
+    let is_view = |id: NodeId| matches!(&function.nodes[id].inst, Inst::Op(op) if matches!(op.class(), Class::View | Class::Move));
+    let mut last = first;
+    while let &[next] = users[last.index()].as_slice()
+        && is_view(next)
+        && function.nodes[next].args.len() == 1
+        && !function.results.contains(&last)
+    {
+        all.push(next);
+        last = next;
+    }
+    Some(all)
+}
+
+/// Whether an operator asks other ranks.
+fn asks(op: &Op) -> bool {
+    op.collective().is_some_and(|c| !matches!(c, Collective::Coordinate(_)))
 }
 
 /// How many collectives a function has.
 pub fn collectives(function: &Function) -> usize {
-    let is_collective = |inst: &Inst| match inst {
-        Inst::Op(op) => op.collective().is_some_and(|c| !matches!(c, Collective::Coordinate(_))),
-        _ => false,
-    };
-    function.nodes.iter().filter(|(_, n)| is_collective(&n.inst)).count()
+    function.nodes.iter().filter(|(_, n)| matches!(&n.inst, Inst::Op(op) if asks(op))).count()
 }
