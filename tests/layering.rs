@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("comm", &["plan", "types"]),
     ("runtime-core", &["plan", "types", "comm"]),
     ("device", &["plan", "types", "runtime-core"]),
-    ("data", &["plan", "types", "runtime-core", "device"]),
+    ("data", &["plan", "types", "comm", "runtime-core", "device"]),
     ("mmrun", &["plan", "types", "comm", "runtime-core", "device", "data"]),
 ];
 
