@@ -1,5 +1,6 @@
-//! Devices: where kernels come from and run. Here is the CPU's: the plan's shared object, loaded and checked.
+//! Devices: where kernels come from and run. The CPU's are the plan's shared object, Ascend's are models that CANN compiled.
 
+pub mod ascend;
 mod cpu;
 mod features;
 mod mapped;

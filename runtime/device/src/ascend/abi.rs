@@ -1,0 +1,221 @@
+//! The C interface of AscendCL and HCCL, as far as it is called here: types, constants, and the two tables of functions.
+//!
+//! Figures and signatures are those of the headers inside the `torch-npu` 2.14.0 wheel; `tests/headers` holds them to it.
+#![allow(unsafe_code, non_snake_case, reason = "functions of C, under their own names")]
+
+use std::ffi::{c_char, c_void};
+
+pub type Pointer = *mut c_void;
+
+/// `aclError` and `HcclResult`; zero is success.
+pub type Code = i32;
+
+pub const SUCCESS: Code = 0;
+pub const MEM_MALLOC_HUGE_FIRST: i32 = 0;
+pub const MEMCPY_HOST_TO_DEVICE: i32 = 1;
+pub const MEMCPY_DEVICE_TO_HOST: i32 = 2;
+pub const MEMCPY_DEVICE_TO_DEVICE: i32 = 3;
+/// An event that orders streams and keeps no time.
+pub const EVENT_SYNC: u32 = 1;
+pub const ERROR_REPEAT_INITIALIZE: Code = 100_002;
+
+pub const HCCL_INT32: i32 = 2;
+pub const HCCL_FP16: i32 = 3;
+pub const HCCL_FP32: i32 = 4;
+pub const HCCL_INT64: i32 = 5;
+pub const HCCL_UINT8: i32 = 7;
+pub const HCCL_FP64: i32 = 10;
+pub const HCCL_BFP16: i32 = 11;
+pub const HCCL_SUM: i32 = 0;
+pub const HCCL_MAX: i32 = 2;
+pub const HCCL_SEND: i32 = 0;
+pub const HCCL_RECV: i32 = 1;
+
+/// Names the first member of a communicator to the others.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RootInfo {
+    pub internal: [u8; 4108],
+}
+
+/// One message of `HcclBatchSendRecv`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SendRecvItem {
+    pub kind: i32,
+    pub buffer: Pointer,
+    pub count: u64,
+    pub dtype: i32,
+    pub remote: u32,
+}
+
+/// A type as a signature of the headers is written down: by how it is passed.
+pub trait Passed {
+    const WORD: &'static str;
+}
+
+macro_rules! passed {
+    ($($ty:ty = $word:literal),*) => { $(impl Passed for $ty { const WORD: &'static str = $word; })* };
+}
+
+passed!(i32 = "i32", u32 = "u32", u64 = "u64", usize = "u64");
+
+impl<T> Passed for *mut T {
+    const WORD: &'static str = "ptr";
+}
+
+impl<T> Passed for *const T {
+    const WORD: &'static str = "ptr";
+}
+
+/// Declares a table of C functions and how to open it: each symbol in whichever library has it.
+macro_rules! interface {
+    ($(#[$doc:meta])* $table:ident { $($name:ident($($arg:ty),*) -> $out:ty;)* }) => {
+        $(#[$doc])*
+        pub struct $table {
+            $(pub $name: unsafe extern "C" fn($($arg),*) -> $out,)*
+        }
+
+        impl $table {
+            /// Looks every symbol up; gives the names of those that no library has.
+            pub fn resolve(libraries: &[libloading::Library]) -> Result<Self, Vec<&'static str>> {
+                let mut missing = vec![];
+                $(
+                    // SAFETY: the type is that of the headers, which a test compares; whoever keeps the table keeps the
+                    // libraries.
+                    let find = |l: &libloading::Library| unsafe {
+                        let name = stringify!($name).as_bytes();
+                        l.get::<unsafe extern "C" fn($($arg),*) -> $out>(name).ok().map(|f| *f)
+                    };
+                    let $name = libraries.iter().find_map(find);
+                    if $name.is_none() {
+                        missing.push(stringify!($name));
+                    }
+                )*
+                match ($($name,)*) {
+                    ($(Some($name),)*) => Ok(Self { $($name),* }),
+                    _ => Err(missing),
+                }
+            }
+
+            /// Name, result and arguments of each function.
+            pub fn signatures() -> Vec<(&'static str, Vec<&'static str>)> {
+                vec![$((stringify!($name), vec![<$out as Passed>::WORD, $(<$arg as Passed>::WORD),*]),)*]
+            }
+        }
+    };
+}
+
+interface! {
+    /// AscendCL: devices, memory, streams, events and compiled models.
+    Acl {
+        aclInit(*const c_char) -> Code;
+        aclGetRecentErrMsg() -> *const c_char;
+        aclrtGetDeviceCount(*mut u32) -> Code;
+        aclrtCreateContext(*mut Pointer, i32) -> Code;
+        aclrtDestroyContext(Pointer) -> Code;
+        aclrtSetCurrentContext(Pointer) -> Code;
+        aclrtMalloc(*mut Pointer, usize, i32) -> Code;
+        aclrtFree(Pointer) -> Code;
+        aclrtMemset(Pointer, usize, i32, usize) -> Code;
+        aclrtMemcpy(Pointer, usize, *const c_void, usize, i32) -> Code;
+        aclrtMemcpyAsync(Pointer, usize, *const c_void, usize, i32, Pointer) -> Code;
+        aclrtCreateStream(*mut Pointer) -> Code;
+        aclrtDestroyStream(Pointer) -> Code;
+        aclrtSynchronizeStream(Pointer) -> Code;
+        aclrtCreateEventWithFlag(*mut Pointer, u32) -> Code;
+        aclrtDestroyEvent(Pointer) -> Code;
+        aclrtRecordEvent(Pointer, Pointer) -> Code;
+        aclrtStreamWaitEvent(Pointer, Pointer) -> Code;
+        aclmdlLoadFromMemWithMem(*const c_void, usize, *mut u32, Pointer, usize, Pointer, usize) -> Code;
+        aclmdlQuerySizeFromMem(*const c_void, usize, *mut usize, *mut usize) -> Code;
+        aclmdlUnload(u32) -> Code;
+        aclmdlCreateDesc() -> Pointer;
+        aclmdlDestroyDesc(Pointer) -> Code;
+        aclmdlGetDesc(Pointer, u32) -> Code;
+        aclmdlGetNumInputs(Pointer) -> usize;
+        aclmdlGetNumOutputs(Pointer) -> usize;
+        aclmdlGetInputSizeByIndex(Pointer, usize) -> usize;
+        aclmdlGetOutputSizeByIndex(Pointer, usize) -> usize;
+        aclmdlCreateDataset() -> Pointer;
+        aclmdlDestroyDataset(*const c_void) -> Code;
+        aclmdlAddDatasetBuffer(Pointer, Pointer) -> Code;
+        aclCreateDataBuffer(Pointer, usize) -> Pointer;
+        aclDestroyDataBuffer(*const c_void) -> Code;
+        aclmdlExecuteAsync(u32, *const c_void, Pointer, Pointer) -> Code;
+    }
+}
+
+interface! {
+    /// HCCL: communicators and collectives.
+    Hccl {
+        HcclGetRootInfo(*mut RootInfo) -> Code;
+        HcclCommInitRootInfo(u32, *const RootInfo, u32, *mut Pointer) -> Code;
+        HcclCommDestroy(Pointer) -> Code;
+        HcclGetErrorString(Code) -> *const c_char;
+        HcclAllReduce(Pointer, Pointer, u64, i32, i32, Pointer, Pointer) -> Code;
+        HcclAllGather(Pointer, Pointer, u64, i32, Pointer, Pointer) -> Code;
+        HcclReduceScatter(Pointer, Pointer, u64, i32, i32, Pointer, Pointer) -> Code;
+        HcclBroadcast(Pointer, u64, i32, u32, Pointer, Pointer) -> Code;
+        HcclAlltoAll(*const c_void, u64, i32, *const c_void, u64, i32, Pointer, Pointer) -> Code;
+        HcclBatchSendRecv(*mut SendRecvItem, u32, Pointer, Pointer) -> Code;
+        HcclSend(Pointer, u64, i32, u32, Pointer, Pointer) -> Code;
+        HcclRecv(Pointer, u64, i32, u32, Pointer, Pointer) -> Code;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of, offset_of, size_of};
+
+    use super::*;
+
+    /// What the declarations above say, in the form of the figures.
+    fn declared() -> Vec<String> {
+        let mut out: Vec<String> = [
+            ("sizeof HcclRootInfo", size_of::<RootInfo>()),
+            ("alignof HcclRootInfo", align_of::<RootInfo>()),
+            ("sizeof HcclSendRecvItem", size_of::<SendRecvItem>()),
+            ("alignof HcclSendRecvItem", align_of::<SendRecvItem>()),
+            ("offsetof HcclSendRecvItem.sendRecvType", offset_of!(SendRecvItem, kind)),
+            ("offsetof HcclSendRecvItem.buf", offset_of!(SendRecvItem, buffer)),
+            ("offsetof HcclSendRecvItem.count", offset_of!(SendRecvItem, count)),
+            ("offsetof HcclSendRecvItem.dataType", offset_of!(SendRecvItem, dtype)),
+            ("offsetof HcclSendRecvItem.remoteRank", offset_of!(SendRecvItem, remote)),
+        ]
+        .map(|(name, n)| format!("{name}\t{n}"))
+        .into();
+        let values = [
+            ("ACL_SUCCESS", SUCCESS),
+            ("ACL_MEM_MALLOC_HUGE_FIRST", MEM_MALLOC_HUGE_FIRST),
+            ("ACL_MEMCPY_HOST_TO_DEVICE", MEMCPY_HOST_TO_DEVICE),
+            ("ACL_MEMCPY_DEVICE_TO_HOST", MEMCPY_DEVICE_TO_HOST),
+            ("ACL_MEMCPY_DEVICE_TO_DEVICE", MEMCPY_DEVICE_TO_DEVICE),
+            ("ACL_EVENT_SYNC", EVENT_SYNC as i32),
+            ("ACL_ERROR_REPEAT_INITIALIZE", ERROR_REPEAT_INITIALIZE),
+            ("HCCL_SUCCESS", SUCCESS),
+            ("HCCL_DATA_TYPE_INT32", HCCL_INT32),
+            ("HCCL_DATA_TYPE_FP16", HCCL_FP16),
+            ("HCCL_DATA_TYPE_FP32", HCCL_FP32),
+            ("HCCL_DATA_TYPE_INT64", HCCL_INT64),
+            ("HCCL_DATA_TYPE_UINT8", HCCL_UINT8),
+            ("HCCL_DATA_TYPE_FP64", HCCL_FP64),
+            ("HCCL_DATA_TYPE_BFP16", HCCL_BFP16),
+            ("HCCL_REDUCE_SUM", HCCL_SUM),
+            ("HCCL_REDUCE_MAX", HCCL_MAX),
+            ("HCCL_SEND", HCCL_SEND),
+            ("HCCL_RECV", HCCL_RECV),
+        ];
+        out.extend(values.map(|(name, n)| format!("value {name}\t{n}")));
+        let functions = Acl::signatures().into_iter().chain(Hccl::signatures());
+        out.extend(functions.map(|(name, words)| format!("function {name}\t{}", words.join(" "))));
+        out
+    }
+
+    #[test]
+    fn declarations_are_those_of_the_headers() {
+        let figures = include_str!("../../tests/headers/figures.tsv");
+        let figures: Vec<&str> = figures.lines().collect();
+        assert_eq!(declared(), figures, "{}", "extract.py in tests/headers tells what the headers say");
+    }
+}
