@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn declarations_are_those_of_the_headers() {
         let figures = include_str!("../../tests/headers/figures.tsv");
-        let figures: Vec<&str> = figures.lines().collect();
-        assert_eq!(declared(), figures, "{}", "extract.py in tests/headers tells what the headers say");
+        let declared = declared();
+        assert_eq!(declared.len(), figures.lines().count());
+        for (ours, theirs) in declared.iter().zip(figures.lines()) {
+            assert_eq!(ours, theirs);
+        }
     }
 }

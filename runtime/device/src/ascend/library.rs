@@ -78,6 +78,11 @@ fn text(pointer: *const std::ffi::c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().trim().into()
 }
 
+/// The loader's own words, which lie beneath the error.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// The first library must be there; the others may be.
 fn resolve<T>(
     names: &[&'static str],
@@ -88,7 +93,7 @@ fn resolve<T>(
         // SAFETY: CANN's own library, whose initialisers are made to be run by any process.
         match unsafe { Library::new(library) } {
             Ok(open) => libraries.push(open),
-            Err(error) if i == 0 => return Err(CannError::Library { library, why: error.to_string() }),
+            Err(error) if i == 0 => return Err(CannError::Library { library, why: reason(&error) }),
             Err(_) => {}
         }
     }
