@@ -37,6 +37,8 @@ pub enum Command {
     /// Take the segments that CANN compiled into the plan.
     #[cfg(feature = "ascend")]
     Pack(Pack),
+    /// Draw a plan as text for Graphviz: `mmc dot plan.bin | dot -Tsvg > plan.svg`.
+    Dot(Dot),
 }
 
 /// Which model, in which size, for which task.
@@ -243,6 +245,25 @@ pub struct Pack {
     /// Where the packed plan goes; over PLAN by default.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Dot {
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// Phases of each class of ranks, parts of the model, or every operator; equal blocks are drawn once.
+    #[arg(long, default_value = "blocks")]
+    pub level: Level,
+    /// This rank alone, with its peers by number.
+    #[arg(long, value_name = "R")]
+    pub rank: Option<usize>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Stages,
+    Blocks,
+    Ops,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

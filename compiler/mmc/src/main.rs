@@ -6,11 +6,13 @@ mod ascend;
 #[cfg(feature = "cpu")]
 mod calibrate;
 mod compile;
+mod dot;
 mod explain;
 mod inspect;
 mod machines;
 mod mesh;
 mod model;
+mod outline;
 mod plan_file;
 mod summary;
 mod targets;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Export(args) => ascend::export(args),
         #[cfg(feature = "ascend")]
         Command::Pack(args) => ascend::pack(args),
+        Command::Dot(args) => dot::dot(args),
     };
     match done {
         Ok(warnings) => {
