@@ -133,7 +133,10 @@ impl Picture {
                 format!("shape=box style=\"rounded,filled\" fillcolor=\"{fill}\" color=\"{pen}\"")
             }
             Shape::Collective(axes) => {
-                format!("shape=hexagon margin=\"0.02,0.02\" style=filled fillcolor=\"{0}\" color=\"{0}\" fontcolor=white", self.colour(axes))
+                format!(
+                    "shape=hexagon margin=\"0.02,0.02\" style=filled fillcolor=\"{0}\" color=\"{0}\" fontcolor=white",
+                    self.colour(axes)
+                )
             }
             Shape::Feed => "shape=ellipse style=filled fillcolor=\"#f1f5f9\" color=\"#94a3b8\"".to_owned(),
         };
@@ -147,7 +150,11 @@ impl fmt::Display for Picture {
         let mut title = String::new();
         for (i, line) in self.title.iter().enumerate() {
             let size = if i == 0 { 22 } else { 14 };
-            let _ = write!(title, "<FONT POINT-SIZE=\"{size}\">{}</FONT><BR/><FONT POINT-SIZE=\"5\"> </FONT><BR/>", escaped(line));
+            let _ = write!(
+                title,
+                "<FONT POINT-SIZE=\"{size}\">{}</FONT><BR/><FONT POINT-SIZE=\"5\"> </FONT><BR/>",
+                escaped(line)
+            );
         }
         for axes in &self.axes {
             let text = escaped(axes);
