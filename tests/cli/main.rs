@@ -319,3 +319,26 @@ fn a_run_resumes_on_another_mesh() {
         std::fs::remove_dir_all(&saved).expect("the checkpoints");
     }
 }
+
+/// The picture of a plan at the level of phases, where it is short enough to compare.
+#[test]
+fn a_plan_as_a_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = compile(folder.path(), "plan.bin", "wan2.2.mm --preset tiny --tp 2 --fsdp 2 --target none");
+    let draw = |level: &str| {
+        let output = run(command("mmc").arg("dot").arg(&plan).args(["--level", level])).expect("draws");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    insta::assert_snapshot!(draw("stages"));
+    // What is sent is drawn whole at every level: as many collectives as the plan has, under their axes.
+    let entry = &explain(&plan)["ranks"][0];
+    let collectives: u64 = entry["comm"].as_array().expect("a list").iter().filter_map(|c| c["count"].as_u64()).sum();
+    for level in ["stages", "blocks"] {
+        let drawn = draw(level);
+        let counts = drawn.lines().filter(|line| line.contains("shape=hexagon")).map(|line| {
+            let name = line.split("<B>").nth(1).expect("a name");
+            name.split_once(" \u{d7} ").map_or(1, |(count, _)| count.parse().expect("a count"))
+        });
+        assert_eq!(counts.sum::<u64>(), collectives, "{level}");
+    }
+}

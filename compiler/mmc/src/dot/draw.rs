@@ -11,6 +11,9 @@ use crate::outline::{Outline, Phase, Segments, outline, segments};
 use crate::plan_file;
 use crate::summary::bytes;
 
+/// Edges between two clusters that are drawn as one: bytes, the heaviest edge's ends, its bytes.
+type Bundle = (u64, (NodeId, NodeId), u64);
+
 pub fn program(picture: &mut Picture, plan: &Plan, program: &Program, level: Level, rank: Option<usize>) {
     let outer = (plan.programs.len() > 1).then(|| {
         let title = format!("program {}", program.name);
@@ -282,7 +285,7 @@ impl Drawing<'_, '_> {
             }
         }
         let flows = flows.into_iter().map(|(ends, flow)| (ends, flow.iter().map(|(.., n)| n).sum::<u64>()));
-        let mut bundles: BTreeMap<(usize, usize), (u64, (NodeId, NodeId), u64)> = BTreeMap::new();
+        let mut bundles: BTreeMap<(usize, usize), Bundle> = BTreeMap::new();
         for ((from, to), sum) in flows {
             let ends = [from, to].map(|n| self.picture.nodes[n].cluster.filter(|c| clusters.contains(c)));
             match ends {
