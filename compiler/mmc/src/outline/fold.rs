@@ -3,12 +3,14 @@
 //! The longest run of equal neighbours is taken first and becomes one item, its inside is searched in the same way, and
 //! so on until no neighbours are equal: 16 micro-batches of 40 blocks come out as a loop in a loop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Shorter runs are coincidence.
 const LEAST: usize = 4;
 /// Distances that are tried in one search, the most frequent first.
 const CANDIDATES: usize = 16;
+/// How often even the rarest key of a stretch may occur in it: distances to that many earlier occurrences are counted.
+const OCCURRENCES: usize = 4;
 
 /// A stretch that is repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +94,17 @@ impl Folder {
 
 /// Start, period and number of turns of the run of equal stretches that covers most.
 fn longest(items: &[Item]) -> Option<(usize, usize, usize)> {
-    let mut last: HashMap<u32, usize> = HashMap::new();
+    let mut seen: HashMap<u32, VecDeque<usize>> = HashMap::new();
     let mut votes: BTreeMap<usize, usize> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
-        if let Some(before) = last.insert(item.key, at) {
+        let seen = seen.entry(item.key).or_default();
+        for before in &*seen {
             *votes.entry(at - before).or_default() += 1;
         }
+        if seen.len() == OCCURRENCES {
+            seen.pop_front();
+        }
+        seen.push_back(at);
     }
     let mut periods: Vec<(usize, usize)> = votes.into_iter().collect();
     periods.sort_by_key(|&(period, votes)| (usize::MAX - votes, period));
