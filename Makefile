@@ -23,7 +23,7 @@ test: lint
 	cargo test --workspace
 	@sh scripts/setup-mpi.sh
 	cargo clippy -p comm -p mmrun --features mmrun/mpi --all-targets -- -D warnings
-	cargo test -p mmrun --features mpi --test processes -- --test-threads 1
+	cargo test -p comm -p mmrun --features mmrun/mpi --test processes -- --test-threads 1
 
 # Needs a Python with torch and diffusers; MMC_PYTHON names it.
 bench: build
