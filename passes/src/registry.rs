@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use target::NoTarget;
 
 use crate::{
-    Autodiff, Context, Inline, Microbatches, Optimizer, Partition, Pass, Precision, Recompute, Shard, Simplify,
+    Autodiff, Context, Inline, Microbatches, Once, Optimizer, Partition, Pass, Precision, Recompute, Shard, Simplify,
 };
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
@@ -32,6 +32,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Simplify>("simplify", "rewrites operators and collectives to cheaper ones that compute the same"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),
+    entry::<Once>("once", "gathers parameters and scatters gradients once a step instead of in each micro-batch"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
 ];
 

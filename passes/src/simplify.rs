@@ -7,7 +7,6 @@
 
 #[cfg(test)]
 mod agreement;
-mod carried;
 mod cost;
 mod extract;
 mod facts;
@@ -24,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::extract::Extraction;
 use self::residuals::Handover;
 use self::saturate::Saturation;
-use crate::{Context, Pass, Stats, blame};
+use crate::{Context, Pass, Stats, blame, once};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +50,7 @@ impl Pass for Simplify {
 }
 
 fn sum_once(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
-    match carried::hoist(module, caller)? {
+    match once::hoist(module, caller, once::Kinds::Whole)? {
         0 => {}
         left => stats.count("sums that left a repeated call", left),
     }

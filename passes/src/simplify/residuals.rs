@@ -1,9 +1,11 @@
 //! Residuals are kept as the backward uses them: what a function would ask of other ranks about one value alone moves to
 //! the function that the value comes from, where the answer is often at hand.
 
-use ir::{Builder, Call, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
+use ir::{Builder, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use smallvec::SmallVec;
 use types::TensorType;
+
+use crate::once::only_call;
 
 /// A value that one call hands to another, which asks other ranks about it.
 pub struct Handover {
@@ -165,15 +167,6 @@ impl Handover {
         }
         r.finish()
     }
-}
-
-/// The call, if it is the only one of its callee.
-fn only_call<'a>(module: &Module, inst: &'a Inst) -> Option<&'a Call> {
-    let Inst::Call(call) = inst else { return None };
-    let nodes = module.functions.iter().flat_map(|(_, f)| f.nodes.iter());
-    let calls = nodes.filter(|(_, n)| matches!(&n.inst, Inst::Call(c) if c.callee == call.callee)).count();
-    let run = module.programs.iter().any(|p| p.function == call.callee);
-    (calls == 1 && !run).then_some(call)
 }
 
 /// The first collective that depends on `value` alone and gives no more than it, with all that it takes to compute it,
