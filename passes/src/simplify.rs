@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::extract::Extraction;
 use self::residuals::Handover;
 use self::saturate::Saturation;
-use crate::{Context, Pass, Stats, blame, once};
+use crate::{Context, Pass, Stats, blame, callgraph, once};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +45,8 @@ impl Pass for Simplify {
                 .and_then(|()| simplified(&module.functions[id], &mut cx.stats));
             module.functions[id] = new.map_err(|m| blame::unfit("simplify", &module.functions[id], &m))?;
         }
+        // Functions that were added stand behind their callers.
+        callgraph::sweep(module);
         Ok(())
     }
 }
