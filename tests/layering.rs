@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cost", &["plan", "types"]),
     ("ir", &["diag", "types"]),
     ("target", &["diag", "types", "ir", "plan"]),
-    ("passes", &["diag", "types", "ir", "plan", "target"]),
+    ("passes", &["diag", "types", "ir", "plan", "cost", "target"]),
     ("target-cpu", &["diag", "types", "ir", "plan", "target"]),
     ("target-ascend", &["diag", "types", "ir", "plan", "target"]),
     ("mm", &["mm-derive"]),

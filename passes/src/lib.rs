@@ -4,7 +4,6 @@ mod allocate;
 mod autodiff;
 mod blame;
 mod callgraph;
-mod cost;
 mod group;
 mod inline;
 mod microbatches;

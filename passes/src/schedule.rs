@@ -3,15 +3,19 @@
 //! Repeated calls are written out, views and stacks become slices, state is updated in place where the target proves
 //! that it may be. Offsets come from `allocate`.
 
+mod ahead;
+mod buckets;
 mod lanes;
 mod lives;
 mod order;
 mod places;
+mod times;
 mod unroll;
 mod update;
 
 use std::collections::HashMap;
 
+use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Collective, FunctionKind, Input, Inst, Module, Output, Type};
 use plan::{
@@ -30,13 +34,14 @@ pub enum Gradients {
     Resident,
 }
 
-/// Everything of a plan but its code: `object` is left empty.
+/// Everything of a plan but its code: `object` is left empty. Instructions are ordered by what they take on `machine`.
 pub fn schedule(
     module: &Module,
     sources: &Sources,
     target: &dyn Target,
     header: Header,
     gradients: Gradients,
+    machine: &Machine,
 ) -> Result<Plan, Diagnostics> {
     let alignment = target.alignment();
     let facts: Vec<_> = kernels(module).map(|(_, k)| target.describe(k)).collect();
@@ -62,6 +67,7 @@ pub fn schedule(
         })
         .collect();
 
+    let mut times = times::Times::new(machine, &header.mesh, &kernels);
     let mut places = places::Recorder::new(module, sources);
     let (persistent, mut manifest) = persistent(module, alignment);
     let mut programs = vec![];
@@ -69,8 +75,9 @@ pub fn schedule(
     for program in &module.programs {
         let unrolled =
             unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
+        let unrolled = ahead::in_each_block(unrolled, &kernels, persistent.len(), &mut collects);
         let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
-        let unrolled = order::arrange(unrolled, &kernels, persistent.len(), gradients);
+        let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
         let body: Body = order::close(unrolled, &kernels, persistent.len());
         let launched = body.instructions.iter().filter_map(|i| match &i.op {
             plan::Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),

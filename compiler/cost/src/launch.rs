@@ -1,17 +1,21 @@
 //! The time of a kernel: a roofline of products and memory traffic, with the shares of both that kernels reach, and a
 //! fixed time for each launch.
 
-use plan::{Body, Class, Launch, Plan};
-use types::DType;
+use plan::{Access, Body, Class, Kernel, Launch, Plan};
+use types::{DType, TensorType};
 
 use crate::Machine;
 
 /// Seconds of one launch on one rank.
 pub fn seconds_of_launch(machine: &Machine, plan: &Plan, class: &Class, body: &Body, launch: &Launch) -> f64 {
     let Some(kernel) = plan.kernels.get(launch.kernel.index()) else { return 0.0 };
+    seconds_of_kernel(machine, plan.header.world(), kernel, kernel_types(plan, class, body, launch))
+}
+
+/// Seconds of one launch of a kernel on one of `world` ranks.
+pub fn seconds_of_kernel(machine: &Machine, world: usize, kernel: &Kernel, types: KernelTypes) -> f64 {
     let device = &machine.device;
-    let share = machine.share(plan.header.world());
-    let types = kernel_types(plan, class, body, launch);
+    let share = machine.share(world);
     let rate = machine.peak(types.products) * device.matmul_efficiency * share;
     let bandwidth = machine.bandwidth(types.moved) * share;
     let work = (kernel.flops as f64 / rate).max(kernel.bytes as f64 / bandwidth);
@@ -27,11 +31,18 @@ pub struct KernelTypes {
     pub moved: DType,
 }
 
+impl KernelTypes {
+    /// Of a kernel with these arguments.
+    pub fn of<'a>(args: impl Iterator<Item = (Access, &'a TensorType)> + Clone) -> Self {
+        let narrowest = |read: bool| {
+            let types = args.clone().filter(|(access, _)| !read || access.reads()).map(|(_, ty)| ty.dtype);
+            types.filter(|t| t.is_float()).min_by_key(|t| t.bytes()).unwrap_or(DType::F32)
+        };
+        Self { products: narrowest(true), moved: narrowest(false) }
+    }
+}
+
 pub fn kernel_types(plan: &Plan, class: &Class, body: &Body, launch: &Launch) -> KernelTypes {
-    let narrowest = |read: bool| {
-        let args = launch.args.iter().zip(plan.accesses(launch.kernel)).filter(|(_, access)| !read || access.reads());
-        let types = args.filter_map(|(slice, _)| Some(body.buffer(class, slice.buffer)?.ty.as_ref()?.dtype));
-        types.filter(|t| t.is_float()).min_by_key(|t| t.bytes()).unwrap_or(DType::F32)
-    };
-    KernelTypes { products: narrowest(true), moved: narrowest(false) }
+    let args = launch.args.iter().zip(plan.accesses(launch.kernel));
+    KernelTypes::of(args.filter_map(|(slice, access)| Some((*access, body.buffer(class, slice.buffer)?.ty.as_ref()?))))
 }

@@ -8,6 +8,6 @@ mod simulate;
 
 pub use collective::Groups;
 pub use fit::{Rates, Timed, rates};
-pub use launch::{KernelTypes, kernel_types, seconds_of_launch};
-pub use machine::{Device, Link, Machine, MachineError, Server, built_in, built_in_names};
+pub use launch::{KernelTypes, kernel_types, seconds_of_kernel, seconds_of_launch};
+pub use machine::{Device, Link, Machine, MachineError, Server, built_in, built_in_names, typical};
 pub use simulate::{LaneSpan, Prediction, Stuck, simulate};

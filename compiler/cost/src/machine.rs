@@ -89,6 +89,14 @@ pub fn built_in(name: &str) -> Option<Machine> {
     all().find(|m| m.name == name || m.targets.iter().any(|t| t == name))
 }
 
+/// What work weighs against traffic on machines that train such models, for plans that name none.
+///
+/// # Panics
+/// If its file is no machine, which the tests of this crate find.
+pub fn typical() -> Machine {
+    built_in("ascend-910b3").expect("a built-in machine")
+}
+
 pub fn built_in_names() -> Vec<String> {
     all().map(|m| m.name).collect()
 }

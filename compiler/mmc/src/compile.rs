@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
 use passes::{Context, Gradients};
@@ -15,7 +16,7 @@ use crate::{Done, machines, model, summary, targets};
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     let target = targets::target(&args.options)?;
-    let predicted_on = args.options.machine.as_deref().map(machines::named).transpose()?;
+    let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
@@ -33,10 +34,11 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let samples = evaluated.batch as u64 * u64::from(args.options.mesh.microbatches);
     let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
-    if let Some(machine) = predicted_on.filter(|_| header.cpu.is_empty()) {
-        header.cpu = machine.name.into();
+    if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
+        header.cpu = machine.name.as_str().into();
     }
-    let mut plan = lower(&module, sources, &*target, header, &args.options)?;
+    let machine = asked.unwrap_or_else(|| machines::of_target(target.name()));
+    let mut plan = lower(&module, sources, &*target, header, &args.options, &machine)?;
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
         for program in &mut plan.programs {
@@ -66,13 +68,14 @@ pub fn lower(
     target: &dyn Target,
     header: Header,
     options: &Options,
+    machine: &Machine,
 ) -> Result<Plan, Diagnostics> {
     let gradients = match options.grads {
         Grads::Streamed => Gradients::Streamed,
         Grads::Resident => Gradients::Resident,
     };
     let _span = tracing::info_span!("schedule").entered();
-    let mut plan = passes::schedule(module, sources, target, header, gradients)?;
+    let mut plan = passes::schedule(module, sources, target, header, gradients, machine)?;
     passes::allocate(&mut plan, target.alignment());
     Ok(plan)
 }

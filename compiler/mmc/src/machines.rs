@@ -21,6 +21,11 @@ pub fn named(name: &str) -> Result<Machine, Diagnostics> {
     })?)
 }
 
+/// The machine whose figures decide the order of instructions where none is asked for.
+pub fn of_target(target: &str) -> Machine {
+    cost::built_in(target).unwrap_or_else(cost::typical)
+}
+
 /// The machine that is asked for, or else the one the plan was compiled for, if figures of it are known.
 pub fn of_plan(asked: Option<&str>, plan: &Plan) -> Result<Option<Machine>, Diagnostics> {
     match asked {

@@ -10,6 +10,7 @@ use plan::{EventId, Instruction, Kernel, LaneId, LaneKind, Op, PlaceId};
 use smallvec::SmallVec;
 use types::Name;
 
+use super::unroll::Turn;
 use super::update::accesses;
 
 const COMPUTE: usize = 0;
@@ -41,16 +42,18 @@ struct Uses {
     reads: SmallVec<[Done; 2]>,
 }
 
-/// `blocks` are indices at which blocks begin: when compute enters one, it waits for all collectives issued before the
-/// block that it leaves, so that the memory of what travels stays bounded.
-pub fn assign(instructions: Vec<Instruction>, blocks: &[usize], kernels: &[Kernel], buffers: usize) -> Lanes {
+/// When compute enters a turn, it waits for all collectives issued before the turn that it leaves, so that the memory of
+/// what travels stays bounded.
+pub fn assign(instructions: Vec<Instruction>, turns: &[Turn], kernels: &[Kernel], buffers: usize) -> Lanes {
     let (kinds, lanes) = kinds(&instructions);
     let mut walk = Walk::new(kinds.len());
     let mut uses: Vec<Uses> = vec![Uses::default(); buffers];
     let mut issued: Vec<Option<Done>> = vec![];
-    let mut blocks = blocks.iter().peekable();
+    let mut begins: Vec<usize> = turns.iter().map(|turn| turn.at).collect();
+    begins.dedup();
+    let mut turns = begins.into_iter().peekable();
     for (index, (instruction, lane)) in instructions.into_iter().zip(lanes).enumerate() {
-        while blocks.next_if(|&&b| b <= index).is_some() {
+        while turns.next_if(|&at| at <= index).is_some() {
             let before = std::mem::replace(&mut issued, walk.last.clone());
             let exchanges = before.into_iter().flatten().filter(|d| matches!(kinds[d.lane], LaneKind::Comm(_)));
             walk.wait(COMPUTE, exchanges.collect(), instruction.place);

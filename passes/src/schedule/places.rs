@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diag::Sources;
+use diag::{Sources, Span};
 use ir::Module;
 use plan::{Place, PlaceId, Places};
 
@@ -11,11 +11,20 @@ pub struct Recorder<'a> {
     sources: &'a Sources,
     places: Places,
     known: HashMap<(diag::PlaceId, String), PlaceId>,
+    /// What was recorded first as each place.
+    origins: Vec<Origin>,
+}
+
+/// What stands at a place, and the calls that led there, outermost last.
+#[derive(Clone)]
+struct Origin {
+    what: String,
+    spans: Vec<Span>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(module: &'a Module, sources: &'a Sources) -> Self {
-        Self { module, sources, places: Places::default(), known: HashMap::new() }
+        Self { module, sources, places: Places::default(), known: HashMap::new(), origins: vec![] }
     }
 
     /// `what` names the kernel or the feed; the calls that led there follow.
@@ -24,26 +33,47 @@ impl<'a> Recorder<'a> {
         if let Some(&id) = self.known.get(&key) {
             return id;
         }
-        let mut spans = self.module.places.chain(at);
-        let place = match spans.next() {
-            Some(span) => {
-                let (line, column) = self.sources.line_column(span);
-                let mut chain = what.to_owned();
-                for caller in spans {
-                    chain.push_str(&format!(" < {}", self.sources.describe(caller)));
-                }
-                Place {
-                    file: self.sources.path(span.source).into(),
-                    line: line as u32,
-                    column: column as u32,
-                    chain: chain.into(),
-                }
-            }
-            None => Place { file: "".into(), line: 0, column: 0, chain: what.into() },
-        };
-        let id = self.places.add(place);
+        let id = self.record(Origin { what: what.to_owned(), spans: self.module.places.chain(at).collect() });
         self.known.insert(key, id);
         id
+    }
+
+    /// Where all of these are: the innermost of the calls that led to each of them.
+    pub fn common(&mut self, of: &[PlaceId]) -> PlaceId {
+        let Some((&first, others)) = of.split_first() else { return PlaceId::new(0) };
+        let mut common = self.origins[first.index()].clone();
+        for other in others.iter().map(|id| &self.origins[id.index()]) {
+            let same = common.spans.iter().rev().zip(other.spans.iter().rev()).take_while(|(a, b)| a == b).count();
+            common.spans.drain(..common.spans.len() - same);
+        }
+        self.record(common)
+    }
+
+    fn record(&mut self, origin: Origin) -> PlaceId {
+        let place = self.place(&origin);
+        let id = self.places.add(place);
+        if id.index() == self.origins.len() {
+            self.origins.push(origin);
+        }
+        id
+    }
+
+    fn place(&self, origin: &Origin) -> Place {
+        let what = &origin.what;
+        let Some((&span, callers)) = origin.spans.split_first() else {
+            return Place { file: "".into(), line: 0, column: 0, chain: what.as_str().into() };
+        };
+        let (line, column) = self.sources.line_column(span);
+        let mut chain = what.clone();
+        for &caller in callers {
+            chain.push_str(&format!(" < {}", self.sources.describe(caller)));
+        }
+        Place {
+            file: self.sources.path(span.source).into(),
+            line: line as u32,
+            column: column as u32,
+            chain: chain.into(),
+        }
     }
 
     pub fn finish(self) -> Vec<Place> {

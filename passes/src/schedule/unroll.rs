@@ -22,10 +22,18 @@ pub struct Unrolled {
     /// The body's own; ids count the persistent ones first.
     pub buffers: Vec<Buffer>,
     pub instructions: Vec<Instruction>,
-    /// Where a block begins: each turn of a repeated call is one, and so is what stands between two such calls.
-    pub blocks: Vec<usize>,
+    pub turns: Vec<Turn>,
     /// Values that must end in a persistent buffer.
     pub updates: Vec<(Slice, BufferId)>,
+}
+
+/// Where a turn of a repeated call begins that is inside no other, or a block, or what stands between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub at: usize,
+    /// A block is a turn, wherever it is, that goes on from the turn before with parameters of its own; and what stands
+    /// between the blocks.
+    pub is_block: bool,
 }
 
 /// The logical tensor of which `ty` is a rank's part, and how it is cut.
@@ -75,8 +83,9 @@ pub fn unroll(
         collects,
         buffers: vec![],
         instructions: vec![],
-        blocks: vec![0],
+        turns: vec![Turn { at: 0, is_block: true }],
         depth: 0,
+        in_block: false,
     };
     let function = &module.functions[program.function];
     let mut args = vec![];
@@ -90,8 +99,7 @@ pub fn unroll(
         let logical = program.logical.get(program.inputs.len() + i);
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
-    u.blocks.dedup();
-    let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, blocks: u.blocks, updates };
+    let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, turns: u.turns, updates };
     drop_unread_feeds(&mut unrolled, kernels);
     Ok(unrolled)
 }
@@ -115,8 +123,8 @@ fn drop_unread_feeds(unrolled: &mut Unrolled, kernels: &[Kernel]) {
             kept - usize::from(is_read(i))
         })
         .collect();
-    for block in &mut unrolled.blocks {
-        *block = before.get(*block).copied().unwrap_or(kept);
+    for turn in &mut unrolled.turns {
+        turn.at = before.get(turn.at).copied().unwrap_or(kept);
     }
     unrolled.instructions.retain(is_read);
 }
@@ -134,9 +142,11 @@ struct Unroller<'a, 'p> {
     collects: &'a mut u32,
     buffers: Vec<Buffer>,
     instructions: Vec<Instruction>,
-    blocks: Vec<usize>,
+    turns: Vec<Turn>,
     /// How many repeated calls this is inside of.
     depth: usize,
+    /// Whether this is a turn that is a block, to which calls inside it belong.
+    in_block: bool,
 }
 
 impl Unroller<'_, '_> {
@@ -151,10 +161,10 @@ impl Unroller<'_, '_> {
         self.buffer(name.into(), kind, ty.bytes() as u64, Some(ty.clone()))
     }
 
-    /// Calls inside a turn are part of its block.
-    fn begin_block(&mut self) {
-        if self.depth == 1 {
-            self.blocks.push(self.instructions.len());
+    /// Turns inside a block are part of it.
+    fn begin_turn(&mut self, is_block: bool) {
+        if is_block || (self.depth == 1 && !self.in_block) {
+            self.turns.push(Turn { at: self.instructions.len(), is_block });
         }
     }
 
@@ -413,9 +423,16 @@ impl Unroller<'_, '_> {
         let mut args: Vec<Storage> = operands.iter().map(|&o| o.clone()).collect();
         let Some(times) = call.times else { return self.function(callee, &args) };
         let mut stacks: Vec<Vec<Option<Slice>>> = vec![vec![None; times]; callee.results.len() - call.carried];
+        let own = |operand: &&Storage| match operand {
+            Storage::Stack(items) => items.iter().any(|s| s.buffer.index() < self.persistent.len()),
+            _ => false,
+        };
+        let are_blocks =
+            !self.in_block && call.carried > 0 && operands.iter().skip(call.carried + call.shared).any(own);
         self.depth += 1;
+        self.in_block |= are_blocks;
         for turn in 0..times {
-            self.begin_block();
+            self.begin_turn(are_blocks);
             let i = if call.reverse { times - 1 - turn } else { turn };
             for (k, operand) in operands.iter().enumerate().skip(call.carried + call.shared) {
                 let Storage::Stack(items) = operand else { return Err(internal("a repeated call reads no stack")) };
@@ -430,7 +447,8 @@ impl Unroller<'_, '_> {
                 stack[i] = Some(slice);
             }
         }
-        self.begin_block();
+        self.begin_turn(are_blocks);
+        self.in_block &= !are_blocks;
         self.depth -= 1;
         args.truncate(call.carried);
         args.extend(stacks.into_iter().map(|s| Storage::Stack(s.into_iter().flatten().collect())));

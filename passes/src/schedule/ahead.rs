@@ -1,0 +1,167 @@
+//! What can be done ahead: collectives that depend on parameters and state alone, such as gathers of parameters that are
+//! cut, and what leads to them.
+
+use std::collections::{HashMap, HashSet};
+
+use plan::{Buffer, BufferId, Instruction, Kernel, Op, Slice};
+
+use super::unroll::Unrolled;
+use super::update::{accesses, slices_mut};
+
+/// By instruction: whether it is a collective that depends on persistent buffers alone, or something that only leads to
+/// such collectives.
+pub fn find(instructions: &[Instruction], kernels: &[Kernel], persistent: usize, count: usize) -> Vec<bool> {
+    let mut known: Vec<bool> = (0..count).map(|id| id < persistent).collect();
+    let mut able = Vec::with_capacity(instructions.len());
+    for instruction in instructions {
+        let touches = instruction.op.touches(|k| accesses(kernels, k));
+        let kind = matches!(instruction.op, Op::Launch(_) | Op::Collect(_) | Op::Copy { .. });
+        let able_now = kind && touches.iter().all(|(s, a)| if a.reads() { known[s.buffer.index()] } else { true });
+        for (slice, _) in touches.iter().filter(|(_, a)| a.writes()) {
+            known[slice.buffer.index()] = able_now && slice.buffer.index() >= persistent;
+        }
+        able.push(able_now);
+    }
+    let mut wanted = vec![false; count];
+    for (instruction, able) in instructions.iter().zip(&mut able).rev() {
+        let touches = instruction.op.touches(|k| accesses(kernels, k));
+        let leads = || touches.iter().any(|(s, a)| a.writes() && wanted[s.buffer.index()]);
+        *able = *able && (matches!(instruction.op, Op::Collect(_)) || leads());
+        if *able {
+            for (slice, _) in touches.iter().filter(|(s, a)| a.reads() && s.buffer.index() >= persistent) {
+                wanted[slice.buffer.index()] = true;
+            }
+        }
+    }
+    able
+}
+
+/// Does what can be done ahead anew in each block that reads of it, once and right before the first reader, so that
+/// what is gathered for one block never lives on to another.
+pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, collects: &mut u32) -> Unrolled {
+    let Unrolled { buffers, instructions, mut turns, updates } = unrolled;
+    let ahead = find(&instructions, kernels, persistent, persistent + buffers.len());
+    let mut makers: HashMap<BufferId, Vec<usize>> = HashMap::new();
+    for (i, instruction) in instructions.iter().enumerate().filter(|(i, _)| ahead[*i]) {
+        for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)).iter().filter(|(_, a)| a.writes()) {
+            makers.entry(slice.buffer).or_default().push(i);
+        }
+    }
+    let mut makes = Makes {
+        instructions: &instructions,
+        kernels,
+        persistent,
+        makers,
+        collects,
+        buffers,
+        out: Vec::with_capacity(instructions.len()),
+        used: HashSet::new(),
+        block: Block::default(),
+    };
+    let mut begins = turns.iter_mut().peekable();
+    for (i, instruction) in instructions.iter().enumerate() {
+        while let Some(turn) = begins.next_if(|turn| turn.at <= i) {
+            turn.at = makes.out.len();
+            if turn.is_block {
+                makes.block = Block::default();
+            }
+        }
+        if !ahead[i] {
+            let mut instruction = instruction.clone();
+            slices_mut(&mut instruction.op).into_iter().for_each(|slice| *slice = makes.slice(*slice));
+            makes.out.push(instruction);
+        }
+    }
+    begins.for_each(|turn| turn.at = makes.out.len());
+    let updates = updates.into_iter().map(|(value, home)| (makes.slice(value), home)).collect();
+    Unrolled { buffers: makes.buffers, instructions: makes.out, turns, updates }
+}
+
+struct Makes<'a> {
+    instructions: &'a [Instruction],
+    kernels: &'a [Kernel],
+    persistent: usize,
+    /// By buffer: the instructions that write it, if they can be done ahead.
+    makers: HashMap<BufferId, Vec<usize>>,
+    /// Number of collectives of the plan so far.
+    collects: &'a mut u32,
+    buffers: Vec<Buffer>,
+    out: Vec<Instruction>,
+    /// What was done in any block.
+    used: HashSet<usize>,
+    block: Block,
+}
+
+/// What was done ahead in a block.
+#[derive(Default)]
+struct Block {
+    done: HashSet<usize>,
+    /// Buffers that hold here what others hold in the order that was.
+    instead: HashMap<BufferId, BufferId>,
+    /// By what they read: instructions without what they write, and that.
+    made: HashMap<Vec<Slice>, Vec<(Op, Vec<BufferId>)>>,
+}
+
+impl Makes<'_> {
+    /// The slice of this block's buffer, after all that makes it.
+    fn slice(&mut self, slice: Slice) -> Slice {
+        for maker in self.makers.get(&slice.buffer).cloned().unwrap_or_default() {
+            if self.block.done.insert(maker) {
+                self.make(maker);
+            }
+        }
+        Slice { buffer: self.block.instead.get(&slice.buffer).copied().unwrap_or(slice.buffer), ..slice }
+    }
+
+    fn make(&mut self, maker: usize) {
+        let mut instruction = self.instructions[maker].clone();
+        let writes: Vec<bool> =
+            instruction.op.touches(|k| accesses(self.kernels, k)).iter().map(|(_, a)| a.writes()).collect();
+        let (mut reads, mut written) = (vec![], vec![]);
+        for (slice, writes) in slices_mut(&mut instruction.op).into_iter().zip(&writes) {
+            if *writes {
+                written.push(slice.buffer);
+            } else {
+                *slice = self.slice(*slice);
+                reads.push(*slice);
+            }
+        }
+        let bare = bare(&instruction.op, &writes);
+        let alike = self.block.made.get(&reads).and_then(|made| made.iter().find(|(op, _)| *op == bare));
+        // Several copies may write one buffer, so that one of them says nothing of the others.
+        if let Some((_, same)) = alike.filter(|_| !matches!(bare, Op::Copy { .. })) {
+            self.block.instead.extend(written.into_iter().zip(same.iter().copied()));
+            return;
+        }
+        if !self.used.insert(maker) {
+            if let Op::Collect(collect) = &mut instruction.op {
+                collect.id = *self.collects;
+                *self.collects += 1;
+            }
+            for &old in &written {
+                self.block.instead.entry(old).or_insert_with(|| {
+                    self.buffers.push(self.buffers[old.index() - self.persistent].clone());
+                    BufferId::new(self.persistent + self.buffers.len() - 1)
+                });
+            }
+        }
+        for (slice, _) in slices_mut(&mut instruction.op).into_iter().zip(&writes).filter(|(_, writes)| **writes) {
+            slice.buffer = self.block.instead.get(&slice.buffer).copied().unwrap_or(slice.buffer);
+        }
+        let written = written.iter().map(|old| self.block.instead.get(old).copied().unwrap_or(*old)).collect();
+        self.block.made.entry(reads).or_default().push((bare, written));
+        self.out.push(instruction);
+    }
+}
+
+/// What two instructions that do the same have in common.
+fn bare(op: &Op, writes: &[bool]) -> Op {
+    let mut bare = op.clone();
+    for (slice, _) in slices_mut(&mut bare).into_iter().zip(writes).filter(|(_, writes)| **writes) {
+        slice.buffer = BufferId::new(0);
+    }
+    if let Op::Collect(collect) = &mut bare {
+        (collect.id, collect.why) = (0, "".into());
+    }
+    bare
+}

@@ -1,0 +1,55 @@
+//! Times of instructions before there is a plan, as the figures of a machine predict them.
+
+use cost::{Groups, KernelTypes, Machine};
+use plan::{Buffer, Collect, Instruction, Kernel, Op};
+use types::Mesh;
+
+use super::update::accesses;
+
+/// A collective that takes this many times what an empty one does gains little from company.
+const FULL: f64 = 20.0;
+
+pub struct Times<'a> {
+    machine: &'a Machine,
+    mesh: &'a Mesh,
+    kernels: &'a [Kernel],
+    groups: Groups<'a>,
+}
+
+impl<'a> Times<'a> {
+    pub fn new(machine: &'a Machine, mesh: &'a Mesh, kernels: &'a [Kernel]) -> Self {
+        Self { machine, mesh, kernels, groups: Groups::new(machine, mesh) }
+    }
+
+    /// By instruction: the seconds that kernels take before it.
+    pub fn work<'b, 'i>(
+        &self,
+        instructions: impl Iterator<Item = &'i Instruction>,
+        buffer: impl Fn(usize) -> Option<&'b Buffer>,
+    ) -> Vec<f64> {
+        let mut sum = 0.0;
+        let before = instructions.map(|instruction| {
+            let before = sum;
+            if let Op::Launch(launch) = &instruction.op
+                && let Some(kernel) = self.kernels.get(launch.kernel.index())
+            {
+                let args = launch.args.iter().zip(accesses(self.kernels, launch.kernel));
+                let args = args.filter_map(|(s, access)| Some((*access, buffer(s.buffer.index())?.ty.as_ref()?)));
+                sum += cost::seconds_of_kernel(self.machine, self.mesh.world(), kernel, KernelTypes::of(args));
+            }
+            before
+        });
+        before.collect()
+    }
+
+    /// Seconds of a collective, on rank 0 as on any other.
+    pub fn exchange(&mut self, collect: &Collect) -> f64 {
+        self.groups.seconds(collect, 0)
+    }
+
+    /// Whether a collective is so large that it need not wait for others to travel with it.
+    pub fn is_full(&mut self, collect: &Collect) -> bool {
+        let empty = Collect { from: vec![], to: vec![], why: "".into(), ..collect.clone() };
+        self.exchange(collect) >= FULL * self.exchange(&empty)
+    }
+}
