@@ -10,7 +10,8 @@ use crate::autodiff::Derivatives;
 /// Which sums leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinds {
-    /// Those that all ranks hold whole: no memory more.
+    /// Those that all ranks hold whole, or that live no longer than a loop of which no turn is a loop itself: little
+    /// memory more.
     Whole,
     /// Those of which each rank keeps a part too.
     Scattered,
@@ -28,6 +29,7 @@ pub fn hoist(module: &mut Module, caller: Id<Function>, kinds: Kinds) -> Result<
 
 fn first(module: &Module, caller: Id<Function>, kinds: Kinds) -> Option<(NodeId, Call, Sum)> {
     repeated(module, caller).into_iter().find_map(|(node, call)| {
+        let kinds = if repeated(module, call.callee).is_empty() { Kinds::Scattered } else { kinds };
         let sum = (0..call.carried).find_map(|i| Sum::of(module, caller, node, &call, i, kinds))?;
         Some((node, call, sum))
     })
