@@ -30,11 +30,11 @@ pub fn join(
     times: &mut Times<'_>,
     places: &mut Recorder<'_>,
 ) -> Vec<Placed> {
-    let needed = needed(&placed, kernels, buffers);
+    let needs = needs(&placed, work, kernels, buffers);
     let mut out: Vec<Placed> = Vec::with_capacity(placed.len());
     let mut open: Vec<Bucket> = vec![];
-    for ((next, needed), now) in placed.into_iter().zip(needed).zip(work) {
-        let is_over = |bucket: &mut Bucket| bucket.until <= next.place || now + bucket.seconds >= bucket.deadline;
+    for (i, (next, need)) in placed.into_iter().zip(needs).enumerate() {
+        let is_over = |bucket: &mut Bucket| bucket.until <= next.place || bucket.is_due(i, work[i]);
         out.extend(open.extract_if(.., is_over).map(|bucket| bucket.issue(places)));
         let collect = match next.instruction.op {
             Op::Collect(collect) if joins(&collect.kind) => collect,
@@ -47,7 +47,7 @@ pub fn join(
             place: next.place,
             block: next.block,
             until: next.until,
-            deadline: needed.map_or(f64::INFINITY, |at| work[at]),
+            need,
             seconds: 0.0,
             whys: vec![collect.why.clone()],
             sites: vec![next.instruction.place],
@@ -57,7 +57,7 @@ pub fn join(
             next = open.remove(at).with(next);
         }
         next.seconds = times.exchange(&next.all);
-        if now + next.seconds >= next.deadline || times.is_full(&next.all) {
+        if next.is_due(i + 1, work[i]) || times.is_full(&next.all) {
             out.push(next.issue(places));
         } else {
             open.push(next);
@@ -74,25 +74,45 @@ const fn joins(kind: &CollectKind) -> bool {
     )
 }
 
-/// By instruction: if it is a collective, the first one that touches its results or overwrites its operands.
-fn needed(placed: &[Placed], kernels: &[Kernel], buffers: usize) -> Vec<Option<usize>> {
+/// When somebody needs what a collective makes, or what it reads for something else.
+#[derive(Clone, Copy)]
+struct Need {
+    /// The first instruction to touch it.
+    touch: usize,
+    /// The work that is done when a kernel waits for it, be it at the end of several collectives.
+    work: f64,
+}
+
+impl Need {
+    const NONE: Self = Self { touch: usize::MAX, work: f64::INFINITY };
+
+    fn first(self, other: Self) -> Self {
+        Self { touch: self.touch.min(other.touch), work: self.work.min(other.work) }
+    }
+}
+
+/// By instruction; nothing for what is no collective.
+fn needs(placed: &[Placed], work: &[f64], kernels: &[Kernel], buffers: usize) -> Vec<Need> {
     // By buffer: the next use and the next write.
-    let (mut used, mut written) = (vec![None; buffers], vec![None; buffers]);
-    let mut needed = vec![None; placed.len()];
+    let (mut used, mut written) = (vec![Need::NONE; buffers], vec![Need::NONE; buffers]);
+    let mut needs = vec![Need::NONE; placed.len()];
     for (i, Placed { instruction, .. }) in placed.iter().enumerate().rev() {
+        let mut here = Need { touch: i, work: work[i] };
         if let Op::Collect(collect) = &instruction.op {
-            let uses = collect.to.iter().filter_map(|s| used[s.buffer.index()]);
-            let writes = collect.from.iter().filter_map(|s| written[s.buffer.index()]);
-            needed[i] = uses.chain(writes).min();
+            let uses = collect.to.iter().map(|s| used[s.buffer.index()]);
+            let writes = collect.from.iter().map(|s| written[s.buffer.index()]);
+            needs[i] = uses.chain(writes).fold(Need::NONE, Need::first);
+            here.work = needs[i].work;
         }
         for (slice, access) in instruction.op.touches(|k| accesses(kernels, k)) {
-            used[slice.buffer.index()] = Some(i);
+            let id = slice.buffer.index();
+            used[id] = Need { touch: i, work: used[id].work.min(here.work) };
             if access.writes() {
-                written[slice.buffer.index()] = Some(i);
+                (used[id], written[id]) = (here, here);
             }
         }
     }
-    needed
+    needs
 }
 
 /// Collectives that travel together.
@@ -101,8 +121,7 @@ struct Bucket {
     place: Place,
     block: usize,
     until: Place,
-    /// The work that is done when somebody needs one of them.
-    deadline: f64,
+    need: Need,
     /// What all of them take.
     seconds: f64,
     all: Collect,
@@ -116,9 +135,14 @@ impl Bucket {
         alike && self.block == other.block && self.until == other.until
     }
 
+    /// Whether it must go before the instruction `next`, when so much work is done.
+    fn is_due(&self, next: usize, work: f64) -> bool {
+        self.need.touch <= next || work + self.seconds >= self.need.work
+    }
+
     fn with(mut self, other: Bucket) -> Self {
         self.place = other.place;
-        self.deadline = self.deadline.min(other.deadline);
+        self.need = self.need.first(other.need);
         self.all.from.extend(other.all.from);
         self.all.to.extend(other.all.to);
         self.sites.extend(other.sites);

@@ -56,7 +56,7 @@ pub fn arrange(
         Some(own) => buffers.get(own),
     };
     let work = times.work(instructions.iter(), buffer);
-    let first_read = first_reads(&instructions, kernels, count);
+    let first_reads = first_reads(&instructions, kernels, count);
     // By buffer: the place of the last write and of the last use, and whether ranks exchanged it and did not go ahead.
     let mut written: Vec<Place> = vec![(0, AHEAD); count];
     let mut touched: Vec<Place> = vec![(0, AHEAD); count];
@@ -71,20 +71,17 @@ pub fn arrange(
         let needs = needs.max().unwrap_or((0, AHEAD));
         let reads = || touches.iter().filter(|(_, a)| a.reads()).map(|(s, _)| s.buffer.index());
         let arrived = || reads().filter(|&id| exchanged[id]).map(|id| written[id].0).max();
-        // What was exchanged goes on without work.
-        let passes_on = reads().all(|id| exchanged[id])
-            && match &instruction.op {
-                Op::Launch(launch) => kernels.get(launch.kernel.index()).is_some_and(|k| k.flops == 0),
-                op => matches!(op, Op::Collect(_)),
-            };
+        let passes_on = passes_on(&instruction.op, kernels) && reads().all(|id| exchanged[id]);
         let follows = match instruction.op {
             Op::Launch(_) => touches.iter().all(|(s, a)| !a.writes() || s.buffer.index() < persistent.len()),
             Op::Emit { .. } => true,
             _ => false,
         };
+        // Who reads it, or who works with it, if that is in a later block.
         let reader = || {
-            let written = touches.iter().filter(|(_, a)| a.writes());
-            written.map(|(s, _)| first_read[s.buffer.index()]).min().unwrap_or(i)
+            let written = touches.iter().filter(|(_, a)| a.writes()).map(|(s, _)| first_reads[s.buffer.index()]);
+            let (any, work) = written.fold((usize::MAX, usize::MAX), |a, b| (a.0.min(b.0), a.1.min(b.1)));
+            if blocks.of(work) > blocks.of(i) { work } else { any }
         };
         let begin = |block: usize| (blocks.begin(block), AHEAD);
         let block = blocks.of(i);
@@ -123,13 +120,24 @@ pub fn arrange(
     Unrolled { buffers, instructions, turns, updates }
 }
 
-/// By buffer: the first instruction that reads it, or one past all.
-fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -> Vec<usize> {
-    let mut first = vec![instructions.len(); count];
+/// Whether an instruction hands on what it reads without work.
+fn passes_on(op: &Op, kernels: &[Kernel]) -> bool {
+    match op {
+        Op::Launch(launch) => kernels.get(launch.kernel.index()).is_some_and(|k| k.flops == 0),
+        op => matches!(op, Op::Collect(_)),
+    }
+}
+
+/// By buffer: the first instruction that reads it, and the first to work with it, wherever it was handed on to until then.
+fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -> Vec<(usize, usize)> {
+    let mut first = vec![(usize::MAX, usize::MAX); count];
     for (i, instruction) in instructions.iter().enumerate().rev() {
         let touches = instruction.op.touches(|k| accesses(kernels, k));
+        let written = touches.iter().filter(|(_, a)| a.writes()).map(|(s, _)| first[s.buffer.index()].1);
+        let work = if passes_on(&instruction.op, kernels) { written.min().unwrap_or(i) } else { i };
         for (slice, _) in touches.iter().filter(|(_, a)| a.reads()) {
-            first[slice.buffer.index()] = i;
+            let (any, worked) = &mut first[slice.buffer.index()];
+            (*any, *worked) = (i, work.min(*worked));
         }
     }
     first
