@@ -84,7 +84,7 @@ pub struct Options {
     /// What the kernels are for: cpu, ascend-910b3 and its like, none.
     #[arg(long, default_value = "cpu")]
     pub target: String,
-    /// The machine to predict for: the name of a built-in one, or a file.
+    /// The machine to order instructions and to predict for: the name of a built-in one, or a file.
     #[arg(long, value_name = "NAME|F.toml")]
     pub machine: Option<String>,
     /// The processor: `native`, or an LLVM name such as x86-64-v3.

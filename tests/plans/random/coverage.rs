@@ -64,6 +64,9 @@ const FLOORS: &[(&str, usize)] = &[
     ("ranks 7", 3),
     ("ranks 8", 10),
     ("several axes on one dim", 5),
+    ("sub-axes", 20),
+    ("ring and exchange", 2),
+    ("collectives travel together", 5),
     ("short parts", 30),
     ("empty parts", 5),
     ("segments", 5),
@@ -73,6 +76,9 @@ const FLOORS: &[(&str, usize)] = &[
 pub fn of_sharded(module: &Module, classes: &mut Classes) {
     let mesh = &module.mesh;
     classes.insert(format!("ranks {}", mesh.world()));
+    if ["cp.ring", "cp.ulysses"].iter().all(|axis| mesh.size(axis) > 1) {
+        classes.insert("ring and exchange".into());
+    }
     for (_, function) in module.functions.iter() {
         for (_, node) in function.nodes.iter() {
             let is_cut = |id: ir::NodeId| function.nodes[id].shardings.iter().any(|s| !s.is_whole());
@@ -94,6 +100,9 @@ pub fn of_sharded(module: &Module, classes: &mut Classes) {
                     let axes = sharding.axes(d);
                     if axes.len() > 1 {
                         classes.insert("several axes on one dim".into());
+                    }
+                    if axes.iter().any(|axis| axis.contains('.')) {
+                        classes.insert("sub-axes".into());
                     }
                     let blocks = mesh.blocks(dim.size, axes);
                     let mut rest = dim.size;
@@ -144,6 +153,9 @@ pub fn of_plan(plan: &Plan, classes: &mut Classes) {
                 kind => kind.name(),
             };
             classes.insert(format!("collective {kind}"));
+            if !matches!(collect.kind, CollectKind::Permute { .. }) && collect.from.len() > 1 {
+                classes.insert("collectives travel together".into());
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod tape;
 mod wishes;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +76,8 @@ fn plans_of_random_graphs_are_what_the_graphs_say() {
         }
     });
     let Found { histogram, refused, failed } = all.into_inner().expect("the histogram");
-    println!("{histogram}{refused} refused");
+    // Past the harness, which shows what passing tests print only if it is asked to.
+    let _ = writeln!(std::io::stdout(), "{histogram}{refused} refused");
     if let Some(seed) = failed.keys().next() {
         for (seed, reason) in failed.iter().take(30) {
             println!("seed {seed}: {}", reason.lines().next().unwrap_or_default());
