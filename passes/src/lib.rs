@@ -17,6 +17,7 @@ mod registry;
 mod schedule;
 mod shard;
 mod simplify;
+mod stages;
 mod stats;
 
 pub use allocate::allocate;
@@ -34,4 +35,5 @@ pub use registry::{Entry, REGISTRY};
 pub use schedule::{Gradients, kernels, schedule};
 pub use shard::Shard;
 pub use simplify::Simplify;
+pub use stages::{Grid, Invalid, Kind, Span, StageSchedule, Timeline, Unit};
 pub use stats::{PassStats, Stats};

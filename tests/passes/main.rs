@@ -6,3 +6,4 @@ mod optimizer;
 mod random;
 mod run;
 mod snapshots;
+mod stages;

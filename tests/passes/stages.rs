@@ -1,0 +1,136 @@
+//! Pipeline schedules: their drawings, their bubbles against the closed forms of the papers, and what is no schedule.
+
+use std::collections::BTreeSet;
+
+use passes::{Grid, Invalid, Kind, StageSchedule, Timeline, Unit};
+
+/// On the ideal machine a forward takes 1, and the gradients of inputs and of weights 1 each.
+fn length(schedule: StageSchedule) -> impl Fn(&Unit) -> u64 {
+    let split = schedule.kinds().contains(&Kind::Weights);
+    move |unit| if unit.kind == Kind::Backward && !split { 2 } else { 1 }
+}
+
+fn ideal(schedule: StageSchedule, grid: Grid) -> Timeline {
+    let orders = schedule.orders(&grid).unwrap_or_else(|e| panic!("{grid:?}: {e:?}"));
+    let timeline = Timeline::play(grid, schedule.kinds(), &orders, length(schedule));
+    timeline.unwrap_or_else(|e| panic!("{} on {grid:?}: {e}", schedule.name()))
+}
+
+/// Every schedule on every grid that it takes, up to 8 ranks and 32 micro-batches.
+fn all() -> impl Iterator<Item = (StageSchedule, Grid)> {
+    let grids = (1..=8).flat_map(|ranks| (1..=32).map(move |microbatches| (ranks, microbatches)));
+    grids.flat_map(|(ranks, microbatches)| {
+        StageSchedule::ALL.into_iter().flat_map(move |schedule| {
+            let chunks = if schedule == StageSchedule::Interleaved { 2..=4 } else { 1..=1 };
+            let takes = schedule != StageSchedule::Interleaved || microbatches % ranks == 0;
+            chunks.filter(move |_| takes).map(move |chunks| (schedule, Grid { ranks, chunks, microbatches }))
+        })
+    })
+}
+
+/// The most micro-batches, over all stages of a rank, that are forward and whose backward is not done.
+fn held(timeline: &Timeline, last: Kind) -> Vec<usize> {
+    let of = |spans: &Vec<passes::Span>| {
+        let (mut now, mut most) = (0, 0);
+        for span in spans {
+            match span.unit.kind {
+                Kind::Forward => now += 1,
+                kind if kind == last => now -= 1,
+                _ => {}
+            }
+            most = most.max(now);
+        }
+        most
+    };
+    timeline.ranks.iter().map(of).collect()
+}
+
+#[test]
+fn four_ranks_with_eight_microbatches() {
+    for schedule in StageSchedule::ALL {
+        let chunks = if schedule == StageSchedule::Interleaved { 2 } else { 1 };
+        let timeline = ideal(schedule, Grid { ranks: 4, chunks, microbatches: 8 });
+        let drawing = format!("{timeline}bubble {:.4}", timeline.bubble());
+        insta::assert_snapshot!(format!("schedule {}", schedule.name()), drawing);
+    }
+}
+
+#[test]
+fn bubbles_have_their_closed_forms() {
+    for (schedule, grid) in all() {
+        let timeline = ideal(schedule, grid);
+        let (p, v, m) = (grid.ranks as u64, grid.chunks as u64, grid.microbatches as u64);
+        // The bubble over the whole is (p - 1) / (work + p - 1), with what a rank does counted in bubbles of one rank.
+        let work = match schedule {
+            StageSchedule::Gpipe | StageSchedule::OneFOneB => m,
+            StageSchedule::Interleaved => v * m,
+            StageSchedule::ZbH1 if m < p => continue,
+            StageSchedule::ZbH1 => 3 * m,
+        };
+        let (idle, whole) = (timeline.idle(), p * timeline.length());
+        assert_eq!(idle * (work + p - 1), (p - 1) * whole, "{} on {grid:?}\n{timeline}", schedule.name());
+    }
+}
+
+#[test]
+fn a_rank_holds_no_more_than_its_schedule_promises() {
+    for (schedule, grid) in all().filter(|(s, _)| *s != StageSchedule::Interleaved) {
+        let Grid { ranks, microbatches, .. } = grid;
+        let last = *schedule.kinds().last().expect("a schedule has kinds");
+        let promised = |rank: usize| match schedule {
+            StageSchedule::Gpipe => microbatches,
+            StageSchedule::OneFOneB => microbatches.min(ranks - rank),
+            _ => microbatches.min(ranks),
+        };
+        let promised: Vec<usize> = (0..ranks).map(promised).collect();
+        assert_eq!(held(&ideal(schedule, grid), last), promised, "{} on {grid:?}", schedule.name());
+    }
+}
+
+/// A bubble that is filled is a bubble less: no schedule is slower than the one it was made from.
+#[test]
+fn zb_h1_is_never_slower_than_1f1b() {
+    for (schedule, grid) in all().filter(|(s, _)| *s == StageSchedule::ZbH1) {
+        let (zero, plain) = (ideal(schedule, grid), ideal(StageSchedule::OneFOneB, grid));
+        assert!(zero.length() <= plain.length(), "{grid:?}\n{zero}\n{plain}");
+    }
+}
+
+#[test]
+fn orders_that_are_no_schedule_are_refused() {
+    let (schedule, grid) = (StageSchedule::OneFOneB, Grid { ranks: 2, chunks: 1, microbatches: 2 });
+    let orders = schedule.orders(&grid).expect("1f1b takes every grid");
+    let refused = |orders: &[Vec<Unit>]| match Timeline::play(grid, schedule.kinds(), orders, |_| 1) {
+        Ok(timeline) => format!("accepted\n{timeline}"),
+        Err(error) => error.to_string(),
+    };
+    let mut seen = BTreeSet::new();
+    let mut missing = orders.clone();
+    missing[1].pop();
+    seen.insert(refused(&missing));
+    let mut twice = orders.clone();
+    twice[0].push(orders[0][0]);
+    seen.insert(refused(&twice));
+    seen.insert(refused(&[orders.clone(), vec![vec![]]].concat()));
+    let mut backward_first = orders.clone();
+    backward_first[0].reverse();
+    seen.insert(refused(&backward_first));
+    insta::assert_snapshot!(seen.into_iter().collect::<Vec<_>>().join("\n"));
+    assert!(matches!(Timeline::play(grid, schedule.kinds(), &[], |_| 1), Err(Invalid::Units { rank: 0 })));
+}
+
+#[test]
+fn grids_that_a_schedule_does_not_take() {
+    let grid = |ranks, chunks, microbatches| Grid { ranks, chunks, microbatches };
+    let wished = [
+        (StageSchedule::Interleaved, grid(4, 2, 6)),
+        (StageSchedule::Interleaved, grid(4, 1, 8)),
+        (StageSchedule::OneFOneB, grid(4, 2, 8)),
+        (StageSchedule::Gpipe, grid(4, 1, 0)),
+    ];
+    let refused = wished.map(|(schedule, grid)| match schedule.orders(&grid) {
+        Ok(_) => format!("{} takes {grid:?}", schedule.name()),
+        Err(errors) => diag::render(&errors, &diag::Sources::default(), false),
+    });
+    insta::assert_snapshot!(refused.join("\n"));
+}
