@@ -64,11 +64,15 @@ fn bubbles_have_their_closed_forms() {
         let work = match schedule {
             StageSchedule::Gpipe | StageSchedule::OneFOneB => m,
             StageSchedule::Interleaved => v * m,
-            StageSchedule::ZbH1 if m < p => continue,
             StageSchedule::ZbH1 => 3 * m,
         };
+        // Gradients of weights fill two thirds of 1f1b's bubble only if there are as many as it is long. With fewer the
+        // step is what no order can shorten: all forwards and backwards of the last stage, the way there and back, and
+        // the first stage's last gradient of weights.
+        let short = schedule == StageSchedule::ZbH1 && m < p;
+        let bubble = if short { 2 * (m + p) - 1 - 3 * m } else { p - 1 };
         let (idle, whole) = (timeline.idle(), p * timeline.length());
-        assert_eq!(idle * (work + p - 1), (p - 1) * whole, "{} on {grid:?}\n{timeline}", schedule.name());
+        assert_eq!(idle * (work + bubble), bubble * whole, "{} on {grid:?}\n{timeline}", schedule.name());
     }
 }
 
@@ -87,12 +91,14 @@ fn a_rank_holds_no_more_than_its_schedule_promises() {
     }
 }
 
-/// A bubble that is filled is a bubble less: no schedule is slower than the one it was made from.
 #[test]
-fn zb_h1_is_never_slower_than_1f1b() {
+fn zb_h1_leaves_a_third_of_the_bubble_of_1f1b() {
     for (schedule, grid) in all().filter(|(s, _)| *s == StageSchedule::ZbH1) {
         let (zero, plain) = (ideal(schedule, grid), ideal(StageSchedule::OneFOneB, grid));
         assert!(zero.length() <= plain.length(), "{grid:?}\n{zero}\n{plain}");
+        if grid.microbatches >= grid.ranks {
+            assert_eq!(3 * zero.idle(), plain.idle(), "{grid:?}\n{zero}\n{plain}");
+        }
     }
 }
 
