@@ -1,7 +1,7 @@
 //! The order of instructions: what ranks exchange is issued early enough to travel while compute works, and updates
 //! follow their gradients.
 
-use plan::{Body, Buffer, Instruction, Kernel, Op};
+use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
 
 use super::buckets::{self, Placed};
 use super::places::Recorder;
@@ -33,12 +33,14 @@ impl Blocks {
 
 /// Brings the instructions into the order in which they are issued.
 ///
-/// A collective that needs nothing but parameters and state goes to the beginning of the block before its own, so that no
-/// more than two blocks of gathered parameters live at once. Any other goes up within its block, as far as its operands
-/// allow, until there is enough work to hide it. With streamed gradients, launches that write nothing but
-/// persistent buffers, and emits, follow the last instruction that they depend on. If that is a collective, they keep
-/// away from it until compute is through with the whole next block, and so do launches that only move what was exchanged.
-/// Then small collectives of a block travel together.
+/// - A collective that needs nothing but parameters and state goes to the beginning of the block before its own, so that no
+///   more than two blocks of gathered parameters live at once.
+/// - Any other goes up within its block, as far as its operands allow, until there is enough work to hide it. If it hands
+///   on what another brought, for a later block, it goes with the next.
+/// - With streamed gradients, launches that write nothing but persistent buffers, and emits, follow the last instruction
+///   that they depend on. If that is a collective, they keep away from it until compute is through with the whole next
+///   block, and so do launches that only move what was exchanged.
+/// - Then small collectives of a block travel together.
 pub fn arrange(
     unrolled: Unrolled,
     persistent: &[Buffer],
@@ -48,68 +50,25 @@ pub fn arrange(
     places: &mut Recorder<'_>,
 ) -> Unrolled {
     let Unrolled { buffers, instructions, mut turns, updates } = unrolled;
-    let blocks = Blocks(turns.iter().filter(|turn| turn.is_block).map(|turn| turn.at).collect());
     let count = persistent.len() + buffers.len();
-    let ahead = ahead::find(&instructions, kernels, persistent.len(), count);
     let buffer = |id: usize| match id.checked_sub(persistent.len()) {
         None => persistent.get(id),
         Some(own) => buffers.get(own),
     };
-    let work = times.work(instructions.iter(), buffer);
-    let first_reads = first_reads(&instructions, kernels, count);
-    // By buffer: the place of the last write and of the last use, and whether ranks exchanged it and did not go ahead.
-    let mut written: Vec<Place> = vec![(0, AHEAD); count];
-    let mut touched: Vec<Place> = vec![(0, AHEAD); count];
-    let mut exchanged = vec![false; count];
-    let mut placed = Vec::with_capacity(instructions.len());
-    for (i, instruction) in instructions.into_iter().enumerate() {
-        let touches = instruction.op.touches(|k| accesses(kernels, k));
-        let needs = touches.iter().map(|(s, a)| {
-            let id = s.buffer.index();
-            if a.writes() { touched[id] } else { written[id] }
-        });
-        let needs = needs.max().unwrap_or((0, AHEAD));
-        let reads = || touches.iter().filter(|(_, a)| a.reads()).map(|(s, _)| s.buffer.index());
-        let arrived = || reads().filter(|&id| exchanged[id]).map(|id| written[id].0).max();
-        let passes_on = passes_on(&instruction.op, kernels) && reads().all(|id| exchanged[id]);
-        let follows = match instruction.op {
-            Op::Launch(_) => touches.iter().all(|(s, a)| !a.writes() || s.buffer.index() < persistent.len()),
-            Op::Emit { .. } => true,
-            _ => false,
-        };
-        // Who reads it, or who works with it, if that is in a later block.
-        let reader = || {
-            let written = touches.iter().filter(|(_, a)| a.writes()).map(|(s, _)| first_reads[s.buffer.index()]);
-            let (any, work) = written.fold((usize::MAX, usize::MAX), |a, b| (a.0.min(b.0), a.1.min(b.1)));
-            if blocks.of(work) > blocks.of(i) { work } else { any }
-        };
-        let begin = |block: usize| (blocks.begin(block), AHEAD);
-        let block = blocks.of(i);
-        let wish = match (&instruction.op, arrived().map(|at| blocks.of(at))) {
-            _ if ahead[i] => begin(block.saturating_sub(1)),
-            (Op::Collect(_), Some(at)) if passes_on && at < blocks.of(reader()) => begin(at + 1),
-            (Op::Collect(collect), _) => {
-                let hidden = work[i] - times.exchange(collect);
-                let enough = work.partition_point(|w| *w <= hidden).saturating_sub(1);
-                (enough, AHEAD).max(begin(block))
-            }
-            (_, at) if follows && gradients == Gradients::Streamed => at.map_or(needs, |at| begin(at + 2)),
-            (_, Some(at)) if passes_on => begin(at + 2).min((reader(), AHEAD)),
-            _ => (i, BEHIND),
-        };
-        let place = wish.max(needs);
-        for (slice, access) in &touches {
-            let id = slice.buffer.index();
-            touched[id] = touched[id].max(place);
-            if access.writes() {
-                written[id] = place;
-                exchanged[id] = matches!(instruction.op, Op::Collect(_)) && !ahead[i];
-            }
-        }
-        // What begins with a block finds its company there, anything else until its own block is over.
-        let until = if place == begin(blocks.of(place.0)) { (place.0, BEHIND) } else { begin(blocks.of(place.0) + 1) };
-        placed.push(Placed { place, block, until, instruction });
-    }
+    let mut order = Order {
+        kernels,
+        persistent: persistent.len(),
+        gradients,
+        blocks: Blocks(turns.iter().filter(|turn| turn.is_block).map(|turn| turn.at).collect()),
+        ahead: ahead::find(&instructions, kernels, persistent.len(), count),
+        work: times.work(instructions.iter(), buffer),
+        first_reads: first_reads(&instructions, kernels, count),
+        written: vec![(0, AHEAD); count],
+        touched: vec![(0, AHEAD); count],
+        exchanged: vec![false; count],
+    };
+    let placed = instructions.into_iter().enumerate().map(|(i, instruction)| order.put(i, instruction, times));
+    let mut placed: Vec<Placed> = placed.collect();
     placed.sort_by_key(|p| p.place);
     let work = times.work(placed.iter().map(|p| &p.instruction), buffer);
     let placed = buckets::join(placed, &work, kernels, count, times, places);
@@ -120,8 +79,93 @@ pub fn arrange(
     Unrolled { buffers, instructions, turns, updates }
 }
 
+/// What is known of the old order, and of the new one as far as it is made.
+struct Order<'a> {
+    kernels: &'a [Kernel],
+    /// Number of persistent buffers.
+    persistent: usize,
+    gradients: Gradients,
+    blocks: Blocks,
+    /// By instruction: whether it can be done ahead, and the seconds of work before it.
+    ahead: Vec<bool>,
+    work: Vec<f64>,
+    /// By buffer: see [`first_reads`].
+    first_reads: Vec<(usize, usize)>,
+    /// By buffer: the place of the last write and of the last use, and whether ranks exchanged it and did not go ahead.
+    written: Vec<Place>,
+    touched: Vec<Place>,
+    exchanged: Vec<bool>,
+}
+
+type Touches = [(Slice, Access)];
+
+impl Order<'_> {
+    fn begin(&self, block: usize) -> Place {
+        (self.blocks.begin(block), AHEAD)
+    }
+
+    fn put(&mut self, i: usize, instruction: Instruction, times: &mut Times<'_>) -> Placed {
+        let touches = instruction.op.touches(|k| accesses(self.kernels, k));
+        let needs = touches.iter().map(|(s, a)| {
+            let id = s.buffer.index();
+            if a.writes() { self.touched[id] } else { self.written[id] }
+        });
+        let needs = needs.max().unwrap_or((0, AHEAD));
+        let place = self.wish(i, &instruction.op, &touches, times).unwrap_or(needs).max(needs);
+        for (slice, access) in &touches {
+            let id = slice.buffer.index();
+            self.touched[id] = self.touched[id].max(place);
+            if access.writes() {
+                self.written[id] = place;
+                self.exchanged[id] = matches!(instruction.op, Op::Collect(_)) && !self.ahead[i];
+            }
+        }
+        // What begins with a block finds its company there, anything else until its own block is over.
+        let block = self.blocks.of(place.0);
+        let until = if place == self.begin(block) { (place.0, BEHIND) } else { self.begin(block + 1) };
+        Placed { place, block: self.blocks.of(i), until, instruction }
+    }
+
+    /// Where an instruction should stand, if its operands are there by then; none: as soon as they are.
+    fn wish(&self, i: usize, op: &Op, touches: &Touches, times: &mut Times<'_>) -> Option<Place> {
+        let block = self.blocks.of(i);
+        let reads = || touches.iter().filter(|(_, a)| a.reads()).map(|(s, _)| s.buffer.index());
+        let arrived = reads().filter(|&id| self.exchanged[id]).map(|id| self.written[id].0).max();
+        let hands_on = hands_on(op, self.kernels) && reads().all(|id| self.exchanged[id]);
+        Some(match (op, arrived.map(|at| self.blocks.of(at))) {
+            _ if self.ahead[i] => self.begin(block.saturating_sub(1)),
+            (Op::Collect(_), Some(at)) if hands_on && at < self.blocks.of(self.reader(i, touches)) => {
+                self.begin(at + 1)
+            }
+            (Op::Collect(collect), _) => {
+                let hidden = self.work[i] - times.exchange(collect);
+                let enough = self.work.partition_point(|w| *w <= hidden).saturating_sub(1);
+                (enough, AHEAD).max(self.begin(block))
+            }
+            (_, at) if self.gradients == Gradients::Streamed && self.ends(op, touches) => self.begin(at? + 2),
+            (_, Some(at)) if hands_on => self.begin(at + 2).min((self.reader(i, touches), AHEAD)),
+            _ => (i, BEHIND),
+        })
+    }
+
+    /// Whether nothing in the step follows from an instruction.
+    fn ends(&self, op: &Op, touches: &Touches) -> bool {
+        match op {
+            Op::Launch(_) => touches.iter().all(|(s, a)| !a.writes() || s.buffer.index() < self.persistent),
+            op => matches!(op, Op::Emit { .. }),
+        }
+    }
+
+    /// Who reads what the instruction writes, or who works with it, if that is in a later block.
+    fn reader(&self, i: usize, touches: &Touches) -> usize {
+        let written = touches.iter().filter(|(_, a)| a.writes()).map(|(s, _)| self.first_reads[s.buffer.index()]);
+        let (any, work) = written.fold((usize::MAX, usize::MAX), |a, b| (a.0.min(b.0), a.1.min(b.1)));
+        if self.blocks.of(work) > self.blocks.of(i) { work } else { any }
+    }
+}
+
 /// Whether an instruction hands on what it reads without work.
-fn passes_on(op: &Op, kernels: &[Kernel]) -> bool {
+fn hands_on(op: &Op, kernels: &[Kernel]) -> bool {
     match op {
         Op::Launch(launch) => kernels.get(launch.kernel.index()).is_some_and(|k| k.flops == 0),
         op => matches!(op, Op::Collect(_)),
@@ -134,7 +178,7 @@ fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -
     for (i, instruction) in instructions.iter().enumerate().rev() {
         let touches = instruction.op.touches(|k| accesses(kernels, k));
         let written = touches.iter().filter(|(_, a)| a.writes()).map(|(s, _)| first[s.buffer.index()].1);
-        let work = if passes_on(&instruction.op, kernels) { written.min().unwrap_or(i) } else { i };
+        let work = if hands_on(&instruction.op, kernels) { written.min().unwrap_or(i) } else { i };
         for (slice, _) in touches.iter().filter(|(_, a)| a.reads()) {
             let (any, worked) = &mut first[slice.buffer.index()];
             (*any, *worked) = (i, work.min(*worked));
