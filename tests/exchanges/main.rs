@@ -4,7 +4,10 @@
 mod draw;
 mod gathered;
 
+use std::path::{Path, PathBuf};
+
 use plan::{Body, Buffer, CollectKind, Op, Plan};
+use serde_json::Value;
 use tests::binaries::{command, model, run};
 
 const WAN: &str = "wan2.2.mm --preset tiny --set LAYERS=4 --batch 8";
@@ -12,12 +15,17 @@ const QWEN: &str = "qwen3.mm --preset tiny --set LAYERS=4 --set S=64 --batch 8";
 
 fn compile(words: &str) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("plan.bin");
+    let file = compile_to(folder.path(), words);
+    Plan::from_bytes(&std::fs::read(&file).expect("a plan")).expect("a plan").0
+}
+
+fn compile_to(folder: &Path, words: &str) -> PathBuf {
+    let file = folder.join("plan.bin");
     let (name, flags) = words.split_once(' ').expect("a model and its flags");
     let mut mmc = command("mmc");
     mmc.arg("compile").arg(model(name)).args(flags.split_whitespace()).args(["--target", "none", "-o"]).arg(&file);
     run(&mut mmc).unwrap_or_else(|e| panic!("{e}"));
-    Plan::from_bytes(&std::fs::read(&file).expect("a plan")).expect("a plan").0
+    file
 }
 
 fn body(plan: &Plan) -> &Body {
@@ -136,5 +144,20 @@ fn full_size() {
         assert_eq!(plan.header.world(), world);
         let (bytes, _) = plan.to_bytes().expect("a plan that can be written");
         assert!(bytes.len() < 8 << 20, "{mesh}: {} bytes", bytes.len());
+    }
+}
+
+/// On sixteen dies compute hides what the published model's ranks exchange.
+#[test]
+fn exchanges_are_hidden_at_full_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = "wan2.2.mm --preset t2v-a14b --set F=21 --set H=90 --set W=160 --dtype bf16 --recompute full";
+    for mesh in ["--fsdp 16", "--cp 4 --fsdp 4"] {
+        let file = compile_to(folder.path(), &format!("{model} {mesh} --machine ascend-910c"));
+        let output = run(command("mmc").arg("explain").arg(&file).arg("--json")).expect("explains");
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let figure = |key: &str| json["ranks"][0][key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {json}"));
+        let (exposed, step) = (figure("exposed_comm_seconds"), figure("step_seconds"));
+        assert!(exposed > 0.0 && exposed < 0.05 * step, "{mesh}: {exposed} of {step} seconds");
     }
 }

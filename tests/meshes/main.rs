@@ -79,7 +79,15 @@ const CASES: &[Case] = &[
             "--tp 2 --cp 4 --ulysses 1",
             "--tp 2 --cp 2 --dp 2 --ulysses 1",
             "--tp 3 --fsdp 2",
+            "--cp 3 --ulysses 3 --fsdp 2",
+            "--fsdp 3 --tp 2 --zero 1",
         ],
+    },
+    Case {
+        name: "t2v of five blocks",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set LAYERS=5 --batch 4 --optim clip=0 --grads resident",
+        meshes: &["--fsdp 2 --dp 2 --zero 1", "--fsdp 2 --cp 2 --ulysses 1"],
     },
     Case {
         name: "t2v with its text in parts",
@@ -120,7 +128,7 @@ const CASES: &[Case] = &[
         name: "uneven qwen3",
         model: "qwen3.mm",
         flags: "--preset tiny --batch 3 --set S=18 --optim kind=sgd,lr=0.1",
-        meshes: &["--fsdp 2", "--tp 2 --cp 2 --ulysses 1", "--cp 4 --ulysses 1 --dp 2"],
+        meshes: &["--fsdp 2", "--fsdp 3 --cp 2", "--tp 2 --cp 2 --ulysses 1", "--cp 4 --ulysses 1 --dp 2"],
     },
 ];
 
