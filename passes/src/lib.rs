@@ -32,7 +32,7 @@ pub use pipeline::{Context, Pass, Pipeline, PipelineError};
 pub use precision::{Precision, WorkType};
 pub use recompute::{Mode, Recompute};
 pub use registry::{Entry, REGISTRY};
-pub use schedule::{Gradients, kernels, schedule};
+pub use schedule::{Gradients, Pipelining, kernels, schedule};
 pub use shard::Shard;
 pub use simplify::Simplify;
 pub use stages::{Grid, Invalid, Kind, Span, StageSchedule, Timeline, Unit};

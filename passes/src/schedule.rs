@@ -9,6 +9,7 @@ mod lanes;
 mod lives;
 mod order;
 mod places;
+mod project;
 mod times;
 mod unroll;
 mod update;
@@ -19,10 +20,14 @@ use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Collective, FunctionKind, Input, Inst, Module, Output, Type};
 use plan::{
-    Access, Body, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, StateInit,
+    Access, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, StateInit,
 };
 use target::Target;
 use types::{DType, Name, TensorType};
+
+use lanes::Messages;
+pub use project::Pipelining;
+use project::Share;
 
 /// When a gradient's memory is free again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +47,7 @@ pub fn schedule(
     header: Header,
     gradients: Gradients,
     machine: &Machine,
+    pipelining: Option<&Pipelining>,
 ) -> Result<Plan, Diagnostics> {
     let alignment = target.alignment();
     let facts: Vec<_> = kernels(module).map(|(_, k)| target.describe(k)).collect();
@@ -70,25 +76,80 @@ pub fn schedule(
     let mut times = times::Times::new(machine, &header.mesh, &kernels);
     let mut places = places::Recorder::new(module, sources);
     let (persistent, mut manifest) = persistent(module, alignment);
-    let mut programs = vec![];
-    let (mut flops, mut collects) = (0, 0);
+    let mut collects = 0;
+    let mut communicators = lanes::Communicators::default();
+    let ranks = pipelining.map_or(1, |p| p.ranks);
+    let mut classes: Vec<Class> = (0..ranks).map(|rank| class(rank, pipelining, &persistent)).collect();
+    let (mut programs, mut holds) = (vec![], vec![vec![false; persistent.len()]; ranks]);
     for program in &module.programs {
-        let unrolled =
+        let (unrolled, origins) =
             unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
-        let unrolled = ahead::in_each_block(unrolled, &kernels, persistent.len(), &mut collects);
-        let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
-        let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
-        let body: Body = order::close(unrolled, &kernels, persistent.len());
-        let launched = body.instructions.iter().filter_map(|i| match &i.op {
-            plan::Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),
-            _ => None,
-        });
-        flops += launched.sum::<u64>();
-        programs.push(plan::Program { name: program.name.clone(), times: 0, bodies: vec![body] });
+        let shares = match pipelining {
+            None => vec![Share { unrolled, holds: vec![true; persistent.len()], settles: HashMap::new() }],
+            Some(pipelining) => {
+                let seconds = times.seconds(&unrolled, &persistent);
+                let written = project::Written::new(&unrolled, &origins, &kernels, &persistent, &manifest.emits);
+                project::project(&written, pipelining, &seconds, &mut collects)?
+            }
+        };
+        let mut bodies = vec![];
+        for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
+            let unrolled = ahead::in_each_block(share.unrolled, &kernels, persistent.len(), &mut collects);
+            let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
+            let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
+            let messages = Messages { here: rank, settles: share.settles };
+            bodies.push(order::close(unrolled, &kernels, persistent.len(), &mut communicators, &messages));
+            holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
+        }
+        programs.push(plan::Program { name: program.name.clone(), times: 0, bodies });
     }
-    let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
-    let header = Header { flops_per_step: flops * header.world() as u64, ..header };
-    Ok(Plan { header, kernels, classes: vec![class], programs, manifest, places: places.finish(), object: vec![] })
+    narrow(&mut classes, &mut programs, &mut manifest, &holds);
+    let launched = programs.iter().flat_map(|p| &p.bodies).flat_map(|b| &b.instructions).filter_map(|i| match &i.op {
+        plan::Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),
+        _ => None,
+    });
+    let flops_per_step = launched.sum::<u64>() * (header.world() / ranks) as u64;
+    let header = Header { flops_per_step, ..header };
+    Ok(Plan { header, kernels, classes, programs, manifest, places: places.finish(), object: vec![] })
+}
+
+/// The ranks at one place of the pipeline, with all persistent buffers.
+fn class(rank: usize, pipelining: Option<&Pipelining>, persistent: &[Buffer]) -> Class {
+    let persistent = persistent.to_vec();
+    match pipelining {
+        None => Class { name: "all".into(), ranks: Ranks::all(), persistent },
+        Some(_) => {
+            Class { name: format!("pp {rank}").into(), ranks: Ranks { at: vec![("pp".into(), rank)] }, persistent }
+        }
+    }
+}
+
+/// Takes from each class the persistent buffers that it does not hold.
+fn narrow(classes: &mut [Class], programs: &mut [plan::Program], manifest: &mut Manifest, holds: &[Vec<bool>]) {
+    let mut kept = vec![];
+    for (c, (class, holds)) in classes.iter_mut().zip(holds).enumerate() {
+        let before = class.persistent.len();
+        let mut places: Vec<Option<BufferId>> = vec![];
+        let mut count = 0;
+        for &held in holds {
+            places.push(held.then(|| BufferId::new(count)));
+            count += usize::from(held);
+        }
+        let mut held = holds.iter();
+        class.persistent.retain(|_| held.next().copied().unwrap_or(false));
+        let slices = programs.iter_mut().flat_map(|p| &mut p.bodies[c].instructions);
+        for slice in slices.flat_map(|i| update::slices_mut(&mut i.op)) {
+            let id = slice.buffer.index();
+            slice.buffer = places.get(id).copied().flatten().unwrap_or_else(|| BufferId::new(id + count - before));
+        }
+        kept.push(places);
+    }
+    let of = |buffers: &mut Vec<Option<BufferId>>| {
+        let whole = buffers.first().copied().flatten();
+        *buffers = kept.iter().map(|places| whole.and_then(|id| places.get(id.index()).copied().flatten())).collect();
+    };
+    manifest.parameters.iter_mut().for_each(|p| of(&mut p.buffers));
+    manifest.states.iter_mut().for_each(|s| of(&mut s.buffers));
 }
 
 /// The kernel functions in the order of the plan's kernels.

@@ -3,6 +3,7 @@
 //! A schedule is one function from a unit of work to its turn on its rank: what has the lesser turn must happen before.
 //! `Timeline::play` proves that the ranks' orders together come to an end, and says when everything happens.
 
+mod balance;
 mod gpipe;
 mod interleaved;
 mod one_f_one_b;
@@ -11,6 +12,7 @@ mod zb_h1;
 
 use diag::{Diagnostic, Diagnostics};
 
+pub use balance::balance;
 pub use timeline::{Invalid, Span, Timeline};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -212,7 +212,7 @@ fn meshes_that_do_not_fit_are_refused_with_a_reason() {
         let error = run(&mut mmc(&line)).expect_err("is refused");
         assert!(words.iter().all(|w| error.contains(w)), "{error}");
     };
-    refused("--pp 2", &["--pp 2", "not there yet"]);
+    refused("--ep 2", &["--ep 2", "not there yet"]);
     refused("--tp 4", &["HEADS is 2", "does not divide by 4", "1, 2", "wan2.2.mm"]);
     refused("--cp 4 --ulysses 4", &["HEADS", "divide by 4", "cp.ulysses"]);
     refused("--cp 4 --ulysses 3", &["--ulysses 3", "--cp 4"]);
@@ -238,7 +238,9 @@ fn wishes_that_cannot_be_met() {
         "wan2.2.mm --preset tiny --tp 2 --plan other.mm",
         "wan2.2.mm --preset tiny --dp 2 --batch 12 --microbatches 4",
         "wan2.2.mm --preset tiny --task forward --microbatches 2",
-        "wan2.2.mm --preset tiny --pp 2",
+        "wan2.2.mm --preset tiny --pp 4",
+        "wan2.2.mm --preset tiny --pp 2 --virtual-stages 2 --microbatches 3",
+        "wan2.2.mm --preset tiny --schedule gpipe",
     ] {
         let mut line = mmc(&format!("compile {words} --target none -o unwritten.bin"));
         let output = line.current_dir(folder.path()).output().expect("mmc runs");

@@ -63,6 +63,27 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "t2v in stages",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set LAYERS=4 --batch 8",
+        meshes: &[
+            "--pp 2",
+            "--pp 4 --schedule gpipe",
+            "--pp 2 --microbatches 4",
+            "--pp 4 --microbatches 8",
+            "--pp 4 --microbatches 4 --schedule gpipe",
+            "--pp 4 --microbatches 8 --schedule zb-h1",
+            "--pp 2 --virtual-stages 2 --microbatches 4",
+            "--pp 2 --tp 2 --microbatches 2",
+            "--pp 2 --fsdp 2 --microbatches 4 --schedule zb-h1",
+            "--pp 2 --cp 2 --ulysses 1 --microbatches 2",
+            "--pp 2 --cp 2 --dp 2 --zero 1 --microbatches 2",
+            "--pp 2 --tp 2 --fsdp 2 --microbatches 4 --schedule gpipe",
+            "--pp 4 --dp 2 --microbatches 4 --recompute full",
+            "--pp 2 --virtual-stages 2 --tp 2 --dp 2 --microbatches 2",
+        ],
+    },
+    Case {
         name: "t2v computed again",
         model: "wan2.2.mm",
         flags: "--preset tiny --batch 4 --recompute full",
@@ -106,6 +127,8 @@ const CASES: &[Case] = &[
             "--dp 2 --cp 2 --ulysses 1",
             "--microbatches 2",
             "--microbatches 2 --cp 2",
+            "--pp 2 --microbatches 2",
+            "--pp 2 --tp 2 --schedule zb-h1 --microbatches 2",
         ],
     },
     Case {
@@ -122,6 +145,23 @@ const CASES: &[Case] = &[
             "--microbatches 4",
             "--microbatches 2 --dp 2",
             "--microbatches 2 --fsdp 2 --tp 2",
+        ],
+    },
+    // Its embedding is tied to its head: the first and the last stage read it.
+    Case {
+        name: "qwen3 in stages",
+        model: "qwen3.mm",
+        flags: "--preset tiny --set LAYERS=4 --batch 12 --optim clip=0.5",
+        meshes: &[
+            "--pp 2",
+            "--pp 4 --microbatches 3",
+            "--pp 4 --microbatches 3 --schedule zb-h1",
+            "--pp 2 --microbatches 6 --schedule gpipe",
+            "--pp 2 --virtual-stages 2 --microbatches 6",
+            "--pp 2 --tp 2 --fsdp 2 --microbatches 3",
+            "--pp 2 --fsdp 4 --microbatches 3 --schedule zb-h1",
+            "--pp 2 --cp 2 --tp 2 --microbatches 2",
+            "--pp 4 --dp 2 --zero 1 --microbatches 2",
         ],
     },
     Case {
@@ -201,7 +241,7 @@ fn tokens(work: &Path, flags: &str) -> Result<PathBuf, Failed> {
         let rest = flags.split_once(after).map(|(_, rest)| rest);
         rest.and_then(|r| r.split_whitespace().next()?.parse().ok()).unwrap_or(default)
     };
-    let (batch, length) = (number("--batch ", 1), number("S=", 16));
+    let (batch, length) = (number("--batch ", 1), number(" S=", 16));
     let ids = |factor: usize| -> Vec<u8> {
         (0..batch * length).flat_map(|i| ((i * i * factor + i) as i64 % 128).to_le_bytes()).collect()
     };

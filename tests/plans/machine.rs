@@ -48,8 +48,8 @@ pub fn compile(mut module: Module, target: &dyn Target, gradients: Gradients) ->
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
     };
-    let mut plan =
-        passes::schedule(&module, &Sources::default(), target, header, gradients, &cost::typical()).map_err(said)?;
+    let mut plan = passes::schedule(&module, &Sources::default(), target, header, gradients, &cost::typical(), None)
+        .map_err(said)?;
     passes::allocate(&mut plan, target.alignment());
     let functions: Vec<(Name, Function)> = passes::kernels(&module).map(|(_, k)| (k.name.clone(), k.clone())).collect();
     let named: Vec<(&str, &Function)> = functions.iter().map(|(n, f)| (n.as_str(), f)).collect();

@@ -133,9 +133,15 @@ pub struct Mesh {
     /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up.
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub microbatches: u32,
-    /// Pipeline stages.
+    /// Pipeline-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub pp: u32,
+    /// Stages on each rank of a pipeline.
+    #[arg(long, value_name = "V", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub virtual_stages: u32,
+    /// The order in which stages work on micro-batches; 1f1b, or interleaved with --virtual-stages.
+    #[arg(long, value_enum)]
+    pub schedule: Option<Schedule>,
     /// Expert-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub ep: u32,
@@ -284,10 +290,36 @@ pub enum Recompute {
     Full,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Schedule {
+    /// All forwards, then all backwards.
+    Gpipe,
+    /// One forward, one backward: as many micro-batches are under way as stages follow.
+    #[value(name = "1f1b")]
+    OneFOneB,
+    /// 1f1b over several stages on each rank.
+    Interleaved,
+    /// 1f1b with gradients of weights in its bubble.
+    #[value(name = "zb-h1")]
+    ZbH1,
+}
+
 impl Default for Mesh {
     /// One rank.
     fn default() -> Self {
-        Self { dp: 1, fsdp: 1, cp: 1, ulysses: None, zero: None, tp: 1, microbatches: 1, pp: 1, ep: 1 }
+        Self {
+            dp: 1,
+            fsdp: 1,
+            cp: 1,
+            ulysses: None,
+            zero: None,
+            tp: 1,
+            microbatches: 1,
+            pp: 1,
+            virtual_stages: 1,
+            schedule: None,
+            ep: 1,
+        }
     }
 }
 

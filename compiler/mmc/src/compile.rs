@@ -74,8 +74,9 @@ pub fn lower(
         Grads::Streamed => Gradients::Streamed,
         Grads::Resident => Gradients::Resident,
     };
+    let pipelining = crate::mesh::pipelining(&options.mesh);
     let _span = tracing::info_span!("schedule").entered();
-    let mut plan = passes::schedule(module, sources, target, header, gradients, machine)?;
+    let mut plan = passes::schedule(module, sources, target, header, gradients, machine, pipelining.as_ref())?;
     passes::allocate(&mut plan, target.alignment());
     Ok(plan)
 }

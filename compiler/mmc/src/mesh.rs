@@ -3,6 +3,7 @@
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use eval::Evaluated;
 use ir::{Module, Stored, Wish};
+use passes::{Pipelining, StageSchedule};
 use types::{Mesh, Name};
 
 use crate::args;
@@ -66,14 +67,32 @@ pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnost
 }
 
 fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
-    let wished: Vec<String> =
-        [("pp", args.pp), ("ep", args.ep)].iter().filter(|a| a.1 > 1).map(|(n, s)| format!("--{n} {s}")).collect();
-    if wished.is_empty() {
-        return Ok(());
+    if args.ep > 1 {
+        return Err(Diagnostic::error(format!("--ep {} is not there yet", args.ep))
+            .help("this version cuts over --pp, --dp, --fsdp, --cp and --tp")
+            .into());
     }
-    Err(Diagnostic::error(format!("{} is not there yet", wished.join(" ")))
-        .help("this version cuts over --dp, --fsdp, --cp and --tp")
-        .into())
+    if args.pp == 1 && (args.virtual_stages > 1 || args.schedule.is_some()) {
+        let wish = if args.virtual_stages > 1 { "--virtual-stages" } else { "--schedule" };
+        return Err(Diagnostic::error(format!("{wish} without a pipeline"))
+            .help("give --pp 2 or more, or leave it out")
+            .into());
+    }
+    Ok(())
+}
+
+/// The pipeline, if there is one.
+pub fn pipelining(args: &args::Mesh) -> Option<Pipelining> {
+    let schedule = match args.schedule {
+        Some(args::Schedule::Gpipe) => StageSchedule::Gpipe,
+        Some(args::Schedule::OneFOneB) => StageSchedule::OneFOneB,
+        Some(args::Schedule::Interleaved) => StageSchedule::Interleaved,
+        Some(args::Schedule::ZbH1) => StageSchedule::ZbH1,
+        None if args.virtual_stages > 1 => StageSchedule::Interleaved,
+        None => StageSchedule::OneFOneB,
+    };
+    let (ranks, chunks) = (args.pp as usize, args.virtual_stages as usize);
+    (ranks > 1).then_some(Pipelining { ranks, chunks, schedule })
 }
 
 /// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.

@@ -13,7 +13,7 @@ use crate::{
 pub struct Plan {
     pub header: Header,
     pub kernels: Vec<Kernel>,
-    /// A partition of the world; one class while there are no pipeline stages.
+    /// A partition of the world: one class, or one for each rank of a pipeline.
     pub classes: Vec<Class>,
     pub programs: Vec<Program>,
     pub manifest: Manifest,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use plan::{Buffer, BufferId, Instruction, Kernel, Op, Slice};
 
+use super::lanes::is_message;
 use super::unroll::Unrolled;
 use super::update::{accesses, slices_mut};
 
@@ -15,7 +16,8 @@ pub fn find(instructions: &[Instruction], kernels: &[Kernel], persistent: usize,
     let mut able = Vec::with_capacity(instructions.len());
     for instruction in instructions {
         let touches = instruction.op.touches(|k| accesses(kernels, k));
-        let kind = matches!(instruction.op, Op::Launch(_) | Op::Collect(_) | Op::Copy { .. });
+        let kind =
+            matches!(instruction.op, Op::Launch(_) | Op::Collect(_) | Op::Copy { .. }) && !is_message(&instruction.op);
         let able_now = kind && touches.iter().all(|(s, a)| if a.reads() { known[s.buffer.index()] } else { true });
         for (slice, _) in touches.iter().filter(|(_, a)| a.writes()) {
             known[slice.buffer.index()] = able_now && slice.buffer.index() >= persistent;

@@ -5,8 +5,9 @@
 //! its lane knows, right before the instruction, and nowhere else.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use plan::{EventId, Instruction, Kernel, LaneId, LaneKind, Op, PlaceId};
+use plan::{Collect, CollectKind, EventId, Instruction, Kernel, LaneId, LaneKind, Op, PlaceId};
 use smallvec::SmallVec;
 use types::Name;
 
@@ -42,20 +43,70 @@ struct Uses {
     reads: SmallVec<[Done; 2]>,
 }
 
+/// What lanes serve, numbered in the order in which it occurs in a plan: the groups, and each way between two ranks of a
+/// group that sends take. Both ends of a way have it under one number.
+#[derive(Debug, Default)]
+pub struct Communicators(Vec<(Vec<Name>, Option<[i64; 2]>)>);
+
+impl Communicators {
+    /// `here` is the position among the ranks that send each other messages.
+    fn number(&mut self, collect: &Collect, here: usize) -> u32 {
+        let here = here as i64;
+        let way = match &collect.kind {
+            CollectKind::Send { peer } => Some([here, peer.base]),
+            CollectKind::Receive { peer } => Some([peer.base, here]),
+            _ => None,
+        };
+        let known = self.0.iter().position(|(group, of)| *group == collect.group && *of == way);
+        let number = known.unwrap_or_else(|| {
+            self.0.push((collect.group.clone(), way));
+            self.0.len() - 1
+        });
+        number as u32
+    }
+}
+
+/// What a rank has to know of the messages that it sends.
+pub struct Messages {
+    /// Its position among the ranks that send each other messages.
+    pub here: usize,
+    /// By the id of a send: the unit that waits until it is taken. None waits for others before the end.
+    pub settles: HashMap<u32, u32>,
+}
+
+pub const fn is_message(op: &Op) -> bool {
+    matches!(op, Op::Collect(Collect { kind: CollectKind::Send { .. } | CollectKind::Receive { .. }, .. }))
+}
+
 /// When compute enters a turn, it waits for all collectives issued before the turn that it leaves, so that the memory of
-/// what travels stays bounded.
-pub fn assign(instructions: Vec<Instruction>, turns: &[Turn], kernels: &[Kernel], buffers: usize) -> Lanes {
-    let (kinds, lanes) = kinds(&instructions);
+/// what travels stays bounded. For what it sends it waits when `messages` say so, and for what it receives where it
+/// is read: other ranks may need it to go on first.
+pub fn assign(
+    instructions: Vec<Instruction>,
+    turns: &[Turn],
+    kernels: &[Kernel],
+    buffers: usize,
+    communicators: &mut Communicators,
+    messages: &Messages,
+) -> Lanes {
+    let (kinds, lanes) = kinds(&instructions, communicators, messages.here);
+    let mut meets = vec![false; kinds.len()];
+    for (instruction, &lane) in instructions.iter().zip(&lanes) {
+        meets[lane] |= matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
+    }
     let mut walk = Walk::new(kinds.len());
     let mut uses: Vec<Uses> = vec![Uses::default(); buffers];
     let mut issued: Vec<Option<Done>> = vec![];
-    let mut begins: Vec<usize> = turns.iter().map(|turn| turn.at).collect();
-    begins.dedup();
-    let mut turns = begins.into_iter().peekable();
+    let mut sent: Vec<(u32, Done)> = vec![];
+    let mut turns = turns.chunk_by(|a, b| a.at == b.at).peekable();
     for (index, (instruction, lane)) in instructions.into_iter().zip(lanes).enumerate() {
-        while turns.next_if(|&at| at <= index).is_some() {
+        while let Some(turns) = turns.next_if(|turns| turns[0].at <= index) {
+            if let Some(unit) = turns.iter().find_map(|turn| turn.unit) {
+                let settled = sent.extract_if(.., |(settles, _)| *settles <= unit);
+                walk.wait(COMPUTE, settled.map(|(_, done)| done).collect(), instruction.place);
+            }
             let before = std::mem::replace(&mut issued, walk.last.clone());
-            let exchanges = before.into_iter().flatten().filter(|d| matches!(kinds[d.lane], LaneKind::Comm(_)));
+            let exchanges = before.into_iter().flatten().filter(|d| meets[d.lane]);
             walk.wait(COMPUTE, exchanges.collect(), instruction.place);
         }
         let touches = instruction.op.touches(|k| accesses(kernels, k));
@@ -71,7 +122,12 @@ pub fn assign(instructions: Vec<Instruction>, turns: &[Turn], kernels: &[Kernel]
             needs.extend(walk.record_compute(instruction.place));
         }
         walk.wait(lane, needs, instruction.place);
+        let settles = match &instruction.op {
+            Op::Collect(collect) => messages.settles.get(&collect.id).copied(),
+            _ => None,
+        };
         let done = walk.put(lane, instruction);
+        sent.extend(settles.map(|unit| (unit, done)));
         for (slice, access) in &touches {
             let uses = &mut uses[slice.buffer.index()];
             if access.writes() {
@@ -90,28 +146,22 @@ pub fn assign(instructions: Vec<Instruction>, turns: &[Turn], kernels: &[Kernel]
     Lanes { kinds, instructions, events }
 }
 
-/// The lanes, and each instruction's own. Communicators are numbered in the order in which their groups occur.
-fn kinds(instructions: &[Instruction]) -> (Vec<LaneKind>, Vec<usize>) {
-    let copies = instructions.iter().any(|i| matches!(i.op, Op::Feed { .. }));
-    let first = 1 + usize::from(copies);
-    let mut groups: Vec<&[Name]> = vec![];
-    let mut lanes = Vec::with_capacity(instructions.len());
-    for instruction in instructions {
-        lanes.push(match &instruction.op {
-            Op::Feed { .. } => 1,
-            Op::Collect(collect) => {
-                let known = groups.iter().position(|g| *g == collect.group).unwrap_or(groups.len());
-                if known == groups.len() {
-                    groups.push(&collect.group);
-                }
-                first + known
-            }
-            _ => COMPUTE,
-        });
-    }
+/// The lanes, and each instruction's own.
+fn kinds(instructions: &[Instruction], communicators: &mut Communicators, here: usize) -> (Vec<LaneKind>, Vec<usize>) {
     let mut kinds = vec![LaneKind::Compute];
-    kinds.extend(copies.then_some(LaneKind::Copy));
-    kinds.extend((0..groups.len()).map(|g| LaneKind::Comm(g as u32)));
+    kinds.extend(instructions.iter().any(|i| matches!(i.op, Op::Feed { .. })).then_some(LaneKind::Copy));
+    let lanes = instructions.iter().map(|instruction| match &instruction.op {
+        Op::Feed { .. } => 1,
+        Op::Collect(collect) => {
+            let kind = LaneKind::Comm(communicators.number(collect, here));
+            kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            })
+        }
+        _ => COMPUTE,
+    });
+    let lanes = lanes.collect();
     (kinds, lanes)
 }
 

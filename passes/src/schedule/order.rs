@@ -4,6 +4,7 @@
 use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
 
 use super::buckets::{self, Placed};
+use super::lanes::{Communicators, Messages, is_message};
 use super::places::Recorder;
 use super::times::Times;
 use super::unroll::Unrolled;
@@ -112,12 +113,13 @@ impl Order<'_> {
         });
         let needs = needs.max().unwrap_or((0, AHEAD));
         let place = self.wish(i, &instruction.op, &touches, times).unwrap_or(needs).max(needs);
+        let meets = matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
         for (slice, access) in &touches {
             let id = slice.buffer.index();
             self.touched[id] = self.touched[id].max(place);
             if access.writes() {
                 self.written[id] = place;
-                self.exchanged[id] = matches!(instruction.op, Op::Collect(_)) && !self.ahead[i];
+                self.exchanged[id] = meets && !self.ahead[i];
             }
         }
         // What begins with a block finds its company there, anything else until its own block is over.
@@ -134,6 +136,8 @@ impl Order<'_> {
         let hands_on = hands_on(op, self.kernels) && reads().all(|id| self.exchanged[id]);
         Some(match (op, arrived.map(|at| self.blocks.of(at))) {
             _ if self.ahead[i] => self.begin(block.saturating_sub(1)),
+            // Both sides exchange messages in one order.
+            (op, _) if is_message(op) => (i, BEHIND),
             (Op::Collect(_), Some(at)) if hands_on && at < self.blocks.of(self.reader(i, touches)) => {
                 self.begin(at + 1)
             }
@@ -188,10 +192,16 @@ fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -
 }
 
 /// Puts the instructions on lanes, drops buffers that nothing touches and computes lives.
-pub fn close(unrolled: Unrolled, kernels: &[Kernel], persistent: usize) -> Body {
+pub fn close(
+    unrolled: Unrolled,
+    kernels: &[Kernel],
+    persistent: usize,
+    communicators: &mut Communicators,
+    messages: &Messages,
+) -> Body {
     let Unrolled { buffers, instructions, turns, .. } = unrolled;
     let lanes::Lanes { kinds, mut instructions, events } =
-        lanes::assign(instructions, &turns, kernels, persistent + buffers.len());
+        lanes::assign(instructions, &turns, kernels, persistent + buffers.len(), communicators, messages);
     let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
     Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0 }
 }

@@ -4,6 +4,7 @@ use cost::{Groups, KernelTypes, Machine};
 use plan::{Buffer, Collect, Instruction, Kernel, Op};
 use types::Mesh;
 
+use super::unroll::Unrolled;
 use super::update::accesses;
 
 /// A collective that takes this many times what an empty one does gains little from company.
@@ -30,16 +31,27 @@ impl<'a> Times<'a> {
         let mut sum = 0.0;
         let before = instructions.map(|instruction| {
             let before = sum;
-            if let Op::Launch(launch) = &instruction.op
-                && let Some(kernel) = self.kernels.get(launch.kernel.index())
-            {
-                let args = launch.args.iter().zip(accesses(self.kernels, launch.kernel));
-                let args = args.filter_map(|(s, access)| Some((*access, buffer(s.buffer.index())?.ty.as_ref()?)));
-                sum += cost::seconds_of_kernel(self.machine, self.mesh.world(), kernel, KernelTypes::of(args));
-            }
+            sum += self.kernel(instruction, &buffer);
             before
         });
         before.collect()
+    }
+
+    fn kernel<'b>(&self, instruction: &Instruction, buffer: &impl Fn(usize) -> Option<&'b Buffer>) -> f64 {
+        let Op::Launch(launch) = &instruction.op else { return 0.0 };
+        let Some(kernel) = self.kernels.get(launch.kernel.index()) else { return 0.0 };
+        let args = launch.args.iter().zip(accesses(self.kernels, launch.kernel));
+        let args = args.filter_map(|(s, access)| Some((*access, buffer(s.buffer.index())?.ty.as_ref()?)));
+        cost::seconds_of_kernel(self.machine, self.mesh.world(), kernel, KernelTypes::of(args))
+    }
+
+    /// By instruction: the seconds that it takes as a kernel.
+    pub fn seconds(&self, unrolled: &Unrolled, persistent: &[Buffer]) -> Vec<f64> {
+        let buffer = |id: usize| match id.checked_sub(persistent.len()) {
+            None => persistent.get(id),
+            Some(own) => unrolled.buffers.get(own),
+        };
+        unrolled.instructions.iter().map(|i| self.kernel(i, &buffer)).collect()
     }
 
     /// Seconds of a collective, on rank 0 as on any other.

@@ -34,6 +34,25 @@ pub struct Turn {
     /// A block is a turn, wherever it is, that goes on from the turn before with parameters of its own; and what stands
     /// between the blocks.
     pub is_block: bool,
+    /// The number of the unit that begins, if one does: work on another micro-batch or stage.
+    pub unit: Option<u32>,
+}
+
+/// Where instructions come from.
+#[derive(Debug, Default)]
+pub struct Origins {
+    /// By instruction.
+    pub of: Vec<Origin>,
+    /// By block: the persistent tensors that are its own.
+    pub blocks: Vec<Vec<BufferId>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The turn of the loop over micro-batches; none outside of it.
+    pub microbatch: Option<usize>,
+    /// An index into the blocks; none between them.
+    pub block: Option<usize>,
 }
 
 /// The logical tensor of which `ty` is a rank's part, and how it is cut.
@@ -69,7 +88,7 @@ pub fn unroll(
     manifest: &mut Manifest,
     places: &mut Recorder<'_>,
     collects: &mut u32,
-) -> Result<Unrolled, Diagnostics> {
+) -> Result<(Unrolled, Origins), Diagnostics> {
     let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
     let emits = manifest.emits.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect();
     let mut u = Unroller {
@@ -83,9 +102,11 @@ pub fn unroll(
         collects,
         buffers: vec![],
         instructions: vec![],
-        turns: vec![Turn { at: 0, is_block: true }],
+        turns: vec![Turn { at: 0, is_block: true, unit: None }],
         depth: 0,
         in_block: false,
+        origins: Origins::default(),
+        origin: Origin::default(),
     };
     let function = &module.functions[program.function];
     let mut args = vec![];
@@ -100,12 +121,13 @@ pub fn unroll(
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
     let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, turns: u.turns, updates };
-    drop_unread_feeds(&mut unrolled, kernels);
-    Ok(unrolled)
+    let mut origins = u.origins;
+    drop_unread_feeds(&mut unrolled, &mut origins, kernels);
+    Ok((unrolled, origins))
 }
 
 /// Nothing would wait for such a feed, so that its memory could never be used again.
-fn drop_unread_feeds(unrolled: &mut Unrolled, kernels: &[Kernel]) {
+fn drop_unread_feeds(unrolled: &mut Unrolled, origins: &mut Origins, kernels: &[Kernel]) {
     let mut read: HashSet<BufferId> = unrolled.updates.iter().map(|(from, _)| from.buffer).collect();
     for instruction in unrolled.instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
         read.extend(instruction.op.touches(|k| accesses(kernels, k)).iter().map(|(slice, _)| slice.buffer));
@@ -126,6 +148,8 @@ fn drop_unread_feeds(unrolled: &mut Unrolled, kernels: &[Kernel]) {
     for turn in &mut unrolled.turns {
         turn.at = before.get(turn.at).copied().unwrap_or(kept);
     }
+    let mut of = std::mem::take(&mut origins.of).into_iter();
+    origins.of.extend(unrolled.instructions.iter().filter_map(|i| of.next().filter(|_| is_read(i))));
     unrolled.instructions.retain(is_read);
 }
 
@@ -147,6 +171,9 @@ struct Unroller<'a, 'p> {
     depth: usize,
     /// Whether this is a turn that is a block, to which calls inside it belong.
     in_block: bool,
+    origins: Origins,
+    /// Of what is written out now.
+    origin: Origin,
 }
 
 impl Unroller<'_, '_> {
@@ -164,13 +191,14 @@ impl Unroller<'_, '_> {
     /// Turns inside a block are part of it.
     fn begin_turn(&mut self, is_block: bool) {
         if is_block || (self.depth == 1 && !self.in_block) {
-            self.turns.push(Turn { at: self.instructions.len(), is_block });
+            self.turns.push(Turn { at: self.instructions.len(), is_block, unit: None });
         }
     }
 
     fn push(&mut self, op: Op, place: PlaceId, what: &str) {
         let place = self.places.add(place, what);
         self.instructions.push(Instruction { lane: LaneId::new(0), place, op });
+        self.origins.of.push(self.origin);
     }
 
     fn input(
@@ -261,6 +289,10 @@ impl Unroller<'_, '_> {
             self.push(Op::Emit { emit: EmitId::new(id), from }, place, &format!("emit {member}"));
         }
         Ok(())
+    }
+
+    fn buffer_of(&self, slice: &Slice) -> Option<&Buffer> {
+        slice.buffer.index().checked_sub(self.persistent.len()).and_then(|i| self.buffers.get(i))
     }
 
     fn own(&mut self, id: BufferId) -> Option<&mut Buffer> {
@@ -423,12 +455,15 @@ impl Unroller<'_, '_> {
         let mut args: Vec<Storage> = operands.iter().map(|&o| o.clone()).collect();
         let Some(times) = call.times else { return self.function(callee, &args) };
         let mut stacks: Vec<Vec<Option<Slice>>> = vec![vec![None; times]; callee.results.len() - call.carried];
-        let own = |operand: &&Storage| match operand {
-            Storage::Stack(items) => items.iter().any(|s| s.buffer.index() < self.persistent.len()),
+        let stacked = &operands[(call.carried + call.shared).min(operands.len())..];
+        let own = |slice: &Slice| slice.buffer.index() < self.persistent.len();
+        let fed = |slice: &Slice| self.buffer_of(slice).is_some_and(|b| b.kind == BufferKind::Feed);
+        let holds = |operand: &&Storage, what: &dyn Fn(&Slice) -> bool| match operand {
+            Storage::Stack(items) => items.iter().any(what),
             _ => false,
         };
-        let are_blocks =
-            !self.in_block && call.carried > 0 && operands.iter().skip(call.carried + call.shared).any(own);
+        let are_blocks = !self.in_block && call.carried > 0 && stacked.iter().any(|o| holds(o, &own));
+        let are_microbatches = self.depth == 0 && !stacked.is_empty() && stacked.iter().all(|o| holds(o, &fed));
         self.depth += 1;
         self.in_block |= are_blocks;
         for turn in 0..times {
@@ -437,6 +472,18 @@ impl Unroller<'_, '_> {
             for (k, operand) in operands.iter().enumerate().skip(call.carried + call.shared) {
                 let Storage::Stack(items) = operand else { return Err(internal("a repeated call reads no stack")) };
                 args[k] = Storage::Slice(*items.get(i).ok_or_else(|| internal("a stack is too short"))?);
+            }
+            if are_blocks {
+                let members = args[call.carried + call.shared..].iter().filter_map(|arg| match arg {
+                    Storage::Slice(slice) if slice.buffer.index() < self.persistent.len() => Some(slice.buffer),
+                    _ => None,
+                });
+                let members = members.collect();
+                self.origin.block = Some(self.origins.blocks.len());
+                self.origins.blocks.push(members);
+            }
+            if are_microbatches {
+                self.origin.microbatch = Some(turn);
             }
             let mut results = self.function(callee, &args)?.into_iter();
             for (slot, result) in args.iter_mut().take(call.carried).zip(results.by_ref()) {
@@ -450,6 +497,12 @@ impl Unroller<'_, '_> {
         self.begin_turn(are_blocks);
         self.in_block &= !are_blocks;
         self.depth -= 1;
+        if are_blocks {
+            self.origin.block = None;
+        }
+        if are_microbatches {
+            self.origin.microbatch = None;
+        }
         args.truncate(call.carried);
         args.extend(stacks.into_iter().map(|s| Storage::Stack(s.into_iter().flatten().collect())));
         Ok(args)

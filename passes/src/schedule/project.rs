@@ -1,0 +1,130 @@
+//! Pipeline stages: what was written out for one rank is parted among the ranks of a pipeline.
+//!
+//! Each instruction gets one stage, where it alone is done; what depends on feeds and counters alone, each rank does for itself
+//! if it reads it. A value that other ranks read is sent to each of them once: activations and their gradients, tied
+//! parameters, the sum that clips gradients. On each rank, the work of a stage on a micro-batch is a unit, and units stand in
+//! the order of the schedule.
+
+mod assign;
+mod program;
+mod travel;
+mod units;
+
+use std::collections::HashMap;
+
+use diag::Diagnostics;
+use plan::{BufferId, BufferKind, Instruction, LaneId, Op};
+
+pub use self::program::Written;
+use self::travel::{Message, Uses};
+use self::units::When;
+use super::internal;
+use super::unroll::{Turn, Unrolled};
+use super::update::slices_mut;
+use crate::stages::{Grid, Kind, StageSchedule, Timeline, Unit};
+
+/// How many ranks form a pipeline, how many stages each has, and in which order they work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pipelining {
+    pub ranks: usize,
+    pub chunks: usize,
+    pub schedule: StageSchedule,
+}
+
+/// What one rank of the pipeline does.
+pub struct Share {
+    pub unrolled: Unrolled,
+    /// By persistent buffer: whether the rank holds it.
+    pub holds: Vec<bool>,
+    /// By the id of a send: the unit that waits for it.
+    pub settles: HashMap<u32, u32>,
+}
+
+/// The shares of a pipeline's ranks; `seconds` says how long each instruction takes, and `collects` counts collectives.
+pub fn project(
+    written: &Written<'_>,
+    pipelining: &Pipelining,
+    seconds: &[f64],
+    collects: &mut u32,
+) -> Result<Vec<Share>, Diagnostics> {
+    let &Pipelining { ranks, chunks, schedule } = pipelining;
+    let grid = Grid { ranks, chunks, microbatches: written.microbatches };
+    let orders = schedule.orders(&grid)?;
+    let length =
+        |unit: &Unit| if unit.kind == Kind::Backward && !schedule.kinds().contains(&Kind::Weights) { 2 } else { 1 };
+    let timeline = Timeline::play(grid, schedule.kinds(), &orders, length).map_err(|e| internal(e.to_string()))?;
+    let assigned = assign::assign(written, &grid, seconds)?;
+    let whens = units::whens(written, &assigned, &orders, schedule.kinds());
+    let uses: Vec<Uses> = (0..ranks).map(|rank| travel::uses(written, &assigned, &whens, (rank, ranks))).collect();
+    let messages = travel::messages(written, &assigned, &whens, &uses);
+    let first = *collects;
+    *collects += messages.len() as u32;
+    let holds = |rank: usize| {
+        let homes = assigned.homes[..written.persistent.len()].iter();
+        homes.map(|home| home.is_none_or(|stage| stage % ranks == rank)).collect::<Vec<bool>>()
+    };
+    let shares = uses.into_iter().enumerate().map(|(rank, uses)| {
+        let holds = holds(rank);
+        let sends = (first..).zip(&messages).filter(|(_, m)| m.from == rank);
+        let settles = sends.filter_map(|(id, m)| Some((id, m.settled(&timeline)?))).collect();
+        Share { unrolled: share(written, uses, rank, &messages, first, &holds), holds, settles }
+    });
+    Ok(shares.collect())
+}
+
+fn share(written: &Written<'_>, uses: Uses, rank: usize, messages: &[Message], first: u32, holds: &[bool]) -> Unrolled {
+    let mut buffers = written.unrolled.buffers.clone();
+    let mut places: HashMap<BufferId, BufferId> = HashMap::new();
+    let mut items: Vec<(When, Instruction)> = vec![];
+    for (id, message) in (first..).zip(messages).filter(|(_, m)| m.from == rank || m.to == rank) {
+        let sends = message.from == rank;
+        let here = message.values.iter().map(|&value| {
+            if sends || value.index() >= holds.len() {
+                return value;
+            }
+            // A parameter of another rank has no place among this one's.
+            let mut copy = written.persistent[value.index()].clone();
+            (copy.kind, copy.life) = (BufferKind::Comm, plan::Life::Span { first: 0, last: 0 });
+            buffers.push(copy);
+            let here = BufferId::new(written.persistent.len() + buffers.len() - 1);
+            places.insert(value, here);
+            here
+        });
+        let here: Vec<BufferId> = here.collect();
+        let when = if sends { message.sent } else { message.received };
+        let at = when.index.min(written.len().saturating_sub(1));
+        let (lane, place) = (LaneId::new(0), written.unrolled.instructions[at].place);
+        let op = Op::Collect(message.collect(id, written, sends, &here));
+        items.push((when, Instruction { lane, place, op }));
+    }
+    items.extend(uses.own.into_iter().map(|(when, i)| (when, written.unrolled.instructions[i].clone())));
+    items.sort_by_key(|(when, _)| *when);
+    for slice in items.iter_mut().flat_map(|(_, i)| slices_mut(&mut i.op)) {
+        slice.buffer = places.get(&slice.buffer).copied().unwrap_or(slice.buffer);
+    }
+    let turns = turns(&written.unrolled.turns, &items);
+    let instructions = items.into_iter().map(|(_, instruction)| instruction).collect();
+    let held = |home: &BufferId| holds.get(home.index()).copied().unwrap_or(false);
+    let updates = written.unrolled.updates.iter().filter(|(_, home)| held(home)).copied().collect();
+    Unrolled { buffers, instructions, turns, updates }
+}
+
+/// Turns as they follow each other on a rank; a unit begins one.
+fn turns(old: &[Turn], items: &[(When, Instruction)]) -> Vec<Turn> {
+    let mut turns = vec![];
+    let mut before = None;
+    for (at, (when, _)) in items.iter().enumerate() {
+        let turn = old.partition_point(|turn| turn.at <= when.index);
+        let here = (when.during, turn);
+        let is_unit = before.is_none_or(|(during, _)| during != when.during);
+        let is_block = match before {
+            Some((_, last)) if !is_unit && last <= turn => old[last..turn].iter().any(|t| t.is_block),
+            _ => true,
+        };
+        if before != Some(here) {
+            turns.push(Turn { at, is_block, unit: is_unit.then(|| when.during.number()) });
+        }
+        before = Some(here);
+    }
+    turns
+}

@@ -1,0 +1,209 @@
+//! Which stage does what.
+//!
+//! Blocks are the links of a chain, in the order of their forwards; whatever stands between them goes with the last block that
+//! it depends on. A parameter belongs to the first link that reads it, a backward of a block to the link of its
+//! parameters, other backwards go where most of their operands are. Then the chain is cut into stages of like cost.
+
+use std::collections::HashMap;
+
+use diag::{Diagnostic, Diagnostics};
+use plan::{BufferId, BufferKind, Op};
+use smallvec::SmallVec;
+
+use super::program::{Nature, Part, Written};
+use crate::stages::{Grid, balance};
+
+pub struct Assigned {
+    /// By instruction: its stage; none for what each rank does for itself.
+    pub stages: Vec<Option<usize>>,
+    /// By buffer: the stage that makes or keeps it; none for what each rank has.
+    pub homes: Vec<Option<usize>>,
+}
+
+pub fn assign(written: &Written<'_>, grid: &Grid, seconds: &[f64]) -> Result<Assigned, Diagnostics> {
+    let mut chain = Chain::new(written);
+    chain.forwards();
+    chain.others();
+    let links = chain.links.max(1);
+    let mut costs = vec![0.0; links];
+    for (i, link) in chain.link.iter().enumerate() {
+        if let (Some(link), Part::Forward(0) | Part::Backward(0)) = (link, written.parts[i]) {
+            costs[*link] += seconds[i];
+        }
+    }
+    let begins = balance(&costs, grid.stages()).ok_or_else(|| few(chain.links, grid))?;
+    let stage = |link: &Option<usize>| link.map(|link| begins.partition_point(|&begin| begin <= link));
+    Ok(Assigned { stages: chain.link.iter().map(stage).collect(), homes: chain.home.iter().map(stage).collect() })
+}
+
+fn few(blocks: usize, grid: &Grid) -> Diagnostics {
+    let Grid { ranks, chunks, .. } = grid;
+    let wish = if *chunks > 1 { format!("--pp {ranks} --virtual-stages {chunks}") } else { format!("--pp {ranks}") };
+    let error = Diagnostic::error(format!("{wish} makes {} stages, and the model has {blocks} blocks", grid.stages()));
+    let legal: Vec<String> = (1..=blocks / chunks).map(|n| n.to_string()).collect();
+    let help = if legal.is_empty() {
+        "a stage is one block of the model at least: leave --pp out".to_owned()
+    } else {
+        format!("a stage is one block of the model at least: give --pp {}", legal.join(", "))
+    };
+    error.help(help).into()
+}
+
+struct Chain<'w> {
+    written: &'w Written<'w>,
+    /// Number of blocks with a forward in a micro-batch.
+    links: usize,
+    /// By instruction.
+    link: Vec<Option<usize>>,
+    /// By buffer.
+    home: Vec<Option<usize>>,
+    /// By buffer: the parameters and moments that a rooted value is made of.
+    roots: Vec<SmallVec<[u32; 2]>>,
+    /// By block.
+    of_block: Vec<Option<usize>>,
+    /// By buffer: whether it is no value of a forward.
+    backward: Vec<bool>,
+}
+
+impl<'w> Chain<'w> {
+    fn new(written: &'w Written<'w>) -> Self {
+        let mut roots: Vec<SmallVec<[u32; 2]>> = vec![SmallVec::new(); written.buffers()];
+        for (i, buffer) in written.persistent.iter().enumerate() {
+            if buffer.kind != BufferKind::State {
+                roots[i].push(i as u32);
+            }
+        }
+        for i in (0..written.len()).filter(|&i| written.natures[i] == Nature::Rooted) {
+            let mut of: SmallVec<[u32; 2]> = written.reads(i).flat_map(|s| roots[s.buffer.index()].clone()).collect();
+            of.sort_unstable();
+            of.dedup();
+            written.writes(i).for_each(|s| roots[s.buffer.index()].extend(of.iter().copied()));
+        }
+        let mut backward = vec![false; written.buffers()];
+        for i in (0..written.len()).filter(|&i| written.natures[i] == Nature::Own) {
+            let forward = matches!(written.parts[i], Part::Forward(_));
+            written.writes(i).for_each(|s| backward[s.buffer.index()] = !forward);
+        }
+        Self {
+            written,
+            links: 0,
+            link: vec![None; written.len()],
+            home: vec![None; written.buffers()],
+            roots,
+            of_block: vec![None; written.origins.blocks.len()],
+            backward,
+        }
+    }
+
+    /// Numbers the blocks of each micro-batch, and finds what reads each parameter first.
+    fn forwards(&mut self) {
+        let written = self.written;
+        let mut count = (None, 0);
+        for i in 0..written.len() {
+            let Part::Forward(m) = written.parts[i] else { continue };
+            if written.natures[i] != Nature::Own {
+                continue;
+            }
+            if count.0 != Some(m) {
+                count = (Some(m), 0);
+            }
+            let link = match written.origins.of[i].block {
+                Some(block) => *self.of_block[block].get_or_insert_with(|| {
+                    count.1 += 1;
+                    count.1 - 1
+                }),
+                None => self.made(i).unwrap_or_else(|| self.operands(i).max().unwrap_or(0)),
+            };
+            self.links = self.links.max(count.1);
+            self.put(i, link);
+            for slice in written.reads(i) {
+                for root in self.roots[slice.buffer.index()].clone() {
+                    self.keep(root as usize, link);
+                }
+            }
+        }
+        for (block, link) in self.of_block.clone().into_iter().enumerate() {
+            for member in &written.origins.blocks[block] {
+                link.into_iter().for_each(|link| self.keep(member.index(), link));
+            }
+        }
+        // Moments and master weights are named after their parameters.
+        let parameters = written.persistent.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
+        let parameters: HashMap<&str, usize> = parameters.map(|(i, b)| (b.name.as_str(), i)).collect();
+        for (i, buffer) in written.persistent.iter().enumerate() {
+            let of = buffer.name.split_once('/').map_or(buffer.name.as_str(), |(_, of)| of);
+            let kept = || parameters.get(of).and_then(|&p| self.home[p]).unwrap_or(0);
+            self.home[i] = (buffer.kind != BufferKind::State).then(kept);
+        }
+    }
+
+    fn others(&mut self) {
+        let written = self.written;
+        let mut updated = vec![None; written.buffers()];
+        for (value, home) in &written.unrolled.updates {
+            updated[value.buffer.index()] = self.home[home.index()];
+        }
+        for (block, members) in written.origins.blocks.iter().enumerate() {
+            self.of_block[block] = self.of_block[block].or_else(|| members.iter().find_map(|m| self.home[m.index()]));
+        }
+        for i in 0..written.len() {
+            if self.link[i].is_some() || written.natures[i] == Nature::Common {
+                continue;
+            }
+            let block = written.origins.of[i].block.and_then(|block| self.of_block[block]);
+            let link = match (block, written.natures[i]) {
+                (Some(link), _) => link,
+                (None, Nature::Rooted) => self.root(i),
+                _ => {
+                    let updates = written.writes(i).find_map(|s| updated[s.buffer.index()]);
+                    updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i))
+                }
+            };
+            self.put(i, link);
+        }
+        // An emit of what every rank has is the first one's.
+        for i in 0..written.len() {
+            if matches!(written.op(i), Op::Emit { .. }) {
+                self.link[i] = Some(written.reads(i).find_map(|s| self.home[s.buffer.index()]).unwrap_or(0));
+            }
+        }
+    }
+
+    fn put(&mut self, i: usize, link: usize) {
+        self.link[i] = Some(link);
+        for slice in self.written.writes(i) {
+            self.home[slice.buffer.index()] = Some(link);
+        }
+    }
+
+    fn keep(&mut self, buffer: usize, link: usize) {
+        let home = &mut self.home[buffer];
+        *home = Some(home.map_or(link, |known| known.min(link)));
+    }
+
+    /// Where other pieces of what it writes are made.
+    fn made(&self, i: usize) -> Option<usize> {
+        self.written.writes(i).find_map(|s| self.home[s.buffer.index()])
+    }
+
+    /// Where the operands are made that depend on feeds.
+    fn operands(&self, i: usize) -> impl Iterator<Item = usize> {
+        let depends = |buffer: BufferId| self.roots[buffer.index()].is_empty();
+        self.written.reads(i).filter(move |s| depends(s.buffer)).filter_map(|s| self.home[s.buffer.index()])
+    }
+
+    fn root(&self, i: usize) -> usize {
+        let roots = self.written.reads(i).flat_map(|s| self.roots[s.buffer.index()].clone());
+        roots.filter_map(|root| self.home[root as usize]).min().unwrap_or(0)
+    }
+
+    /// Where the largest operand of the backward was made, and of equal ones the first in the chain; else where the last
+    /// operand of the forward was made.
+    fn nearest(&self, i: usize) -> usize {
+        let written = self.written;
+        let backward = written.reads(i).filter(|s| self.backward[s.buffer.index()]);
+        let backward = backward.filter_map(|s| Some((s, self.home[s.buffer.index()]?)));
+        let largest = backward.min_by_key(|(s, link)| (std::cmp::Reverse(s.bytes), *link));
+        largest.map(|(_, link)| link).or_else(|| self.operands(i).max()).unwrap_or_else(|| self.root(i))
+    }
+}
