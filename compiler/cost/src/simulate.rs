@@ -3,7 +3,7 @@
 //! Instructions of a lane follow one another, waits hold a lane until their record, and a collective begins when all
 //! classes that meet in it have come. Classes that agree on all axes outside a group meet in it, as in the plan's verifier.
 
-use plan::{Class, Collect, Op, Plan, Program};
+use plan::{Class, Collect, Op, Plan, Program, When};
 use rustc_hash::FxHashMap;
 use types::Name;
 
@@ -23,7 +23,7 @@ pub struct LaneSpan {
 pub struct Prediction {
     /// Until all ranks are done.
     pub step_seconds: f64,
-    /// In kernels.
+    /// In kernels and copies.
     pub compute_seconds: f64,
     /// In collectives while no kernel runs.
     pub exposed_comm_seconds: f64,
@@ -166,7 +166,10 @@ impl<'p> Rank<'p> {
                 (begin, 2.0 * from.bytes as f64 / rate)
             }
             Op::Feed { to, .. } => (begin, host(to.bytes)),
-            Op::Emit { from, .. } => (begin, host(from.bytes)),
+            Op::Emit { emit, from } => {
+                let always = plan.manifest.emits.get(emit.index()).is_some_and(|e| e.when == When::Always);
+                (begin, if always { host(from.bytes) } else { 0.0 })
+            }
             Op::Collect(collect) => {
                 let Some(meeting) = meetings.get_mut(&key(self.class, collect)) else { return false };
                 meeting.arrived.insert((index, instruction), begin);
@@ -195,9 +198,9 @@ impl<'p> Rank<'p> {
             let spans = self.spans.iter().filter(|s| wanted(&self.body.instructions[s.instruction].op));
             spans.map(|s| (s.begin, s.end)).collect::<Vec<_>>()
         };
-        let kernels = of(|op| matches!(op, Op::Launch(_)));
+        let kernels = of(|op| matches!(op, Op::Launch(_) | Op::Copy { .. }));
         let compute_seconds = covered(&kernels);
-        let busy = covered(&of(|op| matches!(op, Op::Launch(_) | Op::Collect(_))));
+        let busy = covered(&of(|op| matches!(op, Op::Launch(_) | Op::Copy { .. } | Op::Collect(_))));
         let possible = machine.peak(plan.header.dtype) * machine.share(plan.header.world()) * step_seconds;
         let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
         Prediction {

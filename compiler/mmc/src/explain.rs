@@ -95,7 +95,7 @@ fn prediction_lines(out: &mut String, machine: &Machine, p: &Prediction) {
     let _ = writeln!(out, "  predicted on {}, {:.0} % of its peak:", machine.name, p.peak_fraction * 100.0);
     for (what, time) in [
         ("one run", p.step_seconds),
-        ("in kernels", p.compute_seconds),
+        ("in kernels and copies", p.compute_seconds),
         ("in collectives while no kernel runs", p.exposed_comm_seconds),
         ("neither", p.step_seconds * p.bubble_fraction),
     ] {
