@@ -1,8 +1,9 @@
 //! Predicted step times beside times that others measured on Ascend.
 //!
 //! The measurements are MindSpeed-MM's: steps of its own tests (`tests/st/baseline_results`) and its table of published
-//! throughput (`docs/zh/pytorch/supported_models.md`). One figure of the machines, the efficiency of products, is fitted to
-//! the first row; the others were never used.
+//! throughput (`docs/zh/pytorch/supported_models.md`). One figure of the machines, the efficiency of products, is chosen so
+//! that the first row comes out, with the other rows in view: this holds the model together, and is no blind test. Which
+//! 910B the third row ran on is not published; 910B3 is assumed.
 
 use std::fmt::Write;
 
