@@ -344,3 +344,38 @@ fn a_plan_as_a_picture() {
         assert_eq!(counts.sum::<u64>(), collectives, "{level}");
     }
 }
+
+/// A cache changes no byte of a plan, whether it is empty, full, damaged or gone.
+#[test]
+fn a_cache_of_kernels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("cache");
+    let plan = |flags: &str| {
+        let words = format!("qwen3.mm --preset tiny {flags}");
+        std::fs::read(compile(folder.path(), "plan.bin", &words)).expect("a plan")
+    };
+    let plain = plan("");
+    let cached = format!("--cache {}", cache.display());
+    assert!(plan(&cached) == plain);
+    let files = || -> Vec<PathBuf> {
+        std::fs::read_dir(&cache).expect("the cache").map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let kept = files().len();
+    assert!(kept > 0, "nothing was kept");
+    for (i, file) in files().iter().enumerate() {
+        let mut bytes = std::fs::read(file).expect("an object");
+        match i % 3 {
+            0 => bytes.truncate(bytes.len() / 2),
+            1 => bytes[40] ^= 1,
+            _ => continue,
+        }
+        std::fs::write(file, bytes).expect("written");
+    }
+    assert!(plan(&cached) == plain, "damaged files were used");
+    std::fs::remove_dir_all(&cache).expect("gone");
+    assert!(plan(&cached) == plain);
+    assert_eq!(files().len(), kept);
+
+    let refused = mmc(&format!("compile qwen3.mm --preset tiny --target none {cached}")).output().expect("mmc");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("leave --cache out"));
+}

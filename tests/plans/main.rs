@@ -54,7 +54,7 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
 
 fn machine_cpu() -> target_cpu::CpuTarget {
     let cpu = target_cpu::cpu::Cpu::native().expect("an x86-64-v3 machine");
-    target_cpu::CpuTarget { cpu, linker: "/usr/lib/llvm-22/bin/ld.lld".into(), threads: 2 }
+    target_cpu::CpuTarget::new(cpu, "/usr/lib/llvm-22/bin/ld.lld".into(), 2)
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub struct Compile {
     /// Where the plan goes.
     #[arg(short, long, default_value = "plan.bin", value_name = "FILE")]
     pub output: PathBuf,
+    /// Keep compiled kernels here and use those of earlier compilations. It may be shared, and deleted at any time.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     /// Print the graph after this pass too.
     #[arg(long, value_name = "PASS", hide = true)]
     pub dump_after: Option<String>,

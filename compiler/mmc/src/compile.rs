@@ -15,7 +15,7 @@ use crate::{Done, machines, model, summary, targets};
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let target = targets::target(&args.options)?;
+    let target = targets::target(&args.options, args.cache.as_deref())?;
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;

@@ -62,7 +62,7 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 }
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
-    let target = targets::target(&args.options)?;
+    let target = targets::target(&args.options, None)?;
     let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;

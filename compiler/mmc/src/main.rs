@@ -4,6 +4,8 @@ mod args;
 #[cfg(feature = "ascend")]
 mod ascend;
 #[cfg(feature = "cpu")]
+mod cache;
+#[cfg(feature = "cpu")]
 mod calibrate;
 mod compile;
 mod dot;

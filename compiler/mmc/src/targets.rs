@@ -1,5 +1,7 @@
 //! The targets by the names that `--target` takes.
 
+use std::path::Path;
+
 use diag::{Diagnostic, Diagnostics};
 use target::{NoTarget, Target};
 
@@ -15,7 +17,14 @@ fn names() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
+/// The target that the options name; `cache` is where it keeps compiled kernels.
+pub fn target(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>, Diagnostics> {
+    if cache.is_some() && options.target != "cpu" {
+        return Err(Diagnostic::error(format!("--cache has no use for the target `{}`", options.target))
+            .note("it keeps compiled kernels, and only the target `cpu` compiles any")
+            .help("leave --cache out")
+            .into());
+    }
     #[cfg(feature = "ascend")]
     if let Some(soc) = target_ascend::soc::soc(&options.target) {
         return Ok(Box::new(target_ascend::AscendTarget { soc }));
@@ -23,7 +32,7 @@ pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
     match options.target.as_str() {
         "none" => Ok(Box::new(NoTarget)),
         #[cfg(feature = "cpu")]
-        "cpu" => cpu(options),
+        "cpu" => cpu(options, cache),
         other => Err(Diagnostic::error(format!("there is no target `{other}`"))
             .help(format!("the targets of this build are {}", names()))
             .into()),
@@ -31,10 +40,14 @@ pub fn target(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
 }
 
 #[cfg(feature = "cpu")]
-fn cpu(options: &Options) -> Result<Box<dyn Target>, Diagnostics> {
+fn cpu(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>, Diagnostics> {
     let cpu = target_cpu::cpu::Cpu::parse(&options.cpu).map_err(|e| Diagnostic::error(e.to_string()))?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Box::new(target_cpu::CpuTarget { cpu, linker: linker()?, threads }))
+    let mut target = target_cpu::CpuTarget::new(cpu, linker()?, threads);
+    if let Some(path) = cache {
+        target.cache = Some(Box::new(crate::cache::Folder::open(path)?));
+    }
+    Ok(Box::new(target))
 }
 
 /// The linker that turns object files into the plan's shared object: `MMC_LLD`, or LLVM's own.

@@ -14,17 +14,27 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
 use melior::pass::{PassManager, conversion, transform};
 
+use crate::cache::{self, Cache};
 use crate::cpu::Cpu;
 use crate::emit::Module;
 use crate::error::Error;
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
+/// What lies between a module and its object, for the key under which a cache keeps it: this file itself.
+pub const PIPELINE: &str = include_str!("codegen.rs");
+
 /// Kernels are vectorised by hand: these passes only clean up, and cost a small part of what `O2` does.
 const PASSES: &str = "function(sroa,early-cse,loop-mssa(licm),simplifycfg)";
 
-/// Compiles each module to an object file, in the order given, on up to `threads` threads.
-pub fn compile(modules: &[Module], cpu: &Cpu, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+/// Compiles each module to an object file, in the order given, on up to `threads` threads; what `cache` has is not
+/// compiled again.
+pub fn compile(
+    modules: &[Module],
+    cpu: &Cpu,
+    threads: usize,
+    cache: Option<&dyn Cache>,
+) -> Result<Vec<Vec<u8>>, Error> {
     Target::initialize_x86(&InitializationConfig::default());
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
@@ -37,7 +47,7 @@ pub fn compile(modules: &[Module], cpu: &Cpu, threads: usize) -> Result<Vec<Vec<
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(module) = modules.get(index) else { return };
                     // The receiver outlives the scope.
-                    let _ = sender.send((index, compile_one(module, cpu)));
+                    let _ = sender.send((index, compile_one(module, cpu, cache)));
                 }
             });
         }
@@ -57,8 +67,15 @@ pub fn assembly(module: &Module, cpu: &Cpu) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn compile_one(module: &Module, cpu: &Cpu) -> Result<Vec<u8>, Error> {
-    generate(module, cpu, FileType::Object)
+fn compile_one(module: &Module, cpu: &Cpu, cache: Option<&dyn Cache>) -> Result<Vec<u8>, Error> {
+    let Some(cache) = cache else { return generate(module, cpu, FileType::Object) };
+    let key = cache::key(module, cpu);
+    if let Some(object) = cache.read(&key) {
+        return Ok(object);
+    }
+    let object = generate(module, cpu, FileType::Object)?;
+    cache.write(&key, &object).map_err(Error::Cache)?;
+    Ok(object)
 }
 
 fn generate(module: &Module, cpu: &Cpu, file: FileType) -> Result<Vec<u8>, Error> {

@@ -18,6 +18,8 @@ pub enum Error {
     Link { message: String },
     #[error("cannot write the linker's input: {0}")]
     Scratch(#[source] std::io::Error),
+    #[error("cannot keep a compiled kernel in the cache: {0}")]
+    Cache(#[source] std::io::Error),
     #[error("a code generation thread died")]
     Thread,
 }

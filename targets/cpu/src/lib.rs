@@ -1,6 +1,7 @@
 //! The CPU target: fused kernels through MLIR and LLVM to one shared object.
 
 pub mod attention;
+pub mod cache;
 pub mod codegen;
 pub mod cpu;
 pub mod emit;

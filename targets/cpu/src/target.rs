@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ir::{Function, NodeId};
 use target::{EmitError, KernelFacts, Machine, Target, flops, traffic};
 
+use crate::cache::Cache;
 use crate::cpu::Cpu;
 use crate::emit::Module;
 use crate::lower::Lowering;
@@ -19,6 +20,8 @@ pub struct CpuTarget {
     pub linker: PathBuf,
     /// Threads that generate code.
     pub threads: usize,
+    /// Where object files of earlier compilations are.
+    pub cache: Option<Box<dyn Cache>>,
 }
 
 impl Target for CpuTarget {
@@ -56,7 +59,7 @@ impl Target for CpuTarget {
         }
         let modules = self.modules(kernels)?;
         let tool = |error: crate::error::Error| EmitError::Tool(error.to_string());
-        let objects = codegen::compile(&modules, &self.cpu, self.threads).map_err(tool)?;
+        let objects = codegen::compile(&modules, &self.cpu, self.threads, self.cache.as_deref()).map_err(tool)?;
         link::link(&objects, &self.linker).map_err(tool)
     }
 
@@ -70,7 +73,7 @@ impl Target for CpuTarget {
 
 impl CpuTarget {
     pub fn new(cpu: Cpu, linker: PathBuf, threads: usize) -> CpuTarget {
-        CpuTarget { cpu, linker, threads }
+        CpuTarget { cpu, linker, threads, cache: None }
     }
 
     /// The MLIR of each kernel.

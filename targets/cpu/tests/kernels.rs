@@ -5,8 +5,14 @@
 mod check;
 mod load;
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use check::{check, check_near, names, op, ty};
 use ir::{Builder, NodeId, Op, ops};
+use target::Target;
+use target_cpu::cache::Cache;
 use types::{DType, Dim, Name};
 
 #[test]
@@ -254,7 +260,6 @@ fn products() {
 
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
-    use target::Target;
     let mut b = Builder::new("kernel");
     let params = [b.param(ty("f32[L:40, D:64]")), b.param(ty("f32[O:48, D:64]"))];
     let linear = ops::Matmul { spec: "lk,ok->lo".into(), dims: names("L O"), dtype: None };
@@ -274,4 +279,48 @@ fn compiling_twice_gives_the_same_bytes() {
     let kernels = [("k0_softmax", &softmax), ("k1_softmax", &softmax), ("k2_softmax", &softmax)];
     let make = |threads| target_cpu::CpuTarget::new(cpu.clone(), "ld.lld-22".into(), threads).emit(&kernels).unwrap();
     assert_eq!(make(1), make(3));
+}
+
+/// Objects in memory, and how often one was found.
+#[derive(Default)]
+struct Kept {
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    found: AtomicUsize,
+}
+
+impl Cache for &'static Kept {
+    fn read(&self, key: &str) -> Option<Vec<u8>> {
+        let object = self.objects.lock().unwrap().get(key).cloned();
+        self.found.fetch_add(usize::from(object.is_some()), Ordering::Relaxed);
+        object
+    }
+
+    fn write(&self, key: &str, object: &[u8]) -> std::io::Result<()> {
+        self.objects.lock().unwrap().insert(key.to_owned(), object.to_vec());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_cache_has_what_was_compiled_for_the_same_processor() {
+    let kept: &'static Kept = Box::leak(Box::default());
+    let softmax = check::kernel(&["f32[L:4, D:64]"], |b, p| vec![op(b, ops::Softmax { dim: "D".into() }, p)]);
+    let shorter = check::kernel(&["f32[L:4, D:63]"], |b, p| vec![op(b, ops::Softmax { dim: "D".into() }, p)]);
+    let make = |cpu: &str, kernel: &ir::Function, cached: bool| {
+        let cpu = target_cpu::Cpu::parse(cpu).unwrap();
+        let mut target = target_cpu::CpuTarget::new(cpu, "ld.lld-22".into(), 2);
+        target.cache = cached.then(|| Box::new(kept) as Box<dyn Cache>);
+        target.emit(&[("k0", kernel), ("k1", &softmax)]).unwrap()
+    };
+    let counts = || (kept.objects.lock().unwrap().len(), kept.found.load(Ordering::Relaxed));
+    let plain = make("x86-64-v3", &softmax, false);
+    assert_eq!(make("x86-64-v3", &softmax, true), plain);
+    assert_eq!(counts(), (2, 0));
+    assert_eq!(make("x86-64-v3", &softmax, true), plain);
+    assert_eq!(counts(), (2, 2));
+    make("x86-64-v4", &softmax, true);
+    assert_eq!(counts(), (4, 2));
+    // Another kernel under a known name.
+    make("x86-64-v3", &shorter, true);
+    assert_eq!(counts(), (5, 3));
 }

@@ -28,7 +28,7 @@ pub fn build(cpu: &Cpu, write: impl FnOnce(&mut Emitter)) -> Loaded {
 }
 
 pub fn load(cpu: &Cpu, modules: &[Module]) -> Loaded {
-    let objects = codegen::compile(modules, cpu, 2).unwrap_or_else(|error| {
+    let objects = codegen::compile(modules, cpu, 2, None).unwrap_or_else(|error| {
         if let Ok(path) = std::env::var("DUMP_MLIR") {
             let text: String = modules.iter().map(|module| module.text.clone()).collect();
             std::fs::write(path, text).unwrap();
