@@ -26,6 +26,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("device", &["plan", "types", "runtime-core"]),
     ("data", &["plan", "types", "comm", "runtime-core", "device"]),
     ("mmrun", &["plan", "types", "comm", "runtime-core", "device", "data"]),
+    // Emulators know neither the compiler nor the runtime that runs on them.
+    ("emulator-ge", &[]),
+    ("emulator-ascendcl", &["emulator-ge"]),
+    ("emulator-hccl", &[]),
+    ("emulator-atc", &["emulator-ge"]),
 ];
 
 fn metadata() -> Metadata {

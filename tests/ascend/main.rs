@@ -5,7 +5,6 @@
 
 #[path = "../ops/cases.rs"]
 mod cases;
-mod evaluate;
 mod numerics;
 
 use std::collections::BTreeMap;

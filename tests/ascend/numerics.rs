@@ -1,15 +1,16 @@
 //! Lowerings against what they lower: every operator, on the cases of the operators' own tests, and every segment of small models.
 
+use emulator_ge::proto::ModelDef;
+use emulator_ge::{Tensor, run};
 use ir::{Array, Builder, Class, Function, FunctionKind, Interpreter, Precision, Value};
 use prost::Message;
 use target_ascend::check;
 use target_ascend::lower::segment;
-use target_ascend::proto::ModelDef;
+
 use tests::binaries::{command, model, run as run_to_end};
 use types::DType;
 
 use crate::cases::{self, Case, Values};
-use crate::evaluate::{Tensor, run};
 
 /// A kernel of this operator alone.
 fn kernel(case: &Case) -> Function {
@@ -20,6 +21,11 @@ fn kernel(case: &Case) -> Function {
     let mut function = b.finish().expect("a kernel");
     function.results = results;
     function
+}
+
+/// Through bytes, as a reader gets it.
+fn reread(model: &target_ascend::proto::ModelDef) -> ModelDef {
+    ModelDef::decode(model.encode_to_vec().as_slice()).expect("it decodes")
 }
 
 fn tensor(array: &Array) -> Tensor {
@@ -51,8 +57,7 @@ fn check(float: DType, seed: u64) -> usize {
     for case in cases.iter().filter(inside) {
         let made = segment("k", &kernel(case)).unwrap_or_else(|e| panic!("{}: {e}", case.text()));
         check::model(&made.model).unwrap_or_else(|e| panic!("{}: {e:#?}", case.text()));
-        // Through bytes, as a reader gets it.
-        let model = ModelDef::decode(made.model.encode_to_vec().as_slice()).expect("it decodes");
+        let model = reread(&made.model);
         let operands = case.draw(seed);
         let got = run(&model, &operands.iter().map(tensor).collect::<Vec<_>>());
         let types = case.results();
@@ -98,7 +103,8 @@ fn check_segments(words: &str, tolerance: f64) {
             cases::random(&cases::Operand { ty, values }, &format!("{i}.{p}"), 7)
         };
         let operands: Vec<Array> = kernel.param_types().enumerate().map(draw).collect();
-        let got = run(&made.model, &operands.iter().map(tensor).collect::<Vec<_>>());
+        let model = reread(&made.model);
+        let got = run(&model, &operands.iter().map(tensor).collect::<Vec<_>>());
         let want = interpreter.run(kernel, &operands.into_iter().map(Value::Tensor).collect::<Vec<_>>());
         assert_eq!(want.len(), got.len());
         for (r, (want, got)) in want.iter().map(Value::tensor).zip(&got).enumerate() {
