@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mmc", &["diag", "types", "ir", "plan", "cost", "target", "passes", "target-cpu", "target-ascend", "eval"]),
     ("comm", &["plan", "types"]),
     ("runtime-core", &["plan", "types", "comm"]),
-    ("device", &["plan", "types", "runtime-core"]),
+    ("device", &["plan", "types", "comm", "runtime-core"]),
     ("data", &["plan", "types", "comm", "runtime-core", "device"]),
     ("mmrun", &["plan", "types", "comm", "runtime-core", "device", "data"]),
     // Emulators know neither the compiler nor the runtime that runs on them.

@@ -5,6 +5,7 @@
 
 #[path = "../ops/cases.rs"]
 mod cases;
+mod emulated;
 mod numerics;
 
 use std::collections::BTreeMap;

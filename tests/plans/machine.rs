@@ -136,11 +136,11 @@ pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64
         }
     }
     for p in &manifest.parameters {
-        let held = executors.iter().map(|e| e.read(p.buffer(e.class())?));
+        let held = executors.iter().map(|e| e.read(p.buffer(e.class())?).ok()?);
         out.insert(p.name.to_string(), whole(mesh, &p.name, (&p.ty, &p.layout), held)?);
     }
     for s in manifest.states.iter().filter(|s| matches!(s.init, StateInit::Value(_))) {
-        let held = executors.iter().map(|e| e.read(s.buffer(e.class())?));
+        let held = executors.iter().map(|e| e.read(s.buffer(e.class())?).ok()?);
         out.insert(s.name.to_string(), whole(mesh, &s.name, (&s.ty, &s.layout), held)?);
     }
     Ok(out)
@@ -161,11 +161,11 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
     let share = |ty: &TensorType, layout: &Layout| Share::new(mesh, &coordinates, ty, layout);
     let missing = |name: &Name| format!("{name} has no buffer");
     for p in &plan.manifest.parameters {
-        let to = p.buffer(class).and_then(|id| executor.write(id)).ok_or_else(|| missing(&p.name))?;
+        let to = p.buffer(class).and_then(|id| executor.write(id).ok()?).ok_or_else(|| missing(&p.name))?;
         initialise(&p.init, SEED, &p.name, &share(&p.ty, &p.layout), to);
     }
     for s in &plan.manifest.states {
-        let to = s.buffer(class).and_then(|id| executor.write(id)).ok_or_else(|| missing(&s.name))?;
+        let to = s.buffer(class).and_then(|id| executor.write(id).ok()?).ok_or_else(|| missing(&s.name))?;
         match &s.init {
             StateInit::Value(init) => initialise(init, SEED, &s.name, &share(&s.ty, &s.layout), to),
             StateInit::Coordinate(axis) => {

@@ -24,6 +24,9 @@ pub enum CommError {
     Hub(Arc<io::Error>),
     #[error("waited {} s for {} to {what}", .waited.as_secs(), ranks(.missing))]
     Absent { what: String, missing: Vec<usize>, waited: Duration },
+    /// What carries the bytes on a device says so.
+    #[error("{0}")]
+    Device(String),
     #[error("MPI: {0}")]
     Mpi(String),
     /// The world has ended, by a rank that stalled, failed or left.

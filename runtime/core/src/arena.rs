@@ -4,15 +4,22 @@
     reason = "kernels work on raw memory; that lanes do not race in it is what the plan verifier proves"
 )]
 
+use std::sync::Arc;
+
 use memmap2::{Advice, MmapMut};
 
-use crate::ExecError;
+use crate::{Device, ExecError};
 
 pub struct Arena {
     base: *mut u8,
     bytes: u64,
     /// Keeps the memory; nothing goes through it but `base`.
-    _memory: MmapMut,
+    _memory: Memory,
+}
+
+enum Memory {
+    Host { _map: MmapMut },
+    Device { _device: Arc<dyn Device> },
 }
 
 // SAFETY: the arena is plain memory with no ties to a thread. Who may touch which bytes when is up to the callers of its
@@ -27,7 +34,12 @@ impl Arena {
         let mut memory = MmapMut::map_anon(length).map_err(|_| ExecError::Memory { bytes })?;
         // Large pages spare matrix kernels most of their address look-ups; where there are none, small ones do.
         let _ = memory.advise(Advice::HugePage);
-        Ok(Self { base: memory.as_mut_ptr(), bytes, _memory: memory })
+        Ok(Self { base: memory.as_mut_ptr(), bytes, _memory: Memory::Host { _map: memory } })
+    }
+
+    /// The memory of a device, of which the arena gives addresses alone.
+    pub fn of(device: Arc<dyn Device>, bytes: u64) -> Self {
+        Self { base: device.base(), bytes, _memory: Memory::Device { _device: device } }
     }
 
     /// The first of `bytes` bytes at `offset`.
@@ -37,19 +49,19 @@ impl Arena {
     pub fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
         let end = offset.checked_add(bytes).expect("a range inside the arena");
         assert!(end <= self.bytes, "bytes {offset}..{end} are outside the arena");
-        // SAFETY: just checked to be inside the mapping (or one past its end, for no bytes).
-        unsafe { self.base.add(offset as usize) }
+        // Not `add`, since memory of a device is no object of this program.
+        self.base.wrapping_add(offset as usize)
     }
 
     /// # Safety
-    /// Nothing writes these bytes while the slice lives.
+    /// The memory is the host's, and nothing writes these bytes while the slice lives.
     pub unsafe fn read(&self, offset: u64, bytes: u64) -> &[u8] {
         // SAFETY: inside the mapping, which began as zeros; no writer, says the caller.
         unsafe { std::slice::from_raw_parts(self.at(offset, bytes), bytes as usize) }
     }
 
     /// # Safety
-    /// Nothing else touches these bytes while the slice lives.
+    /// The memory is the host's, and nothing else touches these bytes while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "lanes share the arena and write to ranges that the plan keeps apart")]
     pub unsafe fn write(&self, offset: u64, bytes: u64) -> &mut [u8] {
         // SAFETY: inside the mapping, which began as zeros; nobody else there, says the caller.
@@ -57,7 +69,7 @@ impl Arena {
     }
 
     /// # Safety
-    /// Nothing writes the source, nothing else touches the target, and they do not overlap.
+    /// The memory is the host's, nothing writes the source, nothing else touches the target, and they do not overlap.
     pub unsafe fn copy(&self, from: u64, to: u64, bytes: u64) {
         // SAFETY: both ranges are inside the mapping; the rest says the caller.
         unsafe { std::ptr::copy_nonoverlapping(self.at(from, bytes), self.at(to, bytes), bytes as usize) }

@@ -8,7 +8,7 @@ use plan::{Body, Class, KernelId, Life, Op, Plan, Slice};
 use types::Name;
 
 use crate::arena::Arena;
-use crate::{Call, ExecError, Kernels};
+use crate::{Call, Device, ExecError, Kernels, Submit};
 
 pub struct Code {
     pub steps: Vec<Step>,
@@ -32,13 +32,32 @@ unsafe impl Send for Code {}
 unsafe impl Sync for Code {}
 
 pub enum Step {
-    Launch { kernel: KernelId, args: Range<usize>, scalars: Range<usize>, parts: u32 },
+    Launch {
+        kernel: KernelId,
+        args: Range<usize>,
+        scalars: Range<usize>,
+        parts: u32,
+    },
+    /// A launch on a device.
+    Submit(Box<dyn Submit>),
     Collect(Box<dyn Collective>),
-    Copy { from: u64, to: u64, bytes: u64 },
+    Copy {
+        from: u64,
+        to: u64,
+        bytes: u64,
+    },
     Record(usize),
     Wait(usize),
-    Feed { feed: usize, at: u64, bytes: u64 },
-    Emit { emit: usize, at: u64, bytes: u64 },
+    Feed {
+        feed: usize,
+        at: u64,
+        bytes: u64,
+    },
+    Emit {
+        emit: usize,
+        at: u64,
+        bytes: u64,
+    },
 }
 
 impl Code {
@@ -46,7 +65,7 @@ impl Code {
         plan: &Plan,
         (program, class, body): (&Name, &Class, &Body),
         (rank, communicator): (usize, Option<&dyn Communicator>),
-        arena: &Arena,
+        (arena, device): (&Arena, Option<&dyn Device>),
         most_parts: u32,
     ) -> Result<Self, ExecError> {
         let coordinates = plan.header.mesh.coordinates(rank);
@@ -72,7 +91,14 @@ impl Code {
                     code.scalars.extend(launch.scalars.iter().map(|s| s.at(&plan.header.mesh, &coordinates)));
                     let parts = plan.kernels[launch.kernel.index()].max_parts.min(most_parts);
                     let (args, scalars) = (first..code.args.len(), first_scalar..code.scalars.len());
-                    Step::Launch { kernel: launch.kernel, args, scalars, parts }
+                    match device {
+                        None => Step::Launch { kernel: launch.kernel, args, scalars, parts },
+                        Some(device) => {
+                            let what = |error| ExecError::OnDevice { what: plan.describe(class, body, index), error };
+                            let call = code.call(launch.kernel, &args, &scalars);
+                            Step::Submit(device.prepare(instruction.lane.index(), &call).map_err(what)?)
+                        }
+                    }
                 }
                 Op::Collect(collect) => {
                     let what = || plan.describe(class, body, index);
@@ -115,6 +141,15 @@ impl Code {
         Ok(code)
     }
 
+    fn call(&self, kernel: KernelId, args: &Range<usize>, scalars: &Range<usize>) -> Call<'_> {
+        Call {
+            kernel,
+            args: &self.args[args.clone()],
+            bytes: &self.bytes[args.clone()],
+            scalars: &self.scalars[scalars.clone()],
+        }
+    }
+
     /// Runs one part of a launch step, and does nothing for other steps.
     ///
     /// # Safety
@@ -122,12 +157,7 @@ impl Code {
     /// launch: the plan is verified, and lanes keep to its records and waits.
     pub unsafe fn launch(&self, kernels: &dyn Kernels, step: usize, part: u32, parts: u32) {
         if let Step::Launch { kernel, args, scalars, .. } = &self.steps[step] {
-            let call = Call {
-                kernel: *kernel,
-                args: &self.args[args.clone()],
-                bytes: &self.bytes[args.clone()],
-                scalars: &self.scalars[scalars.clone()],
-            };
+            let call = self.call(*kernel, args, scalars);
             // SAFETY: the addresses were checked against the arena in `new`; the rest is this function's own contract.
             unsafe { kernels.launch(&call, part, parts) }
         }

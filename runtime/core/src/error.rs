@@ -3,7 +3,7 @@
 use comm::CommError;
 use types::Name;
 
-use crate::{FaultKind, FeedError};
+use crate::{DeviceError, FaultKind, FeedError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -30,6 +30,12 @@ pub enum ExecError {
     Feed { feed: Name, step: u64, error: FeedError },
     #[error("`{kernel}` panicked, at {place}")]
     Kernel { kernel: Name, place: String },
+    #[error("the device failed: {0}")]
+    Device(#[from] DeviceError),
+    #[error("{what}: {error}")]
+    OnDevice { what: String, error: DeviceError },
+    #[error("poisoned memory is for plans on the CPU; this plan runs on a device")]
+    PoisonedDevice,
     #[error("the executor panicked, at {what}")]
     Panic { what: String },
 }

@@ -13,10 +13,11 @@ use crate::events::Events;
 use crate::feeder::Staging;
 use crate::lane::LaneThread;
 use crate::machine::{Machine, Task};
+use crate::mirror::Mirror;
 use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::trace::Mark;
-use crate::{ExecError, Fault, FaultKind, Feeder, Kernels};
+use crate::{Call, Device, ExecError, Fault, FaultKind, Feeder, Kernels};
 
 /// Spins of a thread before it sleeps: some 20 microseconds, longer than the gap between two launches.
 const SPINS: u32 = 4000;
@@ -50,6 +51,8 @@ pub struct Executor {
     machine: Arc<Machine>,
     /// Threads of the lanes from the second on.
     lanes: Vec<LaneThread>,
+    /// Of persistent buffers, where the memory is a device's.
+    mirror: Option<Mirror>,
     poison: bool,
     runs: u64,
 }
@@ -71,7 +74,25 @@ impl Executor {
         communicator: Option<Arc<dyn Communicator>>,
         options: &Options,
     ) -> Result<Self, ExecError> {
-        let made = Self::make(plan.plan().clone(), kernels, communicator.clone(), options);
+        Self::told(Self::make(plan.plan().clone(), kernels, None, communicator.clone(), options), communicator)
+    }
+
+    /// The same on a device, whose memory is as large as the largest arena of the rank's class.
+    pub fn on(
+        plan: &Verified,
+        device: Arc<dyn Device>,
+        communicator: Option<Arc<dyn Communicator>>,
+        options: &Options,
+    ) -> Result<Self, ExecError> {
+        if options.poison {
+            return Err(ExecError::PoisonedDevice);
+        }
+        let (plan, options) = (plan.plan().clone(), Options { threads: 1, ..options.clone() });
+        Self::told(Self::make(plan, NoKernels, Some(device), communicator.clone(), &options), communicator)
+    }
+
+    /// Tells the other ranks, too, why an executor was not made.
+    fn told(made: Result<Self, ExecError>, communicator: Option<Arc<dyn Communicator>>) -> Result<Self, ExecError> {
         if let (Err(error), Some(communicator)) = (&made, &communicator) {
             communicator.fail(&error.to_string());
         }
@@ -81,6 +102,7 @@ impl Executor {
     fn make(
         plan: Arc<Plan>,
         kernels: impl Kernels,
+        device: Option<Arc<dyn Device>>,
         communicator: Option<Arc<dyn Communicator>>,
         options: &Options,
     ) -> Result<Self, ExecError> {
@@ -103,19 +125,30 @@ impl Executor {
             }
         }
 
-        let arena = Arc::new(Arena::new(bodies().map(|(_, b)| b.arena_bytes).max().unwrap_or(0))?);
+        let bytes = bodies().map(|(_, b)| b.arena_bytes).max().unwrap_or(0);
+        let arena = Arc::new(match &device {
+            None => Arena::new(bytes)?,
+            Some(device) => {
+                device.enter()?;
+                Arena::of(device.clone(), bytes)
+            }
+        });
         let threads = options.threads.clamp(1, 1024);
         let spins = if world == 1 { SPINS } else { SHARED_SPINS };
         let most_parts = if kernels.splits() { threads as u32 } else { 1 };
         let described = &plan.classes[class.index()];
+        let persistent = described.persistent.len();
         let lane_count = bodies().map(|(_, b)| b.lanes.len()).max().unwrap_or(0);
         let progress = Arc::new(Progress::new(plan.clone(), class, lane_count.max(1)));
         if let Some(communicator) = &communicator {
             communicator.attach(progress.clone());
         }
         let seat = (rank, communicator.as_deref());
-        let codes: Result<Vec<_>, _> =
-            bodies().map(|(name, body)| Code::new(&plan, (name, described, body), seat, &arena, most_parts)).collect();
+        let codes: Result<Vec<_>, _> = bodies()
+            .map(|(name, body)| {
+                Code::new(&plan, (name, described, body), seat, (&arena, device.as_deref()), most_parts)
+            })
+            .collect();
         let codes = Arc::new(codes?);
 
         let (work, alive) = (codes.clone(), arena.clone());
@@ -134,6 +167,7 @@ impl Executor {
             emits: plan.manifest.emits.iter().map(|_| Mutex::default()).collect(),
             marks: options.trace.then(|| (0..lane_count).map(marks).collect()),
             codes,
+            device,
             arena,
             plan: plan.clone(),
             class,
@@ -146,7 +180,8 @@ impl Executor {
         });
         let others = if options.poison { 1..1 } else { 1..lane_count };
         let lanes = others.map(|lane| LaneThread::new(lane, machine.clone())).collect::<Result<_, _>>()?;
-        let mut executor = Self { plan, class, machine, lanes, poison: options.poison, runs: 0 };
+        let mirror = machine.device.clone().map(|device| Mirror::new(device, persistent));
+        let mut executor = Self { plan, class, machine, lanes, mirror, poison: options.poison, runs: 0 };
         if executor.poison {
             executor.poison_scratch();
         }
@@ -176,17 +211,24 @@ impl Executor {
     }
 
     /// The content of a persistent buffer; none if there is no such buffer.
-    pub fn read(&self, id: BufferId) -> Option<&[u8]> {
-        let buffer = self.persistent(id)?;
-        // SAFETY: `run` takes the executor mutably, so that no lane runs while this borrow lives.
-        Some(unsafe { self.machine.arena.read(buffer.offset, buffer.bytes) })
+    pub fn read(&self, id: BufferId) -> Result<Option<&[u8]>, ExecError> {
+        let Some(buffer) = self.persistent(id) else { return Ok(None) };
+        Ok(Some(match &self.mirror {
+            Some(mirror) => mirror.read(id.index(), buffer)?,
+            // SAFETY: `run` takes the executor mutably, so that no lane runs while this borrow lives.
+            None => unsafe { self.machine.arena.read(buffer.offset, buffer.bytes) },
+        }))
     }
 
     /// The content of a persistent buffer, to be changed between runs.
-    pub fn write(&mut self, id: BufferId) -> Option<&mut [u8]> {
-        let (offset, bytes) = self.persistent(id).map(|b| (b.offset, b.bytes))?;
-        // SAFETY: the executor is borrowed mutably: no run and no other slice.
-        Some(unsafe { self.machine.arena.write(offset, bytes) })
+    pub fn write(&mut self, id: BufferId) -> Result<Option<&mut [u8]>, ExecError> {
+        let buffers = &self.plan.classes[self.class.index()].persistent;
+        let Some(buffer) = buffers.get(id.index()) else { return Ok(None) };
+        Ok(Some(match &mut self.mirror {
+            Some(mirror) => mirror.write(id.index(), buffers)?,
+            // SAFETY: the executor is borrowed mutably: no run and no other slice.
+            None => unsafe { self.machine.arena.write(buffer.offset, buffer.bytes) },
+        }))
     }
 
     fn persistent(&self, id: BufferId) -> Option<&Buffer> {
@@ -216,6 +258,9 @@ impl Executor {
         let staging = self.fed(feeder)?;
         let _span = tracing::info_span!("step", step).entered();
         let start = Instant::now();
+        if let Some(mirror) = &mut self.mirror {
+            mirror.clear(&self.plan.classes[self.class.index()].persistent)?;
+        }
         self.runs += 1;
         self.machine.progress.enter(Phase::Running, program, step);
         let task = Task { program, run: self.runs, step, staging };
@@ -278,6 +323,13 @@ impl Drop for Executor {
             communicator.leave();
         }
     }
+}
+
+/// On a device, launches are submitted.
+struct NoKernels;
+
+impl Kernels for NoKernels {
+    unsafe fn launch(&self, _: &Call<'_>, _: u32, _: u32) {}
 }
 
 fn mismatch(plan: &Plan, world: usize) -> ExecError {

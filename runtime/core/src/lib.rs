@@ -2,6 +2,7 @@
 
 mod arena;
 mod code;
+mod device;
 mod error;
 mod events;
 mod executor;
@@ -10,10 +11,12 @@ mod feeder;
 mod kernels;
 mod lane;
 mod machine;
+mod mirror;
 mod pool;
 mod progress;
 mod trace;
 
+pub use device::{Device, DeviceError, Submit, Unfinished};
 pub use error::ExecError;
 pub use executor::{Executor, Options, Run};
 pub use fault::{Fault, FaultKind};

@@ -16,13 +16,15 @@ use crate::feeder::Staging;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::trace::Mark;
-use crate::{ExecError, Fault, FaultKind};
+use crate::{Device, DeviceError, ExecError, Fault, FaultKind, Unfinished};
 
 pub(crate) struct Machine {
     /// Dropped first: its threads use the code.
     pub pool: Pool,
     pub codes: Arc<Vec<Code>>,
     pub arena: Arc<Arena>,
+    /// On which lanes' instructions run; none for the host.
+    pub device: Option<Arc<dyn Device>>,
     pub events: Vec<Events>,
     /// By emit; empty for emits nobody asked for.
     pub emits: Vec<Mutex<Vec<u8>>>,
@@ -54,10 +56,25 @@ pub(crate) struct Task {
 /// Why a run ended.
 #[derive(Clone)]
 pub(crate) enum Failure {
-    Kernel { program: usize, index: u32 },
-    Panic { program: usize, index: u32 },
-    Fault { program: usize, index: u32, kind: FaultKind },
+    Kernel {
+        program: usize,
+        index: u32,
+    },
+    Panic {
+        program: usize,
+        index: u32,
+    },
+    Fault {
+        program: usize,
+        index: u32,
+        kind: FaultKind,
+    },
     Comm(CommError),
+    /// At an instruction, or in a collective that is to be looked up, or somewhere in a lane.
+    Device {
+        what: String,
+        error: DeviceError,
+    },
 }
 
 impl Machine {
@@ -65,25 +82,68 @@ impl Machine {
     pub fn lane(&self, task: &Task, lane: usize) -> bool {
         let code = &self.codes[task.program];
         let events = &self.events[task.program];
+        let on_lane = |error| self.fail(task, Failure::Device { what: format!("lane {lane}"), error });
+        if self.device.as_ref().is_some_and(|d| d.enter().map_err(on_lane).is_err()) {
+            return false;
+        }
         for &index in code.lanes.get(lane).map_or(&[][..], Vec::as_slice) {
             self.progress.at(lane, index);
             let begin = self.marks.as_ref().map(|_| Instant::now());
             let good = match &code.steps[index as usize] {
                 Step::Record(event) => self.guarded(task, index, || {
+                    self.submit(task, index, |device| device.record(lane, *event))?;
                     events.record(*event, task.run);
                     Ok(())
                 }),
-                // The lane that does not record has said why.
-                Step::Wait(event) => self.guarded(task, index, || Ok(())) && events.wait(*event, task.run),
-                _ => self.guarded(task, index, || self.step(task, index)),
+                // The lane that does not record has said why. On a device, the stream waits once more, for what the other
+                // lane has submitted by now.
+                Step::Wait(event) => {
+                    self.guarded(task, index, || Ok(()))
+                        && events.wait(*event, task.run)
+                        && self.guarded(task, index, || self.submit(task, index, |device| device.wait(lane, *event)))
+                }
+                _ => self.guarded(task, index, || self.step(task, lane, index)),
             };
             if !good {
                 return false;
             }
             self.mark(lane, index, begin);
         }
+        let finished = self.finish(task, lane);
         self.progress.finished(lane);
-        true
+        finished
+    }
+
+    /// Waits for the device to do what the lane has submitted.
+    fn finish(&self, task: &Task, lane: usize) -> bool {
+        let Some(device) = &self.device else { return true };
+        let over = || self.ended().is_some() || self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let failure = match device.finish(lane, &over) {
+            Ok(()) => return true,
+            Err(Unfinished::Over) => match self.ended() {
+                Some(error) => Failure::Comm(error),
+                None => return false,
+            },
+            Err(Unfinished::Failed { collective, error }) => {
+                let body = &self.plan.programs[task.program].bodies[self.class.index()];
+                let kind = || body.lanes.get(lane).map(ToString::to_string).unwrap_or_default();
+                let what = collective.map(|id| self.progress.collective_of(task.program, id));
+                Failure::Device { what: what.unwrap_or_else(|| format!("on the stream of lane {}", kind())), error }
+            }
+        };
+        self.fail(task, failure);
+        false
+    }
+
+    /// Hands an instruction to the device, if there is one.
+    fn submit(
+        &self,
+        task: &Task,
+        index: u32,
+        submit: impl FnOnce(&dyn Device) -> Result<(), DeviceError>,
+    ) -> Result<(), Failure> {
+        let result = self.device.as_deref().map_or(Ok(()), submit);
+        result.map_err(|error| Failure::Device { what: self.progress.describe(task.program, index as usize), error })
     }
 
     /// Runs all lanes on this thread in schedule order, and overwrites buffers with NaN as they die.
@@ -91,7 +151,7 @@ impl Machine {
         let code = &self.codes[task.program];
         for index in 0..code.steps.len() {
             self.progress.at(0, index as u32);
-            if !self.guarded(task, index as u32, || self.step(task, index as u32)) {
+            if !self.guarded(task, index as u32, || self.step(task, 0, index as u32)) {
                 return false;
             }
             for &(at, bytes) in &code.deaths[index] {
@@ -108,6 +168,7 @@ impl Machine {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(match failure {
             Failure::Comm(error) => ExecError::Comm(error),
+            Failure::Device { what, error } => ExecError::OnDevice { what, error },
             Failure::Panic { program, index } => {
                 ExecError::Panic { what: self.progress.describe(program, index as usize) }
             }
@@ -175,7 +236,7 @@ impl Machine {
         Failure::Fault { program: task.program, index, kind }
     }
 
-    fn step(&self, task: &Task, index: u32) -> Result<(), Failure> {
+    fn step(&self, task: &Task, lane: usize, index: u32) -> Result<(), Failure> {
         let code = &self.codes[task.program];
         match &code.steps[index as usize] {
             Step::Launch { parts, .. } => {
@@ -187,22 +248,43 @@ impl Machine {
             Step::Collect(collective) => {
                 // SAFETY: the areas are in the arena; that nothing on this rank writes what is sent or touches what is
                 // received now is what the verifier showed.
-                unsafe { collective.run() }.map_err(Failure::Comm)?;
+                unsafe { collective.run() }.map_err(|error| match error {
+                    CommError::Device(why) => {
+                        let what = self.progress.describe(task.program, index as usize);
+                        Failure::Device { what, error: DeviceError(why) }
+                    }
+                    error => Failure::Comm(error),
+                })?;
+            }
+            Step::Submit(launch) => {
+                // SAFETY: the plan is verified, and lanes keep to its records and waits, on the device as well.
+                self.submit(task, index, |_| unsafe { launch.submit() })?;
             }
             Step::Copy { from, to, bytes } => {
                 // SAFETY: the verifier showed that the two are apart and that nothing conflicting runs now.
-                unsafe { self.arena.copy(*from, *to, *bytes) };
+                match &self.device {
+                    None => unsafe { self.arena.copy(*from, *to, *bytes) },
+                    Some(_) => self.submit(task, index, |d| unsafe { d.copy(lane, *from, *to, *bytes) })?,
+                }
             }
             Step::Feed { feed, at, bytes } => {
                 let values = task.staging.feed(task.step, *feed);
                 // SAFETY: nothing else touches the bytes of this feed now, by the verifier.
-                unsafe { self.arena.write(*at, *bytes) }.copy_from_slice(&values);
+                match &self.device {
+                    None => unsafe { self.arena.write(*at, *bytes) }.copy_from_slice(&values),
+                    Some(_) => self.submit(task, index, |d| unsafe { d.feed(lane, &values, *at) })?,
+                }
             }
             Step::Emit { emit, at, bytes } => {
                 let mut to = self.emits[*emit].lock().unwrap_or_else(PoisonError::into_inner);
                 if !to.is_empty() {
-                    // SAFETY: nothing writes what is emitted now, by the verifier.
-                    to.copy_from_slice(unsafe { self.arena.read(*at, *bytes) });
+                    match &self.device {
+                        // SAFETY: nothing writes what is emitted now, by the verifier.
+                        None => to.copy_from_slice(unsafe { self.arena.read(*at, *bytes) }),
+                        // The lane waits here; what failed is told at its end.
+                        Some(_) if !self.finish(task, lane) => {}
+                        Some(_) => self.submit(task, index, |d| d.read(*at, &mut to))?,
+                    }
                 }
             }
             Step::Record(_) | Step::Wait(_) => {}

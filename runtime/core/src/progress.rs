@@ -59,6 +59,13 @@ impl Progress {
         self.plan.describe(&self.plan.classes[self.class.index()], self.body(program), index)
     }
 
+    /// A collective of a program with its place.
+    pub fn collective_of(&self, program: usize, id: u32) -> String {
+        let is = |op: &Op| matches!(op, Op::Collect(collect) if collect.id == id);
+        let index = self.body(program).instructions.iter().position(|i| is(&i.op));
+        index.map_or_else(|| format!("c{id}"), |index| self.describe(program, index))
+    }
+
     fn body(&self, program: usize) -> &Body {
         &self.plan.programs[program].bodies[self.class.index()]
     }

@@ -33,7 +33,7 @@ fn poison_changes_nothing() {
 fn programs_share_parameters() {
     let mut executor = executor(sample::line(), &Options::default()).expect("an executor");
     train(&mut executor, 3).expect("3 steps");
-    let w: Vec<f32> = bytemuck::cast_slice(executor.read(plan::BufferId(0)).expect("w")).to_vec();
+    let w: Vec<f32> = bytemuck::cast_slice(executor.read(plan::BufferId(0)).expect("memory").expect("w")).to_vec();
     let mut feeder = Feeder::new(&executor, 1, Ramp::default(), 0, None).expect("a feeder");
     executor.run(1, &mut feeder).expect("forward");
     let out: Vec<f32> = bytemuck::cast_slice(&executor.emitted(plan::EmitId(2))).to_vec();

@@ -29,7 +29,7 @@ fn an_embedded_object_runs() {
     executor.run(0, &mut feeder).expect("a step");
     // Weights begin as zero, so each prediction misses its target by one.
     assert_eq!(executor.emitted(EmitId(0))[..], 1f32.to_le_bytes());
-    assert_eq!(executor.read(BufferId(2)).expect("step"), 1i64.to_le_bytes());
+    assert_eq!(executor.read(BufferId(2)).expect("memory").expect("step"), 1i64.to_le_bytes());
 }
 
 #[test]

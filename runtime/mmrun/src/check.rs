@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use device::ascend::{Segments, SegmentsError};
 use device::{CpuKernels, Mapped};
 use plan::{PlanFile, memory, prove};
 
@@ -73,6 +74,12 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
     if h.target == "cpu" {
         CpuKernels::load(h, &plan.kernels, file.object)?;
         line(format!("kernels: all {} load, and this machine has the features they need", plan.kernels.len()));
+    } else if h.target.starts_with("ascend-") {
+        line(match Segments::open(&plan.kernels, file.object) {
+            Ok(_) => format!("kernels: all {} segments are there, as CANN compiled them", plan.kernels.len()),
+            Err(e @ SegmentsError::NotCompiled(_)) => format!("kernels: {e}"),
+            Err(e) => return Err(e.into()),
+        });
     } else {
         line(format!("kernels: for {}, not looked at here", h.target));
     }

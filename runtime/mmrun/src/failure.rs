@@ -7,6 +7,7 @@ use std::path::Path;
 use comm::{Cause, CommError};
 use data::DataError;
 use device::LoadError;
+use device::ascend::{CannError, SegmentsError};
 use plan::Violation;
 use runtime_core::ExecError;
 
@@ -26,7 +27,6 @@ impl Failure {
         self
     }
 
-    #[cfg(feature = "mpi")]
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -107,6 +107,31 @@ impl From<LoadError> for Failure {
             }
             LoadError::Target(_) => failure.help("compile the plan with `mmc compile --target cpu`"),
             LoadError::Abi(_) => failure.help("compile the plan with the `mmc` of this version"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<SegmentsError> for Failure {
+    fn from(error: SegmentsError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            SegmentsError::NotCompiled(_) => failure
+                .help("write them out with `mmc export PLAN -o DIR`, run `sh DIR/compile.sh` where CANN is installed")
+                .help("then take them in: `mmc pack PLAN --om DIR/om -o PACKED`, and run that"),
+            _ => failure.help("pack the plan again, with `mmc pack`"),
+        }
+    }
+}
+
+impl From<CannError> for Failure {
+    fn from(error: CannError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            CannError::Library { .. } => {
+                failure.help("install CANN, and `source set_env.sh` of it before this; or compile with `--target cpu`")
+            }
+            CannError::Symbols { .. } => failure.help("a newer CANN has them"),
             _ => failure,
         }
     }

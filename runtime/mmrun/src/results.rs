@@ -92,7 +92,7 @@ impl Results {
     /// Writes the outputs; gives the number of tensors.
     pub fn write(mut self, world: &World, path: &Path) -> Result<usize, Failure> {
         if self.params {
-            for parameter in world.parameters() {
+            for parameter in world.parameters()? {
                 self.outputs.set(&format!("param/{}", parameter.name), &parameter);
             }
         }

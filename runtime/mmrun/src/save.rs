@@ -36,14 +36,14 @@ impl<'a> Saver<'a> {
 
     /// Writes a checkpoint and waits for it.
     pub fn save(&self, world: &World, step: u64) -> Result<PathBuf, Failure> {
-        let (position, tensors) = (self.position(world, step), (&*world.parameters(), &*world.states()));
+        let (position, tensors) = (self.position(world, step), (&*world.parameters()?, &*world.states()?));
         Ok(data::save(self.folder, &position, tensors, LARGEST_FILE, world.together())?)
     }
 
     /// Copies what is to be saved, and writes it while the next steps run.
     pub fn save_behind(&mut self, world: &World, step: u64) -> Result<(), Failure> {
         let (position, folder) = (self.position(world, step), self.folder.to_path_buf());
-        let (parameters, states) = (Snapshot::of(&world.parameters()), Snapshot::of(&world.states()));
+        let (parameters, states) = (Snapshot::of(&world.parameters()?), Snapshot::of(&world.states()?));
         let together = world.together().clone();
         let write = move || {
             let tensors = (&*parameters.pieces(), &*states.pieces());

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use comm::Communicator;
+use device::ascend::{AscendCommunicator, AscendDevice, Cann, Segments};
 use device::{CpuKernels, Mapped};
 use plan::{PlanFile, PlanHash, Verified};
 use runtime_core::{Executor, Options};
@@ -34,7 +37,11 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
     let (size, mesh) = (header.world(), mesh_of(&header.mesh));
     let Seats { communicators, together, sharing } = launched.seats(header, hash, args)?;
     // All ranks of a process share the code.
-    let kernels = Arc::new(CpuKernels::load(header, &file.plan.kernels, file.object)?);
+    let engine = Engine::open(&file)?;
+    if matches!(engine, Engine::Ascend { .. }) && args.trace.is_some() {
+        let what = "--trace shows the lanes of the CPU, and this plan runs on NPUs";
+        return Err(Failure::new(what).help("trace it with CANN's msprof"));
+    }
     // Once for all ranks.
     let plan = Verified::new(file.plan).map_err(|violations| Failure::violations(&violations))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -48,9 +55,16 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
             fault: args.fault,
             jitter: args.jitter,
         };
-        Executor::new(&plan, kernels.clone(), communicator, &options)
+        engine.executor(&plan, communicator, &options, args.timeout)
     };
-    let executors = communicators.into_iter().enumerate().map(rank).collect::<Result<Vec<_>, _>>()?;
+    // Side by side, since ranks on devices meet while they are made.
+    let executors = std::thread::scope(|scope| {
+        let makers = communicators.into_iter().enumerate().map(|seat| scope.spawn(|| rank(seat)));
+        let makers: Vec<_> = makers.collect();
+        let panicked = |_| Err(Failure::new("the thread that makes a rank ready panicked"));
+        let made: Vec<_> = makers.into_iter().map(|maker| maker.join().unwrap_or_else(panicked)).collect();
+        made.into_iter().collect::<Result<Vec<_>, _>>()
+    })?;
     let world = World::new(plan.plan().clone(), executors, together)?;
     if size > 1 {
         let each = plural(part(threads, here, 0), "thread");
@@ -58,6 +72,51 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
         world.note(&format!("{size} ranks {place} ({mesh}), {each} each"));
     }
     Ok((world, hash))
+}
+
+/// What runs a plan's kernels, for all ranks of this process.
+enum Engine {
+    Cpu(Arc<CpuKernels>),
+    Ascend { cann: Arc<Cann>, segments: Arc<Segments> },
+}
+
+impl Engine {
+    fn open(file: &PlanFile<'_>) -> Result<Self, Failure> {
+        let (plan, header) = (&file.plan, &file.plan.header);
+        if !header.target.starts_with("ascend-") {
+            return Ok(Self::Cpu(Arc::new(CpuKernels::load(header, &plan.kernels, file.object)?)));
+        }
+        // What is wrong with the plan is said before what is wrong with the machine.
+        let segments = Segments::open(&plan.kernels, file.object)?;
+        let cann = Cann::open(header.world() > 1)?;
+        Ok(Self::Ascend { cann, segments: Arc::new(segments) })
+    }
+
+    fn executor(
+        &self,
+        plan: &Verified,
+        communicator: Option<Arc<dyn Communicator>>,
+        options: &Options,
+        patience: Duration,
+    ) -> Result<Executor, Failure> {
+        let (cann, segments) = match self {
+            Self::Cpu(kernels) => return Ok(Executor::new(plan, kernels.clone(), communicator, options)?),
+            Self::Ascend { cann, segments } => (cann.clone(), segments.clone()),
+        };
+        let rank = communicator.as_ref().map_or(0, |c| c.rank());
+        let made = || -> Result<_, Failure> {
+            let device = Arc::new(AscendDevice::new(cann, plan.plan(), rank, segments, patience)?);
+            let group = |others| AscendCommunicator::new(device.clone(), plan.plan(), others);
+            let group = communicator.clone().map(group).transpose()?;
+            Ok((device, group.map(|group| Arc::new(group) as Arc<dyn Communicator>)))
+        };
+        let made = made();
+        if let (Err(failure), Some(communicator)) = (&made, &communicator) {
+            communicator.fail(failure.message());
+        }
+        let (device, group) = made?;
+        Ok(Executor::on(plan, device, group, options)?)
+    }
 }
 
 /// `fsdp=2 tp=4`, without the axes of size 1.

@@ -113,13 +113,14 @@ fn parameter(p: &Parameter, share: &Share, seed: u64, origin: &Origin, out: &mut
 /// Fills a state that begins as a parameter, which the same rank holds in the same layout.
 fn as_parameter(executor: &mut Executor, plan: &Plan, state: &State, name: &str, id: BufferId) -> Result<(), Failure> {
     let parameter = plan.manifest.parameter(name).and_then(|p| Some((p, p.buffer(executor.class())?)));
-    let source = parameter.and_then(|(p, id)| Some((p, executor.read(id)?.to_vec())));
-    let (p, values) = source.ok_or_else(|| Failure::new(format!("there is no parameter `{name}`")))?;
+    let missing = || Failure::new(format!("there is no parameter `{name}`"));
+    let (p, from) = parameter.ok_or_else(missing)?;
+    let values = executor.read(from)?.ok_or_else(missing)?.to_vec();
     data::convert_values(p.ty.dtype, &values, state.ty.dtype, slot(executor, id)?)
         .map_err(|e| Failure::new(format!("state `{}` cannot begin as `{name}`: {e}", state.name)))
 }
 
 fn slot(executor: &mut Executor, id: BufferId) -> Result<&mut [u8], Failure> {
     // The plan was verified: each parameter and state has its buffer.
-    executor.write(id).ok_or_else(|| Failure::new("the plan has a value without memory"))
+    executor.write(id)?.ok_or_else(|| Failure::new("the plan has a value without memory"))
 }

@@ -113,13 +113,13 @@ impl World {
         owners(&self.plan.header.mesh, &emit.ty, &emit.layout, holders)
     }
 
-    pub fn parameters(&self) -> Vec<Pieces<'_>> {
+    pub fn parameters(&self) -> Result<Vec<Pieces<'_>>, Failure> {
         let parameters = self.plan.manifest.parameters.iter();
         parameters.map(|p| self.value(&p.name, &p.ty, &p.layout, |class| p.buffer(class))).collect()
     }
 
     /// State that goes from run to run.
-    pub fn states(&self) -> Vec<Pieces<'_>> {
+    pub fn states(&self) -> Result<Vec<Pieces<'_>>, Failure> {
         let states = self.plan.manifest.states.iter().filter(|s| is_lasting(s));
         states.map(|s| self.value(&s.name, &s.ty, &s.layout, |class| s.buffer(class))).collect()
     }
@@ -131,14 +131,20 @@ impl World {
         ty: &'w TensorType,
         layout: &Layout,
         buffer: impl Fn(ClassId) -> Option<BufferId>,
-    ) -> Pieces<'w> {
+    ) -> Result<Pieces<'w>, Failure> {
         let holders = self.holders(|class| buffer(class).is_some());
         let owners = owners(&self.plan.header.mesh, ty, layout, holders);
-        let pieces = owners.into_iter().filter_map(|(rank, share)| {
-            let executor = self.executors().find(|e| e.rank() == rank)?;
-            Some((share, executor.read(buffer(executor.class())?)?))
-        });
-        Pieces { name, ty, pieces: pieces.collect() }
+        let mut pieces = vec![];
+        for (rank, share) in owners {
+            let executor = self.executors().find(|e| e.rank() == rank);
+            let held = executor.and_then(|e| Some((e, buffer(e.class())?)));
+            if let Some((executor, id)) = held
+                && let Some(bytes) = executor.read(id)?
+            {
+                pieces.push((share, bytes));
+            }
+        }
+        Ok(Pieces { name, ty, pieces })
     }
 
     /// The ranks of the plan whose class is one of these.

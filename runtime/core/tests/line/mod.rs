@@ -96,7 +96,7 @@ pub fn executor(plan: Plan, options: &Options) -> Result<Executor, ExecError> {
 pub fn executor_with(plan: Plan, kernels: impl Kernels, options: &Options) -> Result<Executor, ExecError> {
     let plan = Verified::new(plan).expect("a plan that is right");
     let mut executor = Executor::new(&plan, kernels, None, options)?;
-    executor.write(BufferId(0)).expect("w").copy_from_slice(bytemuck::cast_slice(&START));
+    executor.write(BufferId(0)).expect("memory").expect("w").copy_from_slice(bytemuck::cast_slice(&START));
     for emit in 0..3 {
         executor.request(EmitId(emit), true);
     }
@@ -112,7 +112,7 @@ pub fn train(executor: &mut Executor, steps: u64) -> Result<Vec<u32>, ExecError>
         bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(EmitId(0))));
         bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(EmitId(1))));
     }
-    bits.extend_from_slice(bytemuck::cast_slice(executor.read(BufferId(0)).expect("w")));
+    bits.extend_from_slice(bytemuck::cast_slice(executor.read(BufferId(0)).expect("memory").expect("w")));
     Ok(bits)
 }
 

@@ -17,7 +17,9 @@ pub const MEMCPY_DEVICE_TO_HOST: i32 = 2;
 pub const MEMCPY_DEVICE_TO_DEVICE: i32 = 3;
 /// An event that orders streams and keeps no time.
 pub const EVENT_SYNC: u32 = 1;
+pub const EVENT_STATUS_COMPLETE: i32 = 1;
 pub const ERROR_REPEAT_INITIALIZE: Code = 100_002;
+pub const ERROR_STREAM_SYNC_TIMEOUT: Code = 507_046;
 
 pub const HCCL_INT32: i32 = 2;
 pub const HCCL_FP16: i32 = 3;
@@ -48,6 +50,32 @@ pub struct SendRecvItem {
     pub dtype: i32,
     pub remote: u32,
 }
+
+/// `HcclCommConfig` as far as its sixth version goes, in the 312 bytes that every release reads: what came later is
+/// told by a larger `size`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CommConfig {
+    pub size: usize,
+    pub magic: u32,
+    pub version: u32,
+    pub reserved: u64,
+    pub buffer_size: u32,
+    pub deterministic: u32,
+    pub name: [u8; 128],
+    pub udi: [u8; 128],
+    pub expansion_mode: u32,
+    pub traffic_class: u32,
+    pub service_level: u32,
+    pub world_rank: u32,
+    pub job: u64,
+}
+
+pub const CONFIG_MAGIC: u32 = 0xf0f0_f0f0;
+/// The version that knows names of communicators, which are the last that is said here.
+pub const CONFIG_VERSION: u32 = 2;
+/// For the figures that a configuration leaves to the environment.
+pub const CONFIG_NOT_SET: u32 = 0xffff_ffff;
 
 /// A type as a signature of the headers is written down: by how it is passed.
 pub trait Passed {
@@ -117,16 +145,18 @@ interface! {
         aclrtSetCurrentContext(Pointer) -> Code;
         aclrtMalloc(*mut Pointer, usize, i32) -> Code;
         aclrtFree(Pointer) -> Code;
-        aclrtMemset(Pointer, usize, i32, usize) -> Code;
+        aclrtMallocHost(*mut Pointer, usize) -> Code;
+        aclrtFreeHost(Pointer) -> Code;
         aclrtMemcpy(Pointer, usize, *const c_void, usize, i32) -> Code;
         aclrtMemcpyAsync(Pointer, usize, *const c_void, usize, i32, Pointer) -> Code;
         aclrtCreateStream(*mut Pointer) -> Code;
         aclrtDestroyStream(Pointer) -> Code;
-        aclrtSynchronizeStream(Pointer) -> Code;
-        aclrtCreateEventWithFlag(*mut Pointer, u32) -> Code;
+        aclrtSynchronizeStreamWithTimeout(Pointer, i32) -> Code;
+        aclrtCreateEventExWithFlag(*mut Pointer, u32) -> Code;
         aclrtDestroyEvent(Pointer) -> Code;
         aclrtRecordEvent(Pointer, Pointer) -> Code;
         aclrtStreamWaitEvent(Pointer, Pointer) -> Code;
+        aclrtQueryEventStatus(Pointer, *mut i32) -> Code;
         aclmdlLoadFromMemWithMem(*const c_void, usize, *mut u32, Pointer, usize, Pointer, usize) -> Code;
         aclmdlQuerySizeFromMem(*const c_void, usize, *mut usize, *mut usize) -> Code;
         aclmdlUnload(u32) -> Code;
@@ -150,7 +180,7 @@ interface! {
     /// HCCL: communicators and collectives.
     Hccl {
         HcclGetRootInfo(*mut RootInfo) -> Code;
-        HcclCommInitRootInfo(u32, *const RootInfo, u32, *mut Pointer) -> Code;
+        HcclCommInitRootInfoConfig(u32, *const RootInfo, u32, *const CommConfig, *mut Pointer) -> Code;
         HcclCommDestroy(Pointer) -> Code;
         HcclGetErrorString(Code) -> *const c_char;
         HcclAllReduce(Pointer, Pointer, u64, i32, i32, Pointer, Pointer) -> Code;
@@ -182,6 +212,21 @@ mod tests {
             ("offsetof HcclSendRecvItem.count", offset_of!(SendRecvItem, count)),
             ("offsetof HcclSendRecvItem.dataType", offset_of!(SendRecvItem, dtype)),
             ("offsetof HcclSendRecvItem.remoteRank", offset_of!(SendRecvItem, remote)),
+            ("value HCCL_COMM_CONFIG_INFO_BYTES", offset_of!(CommConfig, buffer_size)),
+            ("offsetof HcclCommConfig.hcclBufferSize", offset_of!(CommConfig, buffer_size)),
+            ("offsetof HcclCommConfig.hcclDeterministic", offset_of!(CommConfig, deterministic)),
+            ("offsetof HcclCommConfig.hcclCommName", offset_of!(CommConfig, name)),
+            ("offsetof HcclCommConfig.hcclUdi", offset_of!(CommConfig, udi)),
+            ("offsetof HcclCommConfig.hcclOpExpansionMode", offset_of!(CommConfig, expansion_mode)),
+            ("offsetof HcclCommConfig.hcclRdmaTrafficClass", offset_of!(CommConfig, traffic_class)),
+            ("offsetof HcclCommConfig.hcclRdmaServiceLevel", offset_of!(CommConfig, service_level)),
+            ("offsetof HcclCommConfig.hcclWorldRankID", offset_of!(CommConfig, world_rank)),
+            ("offsetof HcclCommConfig.hcclJobID", offset_of!(CommConfig, job)),
+            ("offsetof HcclCommConfig.aclGraphZeroCopyEnable", size_of::<CommConfig>()),
+            ("value HCCL_COMM_CONFIG_MAGIC_WORD", CONFIG_MAGIC as usize),
+            ("value HCCL_COMM_BUFFSIZE_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
+            ("value HCCL_COMM_TRAFFIC_CLASS_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
+            ("value HCCL_COMM_SERVICE_LEVEL_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
         ]
         .map(|(name, n)| format!("{name}\t{n}"))
         .into();
@@ -192,7 +237,9 @@ mod tests {
             ("ACL_MEMCPY_DEVICE_TO_HOST", MEMCPY_DEVICE_TO_HOST),
             ("ACL_MEMCPY_DEVICE_TO_DEVICE", MEMCPY_DEVICE_TO_DEVICE),
             ("ACL_EVENT_SYNC", EVENT_SYNC as i32),
+            ("ACL_EVENT_RECORDED_STATUS_COMPLETE", EVENT_STATUS_COMPLETE),
             ("ACL_ERROR_REPEAT_INITIALIZE", ERROR_REPEAT_INITIALIZE),
+            ("ACL_ERROR_RT_STREAM_SYNC_TIMEOUT", ERROR_STREAM_SYNC_TIMEOUT),
             ("HCCL_SUCCESS", SUCCESS),
             ("HCCL_DATA_TYPE_INT32", HCCL_INT32),
             ("HCCL_DATA_TYPE_FP16", HCCL_FP16),

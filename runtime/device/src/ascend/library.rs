@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use libloading::Library;
+use runtime_core::DeviceError;
 
 use super::abi::{Acl, Code, ERROR_REPEAT_INITIALIZE, Hccl, SUCCESS};
 
@@ -25,6 +26,18 @@ pub enum CannError {
     Symbols { libraries: String, symbols: Vec<&'static str> },
     #[error("{call} failed with code {code}: {message}")]
     Call { call: &'static str, code: Code, message: String },
+    #[error("CANN sees no NPU on this machine (ASCEND_RT_VISIBLE_DEVICES may hide them)")]
+    NoDevice,
+    #[error("segment `{name}` does not fit the plan: {why}")]
+    Segment { name: String, why: String },
+    #[error("{bytes} bytes at {offset} are outside the device's memory")]
+    Outside { offset: u64, bytes: usize },
+}
+
+impl From<CannError> for DeviceError {
+    fn from(error: CannError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 impl Cann {

@@ -62,14 +62,6 @@ pub unsafe extern "C" fn aclrtFree(pointer: *mut c_void) -> Code {
     crate::SUCCESS
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemset(pointer: *mut c_void, most: usize, value: i32, count: usize) -> Code {
-    code(host(pointer as usize, most.max(count)).map(|at| {
-        // SAFETY: device memory of that length.
-        unsafe { std::ptr::write_bytes(at, value as u8, count) }
-    }))
-}
-
 /// The two ends of a copy as host addresses.
 fn ends(to: usize, from: usize, count: usize, kind: i32) -> Result<(usize, usize), Error> {
     let device = |address| host(address, count).map(|p| p as usize);
@@ -123,6 +115,20 @@ pub unsafe extern "C" fn aclrtMemcpyAsync(
         })
     };
     code(ends(to as usize, from as usize, count, kind).and_then(submit))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtMallocHost(out: *mut *mut c_void, size: usize) -> Code {
+    // SAFETY: the caller's pointer is valid, by CANN's contract.
+    unsafe { *out = libc::calloc(1, size) };
+    crate::SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtFreeHost(pointer: *mut c_void) -> Code {
+    // SAFETY: made by `aclrtMallocHost`.
+    unsafe { libc::free(pointer) };
+    crate::SUCCESS
 }
 
 /// For the emulator of libhccl: where the bytes of a device address are; null if it is none.

@@ -1,0 +1,136 @@
+//! Ascend plans run by `mmrun` on emulators of CANN, against the same models on the CPU; and what it says when CANN fails.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use safetensors::SafeTensors;
+use tests::binaries::{command, model, run};
+
+use crate::{Exported, export, mmc};
+
+/// The folder of the emulators, which are built here once: nothing depends on them.
+fn emulators() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test knows where it is");
+        let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--target-dir"]).arg(folder.parent().expect("target"));
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        run(build.args(["-p", "emulator-ascendcl", "-p", "emulator-hccl", "-p", "emulator-atc"])).expect("they build");
+        folder
+    })
+}
+
+/// Compiles the exported segments with the emulated `atc`, and packs them.
+fn packed(exported: &Exported) -> PathBuf {
+    let out = exported.folder.path().join("out");
+    let path = std::env::join_paths(
+        std::iter::once(emulators().to_owned())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    run(Command::new("sh").arg(out.join("compile.sh")).env("PATH", path.expect("a path"))).expect("compiles");
+    let packed = exported.folder.path().join("packed.bin");
+    run(mmc("pack", &exported.plan).arg("--om").arg(out.join("om")).arg("-o").arg(&packed)).expect("packs");
+    packed
+}
+
+fn mmrun(plan: &Path) -> Command {
+    let mut c = command("mmrun");
+    c.arg(plan).env("LD_LIBRARY_PATH", emulators());
+    c
+}
+
+/// Losses of five steps.
+fn losses(run_plan: &mut Command, folder: &Path) -> Vec<f32> {
+    let out = folder.join("out.safetensors");
+    run(run_plan.args(["--steps", "5", "--outputs"]).arg(&out)).expect("trains");
+    let bytes = std::fs::read(&out).expect("outputs");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let loss = tensors.tensor("loss").expect("losses");
+    loss.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// The same words give the same losses on the emulators and on the CPU.
+fn check(words: &str, tolerance: f32) {
+    let exported = export(words);
+    let folder = exported.folder.path();
+    let got = losses(&mut mmrun(&packed(&exported)), folder);
+    let cpu = folder.join("cpu.bin");
+    let mut words_of = words.split_whitespace();
+    let mut compile = mmc("compile", &model(words_of.next().expect("a model")));
+    run(compile.args(words_of).arg("-o").arg(&cpu)).expect("compiles");
+    let want = losses(command("mmrun").arg(&cpu), folder);
+    assert_eq!((got.len(), want.len()), (5, 5));
+    assert!(want[0] != want[4], "it trains: {want:?}");
+    for (got, want) in got.iter().zip(&want) {
+        assert!((got - want).abs() <= tolerance * want.abs(), "{words}: {got} on the emulators, {want} on the CPU");
+    }
+}
+
+#[test]
+fn wan_tiny_trains() {
+    check("wan2.2.mm --preset tiny", 1e-4);
+    check("wan2.2.mm --preset tiny --fsdp 2", 1e-4);
+    check("wan2.2.mm --preset tiny --tp 2", 1e-4);
+}
+
+#[test]
+fn qwen3_tiny_trains() {
+    check("qwen3.mm --preset tiny", 1e-4);
+    check("qwen3.mm --preset tiny --fsdp 2", 1e-4);
+    check("qwen3.mm --preset tiny --tp 2", 1e-4);
+}
+
+/// Attention as FlashAttentionScore, and a ring of it.
+#[test]
+fn tiny_models_train_in_bf16() {
+    check("wan2.2.mm --preset tiny --dtype bf16", 1e-2);
+    check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1", 1e-2);
+    check("qwen3.mm --preset tiny --dtype bf16 --tp 2", 1e-2);
+}
+
+fn refused(c: &mut Command) -> String {
+    run(c).map(|_| ()).expect_err("it cannot run")
+}
+
+#[test]
+fn failures_say_what_and_where() {
+    let exported = export("wan2.2.mm --preset tiny --tp 2");
+    let plan = packed(&exported);
+
+    let said = refused(&mut mmrun(&exported.plan));
+    assert!(said.contains("CANN has not compiled the plan's"), "{said}");
+    assert!(said.contains("mmc pack"), "{said}");
+
+    let said = refused(mmrun(&plan).env_remove("LD_LIBRARY_PATH"));
+    assert!(said.contains("CANN's libascendcl.so is not there"), "{said}");
+    assert!(said.contains("LD_LIBRARY_PATH"), "{said}");
+
+    // A library of that name with other symbols.
+    let odd = tempfile::tempdir().expect("a folder");
+    let link = |from: &str, to: &str| std::os::unix::fs::symlink(emulators().join(from), odd.path().join(to));
+    link("libascendcl.so", "libascendcl.so").and_then(|()| link("libascendcl.so", "libhccl.so")).expect("links");
+    let said = refused(mmrun(&plan).env("LD_LIBRARY_PATH", odd.path()));
+    assert!(said.contains("lack HcclGetRootInfo, HcclCommInitRootInfoConfig"), "{said}");
+
+    let said = refused(mmrun(&plan).env("EMULATOR_FAIL", "aclmdlExecuteAsync:7"));
+    assert!(said.contains("aclmdlExecuteAsync failed with code 507015: EZ9999"), "{said}");
+    assert!(said.contains("wan2.2.mm:"), "{said}");
+
+    let said = refused(mmrun(&plan).env("EMULATOR_FAIL", "model:7"));
+    assert!(said.contains("on the stream of lane compute") && said.contains("code 507015"), "{said}");
+}
+
+#[test]
+fn a_stalled_collective_is_named() {
+    let exported = export("wan2.2.mm --preset tiny --tp 2");
+    let plan = packed(&exported);
+    let said = refused(mmrun(&plan).args(["--timeout", "2", "--fault", "1:20:stall"]));
+    assert!(said.contains("rank 0: #"), "{said}");
+    assert!(said.contains("the device has waited 2 s for other ranks in it"), "{said}");
+    assert!(said.contains("wan2.2.mm:"), "{said}");
+}
