@@ -34,6 +34,9 @@ pub trait Device: Send + Sync + 'static {
     /// `over` says that another rank or lane failed.
     fn finish(&self, lane: usize, over: &dyn Fn() -> bool) -> Result<(), Unfinished>;
 
+    /// Says that a run failed: streams may hold work for ever, and what it uses is to stay until the process ends.
+    fn abandon(&self);
+
     /// Bytes of the memory, while no stream that writes them is busy.
     fn read(&self, from: u64, to: &mut [u8]) -> Result<(), DeviceError>;
 

@@ -211,6 +211,9 @@ impl Machine {
     }
 
     fn fail(&self, task: &Task, failure: Failure) {
+        if let Some(device) = &self.device {
+            device.abandon();
+        }
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         let (is_first, is_ours) = (first.is_none(), !matches!(failure, Failure::Comm(_)));
         first.get_or_insert(failure);

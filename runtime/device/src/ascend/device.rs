@@ -35,7 +35,7 @@ pub struct AscendDevice {
     /// By lane, in the order in which it submits them.
     collectives: Vec<Mutex<Vec<Arc<Mark>>>>,
     patience: Duration,
-    /// A stream was given up: what it holds stays until the process ends.
+    /// A run failed: what it holds stays until the process ends.
     lost: AtomicBool,
 }
 
@@ -251,25 +251,24 @@ impl Device for AscendDevice {
             let code = unsafe { (self.cann.acl.aclrtSynchronizeStreamWithTimeout)(self.stream(lane), glance) };
             if code != ERROR_STREAM_SYNC_TIMEOUT {
                 let checked = self.cann.acl("aclrtSynchronizeStreamWithTimeout", code);
-                let failed = |error: CannError| {
-                    self.lost.store(true, SeqCst);
-                    Unfinished::Failed { collective: None, error: error.into() }
-                };
+                let failed = |error: CannError| Unfinished::Failed { collective: None, error: error.into() };
                 return checked.map_err(failed);
             }
             if over() {
-                self.lost.store(true, SeqCst);
                 return Err(Unfinished::Over);
             }
             let collective = self.unfinished(lane);
             if collective != stuck || collective.is_none() {
                 (stuck, since) = (collective, Instant::now());
             } else if since.elapsed() >= self.patience {
-                self.lost.store(true, SeqCst);
                 let why = format!("the device has waited {} s for other ranks in it", since.elapsed().as_secs());
                 return Err(Unfinished::Failed { collective, error: DeviceError(why) });
             }
         }
+    }
+
+    fn abandon(&self) {
+        self.lost.store(true, SeqCst);
     }
 
     fn read(&self, from: u64, to: &mut [u8]) -> Result<(), DeviceError> {
