@@ -124,3 +124,13 @@ fn failures_say_what_and_where() {
     let said = refused(mmrun(&plan).env("EMULATOR_FAIL", "model:7"));
     assert!(said.contains("on the stream of lane compute") && said.contains("code 507015"), "{said}");
 }
+
+#[test]
+fn a_stalled_collective_is_named() {
+    let exported = export("wan2.2.mm --preset tiny --tp 2");
+    let plan = packed(&exported);
+    let said = refused(mmrun(&plan).args(["--timeout", "2", "--fault", "rank=1,at=20,kind=stall"]));
+    assert!(said.contains("rank 0: #"), "{said}");
+    assert!(said.contains("the device has waited 2 s for other ranks in it"), "{said}");
+    assert!(said.contains("wan2.2.mm:"), "{said}");
+}

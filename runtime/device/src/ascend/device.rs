@@ -134,16 +134,18 @@ impl AscendDevice {
         self.cann.acl("aclrtRecordEvent", code)
     }
 
-    /// The first collective of a lane that was submitted and is not done.
-    fn unfinished(&self, lane: usize) -> Option<u32> {
-        let marks = lock(self.collectives.get(lane)?);
+    /// For each lane, the first collective that was submitted and is not done.
+    fn unfinished(&self) -> Vec<Option<u32>> {
         let done = |mark: &&Arc<Mark>| {
             let mut status = EVENT_STATUS_COMPLETE;
             // SAFETY: the event is the device's, and the pointer ours.
             unsafe { (self.cann.acl.aclrtQueryEventStatus)(mark.event, &mut status) };
             status == EVENT_STATUS_COMPLETE
         };
-        marks.iter().filter(|m| m.submitted.load(SeqCst)).find(|m| !done(m)).map(|m| m.id)
+        let first = |marks: &Mutex<Vec<Arc<Mark>>>| {
+            lock(marks).iter().filter(|m| m.submitted.load(SeqCst)).find(|m| !done(m)).map(|m| m.id)
+        };
+        self.collectives.iter().map(first).collect()
     }
 
     fn at(&self, offset: u64, bytes: usize) -> Result<Pointer, CannError> {
@@ -244,7 +246,7 @@ impl Device for AscendDevice {
     }
 
     fn finish(&self, lane: usize, over: &dyn Fn() -> bool) -> Result<(), Unfinished> {
-        let (mut stuck, mut since) = (None, Instant::now());
+        let (mut stuck, mut since) = (vec![], Instant::now());
         loop {
             let glance = GLANCE.min(self.patience).as_millis() as i32;
             // SAFETY: the stream is ours.
@@ -257,9 +259,11 @@ impl Device for AscendDevice {
             if over() {
                 return Err(Unfinished::Over);
             }
-            let collective = self.unfinished(lane);
-            if collective != stuck || collective.is_none() {
-                (stuck, since) = (collective, Instant::now());
+            // Those of other lanes, too, for which this one may wait.
+            let unfinished = self.unfinished();
+            let collective = unfinished.iter().copied().flatten().next();
+            if unfinished != stuck || collective.is_none() {
+                (stuck, since) = (unfinished, Instant::now());
             } else if since.elapsed() >= self.patience {
                 let why = format!("the device has waited {} s for other ranks in it", since.elapsed().as_secs());
                 return Err(Unfinished::Failed { collective, error: DeviceError(why) });
