@@ -35,5 +35,5 @@ pub use registry::{Entry, REGISTRY};
 pub use schedule::{Gradients, Pipelining, kernels, schedule};
 pub use shard::Shard;
 pub use simplify::Simplify;
-pub use stages::{Grid, Invalid, Kind, Span, StageSchedule, Timeline, Unit};
+pub use stages::{Grid, Invalid, Kind, Span, StageSchedule, Timeline, Unit, balance};
 pub use stats::{PassStats, Stats};

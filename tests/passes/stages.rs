@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use passes::{Grid, Invalid, Kind, StageSchedule, Timeline, Unit};
+use proptest::prelude::*;
 
 /// On the ideal machine a forward takes 1, and the gradients of inputs and of weights 1 each.
 fn length(schedule: StageSchedule) -> impl Fn(&Unit) -> u64 {
@@ -139,4 +140,62 @@ fn grids_that_a_schedule_does_not_take() {
         Err(errors) => diag::render(&errors, &diag::Sources::default(), false),
     });
     insta::assert_snapshot!(refused.join("\n"));
+}
+
+/// The slowest stage of the best of all cuts.
+fn best(costs: &[u32], stages: usize) -> u32 {
+    if stages == 1 {
+        return costs.iter().sum();
+    }
+    let firsts = 1..=costs.len() + 1 - stages;
+    let cuts = firsts.map(|n| costs[..n].iter().sum::<u32>().max(best(&costs[n..], stages - 1)));
+    cuts.min().unwrap_or(u32::MAX)
+}
+
+fn any_grid() -> impl Strategy<Value = (StageSchedule, Grid)> {
+    let schedule = prop::sample::select(StageSchedule::ALL.to_vec());
+    (schedule, 1..=8_usize, 2..=4_usize, 1..=12_usize).prop_map(|(schedule, ranks, chunks, n)| match schedule {
+        StageSchedule::Interleaved => (schedule, Grid { ranks, chunks, microbatches: ranks * n.div_ceil(4) }),
+        _ => (schedule, Grid { ranks, chunks: 1, microbatches: n }),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_cut_into_stages_is_better(costs in prop::collection::vec(0..100_u32, 1..12), stages in 1..6_usize) {
+        let float: Vec<f64> = costs.iter().map(|&cost| f64::from(cost)).collect();
+        let Some(begins) = passes::balance(&float, stages) else {
+            prop_assert!(costs.len() < stages);
+            return Ok(());
+        };
+        prop_assert_eq!(begins.len() + 1, stages);
+        let edges: Vec<usize> = [0].into_iter().chain(begins).chain([costs.len()]).collect();
+        prop_assert!(edges.is_sorted_by(|a, b| a < b), "a stage without a block: {:?}", edges);
+        let slowest = edges.windows(2).map(|edge| costs[edge[0]..edge[1]].iter().sum::<u32>()).max();
+        prop_assert_eq!(slowest, Some(best(&costs, stages)));
+    }
+
+    /// Whatever each unit takes, nobody waits for ever, and no unit begins before what it needs is there.
+    #[test]
+    fn orders_end_under_any_delays((schedule, grid) in any_grid(), delays in prop::collection::vec(1..100_u64, 97)) {
+        let orders = schedule.orders(&grid).expect("a grid that the schedule takes");
+        let length = |u: &Unit| delays[(u.stage * 31 + u.microbatch * 7 + u.kind as usize) % delays.len()];
+        let played = Timeline::play(grid, schedule.kinds(), &orders, length);
+        let timeline = played.unwrap_or_else(|e| panic!("{} on {grid:?}: {e}", schedule.name()));
+        let spans = || timeline.ranks.iter().flatten();
+        for span in spans() {
+            let Unit { stage, microbatch, kind } = span.unit;
+            let needs = match kind {
+                Kind::Forward => stage.checked_sub(1).map(|before| (before, Kind::Forward)),
+                Kind::Backward if stage + 1 < grid.stages() => Some((stage + 1, Kind::Backward)),
+                Kind::Backward => Some((stage, Kind::Forward)),
+                Kind::Weights => Some((stage, Kind::Backward)),
+            };
+            let Some((stage, kind)) = needs else { continue };
+            let needed = spans().find(|s| s.unit == Unit { stage, microbatch, kind }).map(|s| s.end);
+            prop_assert!(needed.is_some_and(|end| end <= span.start), "{:?} begins early", span.unit);
+        }
+    }
 }
