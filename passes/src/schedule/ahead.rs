@@ -12,15 +12,17 @@ use super::update::{accesses, slices_mut};
 /// By instruction: whether it is a collective that depends on persistent buffers alone, or something that only leads to
 /// such collectives.
 pub fn find(instructions: &[Instruction], kernels: &[Kernel], persistent: usize, count: usize) -> Vec<bool> {
-    let mut known: Vec<bool> = (0..count).map(|id| id < persistent).collect();
+    // By buffer that anything was written to: whether all of it depends on persistent buffers alone.
+    let mut known: Vec<Option<bool>> = (0..count).map(|id| (id < persistent).then_some(true)).collect();
     let mut able = Vec::with_capacity(instructions.len());
     for instruction in instructions {
         let touches = instruction.op.touches(|k| accesses(kernels, k));
         let kind =
             matches!(instruction.op, Op::Launch(_) | Op::Collect(_) | Op::Copy { .. }) && !is_message(&instruction.op);
-        let able_now = kind && touches.iter().all(|(s, a)| if a.reads() { known[s.buffer.index()] } else { true });
+        let able_now = kind && touches.iter().all(|(s, a)| !a.reads() || known[s.buffer.index()] == Some(true));
         for (slice, _) in touches.iter().filter(|(_, a)| a.writes()) {
-            known[slice.buffer.index()] = able_now && slice.buffer.index() >= persistent;
+            let id = slice.buffer.index();
+            known[id] = Some(able_now && id >= persistent && known[id].unwrap_or(true));
         }
         able.push(able_now);
     }
