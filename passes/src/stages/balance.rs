@@ -34,3 +34,54 @@ pub fn balance(costs: &[f64], stages: usize) -> Option<Vec<usize>> {
     begins.reverse();
     Some(begins)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slowest stage of a cut.
+    fn slowest(costs: &[f64], begins: &[usize]) -> f64 {
+        let ends = begins.iter().copied().chain([costs.len()]);
+        let begins = [0].into_iter().chain(begins.iter().copied());
+        begins.zip(ends).map(|(begin, end)| costs[begin..end].iter().sum()).fold(0.0, f64::max)
+    }
+
+    /// Every cut of `blocks` blocks into `stages` stages.
+    fn cuts(blocks: usize, stages: usize) -> Vec<Vec<usize>> {
+        if stages == 1 {
+            return vec![vec![]];
+        }
+        let last = |begin: usize| {
+            cuts(begin, stages - 1).into_iter().map(move |mut cut| {
+                cut.push(begin);
+                cut
+            })
+        };
+        (stages - 1..blocks).flat_map(last).collect()
+    }
+
+    #[test]
+    fn no_cut_is_better() {
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            f64::from((state >> 33) as u32 % 16)
+        };
+        for blocks in 1..=9 {
+            for stages in 1..=blocks {
+                let costs: Vec<f64> = (0..blocks).map(|_| random()).collect();
+                let begins = balance(&costs, stages).expect("enough blocks");
+                let all = cuts(blocks, stages);
+                assert!(all.contains(&begins), "{costs:?}: {begins:?}");
+                let best = all.iter().map(|cut| slowest(&costs, cut)).fold(f64::INFINITY, f64::min);
+                assert_eq!(slowest(&costs, &begins), best, "{costs:?}: {begins:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stage_is_one_block_at_least() {
+        assert_eq!(balance(&[1.0, 1.0], 3), None);
+        assert_eq!(balance(&[9.0, 0.0, 0.0], 3), Some(vec![1, 2]));
+    }
+}

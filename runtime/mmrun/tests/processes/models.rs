@@ -18,6 +18,8 @@ fn meshes_of_real_models_give_what_threads_give() {
         ("wan2.2.mm", "--tp 2 --fsdp 2", 4, false),
         ("wan2.2.mm", "--cp 2 --dp 2 --zero 1", 4, true),
         ("qwen3.mm", "--tp 2 --cp 2 --ulysses 1", 4, false),
+        ("qwen3.mm", "--pp 2 --tp 2 --batch 4 --microbatches 4 --schedule zb-h1", 4, true),
+        ("wan2.2.mm", "--pp 2 --fsdp 2 --batch 4 --microbatches 2", 4, false),
     ];
     for (model, mesh, ranks, apart) in meshes {
         let folder = tempfile::tempdir().expect("a folder");
