@@ -26,6 +26,8 @@ pub struct Messages {
     peers: Vec<usize>,
     /// Of those that a test found complete.
     found: Vec<c_int>,
+    /// Which are complete in this exchange.
+    done: Vec<bool>,
 }
 
 // SAFETY: MPI's handles belong to the process, and whoever uses them is alone inside MPI.
@@ -37,7 +39,7 @@ impl Messages {
         // The tags that every implementation has would do for small plans alone; those of 31 bits are Open MPI's and MPICH's.
         let tag =
             c_int::try_from(tag).map_err(|_| CommError::Mpi(format!("the plan has too many collectives: {tag}")))?;
-        Ok(Self { tag, requests: Vec::new(), peers: Vec::new(), found: Vec::new() })
+        Ok(Self { tag, requests: Vec::new(), peers: Vec::new(), found: Vec::new(), done: Vec::new() })
     }
 
     /// # Safety
@@ -81,6 +83,7 @@ impl Messages {
             self.requests.push(request);
             self.peers.push(position);
             self.found.push(0);
+            self.done.push(false);
             at += piece.bytes;
         }
         Ok(())
@@ -112,11 +115,16 @@ impl Messages {
         self.requests.iter_mut().try_for_each(start)?;
         let (begin, mut tests, mut over, mut late) = (Instant::now(), 0, None, false);
         let mut left = self.requests.len();
+        self.done.fill(false);
         while left > 0 {
             let found = self.test(inner)?;
-            for at in &self.found[..found] {
-                let peer = self.peers[*at as usize];
-                attendance.came(peer);
+            // A message may be on its way before its peer has come: who is here is whose own have arrived too.
+            for at in self.found[..found].iter().map(|at| *at as usize) {
+                self.done[at] = true;
+                let peer = self.peers[at];
+                if self.peers.iter().zip(&self.done).all(|(other, done)| *other != peer || *done) {
+                    attendance.came(peer);
+                }
             }
             left -= found;
             tests = if found > 0 { 0 } else { tests + 1 };
