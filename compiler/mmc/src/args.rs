@@ -39,6 +39,8 @@ pub enum Command {
     Pack(Pack),
     /// Draw a plan as text for Graphviz: `mmc dot plan.bin | dot -Tsvg > plan.svg`.
     Dot(Dot),
+    /// Say what two plans hold and do differently.
+    Diff(Diff),
 }
 
 /// Which model, in which size, for which task.
@@ -216,6 +218,20 @@ pub struct Calibrate {
     /// Where the figures go.
     #[arg(short, long, default_value = "cpu.toml", value_name = "F.toml")]
     pub output: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Diff {
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// The machine to predict times of both for; by default the one each was compiled for.
+    #[arg(long, value_name = "NAME|F.toml")]
+    pub machine: Option<String>,
+    /// Every difference, not only the largest of each kind.
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Args, Debug)]

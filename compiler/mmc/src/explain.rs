@@ -1,17 +1,17 @@
 //! `mmc explain`: what a plan needs and does. All figures are sums over its buffers and instructions.
 
-mod figures;
+pub mod figures;
 mod kernels;
 mod measured;
 #[cfg(feature = "ascend")]
 mod operators;
-mod reshards;
+pub mod reshards;
 
 use std::fmt::Write;
 
 use cost::{Machine, Prediction};
 use diag::{Diagnostic, Diagnostics};
-use plan::{Archive, BlobKind, Body, Plan, Program, Source, Traffic, When};
+use plan::{Body, Plan, Program, Source, Traffic, When};
 
 use self::figures::{Figures, figures};
 use self::measured::Measured;
@@ -104,7 +104,6 @@ fn prediction_lines(out: &mut String, machine: &Machine, p: &Prediction) {
 }
 
 fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
-    let m = &f.memory;
     let world = plan.header.world();
     let who = match f.ranks.len() {
         _ if world == 1 => String::new(),
@@ -112,20 +111,7 @@ fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
         n => format!(" on {} ({n} of {world}, class {})", plan_file::ranges(&f.ranks), f.class),
     };
     let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
-    let blobs = Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
-    let workspace = match blobs.iter().any(|b| b.kind == BlobKind::Air) {
-        true => "workspace at its peak, an estimate until `mmc pack`",
-        false => "workspace at its peak",
-    };
-    for (what, n) in [
-        ("parameters", m.params_bytes),
-        ("optimiser", m.optimizer_bytes),
-        ("gradients when the optimiser starts", m.gradients_bytes),
-        ("activations at their peak", m.activations_peak_bytes),
-        (workspace, m.workspace_bytes),
-        ("communication buffers at their peak", m.comm_bytes),
-        ("the whole arena", m.arena_bytes),
-    ] {
+    for (what, n) in f.memory_rows() {
         let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
     }
     let _ = writeln!(out, "  {:>10}  work in one run, {} launches", flops(f.flops), f.launches);
@@ -182,7 +168,7 @@ fn axes(group: &[impl std::ops::Deref<Target = str>]) -> String {
 }
 
 /// Breaks at blanks; a longer word stands alone.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![];
     for word in text.split_whitespace() {
         match lines.last_mut() {

@@ -8,6 +8,7 @@ mod cache;
 #[cfg(feature = "cpu")]
 mod calibrate;
 mod compile;
+mod diff;
 mod dot;
 mod explain;
 mod inspect;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "ascend")]
         Command::Pack(args) => ascend::pack(args),
         Command::Dot(args) => dot::dot(args),
+        Command::Diff(args) => diff::diff(args),
     };
     match done {
         Ok(warnings) => {

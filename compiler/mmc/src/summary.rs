@@ -24,22 +24,24 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
     for program in &plan.programs {
         for (class, body) in plan.classes.iter().zip(&program.bodies) {
             let m = plan::memory(plan, class, body);
+            let who = if plan.classes.len() > 1 { format!(" on {}", class.name) } else { String::new() };
             let _ = writeln!(
                 out,
-                "  memory      {} = parameters {} + optimiser {} + the rest {}",
+                "  memory      {} = parameters {} + optimiser {} + the rest {}{who}",
                 bytes(m.arena_bytes),
                 bytes(m.params_bytes),
                 bytes(m.optimizer_bytes),
                 bytes(m.arena_bytes.saturating_sub(m.params_bytes + m.optimizer_bytes + m.state_bytes)),
             );
-            let _ = writeln!(
-                out,
-                "  step        {} instructions over {} kernels, {}",
-                body.instructions.len(),
-                plan.kernels.len(),
-                flops(h.flops_per_step)
-            );
         }
+        let lengths: Vec<String> = program.bodies.iter().map(|body| body.instructions.len().to_string()).collect();
+        let _ = writeln!(
+            out,
+            "  step        {} instructions over {} kernels, {}",
+            lengths.join(" + "),
+            plan.kernels.len(),
+            flops(h.flops_per_step)
+        );
     }
     let blobs = plan::Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
     let segments: Vec<u64> =

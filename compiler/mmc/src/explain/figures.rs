@@ -2,7 +2,7 @@
 
 use cost::{Machine, Prediction};
 use diag::Diagnostics;
-use plan::{Body, Class, LaneKind, Memory, Op, Plan, Traffic};
+use plan::{Archive, BlobKind, Body, Class, LaneKind, Memory, Op, Plan, Traffic};
 use serde_json::{Map, Value, json};
 
 use super::reshards::{Reshard, reshards};
@@ -15,6 +15,8 @@ pub struct Figures {
     pub instructions: usize,
     pub launches: usize,
     pub memory: Memory,
+    /// Only `mmc pack` will know the real size of the workspace.
+    pub estimated: bool,
     pub flops: u64,
     pub traffic: Vec<Traffic>,
     pub reshards: Vec<Reshard>,
@@ -24,9 +26,32 @@ pub struct Figures {
     pub prediction: Option<Prediction>,
 }
 
+impl Figures {
+    /// What memory is for, and how many bytes.
+    pub fn memory_rows(&self) -> [(&'static str, u64); 7] {
+        let m = &self.memory;
+        let workspace = if self.estimated {
+            "workspace at its peak, an estimate until `mmc pack`"
+        } else {
+            "workspace at its peak"
+        };
+        [
+            ("parameters", m.params_bytes),
+            ("optimiser", m.optimizer_bytes),
+            ("gradients when the optimiser starts", m.gradients_bytes),
+            ("activations at their peak", m.activations_peak_bytes),
+            (workspace, m.workspace_bytes),
+            ("communication buffers at their peak", m.comm_bytes),
+            ("the whole arena", m.arena_bytes),
+        ]
+    }
+}
+
 /// One entry for each program and each class of ranks that runs it.
 pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, Diagnostics> {
     let mut out = vec![];
+    let blobs = Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
+    let estimated = blobs.iter().any(|b| b.kind == BlobKind::Air);
     for program in &plan.programs {
         let mut predictions = match machine {
             Some(machine) => super::predicted(machine, plan, program)?.into_iter().map(Some).collect(),
@@ -39,6 +64,7 @@ pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, D
             let each = machine.map_or(0, Machine::communicator_bytes);
             figures.memory.comm_bytes += each * communicators as u64;
             figures.prediction = prediction;
+            figures.estimated = estimated;
             out.push(figures);
         }
     }
@@ -53,6 +79,7 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
         instructions: body.instructions.len(),
         launches: body.instructions.iter().filter(|i| matches!(i.op, Op::Launch(_))).count(),
         memory: plan::memory(plan, class, body),
+        estimated: false,
         flops: plan::flops(plan, body),
         traffic: plan::traffic(plan, body),
         reshards: reshards(plan, body),
