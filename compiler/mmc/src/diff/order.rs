@@ -8,15 +8,16 @@ use crate::explain::figures::Figures;
 pub type Side<'a> = (&'a Plan, &'a Figures, &'a Body);
 
 /// The first instruction that does something else than the other plan's at the same place, or else the first that does
-/// the same to other bytes.
+/// the same to other bytes. Places in the model's file do not count.
 pub fn first_that_differs(a: Side<'_>, b: Side<'_>) -> String {
     let most = a.2.instructions.len().max(b.2.instructions.len());
-    let first = |of: fn(Side<'_>, usize) -> Option<String>| (0..most).find(|&at| of(a, at) != of(b, at));
+    let means_other = (0..most).find(|&at| meaning(a, at) != meaning(b, at));
+    let is_other = (0..most).find(|&at| operation(a, at) != operation(b, at));
     let show = |at: usize| {
         let line = |side| describe(side, at).unwrap_or_else(|| "nothing: the program has ended".into());
         format!("    A  {}\n    B  {}\n", line(a), line(b))
     };
-    match (first(meaning), first(describe)) {
+    match (means_other, is_other) {
         (Some(0), _) => format!("  instructions differ from the first on:\n{}", show(0)),
         (Some(at), _) => format!("  instructions: the first {at} do the same, then\n{}", show(at)),
         (None, Some(at)) => {
@@ -24,6 +25,10 @@ pub fn first_that_differs(a: Side<'_>, b: Side<'_>) -> String {
         }
         (None, None) => String::new(),
     }
+}
+
+fn operation((_, _, body): Side<'_>, at: usize) -> Option<&Op> {
+    body.instructions.get(at).map(|instruction| &instruction.op)
 }
 
 /// The instruction in full, as `mmc explain --listing` has it.
@@ -35,14 +40,11 @@ fn describe((plan, figures, body): Side<'_>, at: usize) -> Option<String> {
 /// What an instruction does and why, without any number that follows from the numbering of kernels, events or buffers.
 fn meaning((plan, _, body): Side<'_>, at: usize) -> Option<String> {
     let instruction = body.instructions.get(at)?;
-    let what = match &instruction.op {
+    Some(match &instruction.op {
         Op::Launch(_) => name(&plan.title(&instruction.op)).to_owned(),
         Op::Collect(c) => format!("{} over {:?}: {}", c.kind.name(), c.group, c.why),
         Op::Record { .. } => "record".into(),
         Op::Wait { .. } => "wait".into(),
         op => plan.title(op),
-    };
-    let place = plan.places.get(instruction.place.index());
-    let place = place.map(|place| format!("{}:{}:{}", place.file, place.line, place.column));
-    Some(format!("{what} at {}", place.unwrap_or_default()))
+    })
 }
