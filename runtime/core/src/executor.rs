@@ -231,6 +231,11 @@ impl Executor {
         }))
     }
 
+    /// Whether persistent buffers hold zeros until something is written to them.
+    pub fn begins_zeroed(&self) -> bool {
+        self.mirror.is_none()
+    }
+
     fn persistent(&self, id: BufferId) -> Option<&Buffer> {
         self.plan.classes[self.class.index()].persistent.get(id.index())
     }

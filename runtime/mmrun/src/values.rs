@@ -5,7 +5,7 @@ use std::thread;
 use data::{Checkpoint, DataError, Share, Weights, initialise};
 use plan::{BufferId, Layout, Parameter, Plan, PlanHash, State, StateInit};
 use runtime_core::Executor;
-use types::TensorType;
+use types::{Init, TensorType};
 
 use crate::cli::Args;
 use crate::failure::Failure;
@@ -94,6 +94,8 @@ fn fill_rank(executor: &mut Executor, plan: &Plan, origin: &Origin) -> Result<()
                 }
             }
             (_, Origin::Checkpoint(checkpoint)) => checkpoint.state(&s.name, &share, slot(executor, id)?)?,
+            // Optimisers begin with as many zeros as there are parameters, twice: pages that are zero stay untouched.
+            (StateInit::Value(Init::Zeros), _) if executor.begins_zeroed() => {}
             (StateInit::Value(init), _) => initialise(init, seed, &s.name, &share, slot(executor, id)?),
             (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
         }
