@@ -35,6 +35,10 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
     let file = open(&args.plan, &image)?;
     let (header, hash) = (&file.plan.header, file.hash);
     let (size, mesh) = (header.world(), mesh_of(&header.mesh));
+    if let Some(fault) = args.fault.filter(|fault| fault.rank >= size) {
+        let what = format!("--fault rank={}: the plan is for {}", fault.rank, plural(size, "rank"));
+        return Err(Failure::new(what).help(format!("rank takes 0 to {}", size - 1)));
+    }
     let Seats { communicators, together, sharing } = launched.seats(header, hash, args)?;
     // All ranks of a process share the code.
     let engine = Engine::open(&file)?;

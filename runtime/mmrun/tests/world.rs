@@ -150,6 +150,7 @@ fn a_failing_rank_has_the_last_word() {
 fn faults_that_cannot_happen_are_refused() {
     let place = grid();
     insta::assert_snapshot!(place.bad("plan.bin --fault rank=1,at=5000,kind=exit"));
+    insta::assert_snapshot!(place.bad("plan.bin --fault rank=9,at=1,kind=exit"));
     let check = |plan: Plan, args: &str| Place::with(plan).bad(args);
     insta::assert_snapshot!(check(sample::line(), "plan.bin --fault rank=0,at=3,kind=stall"));
 }
