@@ -25,6 +25,15 @@ pub fn erf(x: f64) -> f64 {
     std::f64::consts::FRAC_2_SQRT_PI * h / 3.0 * sum
 }
 
+/// By the normal distribution, or by tanh in its place.
+pub fn gelu(approximate: &[u8], x: f64) -> f64 {
+    match approximate {
+        b"none" => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        b"tanh" => 0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044715 * x * x * x)).tanh()),
+        other => panic!("GELU by {}", String::from_utf8_lossy(other)),
+    }
+}
+
 pub fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }

@@ -8,7 +8,7 @@ mod norm;
 mod product;
 mod rotary;
 
-use activation::{erf, silu, slope, swiglu, swiglu_grad};
+use activation::{erf, gelu, silu, slope, swiglu, swiglu_grad};
 use adamw::adamw;
 use attention::{attention, attention_grad};
 use movement::{concat, reduce};
@@ -26,7 +26,6 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
     let map = |f: fn(f64) -> f64| zip(op, &a, |v| f(v[0]));
     let pair = |f: fn(f64, f64) -> f64| zip(op, &a, |v| f(v[0], v[1]));
     let is = |b: bool| f64::from(u8::from(b));
-    let gelu = |x: f64| 0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044715 * x * x * x)).tanh());
     match op.r#type.as_str() {
         "Add" => pair(|x, y| x + y),
         "Sub" => pair(|x, y| x - y),
@@ -56,8 +55,8 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
         "Erf" => map(erf),
         "Cast" | "BroadcastTo" => zip(op, &a[..1], |v| v[0]),
         "Reshape" => vec![a[0].data.clone()],
-        "GeluV2" => zip(op, &a, |v| gelu(v[0])),
-        "GeluGradV2" => zip(op, &a, |v| v[0] * slope(gelu, v[1])),
+        "GeluV2" => zip(op, &a, |v| gelu(text(op, "approximate"), v[0])),
+        "GeluGradV2" => zip(op, &a, |v| v[0] * slope(|x| gelu(text(op, "approximate"), x), v[1])),
         "Swish" => map(silu),
         "SwishGrad" => zip(op, &a, |v| v[0] * slope(silu, v[1])),
         "SwiGlu" => swiglu(a[0]),
@@ -153,6 +152,13 @@ fn float(op: &OpDef, name: &str) -> f64 {
 
 fn flag(op: &OpDef, name: &str) -> bool {
     *value(op, name) == Attribute::Bool(true)
+}
+
+fn text<'a>(op: &'a OpDef, name: &str) -> &'a [u8] {
+    match value(op, name) {
+        Attribute::Text(text) => text,
+        other => panic!("{name} is {other:?}"),
+    }
 }
 
 fn ints(op: &OpDef, name: &str) -> Vec<i64> {

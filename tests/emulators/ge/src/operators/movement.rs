@@ -4,7 +4,7 @@ use crate::Tensor;
 use crate::proto::OpDef;
 use crate::tensor::ravel;
 
-use super::{each, out_shape};
+use super::{each, flag, out_shape};
 
 pub fn concat(op: &OpDef, a: &[&Tensor]) -> Vec<Vec<f64>> {
     let (axis, parts) = a.split_last().expect("an axis");
@@ -22,11 +22,14 @@ pub fn concat(op: &OpDef, a: &[&Tensor]) -> Vec<Vec<f64>> {
 }
 
 pub fn reduce(op: &OpDef, x: &Tensor, axes: &[i64], start: f64, f: impl Fn(f64, f64) -> f64) -> Vec<Vec<f64>> {
-    let shape = out_shape(op);
+    let (shape, keep) = (out_shape(op), flag(op, "keep_dims"));
     let mut out = vec![start; shape.iter().product()];
     for (i, &v) in x.data.iter().enumerate() {
         let index = x.index(i);
-        let kept: Vec<usize> = (0..index.len()).filter(|d| !axes.contains(&(*d as i64))).map(|d| index[d]).collect();
+        let gone = |d: &usize| axes.contains(&(*d as i64));
+        // A dim that is kept has one place left.
+        let kept = (0..index.len()).filter(|d| keep || !gone(d)).map(|d| if gone(&d) { 0 } else { index[d] });
+        let kept: Vec<usize> = kept.collect();
         let at = ravel(&shape, &kept);
         out[at] = f(out[at], v);
     }
