@@ -21,6 +21,9 @@ lint: setup
 test: lint
 	cargo build -p mmc -p mmrun
 	cargo test --workspace
+	@sh scripts/setup-oracle.sh
+	cargo build -p emulator-hccl
+	BIN=target/debug sh scripts/ascend-oracle.sh
 	@sh scripts/setup-mpi.sh
 	cargo clippy -p comm -p mmrun --features mmrun/mpi --all-targets -- -D warnings
 	cargo test -p comm -p mmrun --features mmrun/mpi --test processes -- --test-threads 1
@@ -29,8 +32,10 @@ test: lint
 bench: build
 	$(or $(MMC_PYTHON),python3) scripts/bench.py
 
-# Ascend plans against the torch-npu wheel from PyPI.
+# The Ascend target against what installs from PyPI: the torch-npu wheel, and pyhccl.
 oracle: build
+	@sh scripts/setup-oracle.sh
+	cargo build --release -p emulator-hccl
 	sh scripts/ascend-oracle.sh
 
 clean:

@@ -1,6 +1,7 @@
 //! The C interface of AscendCL and HCCL, as far as it is called here: types, constants, and the two tables of functions.
 //!
-//! Figures and signatures are those of the headers inside the `torch-npu` 2.14.0 wheel; `tests/headers` holds them to it.
+//! Figures and signatures are those of the headers inside the `torch-npu` 2.14.0 wheel: `tests/headers/asserts.cc` says in
+//! C++ what is declared here, and `make oracle` compiles it against them.
 #![allow(unsafe_code, non_snake_case, reason = "functions of C, under their own names")]
 
 use std::ffi::{c_char, c_void};
@@ -77,23 +78,39 @@ pub const CONFIG_VERSION: u32 = 2;
 /// For the figures that a configuration leaves to the environment.
 pub const CONFIG_NOT_SET: u32 = 0xffff_ffff;
 
-/// A type as a signature of the headers is written down: by how it is passed.
-pub trait Passed {
-    const WORD: &'static str;
+/// A type as C spells it.
+pub trait Spelled {
+    fn spelled() -> String;
 }
 
-macro_rules! passed {
-    ($($ty:ty = $word:literal),*) => { $(impl Passed for $ty { const WORD: &'static str = $word; })* };
+macro_rules! spelled {
+    ($($ty:ty = $word:literal),* $(,)?) => {
+        $(impl Spelled for $ty { fn spelled() -> String { $word.into() } })*
+    };
 }
 
-passed!(i32 = "i32", u32 = "u32", u64 = "u64", usize = "u64");
-
-impl<T> Passed for *mut T {
-    const WORD: &'static str = "ptr";
+spelled! {
+    i32 = "int32_t",
+    u32 = "uint32_t",
+    u64 = "uint64_t",
+    usize = "size_t",
+    c_char = "char",
+    c_void = "void",
+    RootInfo = "HcclRootInfo",
+    CommConfig = "HcclCommConfig",
+    SendRecvItem = "HcclSendRecvItem",
 }
 
-impl<T> Passed for *const T {
-    const WORD: &'static str = "ptr";
+impl<T: Spelled> Spelled for *mut T {
+    fn spelled() -> String {
+        format!("{} *", T::spelled())
+    }
+}
+
+impl<T: Spelled> Spelled for *const T {
+    fn spelled() -> String {
+        format!("{} const *", T::spelled())
+    }
 }
 
 /// Declares a table of C functions and how to open it: each symbol in whichever library has it.
@@ -126,9 +143,12 @@ macro_rules! interface {
                 }
             }
 
-            /// Name, result and arguments of each function.
-            pub fn signatures() -> Vec<(&'static str, Vec<&'static str>)> {
-                vec![$((stringify!($name), vec![<$out as Passed>::WORD, $(<$arg as Passed>::WORD),*]),)*]
+            /// Name and type of each function, the type as C spells it.
+            pub fn signatures() -> Vec<(&'static str, String)> {
+                vec![$({
+                    let arguments: Vec<String> = vec![$(<$arg as Spelled>::spelled()),*];
+                    (stringify!($name), format!("{}({})", <$out as Spelled>::spelled(), arguments.join(", ")))
+                },)*]
             }
         }
     };
@@ -200,72 +220,104 @@ mod tests {
 
     use super::*;
 
-    /// What the declarations above say, in the form of the figures.
-    fn declared() -> Vec<String> {
-        let mut out: Vec<String> = [
-            ("sizeof HcclRootInfo", size_of::<RootInfo>()),
-            ("alignof HcclRootInfo", align_of::<RootInfo>()),
-            ("sizeof HcclSendRecvItem", size_of::<SendRecvItem>()),
-            ("alignof HcclSendRecvItem", align_of::<SendRecvItem>()),
-            ("offsetof HcclSendRecvItem.sendRecvType", offset_of!(SendRecvItem, kind)),
-            ("offsetof HcclSendRecvItem.buf", offset_of!(SendRecvItem, buffer)),
-            ("offsetof HcclSendRecvItem.count", offset_of!(SendRecvItem, count)),
-            ("offsetof HcclSendRecvItem.dataType", offset_of!(SendRecvItem, dtype)),
-            ("offsetof HcclSendRecvItem.remoteRank", offset_of!(SendRecvItem, remote)),
-            ("value HCCL_COMM_CONFIG_INFO_BYTES", offset_of!(CommConfig, buffer_size)),
-            ("offsetof HcclCommConfig.hcclBufferSize", offset_of!(CommConfig, buffer_size)),
-            ("offsetof HcclCommConfig.hcclDeterministic", offset_of!(CommConfig, deterministic)),
-            ("offsetof HcclCommConfig.hcclCommName", offset_of!(CommConfig, name)),
-            ("offsetof HcclCommConfig.hcclUdi", offset_of!(CommConfig, udi)),
-            ("offsetof HcclCommConfig.hcclOpExpansionMode", offset_of!(CommConfig, expansion_mode)),
-            ("offsetof HcclCommConfig.hcclRdmaTrafficClass", offset_of!(CommConfig, traffic_class)),
-            ("offsetof HcclCommConfig.hcclRdmaServiceLevel", offset_of!(CommConfig, service_level)),
-            ("offsetof HcclCommConfig.hcclWorldRankID", offset_of!(CommConfig, world_rank)),
-            ("offsetof HcclCommConfig.hcclJobID", offset_of!(CommConfig, job)),
-            ("offsetof HcclCommConfig.aclGraphZeroCopyEnable", size_of::<CommConfig>()),
-            ("value HCCL_COMM_CONFIG_MAGIC_WORD", CONFIG_MAGIC as usize),
-            ("value HCCL_COMM_BUFFSIZE_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
-            ("value HCCL_COMM_TRAFFIC_CLASS_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
-            ("value HCCL_COMM_SERVICE_LEVEL_CONFIG_NOT_SET", CONFIG_NOT_SET as usize),
-        ]
-        .map(|(name, n)| format!("{name}\t{n}"))
-        .into();
-        let values = [
-            ("ACL_SUCCESS", SUCCESS),
-            ("ACL_MEM_MALLOC_HUGE_FIRST", MEM_MALLOC_HUGE_FIRST),
-            ("ACL_MEMCPY_HOST_TO_DEVICE", MEMCPY_HOST_TO_DEVICE),
-            ("ACL_MEMCPY_DEVICE_TO_HOST", MEMCPY_DEVICE_TO_HOST),
-            ("ACL_MEMCPY_DEVICE_TO_DEVICE", MEMCPY_DEVICE_TO_DEVICE),
-            ("ACL_EVENT_SYNC", EVENT_SYNC as i32),
-            ("ACL_EVENT_RECORDED_STATUS_COMPLETE", EVENT_STATUS_COMPLETE),
-            ("ACL_ERROR_REPEAT_INITIALIZE", ERROR_REPEAT_INITIALIZE),
-            ("ACL_ERROR_RT_STREAM_SYNC_TIMEOUT", ERROR_STREAM_SYNC_TIMEOUT),
-            ("HCCL_SUCCESS", SUCCESS),
-            ("HCCL_DATA_TYPE_INT32", HCCL_INT32),
-            ("HCCL_DATA_TYPE_FP16", HCCL_FP16),
-            ("HCCL_DATA_TYPE_FP32", HCCL_FP32),
-            ("HCCL_DATA_TYPE_INT64", HCCL_INT64),
-            ("HCCL_DATA_TYPE_UINT8", HCCL_UINT8),
-            ("HCCL_DATA_TYPE_FP64", HCCL_FP64),
-            ("HCCL_DATA_TYPE_BFP16", HCCL_BFP16),
-            ("HCCL_REDUCE_SUM", HCCL_SUM),
-            ("HCCL_REDUCE_MAX", HCCL_MAX),
-            ("HCCL_SEND", HCCL_SEND),
-            ("HCCL_RECV", HCCL_RECV),
-        ];
-        out.extend(values.map(|(name, n)| format!("value {name}\t{n}")));
-        let functions = Acl::signatures().into_iter().chain(Hccl::signatures());
-        out.extend(functions.map(|(name, words)| format!("function {name}\t{}", words.join(" "))));
-        out
+    fn size<S, F>(_: fn(&S) -> &F) -> usize {
+        size_of::<F>()
     }
 
+    /// Where a field lies and how large it is, in C's words.
+    macro_rules! fields {
+        ($ours:ident as $theirs:ident { $($own:ident = $name:ident),* $(,)? }) => {
+            [$({
+                let size = size(|s: &$ours| &s.$own);
+                format!("FIELD({}, {}, {}, {size});", stringify!($theirs), stringify!($name), offset_of!($ours, $own))
+            }),*]
+        };
+    }
+
+    macro_rules! values {
+        ($($name:ident = $value:expr),* $(,)?) => {
+            [$(format!("static_assert({} == {:#x});", stringify!($name), $value)),*]
+        };
+    }
+
+    /// What is declared above, as C++.
+    fn declared() -> String {
+        let mut lines = vec![
+            "#include \"asserts.h\"".into(),
+            format!("static_assert(sizeof(HcclRootInfo) == {});", size_of::<RootInfo>()),
+            format!("static_assert(alignof(HcclRootInfo) == {});", align_of::<RootInfo>()),
+            format!("static_assert(sizeof(HcclSendRecvItem) == {});", size_of::<SendRecvItem>()),
+            format!("static_assert(alignof(HcclSendRecvItem) == {});", align_of::<SendRecvItem>()),
+            format!("static_assert(alignof(HcclCommConfig) == {});", align_of::<CommConfig>()),
+        ];
+        lines.extend(fields!(SendRecvItem as HcclSendRecvItem {
+            kind = sendRecvType,
+            buffer = buf,
+            count = count,
+            dtype = dataType,
+            remote = remoteRank,
+        }));
+        // What stands before the first of these, a macro of the headers says.
+        lines.extend(values! { HCCL_COMM_CONFIG_INFO_BYTES = offset_of!(CommConfig, buffer_size) });
+        lines.extend(fields!(CommConfig as HcclCommConfig {
+            buffer_size = hcclBufferSize,
+            deterministic = hcclDeterministic,
+            name = hcclCommName,
+            udi = hcclUdi,
+            expansion_mode = hcclOpExpansionMode,
+            traffic_class = hcclRdmaTrafficClass,
+            service_level = hcclRdmaServiceLevel,
+            world_rank = hcclWorldRankID,
+            job = hcclJobID,
+        }));
+        // The first field of a later version.
+        lines.push(format!(
+            "static_assert(offsetof(HcclCommConfig, aclGraphZeroCopyEnable) == {});",
+            size_of::<CommConfig>()
+        ));
+        lines.extend(values! {
+            HCCL_COMM_CONFIG_MAGIC_WORD = CONFIG_MAGIC,
+            HCCL_COMM_BUFFSIZE_CONFIG_NOT_SET = CONFIG_NOT_SET,
+            HCCL_COMM_TRAFFIC_CLASS_CONFIG_NOT_SET = CONFIG_NOT_SET,
+            HCCL_COMM_SERVICE_LEVEL_CONFIG_NOT_SET = CONFIG_NOT_SET,
+            ACL_SUCCESS = SUCCESS,
+            ACL_MEM_MALLOC_HUGE_FIRST = MEM_MALLOC_HUGE_FIRST,
+            ACL_MEMCPY_HOST_TO_DEVICE = MEMCPY_HOST_TO_DEVICE,
+            ACL_MEMCPY_DEVICE_TO_HOST = MEMCPY_DEVICE_TO_HOST,
+            ACL_MEMCPY_DEVICE_TO_DEVICE = MEMCPY_DEVICE_TO_DEVICE,
+            ACL_EVENT_SYNC = EVENT_SYNC,
+            ACL_EVENT_RECORDED_STATUS_COMPLETE = EVENT_STATUS_COMPLETE,
+            ACL_ERROR_REPEAT_INITIALIZE = ERROR_REPEAT_INITIALIZE,
+            ACL_ERROR_RT_STREAM_SYNC_TIMEOUT = ERROR_STREAM_SYNC_TIMEOUT,
+            HCCL_SUCCESS = SUCCESS,
+            HCCL_DATA_TYPE_INT32 = HCCL_INT32,
+            HCCL_DATA_TYPE_FP16 = HCCL_FP16,
+            HCCL_DATA_TYPE_FP32 = HCCL_FP32,
+            HCCL_DATA_TYPE_INT64 = HCCL_INT64,
+            HCCL_DATA_TYPE_UINT8 = HCCL_UINT8,
+            HCCL_DATA_TYPE_FP64 = HCCL_FP64,
+            HCCL_DATA_TYPE_BFP16 = HCCL_BFP16,
+            HCCL_REDUCE_SUM = HCCL_SUM,
+            HCCL_REDUCE_MAX = HCCL_MAX,
+            HCCL_SEND = HCCL_SEND,
+            HCCL_RECV = HCCL_RECV,
+        });
+        let functions = Acl::signatures().into_iter().chain(Hccl::signatures());
+        lines.extend(functions.map(|(name, ty)| format!("FUNCTION({name}, {ty});")));
+        lines.join("\n") + "\n"
+    }
+
+    /// With `UPDATE_ASSERTS` set, the file is written; `make oracle` compiles it against the real headers.
     #[test]
-    fn declarations_are_those_of_the_headers() {
-        let figures = include_str!("../../tests/headers/figures.tsv");
-        let declared = declared();
-        assert_eq!(declared.len(), figures.lines().count());
-        for (ours, theirs) in declared.iter().zip(figures.lines()) {
-            assert_eq!(ours, theirs);
+    fn the_asserts_say_what_is_declared() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/headers/asserts.cc");
+        if std::env::var_os("UPDATE_ASSERTS").is_some() {
+            std::fs::write(path, declared()).expect("writes");
         }
+        let written = std::fs::read_to_string(path).expect("the asserts");
+        for (ours, theirs) in declared().lines().zip(written.lines()) {
+            assert_eq!(ours, theirs, "tests/headers/asserts.cc says other than the declarations");
+        }
+        assert_eq!(declared().lines().count(), written.lines().count());
     }
 }

@@ -1,7 +1,7 @@
 """Writes what the tests compare with: the schema and the operator declarations inside the torch-npu wheel.
 
     pip download torch-npu==2.14.0 --no-deps --python-version 311 --only-binary=:all:
-    python extract.py torch_npu-2.14.0-*.whl
+    python extract.py torch_npu-2.14.0-*.whl [FOLDER]
 
 Operators are those that `operators.txt` lists. Needs a Python with protobuf 5.29; nothing of torch is imported.
 """
@@ -70,7 +70,8 @@ def operator(body, named):
 
 def main():
     wheel = zipfile.ZipFile(sys.argv[1])
-    (HERE / "ge_ir.desc").write_bytes(module(wheel).DESCRIPTOR.serialized_pb)
+    out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
+    (out / "ge_ir.desc").write_bytes(module(wheel).DESCRIPTOR.serialized_pb)
     named = groups(wheel)
     text = "\n".join(wheel.read(path).decode() for path in (RAW, CAST, ARRAY))
     rows = []
@@ -80,7 +81,7 @@ def main():
             rows.append("\t".join((name, *operator(found.group(1).replace("\\n", "").replace("\\\n", ""), named))))
         else:
             print(f"the wheel does not declare {name}")
-    (HERE / "reg_op.tsv").write_text("\n".join(rows) + "\n")
+    (out / "reg_op.tsv").write_text("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ pub unsafe extern "C" fn HcclCommInitRootInfo(
     }
 }
 
+/// Sizes of `HcclCommConfig`, and the latest version of each: as in torch-npu 2.7.1 and 2.14.0, and in pyhccl 0.1.0.
+const CONFIGS: [(usize, u32); 3] = [(312, 6), (2240, 10), (2248, 11)];
+
 /// The beginning of `HcclCommConfig`, the same in all its versions.
 #[repr(C)]
 struct ConfigHead {
@@ -71,7 +74,8 @@ pub unsafe extern "C" fn HcclCommInitRootInfoConfig(
 ) -> Code {
     // SAFETY: every version begins with this, by CANN's contract.
     let head = unsafe { &*config.cast::<ConfigHead>() };
-    if head.magic != CONFIG_MAGIC || ![312, 2240].contains(&head.size) || !(1..=10).contains(&head.version) {
+    let known = |&(size, version): &(usize, u32)| head.size == size && (1..=version).contains(&head.version);
+    if head.magic != CONFIG_MAGIC || !CONFIGS.iter().any(known) {
         return PARAMETER;
     }
     // SAFETY: the same contract.
