@@ -1,9 +1,10 @@
-//! A rank's communicators: one of HCCL's for each group and lane of the plan, their collectives on the lanes' streams.
+//! A rank's communicators: one of HCCL's for each group of the plan and one for each way between two ranks that messages
+//! take, as the plan gives each of them a lane. Their collectives go on the lanes' streams.
 //!
 //! The ranks meet, and learn of each other's failures, through another communicator, that of threads or processes.
 #![allow(unsafe_code, reason = "calls of CANN's C interface, with addresses on the device")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comm::{Area, Collective, CommError, Communicator, Kind, Operation, Whereabouts};
@@ -19,14 +20,20 @@ use super::abi::{
 use super::device::Mark;
 use super::{AscendDevice, Cann, CannError};
 
-/// HCCL's own memory is counted for each communicator, so none is made but those that the plan names.
-type Key = (u32, Vec<Name>);
+/// What a communicator is for: HCCL's own memory is counted for each, so none is made but those that the plan needs, and
+/// none with members that have no use for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Purpose {
+    group: Vec<Name>,
+    /// For messages: the positions of sender and receiver.
+    way: Option<[usize; 2]>,
+}
 
 pub struct AscendCommunicator {
     device: Arc<AscendDevice>,
     others: Arc<dyn Communicator>,
-    /// By lane and ranks.
-    groups: BTreeMap<(u32, Vec<usize>), Arc<Group>>,
+    /// By ranks, and whether it is for messages from the first to the second.
+    groups: BTreeMap<(Vec<usize>, bool), Arc<Group>>,
 }
 
 /// A communicator of HCCL's.
@@ -42,55 +49,100 @@ unsafe impl Sync for Group {}
 impl AscendCommunicator {
     /// Makes all communicators of the plan, with all other ranks at the same time.
     pub fn new(device: Arc<AscendDevice>, plan: &Plan, others: Arc<dyn Communicator>) -> Result<Self, CommError> {
-        let bodies = plan.programs.iter().flat_map(|p| &p.bodies);
-        let mut keys: BTreeMap<Key, ()> = BTreeMap::new();
-        let mut last = 0;
-        for instruction in bodies.flat_map(|b| &b.instructions) {
-            if let Op::Collect(collect) = &instruction.op {
-                keys.insert((instruction.lane.0, collect.group.clone()), ());
-                last = last.max(collect.id);
-            }
-        }
+        let (all, own, next) = purposes(plan, others.rank())?;
         device.enter().map_err(|e| CommError::Device(e.to_string()))?;
         let mut made = Self { device, others, groups: BTreeMap::new() };
         // All ranks in one order, so that none waits for one that waits for it.
-        for (n, (lane, group)) in keys.into_keys().enumerate() {
-            made.meet(plan, last + 1 + n as u32, lane, group)?;
+        for (n, purpose) in all.iter().enumerate().filter(|(_, p)| own.contains(p)) {
+            made.meet(plan, next + n as u32, purpose)?;
         }
         Ok(made)
     }
 
     /// The first member tells the others how it is found, and all of them make one communicator.
-    fn meet(&mut self, plan: &Plan, id: u32, lane: u32, group: Vec<Name>) -> Result<(), CommError> {
+    fn meet(&mut self, plan: &Plan, id: u32, purpose: &Purpose) -> Result<(), CommError> {
         let cann = self.device.cann().clone();
         let hccl = table(&cann)?;
+        let mesh = &plan.header.mesh;
         let mut root = RootInfo { internal: [0; 4108] };
         let mut told = root;
-        let name = group.iter().map(Name::as_str).collect::<Vec<_>>().join(".");
-        let kind = CollectKind::Broadcast { root: 0.into() };
-        let collect = Collect { id, kind, group, from: vec![], to: vec![], why: "communicators of a group".into() };
         let area = |info: &mut RootInfo| vec![Area { at: info.internal.as_mut_ptr(), bytes: info.internal.len() }];
-        let mesh = &plan.header.mesh;
-        let areas = (area(&mut root), area(&mut told));
-        let operation = Operation::new(&collect, mesh, self.others.rank(), lane, areas)?;
-        let (ranks, position) = (operation.group.clone(), operation.position);
+        let here = self.others.rank();
+        let operation = |kind, areas| Operation::new(&collect(id, kind, &purpose.group), mesh, here, 0, areas);
+        let peer = |position: usize| plan::Affine::constant(position as i64);
+        let broadcast = CollectKind::Broadcast { root: peer(0) };
+        let (ranks, position, exchange) = match purpose.way {
+            None => {
+                let exchange = operation(broadcast, (area(&mut root), area(&mut told)))?;
+                (exchange.group.clone(), exchange.position, exchange)
+            }
+            Some([from, to]) => {
+                let Operation { group, position, .. } = operation(broadcast, (vec![], vec![]))?;
+                let (kind, areas) = if position == from {
+                    (CollectKind::Send { peer: peer(to) }, (area(&mut root), vec![]))
+                } else {
+                    (CollectKind::Receive { peer: peer(from) }, (vec![], area(&mut told)))
+                };
+                (vec![group[from], group[to]], usize::from(position != from), operation(kind, areas)?)
+            }
+        };
         if position == 0 {
             // SAFETY: the pointer is ours.
             cann.hccl("HcclGetRootInfo", unsafe { (hccl.HcclGetRootInfo)(&mut root) }).map_err(device)?;
+            told = root;
         }
-        let broadcast = self.others.prepare(operation)?;
+        let exchange = self.others.prepare(exchange)?;
         // SAFETY: both areas are ours, and nobody touches them until the return.
-        unsafe { broadcast.run() }?;
-        let config =
-            config(&format!("{name}.{lane}.{}", ranks.iter().map(ToString::to_string).collect::<Vec<_>>().join("-")));
+        unsafe { exchange.run() }?;
+        let axes = purpose.group.iter().map(Name::as_str).collect::<Vec<_>>().join(".");
+        let members = ranks.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let config = config(&format!("{axes}.{}", members.join(if purpose.way.is_some() { ">" } else { "-" })));
         let mut handle = std::ptr::null_mut();
         let (count, position) = (ranks.len() as u32, position as u32);
         // SAFETY: all pointers are ours and outlive the call.
         let code = unsafe { (hccl.HcclCommInitRootInfoConfig)(count, &told, position, &config, &mut handle) };
         cann.hccl("HcclCommInitRootInfoConfig", code).map_err(device)?;
-        self.groups.insert((lane, ranks), Arc::new(Group { cann, handle }));
+        self.groups.insert((ranks, purpose.way.is_some()), Arc::new(Group { cann, handle }));
         Ok(())
     }
+}
+/// All communicators of a plan, those of this rank, and the first id that no collective has.
+fn purposes(plan: &Plan, rank: usize) -> Result<(BTreeSet<Purpose>, BTreeSet<Purpose>, u32), CommError> {
+    let mesh = &plan.header.mesh;
+    let (mut all, mut own, mut next) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for (c, class) in plan.classes.iter().enumerate() {
+        // The ranks of a class send and receive alike.
+        let is_own = class.ranks.contain(mesh, &mesh.coordinates(rank));
+        let first = || (0..mesh.world()).find(|&r| class.ranks.contain(mesh, &mesh.coordinates(r)));
+        let Some(like) = is_own.then_some(rank).or_else(first) else { continue };
+        let bodies = plan.programs.iter().filter_map(|p| p.bodies.get(c));
+        for instruction in bodies.flat_map(|b| &b.instructions) {
+            let Op::Collect(Collect { id, kind, group, .. }) = &instruction.op else { continue };
+            next = next.max(id + 1);
+            let way = match kind {
+                CollectKind::Send { .. } | CollectKind::Receive { .. } => {
+                    let message = collect(*id, kind.clone(), group);
+                    let message = Operation::new(&message, mesh, like, 0, (vec![], vec![]))?;
+                    match message.kind {
+                        Kind::Send { to } => Some([message.position, to]),
+                        Kind::Receive { from } => Some([from, message.position]),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            let purpose = Purpose { group: group.clone(), way };
+            if is_own {
+                own.insert(purpose.clone());
+            }
+            all.insert(purpose);
+        }
+    }
+    Ok((all, own, next))
+}
+
+fn collect(id: u32, kind: CollectKind, group: &[Name]) -> Collect {
+    Collect { id, kind, group: group.to_vec(), from: vec![], to: vec![], why: "communicators of a group".into() }
 }
 
 /// Sums are to be the same in every run.
@@ -134,7 +186,13 @@ impl Communicator for AscendCommunicator {
 
     fn prepare(&self, operation: Operation) -> Result<Box<dyn Collective>, CommError> {
         let malformed = |why: &str| CommError::Malformed { id: operation.id, why: why.into() };
-        let group = self.groups.get(&(operation.lane, operation.group.clone()));
+        let Operation { kind, group, position, .. } = &operation;
+        let purpose = match kind {
+            Kind::Send { to } => (vec![group[*position], group[*to]], true),
+            Kind::Receive { from } => (vec![group[*from], group[*position]], true),
+            _ => (group.clone(), false),
+        };
+        let group = self.groups.get(&purpose);
         let group = group.ok_or_else(|| malformed("its group has no communicator"))?.clone();
         if let Kind::AllReduce(reduce) | Kind::ReduceScatter(reduce) = operation.kind {
             element(reduce.dtype).ok_or_else(|| malformed(&format!("HCCL does not reduce {}", reduce.dtype)))?;
@@ -263,13 +321,14 @@ impl Enqueued {
                     let count = items.len() as u32;
                     checked("HcclBatchSendRecv", (hccl.HcclBatchSendRecv)(items.as_mut_ptr(), count, comm, stream))
                 }
-                Kind::Send { to: peer } => from.iter().try_for_each(|f| {
-                    let (count, peer) = (f.bytes as u64, *peer as u32);
-                    checked("HcclSend", (hccl.HcclSend)(at(f), count, HCCL_UINT8, peer, comm, stream))
+                // Of the two members, the sender is the first.
+                Kind::Send { .. } => from.iter().try_for_each(|f| {
+                    let count = f.bytes as u64;
+                    checked("HcclSend", (hccl.HcclSend)(at(f), count, HCCL_UINT8, 1, comm, stream))
                 }),
-                Kind::Receive { from: peer } => to.iter().try_for_each(|t| {
-                    let (count, peer) = (t.bytes as u64, *peer as u32);
-                    checked("HcclRecv", (hccl.HcclRecv)(at(t), count, HCCL_UINT8, peer, comm, stream))
+                Kind::Receive { .. } => to.iter().try_for_each(|t| {
+                    let count = t.bytes as u64;
+                    checked("HcclRecv", (hccl.HcclRecv)(at(t), count, HCCL_UINT8, 0, comm, stream))
                 }),
             }
         }
