@@ -1,6 +1,9 @@
 //! `group`: asks the target how each function falls into kernels, and outlines them; equal kernels are one function.
 
-use std::collections::HashMap;
+mod chain;
+mod phase;
+
+use std::collections::{BTreeMap, HashMap};
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{Builder, Call, Class, Function, FunctionKind, Id, Inst, Mismatch, Module, Node, NodeId, Op};
@@ -8,11 +11,17 @@ use smallvec::SmallVec;
 use target::Target;
 
 /// After it, every operator that is no view stands in a function of kind `Kernel`, and those come first in the module.
-pub fn group(module: &mut Module, target: &dyn Target) -> Result<(), Diagnostics> {
+/// With `stages`, no kernel is of several parts of a step that a pipeline may have on different ranks or at different times.
+pub fn group(module: &mut Module, target: &dyn Target, stages: bool) -> Result<(), Diagnostics> {
+    let parts = if stages { parts(module) } else { vec![] };
     let mut kernels = Kernels::default();
     let mut outlined = vec![];
-    for (_, function) in module.functions.iter() {
-        outlined.push(outline(function, target, &mut kernels).map_err(|m| internal(function, &m))?);
+    for (id, function) in module.functions.iter() {
+        let mut groups = target.group(function);
+        if let Some(parts) = parts.get(id.index()) {
+            groups = groups.iter().flat_map(|group| apart(function, group, parts)).collect();
+        }
+        outlined.push(outline(function, groups, &mut kernels).map_err(|m| internal(function, &m))?);
     }
     // Kernels stand before all functions that call them, so callees move up by their number.
     let count = kernels.functions.len();
@@ -41,6 +50,53 @@ fn internal(function: &Function, mismatch: &Mismatch) -> Diagnostics {
     Diagnostic::error(format!("the kernels of @{} do not fit together: {mismatch}", function.name)).into()
 }
 
+/// What a pipeline may part: where along the chain of blocks, and whether in the forward, the backward or the update.
+type Part = (Option<u32>, phase::Phase);
+
+/// By function and node.
+fn parts(module: &Module) -> Vec<Vec<Part>> {
+    let chain = chain::chain(module);
+    let phases = phase::phases(module, &chain);
+    let both = chain.links.into_iter().zip(phases);
+    let mut parts: Vec<Vec<Part>> = both.map(|(links, phases)| links.into_iter().zip(phases).collect()).collect();
+    for ((_, function), parts) in module.functions.iter().zip(&mut parts) {
+        for (id, node) in function.nodes.iter() {
+            // Another name for a value goes where the value is made.
+            let renames = match &node.inst {
+                Inst::Get(_) => true,
+                Inst::Op(op) => op.class() == Class::View,
+                _ => false,
+            };
+            if let (true, Some(of)) = (renames, node.args.first())
+                && matches!(function.nodes[*of].inst, Inst::Op(_) | Inst::Get(_))
+            {
+                parts[id.index()] = parts[of.index()];
+            }
+        }
+    }
+    parts
+}
+
+/// A group as groups of one part each. What comes behind another part's work is a group of its own, so that groups still do
+/// not depend on each other in a circle.
+fn apart(function: &Function, group: &[NodeId], parts: &[Part]) -> Vec<Vec<NodeId>> {
+    let mut members = group.to_vec();
+    members.sort_unstable();
+    let mut crossings: HashMap<NodeId, usize> = HashMap::new();
+    let mut groups: BTreeMap<(usize, Part), Vec<NodeId>> = BTreeMap::new();
+    for id in members {
+        let part = parts[id.index()];
+        let before = function.nodes[id].args.iter().filter_map(|arg| {
+            let before = crossings.get(arg)?;
+            Some(before + usize::from(parts[arg.index()] != part))
+        });
+        let count = before.max().unwrap_or(0);
+        crossings.insert(id, count);
+        groups.entry((count, part)).or_default().push(id);
+    }
+    groups.into_values().collect()
+}
+
 #[derive(Default)]
 struct Kernels {
     functions: Vec<Function>,
@@ -50,10 +106,10 @@ struct Kernels {
 /// The function over kernel calls, and which of its nodes those are.
 fn outline(
     function: &Function,
-    target: &dyn Target,
+    groups: Vec<Vec<NodeId>>,
     kernels: &mut Kernels,
 ) -> Result<(Function, std::collections::HashSet<NodeId>), Mismatch> {
-    let groups = complete(function, target.group(function));
+    let groups = complete(function, groups);
     let mut group_of: Vec<Option<usize>> = vec![None; function.nodes.len()];
     for (g, members) in groups.iter().enumerate() {
         for id in members {

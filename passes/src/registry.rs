@@ -75,11 +75,14 @@ fn plain(value: &Value) -> String {
 
 /// [`crate::group`] for the context's target; without one, for the target `none`.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Group {}
+#[serde(default, deny_unknown_fields)]
+struct Group {
+    /// The plan will be a pipeline's.
+    stages: bool,
+}
 
 impl Pass for Group {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
-        crate::group(module, cx.target.unwrap_or(&NoTarget))
+        crate::group(module, cx.target.unwrap_or(&NoTarget), self.stages)
     }
 }

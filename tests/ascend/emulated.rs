@@ -85,6 +85,21 @@ fn qwen3_tiny_trains() {
     check("qwen3.mm --preset tiny --tp 2", 1e-4);
 }
 
+/// Pipeline stages, with micro-batches on their way at the same time; clipping asks all stages.
+#[test]
+fn tiny_models_train_in_stages() {
+    check("wan2.2.mm --preset tiny --tp 2 --pp 2", 1e-4);
+    check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1", 1e-4);
+    check("qwen3.mm --preset tiny --tp 2 --pp 2 --microbatches 2", 1e-4);
+    check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --optim clip=0", 1e-4);
+}
+
+#[test]
+fn tiny_models_train_in_stages_in_bf16() {
+    check("wan2.2.mm --preset tiny --dtype bf16 --tp 2 --pp 2 --microbatches 2", 1e-2);
+    check("qwen3.mm --preset tiny --dtype bf16 --tp 2 --pp 2", 1e-2);
+}
+
 /// Attention as FlashAttentionScore, and a ring of it.
 #[test]
 fn tiny_models_train_in_bf16() {

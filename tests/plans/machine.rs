@@ -29,7 +29,7 @@ pub struct Compiled {
 /// The closing steps of a compilation; the module has gone through its passes. The plan is not verified yet.
 pub fn compile(mut module: Module, target: &dyn Target, gradients: Gradients) -> Result<Compiled, String> {
     let said = |e: diag::Diagnostics| e.to_string();
-    passes::group(&mut module, target).map_err(said)?;
+    passes::group(&mut module, target, false).map_err(said)?;
     ir::verify(&module).map_err(|v| lines(&v))?;
     let machine = target.machine();
     let one = Mesh::new([("tp", 1)]).map_err(|e| e.to_string())?;

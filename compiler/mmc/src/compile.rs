@@ -24,7 +24,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
 
     let start_passes = Instant::now();
     let mut cx = Context { target: Some(&*target), ..Context::default() };
-    let pipeline = format!("{} | group", model::pipeline(&module, &args.options));
+    let pipeline = format!("{} | {}", model::pipeline(&module, &args.options), model::group(&args.options));
     model::run(&pipeline, None, &mut module, &mut cx, sources, |name, module| {
         if args.dump_after.as_deref() == Some(name) {
             crate::print(&module.to_string());

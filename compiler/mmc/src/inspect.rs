@@ -68,7 +68,7 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let mut warnings = evaluated.warnings;
     let mut cx = Context { target: Some(&*target), ..Context::default() };
     if args.after.as_deref() != Some("eval") {
-        let pipeline = format!("{} | group", model::pipeline(&module, &args.options));
+        let pipeline = format!("{} | {}", model::pipeline(&module, &args.options), model::group(&args.options));
         let stop = args.after.as_deref().unwrap_or("simplify");
         model::run(&pipeline, Some(stop), &mut module, &mut cx, sources, |_, _| {})?;
     }

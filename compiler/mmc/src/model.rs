@@ -85,6 +85,11 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
     format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline | simplify{shards}")
 }
 
+/// The last pass before a plan is made.
+pub fn group(options: &Options) -> &'static str {
+    if options.mesh.pp > 1 { "group{stages=true}" } else { "group" }
+}
+
 /// Parses and runs a pipeline; `stop` ends it after the pass of that name.
 pub fn run(
     text: &str,

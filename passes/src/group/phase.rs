@@ -1,0 +1,87 @@
+//! What operators are for: the loss, gradients, or the update that follows both.
+
+use ir::{Call, Function, Id, Inst, Module, NodeId, Output};
+
+use super::chain::Chain;
+
+/// In the order in which a later one takes over: what leads to the loss is of the forward, whatever else it leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    #[default]
+    Update,
+    Backward,
+    Forward,
+}
+
+/// By function and node; inside blocks all are alike, since a block's call is of one phase.
+pub fn phases(module: &Module, chain: &Chain) -> Vec<Vec<Phase>> {
+    let phases = module.functions.iter().map(|(_, f)| vec![Phase::default(); f.nodes.len()]).collect();
+    let mut walk = Walk { module, chain, phases };
+    for program in &module.programs {
+        let output = |output: &Output| match output {
+            Output::Loss(_) | Output::Emit(_) => Phase::Forward,
+            Output::Gradient(_) => Phase::Backward,
+            Output::Parameter(_) | Output::State(_) => Phase::Update,
+        };
+        let outputs: Vec<Phase> = program.outputs.iter().map(output).collect();
+        walk.function(program.function, &outputs);
+    }
+    walk.phases
+}
+
+struct Walk<'m> {
+    module: &'m Module,
+    chain: &'m Chain,
+    phases: Vec<Vec<Phase>>,
+}
+
+impl Walk<'_> {
+    /// What the function's parameters lead to, if its results lead to these.
+    fn function(&mut self, id: Id<Function>, results: &[Phase]) -> Vec<Phase> {
+        let function = &self.module.functions[id];
+        // By node: one for each item of a tuple.
+        let items = |node: &ir::Node| if let ir::Type::Tuple(items) = &node.ty { items.len() } else { 1 };
+        let mut leads: Vec<Vec<Phase>> = function.nodes.iter().map(|(_, n)| vec![Phase::default(); items(n)]).collect();
+        for (result, phase) in function.results.iter().zip(results) {
+            raise(&mut leads[result.index()], *phase);
+        }
+        for (at, node) in function.nodes.iter().rev() {
+            let own = leads[at.index()].clone();
+            let most = own.iter().copied().max().unwrap_or_default();
+            match &node.inst {
+                Inst::Get(i) => {
+                    let item = &mut leads[node.args[0].index()][*i];
+                    *item = most.max(*item);
+                }
+                Inst::Call(call) if !self.chain.stacks.contains(&(id, at)) => {
+                    let params = self.call(call, own);
+                    node.args.iter().zip(params).for_each(|(arg, phase)| raise(&mut leads[arg.index()], phase));
+                }
+                _ => node.args.iter().for_each(|arg| raise(&mut leads[arg.index()], most)),
+            }
+            let phase = &mut self.phases[id.index()][at.index()];
+            *phase = most.max(*phase);
+        }
+        let phase = |param: &NodeId| leads[param.index()].iter().copied().max().unwrap_or_default();
+        function.params.iter().map(phase).collect()
+    }
+
+    /// A value that is carried leads to what the next turn makes of it.
+    fn call(&mut self, call: &Call, mut results: Vec<Phase>) -> Vec<Phase> {
+        loop {
+            let params = self.function(call.callee, &results);
+            let mut grew = false;
+            for (result, &param) in results.iter_mut().zip(&params).take(call.carried) {
+                grew |= param > *result;
+                *result = param.max(*result);
+            }
+            if !grew {
+                return params;
+            }
+        }
+    }
+}
+
+fn raise(items: &mut [Phase], phase: Phase) {
+    items.iter_mut().for_each(|item| *item = phase.max(*item));
+}
