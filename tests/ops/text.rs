@@ -116,7 +116,7 @@ pub fn module() -> Module {
         inputs: vec![
             Input::Parameter("blocks.{}.w".into()),
             Input::State("moment".into()),
-            Input::Feed(Feed { name: "noise".into(), draw }),
+            Input::Feed(Feed { name: "noise".into(), draw, indices: None }),
         ],
         outputs: vec![
             Output::Parameter("blocks.{}.w".into()),

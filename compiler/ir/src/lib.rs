@@ -6,6 +6,7 @@ mod builder;
 mod call;
 mod factors;
 mod function;
+mod indices;
 mod interpret;
 mod local;
 mod mismatch;

@@ -3,7 +3,7 @@
 use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use types::{Cut, DType, Distribution, Init, Mesh, Name, TensorType};
+use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, TensorType};
 
 use crate::{Arena, Function, Id, Type};
 
@@ -161,6 +161,9 @@ pub struct Feed {
     /// Random numbers, unless the user gives a tensor of this name; otherwise data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<Distribution>,
+    /// Of data that pick rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indices: Option<Indices>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What it takes to be an operator: one trait, implemented in the operator's own file and nowhere else.
 
 use smallvec::SmallVec;
-use types::{Name, TensorType};
+use types::{Indices, Name, TensorType};
 
 use crate::{Array, Builder, Factors, Mismatch, NodeId, PartialKind};
 
@@ -101,6 +101,12 @@ pub trait Semantics: Clone {
     /// Joins the results over two parts of a factor of kind [`crate::FactorKind::Merge`].
     fn merge(&self, b: &mut Builder, one: &[NodeId], other: &[NodeId]) -> Option<NodeIds> {
         let _ = (b, one, other);
+        None
+    }
+
+    /// The operand that picks rows by their numbers, and which numbers are in range.
+    fn indices(&self, args: &[&TensorType]) -> Option<(usize, Indices)> {
+        let _ = args;
         None
     }
 

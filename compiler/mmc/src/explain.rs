@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use cost::{Machine, Prediction};
 use diag::{Diagnostic, Diagnostics};
-use plan::{Body, Plan, Program, Source, Traffic, When};
+use plan::{Body, Plan, Program, Traffic, When};
 
 use self::figures::{Figures, figures};
 use self::measured::Measured;
@@ -71,7 +71,7 @@ fn text(
     let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
     let _ = writeln!(out, "plan  {hash}");
     for feed in &plan.manifest.feeds {
-        let from = if feed.source == Source::Data { "data" } else { "drawn" };
+        let from = if feed.source.is_data() { "data" } else { "drawn" };
         let _ = writeln!(out, "  feed  {} {} ({from})", feed.name, feed.ty);
     }
     for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {

@@ -1,7 +1,7 @@
 //! The manifest: every feed, parameter, state and emit of the plan, by its global name, type and place in memory.
 
 use serde::{Deserialize, Serialize};
-use types::{Distribution, Init, Name, TensorType};
+use types::{Distribution, Indices, Init, Name, TensorType};
 
 use crate::{BufferId, ClassId, Layout};
 
@@ -28,6 +28,15 @@ pub enum Source {
     Data,
     /// Drawn by the runtime for each step, unless `--inputs` gives a tensor of that name.
     Draw(Distribution),
+    /// Comes from `--data` or `--inputs`, and picks rows: numbers out of range are refused.
+    Indices(Indices),
+}
+
+impl Source {
+    /// Whether the user gives the values.
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Self::Data | Self::Indices(_))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -173,6 +173,7 @@ fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for feed in &m.feeds {
         let source = match feed.source {
             Source::Data => "data".to_string(),
+            Source::Indices(types::Indices { rows, .. }) => format!("data of {rows} rows"),
             Source::Draw(types::Distribution::Uniform { lo, hi }) => format!("draw uniform({lo}, {hi})"),
             Source::Draw(types::Distribution::Normal { mean, std }) => format!("draw normal({mean}, {std})"),
         };

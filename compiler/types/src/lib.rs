@@ -2,6 +2,7 @@
 
 mod draw;
 mod dtype;
+mod indices;
 mod mesh;
 mod name;
 mod nearest;
@@ -10,6 +11,7 @@ mod shape;
 
 pub use draw::{Distribution, Init, fill};
 pub use dtype::DType;
+pub use indices::Indices;
 pub use mesh::{Axis, Cut, Mesh, MeshError, Region};
 pub use name::Name;
 pub use nearest::nearest;

@@ -191,15 +191,19 @@ impl<'a> Evaluator<'a> {
             Source::Feed(i) => (1, *i),
             _ => (2, 0),
         })?;
+        let function: Id<Function> = self.trace.add_function(closed.function);
         let mut inputs = vec![];
-        for source in &closed.captures {
+        for (param, source) in closed.captures.iter().enumerate() {
             inputs.push(match source {
                 Source::Parameter(name) => Input::Parameter(name.clone()),
                 Source::Feed(i) => {
                     let feed = &self.trace.feeds[*i];
                     match feed.state {
                         true => Input::State(feed.name.clone()),
-                        false => Input::Feed(Feed { name: feed.name.clone(), draw: feed.draw }),
+                        false => {
+                            let indices = self.trace.module.indices(function, param).filter(|_| feed.draw.is_none());
+                            Input::Feed(Feed { name: feed.name.clone(), draw: feed.draw, indices })
+                        }
                     }
                 }
                 _ => return Err(Diagnostic::error("a task reads a value from nowhere").at(at, "").into()),
@@ -212,7 +216,6 @@ impl<'a> Evaluator<'a> {
             let state = State { ty: Type::Tensor(feed.ty.clone()), init };
             self.trace.module.states.insert(feed.name.clone(), state);
         }
-        let function: Id<Function> = self.trace.add_function(closed.function);
         self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs, logical: vec![] });
         Ok(())
     }

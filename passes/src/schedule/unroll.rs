@@ -226,7 +226,8 @@ impl Unroller<'_, '_> {
                 let ty = &joined(part, parts);
                 let known = self.manifest.feeds.iter().position(|f| f.name == feed.name);
                 let id = known.unwrap_or_else(|| {
-                    let source = feed.draw.map_or(Source::Data, Source::Draw);
+                    let data = feed.indices.map_or(Source::Data, Source::Indices);
+                    let source = feed.draw.map_or(data, Source::Draw);
                     let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
                     let ty = joined(&of, parts);
                     self.manifest.feeds.push(plan::Feed { name, ty, layout, source });

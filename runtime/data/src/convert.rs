@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use safetensors::Dtype;
-use types::DType;
+use types::{DType, Indices};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
@@ -86,6 +86,15 @@ pub fn convert(from: Dtype, bytes: &[u8], to: DType, out: &mut [u8]) -> Result<(
 pub fn convert_values(from: DType, bytes: &[u8], to: DType, out: &mut [u8]) -> Result<(), ConvertError> {
     let count = (bytes.len() / from.bytes()).min(out.len() / to.bytes());
     convert(stored(from), &bytes[..count * from.bytes()], to, &mut out[..count * to.bytes()])
+}
+
+/// The first element that is no index in range, with its number.
+pub fn out_of_range(dtype: DType, bytes: &[u8], indices: Indices) -> Option<(usize, i64)> {
+    let value = |i: usize| match dtype {
+        DType::I32 => i64::from(i32::from_le_bytes(piece(bytes, i))),
+        _ => i64::from_le_bytes(piece(bytes, i)),
+    };
+    (0..bytes.len() / dtype.bytes()).map(|i| (i, value(i))).find(|&(_, value)| !indices.admit(value))
 }
 
 /// Writes f32 values as elements of `to`; integers are truncated.

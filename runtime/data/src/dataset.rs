@@ -9,6 +9,7 @@ use plan::Feed;
 use types::{TensorType, nearest};
 
 use crate::convert::converts;
+use crate::inputs::stray;
 use crate::shuffle::Shuffle;
 use crate::{DataError, Share, TensorView, Tensors};
 
@@ -129,7 +130,8 @@ impl Index {
             let tensors = Tensors::parse(image).map_err(|e| wrong(format!("no safetensors record: {e}")))?;
             if let Some(view) = tensors.get(image, &feed.name) {
                 check(&view, feed, share.ty()).map_err(wrong)?;
-                return view.read(share, out).map_err(|e| wrong(format!("`{}`: {e}", feed.name)));
+                view.read(share, out).map_err(|e| wrong(format!("`{}`: {e}", feed.name)))?;
+                return stray(feed, out).map_or(Ok(()), |what| Err(wrong(format!("`{}`: {what}", feed.name))));
             }
             names.extend(tensors.names().map(String::from));
         }

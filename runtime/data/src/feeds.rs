@@ -2,7 +2,7 @@
 
 use plan::{Feed, FeedId, Source};
 use runtime_core::{FeedError, FeedSource};
-use types::{Distribution, Key, Mesh, fill};
+use types::{Distribution, Indices, Key, Mesh, fill};
 
 use crate::convert::narrow;
 use crate::{DataError, Dataset, Inputs, Share};
@@ -42,7 +42,7 @@ impl Feeds {
     /// Proves that the data has what the run takes from it, and gives the names of the feeds that neither inputs nor data
     /// have.
     pub fn check(&self, used: impl Fn(usize) -> bool) -> Result<Vec<&str>, DataError> {
-        let open = |i: usize, f: &Feed| used(i) && matches!(f.source, Source::Data) && self.inputs.get(i).is_none();
+        let open = |i: usize, f: &Feed| used(i) && f.source.is_data() && self.inputs.get(i).is_none();
         let open: Vec<&Feed> = self.feeds.iter().enumerate().filter(|(i, f)| open(*i, f)).map(|(_, f)| f).collect();
         let Some(data) = &self.data else { return Ok(open.iter().map(|f| f.name.as_str()).collect()) };
         if open.is_empty() {
@@ -58,7 +58,7 @@ impl Feeds {
 
     /// Samples that one step takes from the data, on all ranks together: the batch of its data feeds.
     pub fn batch(&self, used: impl Fn(usize) -> bool) -> u64 {
-        let data = self.feeds.iter().enumerate().filter(|(i, f)| used(*i) && matches!(f.source, Source::Data));
+        let data = self.feeds.iter().enumerate().filter(|(i, f)| used(*i) && f.source.is_data());
         data.filter_map(|(_, f)| f.ty.dims.first()).map(|d| d.size as u64).max().unwrap_or(0)
     }
 
@@ -70,6 +70,10 @@ impl Feeds {
         for run in share.runs() {
             self.scratch.resize(run.count, 0.0);
             fill(distribution, key, step, run.logical as u64, &mut self.scratch);
+            if let Source::Indices(Indices { rows, .. }) = self.feeds[feed].source {
+                // The largest draws round up to the first number out of range.
+                self.scratch.iter_mut().for_each(|row| *row = row.min(rows.saturating_sub(1) as f32));
+            }
             narrow(&self.scratch, share.ty().dtype, &mut to[run.local * size..][..run.count * size]);
         }
     }
@@ -88,18 +92,23 @@ impl FeedSource for Feeds {
                 let key = Key::new(self.seed, &feed.name);
                 self.draw(at, distribution, key, step, to);
             }
-            Source::Data => {
+            Source::Data | Source::Indices(_) => {
                 if let Some(data) = &mut self.data {
                     let batch = feed.ty.dims.first().map_or(0, |d| d.size as u64);
                     let first = self.start.1 + (step - self.start.0) * batch;
                     data.batch(feed, &self.shares[at], first, to)?;
-                } else if feed.ty.dtype.is_float() {
-                    let key = Key::new(self.seed, &format!("synthetic/{}", feed.name));
-                    self.draw(at, Distribution::Normal { mean: 0.0, std: 1.0 }, key, step, to);
-                } else {
-                    // Zero is the one index that every table has.
-                    to.fill(0);
+                    return Ok(());
                 }
+                let key = Key::new(self.seed, &format!("synthetic/{}", feed.name));
+                let distribution = match feed.source {
+                    Source::Indices(Indices { rows, .. }) => Distribution::Uniform { lo: 0.0, hi: rows as f64 },
+                    _ if feed.ty.dtype.is_float() => Distribution::Normal { mean: 0.0, std: 1.0 },
+                    _ => {
+                        to.fill(0);
+                        return Ok(());
+                    }
+                };
+                self.draw(at, distribution, key, step, to);
             }
         }
         Ok(())

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use plan::Feed;
+use plan::{Feed, Source};
 use types::nearest;
 
-use crate::convert::{convert, converts};
+use crate::convert::{convert, converts, out_of_range};
 use crate::{DataError, Problem, TensorFile};
 
 #[derive(Clone)]
@@ -48,7 +48,10 @@ impl Inputs {
             }
             let mut bytes = vec![0; feed.ty.bytes()];
             match convert(view.dtype, view.data, feed.ty.dtype, &mut bytes) {
-                Ok(()) => values[at] = Some(bytes.into()),
+                Ok(()) => match stray(feed, &bytes) {
+                    Some(what) => problems.push(Problem::Other { name, what }),
+                    None => values[at] = Some(bytes.into()),
+                },
                 Err(e) => problems.push(Problem::Other { name, what: e.to_string() }),
             }
         }
@@ -71,4 +74,16 @@ impl Inputs {
     pub fn get(&self, feed: usize) -> Option<&[u8]> {
         self.values.get(feed)?.as_deref()
     }
+}
+
+/// What is wrong with the numbers of a feed that picks rows, if they do not.
+pub fn stray(feed: &Feed, bytes: &[u8]) -> Option<String> {
+    let Source::Indices(indices) = feed.source else { return None };
+    let (at, value) = out_of_range(feed.ty.dtype, bytes, indices)?;
+    let ignored = indices.ignored.map_or(String::new(), |ignored| format!(", or {ignored}"));
+    Some(format!(
+        "number {at} is {value}; it picks one of {} rows: 0 to {}{ignored}",
+        indices.rows,
+        indices.rows.saturating_sub(1)
+    ))
 }

@@ -10,7 +10,7 @@ use data::{
 use plan::{Feed, FeedId, Layout, Source, sample};
 use runtime_core::FeedSource;
 use tempfile::tempdir;
-use types::{DType, Dim, Distribution, Key, TensorType, fill};
+use types::{DType, Dim, Distribution, Indices, Key, TensorType, fill};
 
 fn feed(name: &str, ty: &str, source: Source) -> Feed {
     Feed { name: name.into(), ty: ty.parse().expect("a type"), layout: Layout::whole(), source }
@@ -119,6 +119,40 @@ fn feeds_depend_on_the_step_alone() {
     assert_eq!(f32s(&forward[2].0), want);
     assert_eq!(value(&mut source, 2, 0, 8), [0; 8]);
     assert_eq!(make().check(|_| true).expect("no data to check"), ["x", "ids"]);
+}
+
+/// Ids without data are of all rows; ids that are given must be of some row, or the one that is ignored.
+#[test]
+fn indices_are_in_range() {
+    let folder = tempdir().expect("a folder");
+    let ids = feed("ids", "i64[B:2, N:100]", Source::Indices(Indices { rows: 7, ignored: None }));
+    let labels = feed("labels", "i32[B:2]", Source::Indices(Indices { rows: 7, ignored: Some(-100) }));
+    let feeds = vec![ids, labels];
+    let mut source = Feeds::new(feeds.clone(), 3, Inputs::none(&feeds), None);
+    let mut out = vec![0; 1600];
+    source.fill(FeedId(0), 4, &mut out).expect("filled");
+    let mut seen: Vec<i64> = out.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+
+    let given = |labels: [i32; 2]| {
+        let path = folder.path().join("in.safetensors");
+        let bytes = bytemuck::cast_slice(&labels).to_vec();
+        fs::write(&path, image(folder.path(), &[("labels", DType::I32, &[2], bytes)])).expect("written");
+        Inputs::open(&path, &feeds, |_| true).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(given([6, -100]), Ok(()));
+    for (labels, told) in [([6, 7], "number 1 is 7"), ([-1, 0], "number 0 is -1")] {
+        let error = given(labels).expect_err("refused");
+        assert!(error.contains(told) && error.contains("one of 7 rows: 0 to 6, or -100"), "{error}");
+    }
+
+    let data = folder.path().join("a.tar");
+    let bytes = bytemuck::cast_slice(&[9_i64; 100]).to_vec();
+    tar(&data, &[("1.safetensors".into(), image(folder.path(), &[("ids", DType::I64, &[100], bytes)]))]);
+    let error = Dataset::open(&data, 1).expect("opens").check(&feeds[0]).expect_err("refused").to_string();
+    assert!(error.contains("`ids`: number 0 is 9") && error.contains("a.tar"), "{error}");
 }
 
 #[test]

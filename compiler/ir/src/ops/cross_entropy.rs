@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{DType, Dim, Name, TensorType};
+use types::{DType, Dim, Indices, Name, TensorType};
 
 use super::compare::Comparison;
 use super::elementwise::{arity, wide};
@@ -64,6 +64,10 @@ impl Semantics for CrossEntropy {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         4 * args[0].elements() as u64
+    }
+
+    fn indices(&self, args: &[&TensorType]) -> Option<(usize, Indices)> {
+        Some((1, Indices { rows: args[0].size_of(&self.dim)? as u64, ignored: Some(self.ignore) }))
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

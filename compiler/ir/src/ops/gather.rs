@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{DType, Dim, Name, TensorType};
+use types::{DType, Dim, Indices, Name, TensorType};
 
 use super::compare::Comparison;
 use super::elementwise::{arity, distinct};
@@ -49,6 +49,10 @@ impl Semantics for Gather {
         out.factors.push(Factor { name: self.dim.clone(), size, kind: FactorKind::Sum });
         out.args[0].insert(args[0].position(&self.dim).unwrap_or(0), smallvec![out.factors.len() - 1]);
         out
+    }
+
+    fn indices(&self, args: &[&TensorType]) -> Option<(usize, Indices)> {
+        Some((1, Indices { rows: args[0].size_of(&self.dim)? as u64, ignored: None }))
     }
 
     fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {

@@ -59,6 +59,10 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.merge(b, one, other)),* }
             }
 
+            pub fn indices(&self, args: &[&TensorType]) -> Option<(usize, Indices)> {
+                match self { $(Op::$op(op) => op.indices(args)),* }
+            }
+
             pub fn collective(&self) -> Option<Collective> {
                 match self { $(Op::$op(op) => op.collective()),* }
             }
@@ -88,7 +92,7 @@ macro_rules! operators {
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use types::TensorType;
+use types::{Indices, TensorType};
 
 pub use compare::Comparison;
 pub use rope::RopeForm;

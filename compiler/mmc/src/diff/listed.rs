@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use indexmap::IndexMap;
-use plan::{Plan, Source, When};
+use plan::{Plan, When};
 
 use crate::explain::wrapped;
 
@@ -78,7 +78,7 @@ pub fn manifest(a: &Plan, b: &Plan) -> Vec<Listed> {
 fn entries(plan: &Plan) -> Vec<(String, String)> {
     let m = &plan.manifest;
     let feeds = m.feeds.iter().map(|f| {
-        let from = if f.source == Source::Data { "data" } else { "drawn" };
+        let from = if f.source.is_data() { "data" } else { "drawn" };
         (format!("feed {}", f.name), format!("{} ({from})", f.ty))
     });
     let parameters = m.parameters.iter().map(|p| {
