@@ -83,6 +83,13 @@ const CASES: &[Case] = &[
             "--pp 2 --virtual-stages 2 --tp 2 --dp 2 --microbatches 2",
         ],
     },
+    // Nothing but the gradient holds an update back.
+    Case {
+        name: "t2v in stages by SGD",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set LAYERS=4 --set F=5 --set H=4 --set W=4 --batch 3 --optim kind=sgd,lr=0.05,clip=0",
+        meshes: &["--pp 2 --fsdp 3 --microbatches 1 --schedule gpipe --recompute full", "--pp 2 --microbatches 1"],
+    },
     Case {
         name: "t2v computed again",
         model: "wan2.2.mm",

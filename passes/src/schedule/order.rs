@@ -39,8 +39,8 @@ impl Blocks {
 /// - Any other goes up within its block, as far as its operands allow, until there is enough work to hide it. If it hands
 ///   on what another brought, for a later block, it goes with the next.
 /// - With streamed gradients, launches that write nothing but persistent buffers, and emits, follow the last instruction
-///   that they depend on. If that is a collective, they keep away from it until compute is through with the whole next
-///   block, and so do launches that only move what was exchanged.
+///   that they depend on; if a message brings it, they stay where they are. If that is a collective, they keep away from
+///   it until compute is through with the whole next block, and so do launches that only move what was exchanged.
 /// - Then small collectives of a block travel together.
 pub fn arrange(
     unrolled: Unrolled,
@@ -67,6 +67,7 @@ pub fn arrange(
         written: vec![(0, AHEAD); count],
         touched: vec![(0, AHEAD); count],
         exchanged: vec![false; count],
+        received: vec![false; count],
     };
     let placed = instructions.into_iter().enumerate().map(|(i, instruction)| order.put(i, instruction, times));
     let mut placed: Vec<Placed> = placed.collect();
@@ -96,6 +97,8 @@ struct Order<'a> {
     written: Vec<Place>,
     touched: Vec<Place>,
     exchanged: Vec<bool>,
+    /// By buffer: whether a message brought it, which is taken early and may be on its way for long.
+    received: Vec<bool>,
 }
 
 type Touches = [(Slice, Access)];
@@ -120,6 +123,7 @@ impl Order<'_> {
             if access.writes() {
                 self.written[id] = place;
                 self.exchanged[id] = meets && !self.ahead[i];
+                self.received[id] = is_message(&instruction.op);
             }
         }
         // What begins with a block finds its company there, anything else until its own block is over.
@@ -146,7 +150,11 @@ impl Order<'_> {
                 let enough = self.work.partition_point(|w| *w <= hidden).saturating_sub(1);
                 (enough, AHEAD).max(self.begin(block))
             }
-            (_, at) if self.gradients == Gradients::Streamed && self.ends(op, touches) => self.begin(at? + 2),
+            (_, at) if self.gradients == Gradients::Streamed && self.ends(op, touches) => match at {
+                // Compute would wait for other ranks before it did what they wait for.
+                _ if reads().any(|id| self.received[id]) => (i, BEHIND),
+                at => self.begin(at? + 2),
+            },
             (_, Some(at)) if hands_on => self.begin(at + 2).min((self.reader(i, touches), AHEAD)),
             _ => (i, BEHIND),
         })
