@@ -58,6 +58,8 @@ fn losses(run_plan: &mut Command, folder: &Path) -> Vec<f32> {
 fn check(words: &str, tolerance: f32) {
     let exported = export(words);
     let folder = exported.folder.path();
+    let manifest = String::from_utf8(exported.read("manifest.json")).expect("text");
+    assert_eq!(manifest.contains("FlashAttentionScoreGrad"), words.contains("bf16"), "{words}");
     let got = losses(&mut mmrun(&packed(&exported)), folder);
     let cpu = folder.join("cpu.bin");
     let mut words_of = words.split_whitespace();
@@ -75,37 +77,37 @@ fn check(words: &str, tolerance: f32) {
 fn wan_tiny_trains() {
     check("wan2.2.mm --preset tiny", 1e-4);
     check("wan2.2.mm --preset tiny --fsdp 2", 1e-4);
-    check("wan2.2.mm --preset tiny --tp 2", 1e-4);
+    check("wan2.2.mm --preset tiny --tp 2 --pp 2", 1e-4);
 }
 
 #[test]
 fn qwen3_tiny_trains() {
     check("qwen3.mm --preset tiny", 1e-4);
     check("qwen3.mm --preset tiny --fsdp 2", 1e-4);
-    check("qwen3.mm --preset tiny --tp 2", 1e-4);
+    check("qwen3.mm --preset tiny --tp 2 --pp 2", 1e-4);
 }
 
-/// Pipeline stages, with micro-batches on their way at the same time; clipping asks all stages.
+/// Attention as FlashAttentionScore.
 #[test]
-fn tiny_models_train_in_stages() {
-    check("wan2.2.mm --preset tiny --tp 2 --pp 2", 1e-4);
-    check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1", 1e-4);
-    check("qwen3.mm --preset tiny --tp 2 --pp 2 --microbatches 2", 1e-4);
-    check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --optim clip=0", 1e-4);
+fn wan_tiny_trains_in_bf16() {
+    check("wan2.2.mm --preset tiny --dtype bf16", 1e-2);
+    check("wan2.2.mm --preset tiny --dtype bf16 --fsdp 2", 1e-2);
+    check("wan2.2.mm --preset tiny --dtype bf16 --tp 2 --pp 2", 1e-2);
 }
 
 #[test]
-fn tiny_models_train_in_stages_in_bf16() {
-    check("wan2.2.mm --preset tiny --dtype bf16 --tp 2 --pp 2 --microbatches 2", 1e-2);
+fn qwen3_tiny_trains_in_bf16() {
+    check("qwen3.mm --preset tiny --dtype bf16", 1e-2);
+    check("qwen3.mm --preset tiny --dtype bf16 --fsdp 2", 1e-2);
     check("qwen3.mm --preset tiny --dtype bf16 --tp 2 --pp 2", 1e-2);
 }
 
-/// Attention as FlashAttentionScore, and a ring of it.
+/// Micro-batches on their way at the same time, other schedules, and a ring of attention.
 #[test]
-fn tiny_models_train_in_bf16() {
-    check("wan2.2.mm --preset tiny --dtype bf16", 1e-2);
+fn other_ways_to_cut_train() {
+    check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1", 1e-4);
+    check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --microbatches 2 --schedule gpipe", 1e-4);
     check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1", 1e-2);
-    check("qwen3.mm --preset tiny --dtype bf16 --tp 2", 1e-2);
 }
 
 fn refused(c: &mut Command) -> String {
@@ -133,7 +135,9 @@ fn failures_say_what_and_where() {
     assert!(said.contains("lack HcclGetRootInfo, HcclCommInitRootInfoConfig"), "{said}");
 
     let said = refused(mmrun(&plan).env("EMULATOR_FAIL", "aclmdlExecuteAsync:7"));
-    assert!(said.contains("aclmdlExecuteAsync failed with code 507015: EZ9999"), "{said}");
+    let failed = "aclmdlExecuteAsync failed with code 507015 (ACL_ERROR_RT_AICORE_EXCEPTION: an operator failed on an AI \
+                  core): EZ9999";
+    assert!(said.contains(failed), "{said}");
     assert!(said.contains("wan2.2.mm:"), "{said}");
 
     let said = refused(mmrun(&plan).env("EMULATOR_FAIL", "model:7"));

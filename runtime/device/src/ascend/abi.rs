@@ -302,6 +302,8 @@ mod tests {
             HCCL_SEND = HCCL_SEND,
             HCCL_RECV = HCCL_RECV,
         });
+        let codes = super::super::errors::KNOWN.iter();
+        lines.extend(codes.map(|known| format!("static_assert({} == {:#x});", known.name, known.code)));
         let functions = Acl::signatures().into_iter().chain(Hccl::signatures());
         lines.extend(functions.map(|(name, ty)| format!("FUNCTION({name}, {ty});")));
         lines.join("\n") + "\n"

@@ -8,6 +8,7 @@ use libloading::Library;
 use runtime_core::DeviceError;
 
 use super::abi::{Acl, Code, ERROR_REPEAT_INITIALIZE, Hccl, SUCCESS};
+use super::errors::meaning;
 
 /// AscendCL and HCCL, initialised. The tables stay valid as long as the libraries are open, and these never close: CANN
 /// keeps threads of its own.
@@ -24,8 +25,8 @@ pub enum CannError {
     Library { library: &'static str, why: String },
     #[error("CANN's libraries ({libraries}) lack {}", .symbols.join(", "))]
     Symbols { libraries: String, symbols: Vec<&'static str> },
-    #[error("{call} failed with code {code}: {message}")]
-    Call { call: &'static str, code: Code, message: String },
+    #[error("{call} failed with code {code}{meaning}: {message}")]
+    Call { call: &'static str, code: Code, meaning: String, message: String },
     #[error("CANN sees no NPU on this machine (ASCEND_RT_VISIBLE_DEVICES may hide them)")]
     NoDevice,
     #[error("segment `{name}` does not fit the plan: {why}")]
@@ -59,7 +60,7 @@ impl Cann {
     pub fn acl(&self, call: &'static str, code: Code) -> Result<(), CannError> {
         match code {
             SUCCESS => Ok(()),
-            _ => Err(CannError::Call { call, code, message: self.recent() }),
+            _ => Err(CannError::Call { call, code, meaning: meaning(code), message: self.recent() }),
         }
     }
 
@@ -70,8 +71,9 @@ impl Cann {
         }
         // SAFETY: any code may be asked for.
         let known = self.hccl.as_ref().map(|hccl| text(unsafe { (hccl.HcclGetErrorString)(code) }));
-        let message = [known.unwrap_or_default(), self.recent()].join("; ");
-        Err(CannError::Call { call, code, message: message.trim_matches([';', ' ']).into() })
+        let known = known.filter(|text| !text.is_empty());
+        let meaning = known.map_or_else(String::new, |text| format!(" ({text})"));
+        Err(CannError::Call { call, code, meaning, message: self.recent() })
     }
 
     fn recent(&self) -> String {

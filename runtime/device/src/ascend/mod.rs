@@ -2,6 +2,7 @@
 
 pub mod abi;
 mod device;
+mod errors;
 mod group;
 mod library;
 mod model;

@@ -1,6 +1,6 @@
 //! The manifest: segments, groups, buffers and the order in which everything runs, as JSON.
 
-use plan::{Archive, BlobKind, Body, Class, CollectKind, Instruction, LaneKind, Op, Plan, ReduceKind, Slice};
+use plan::{Affine, Archive, BlobKind, Body, Class, CollectKind, Instruction, LaneKind, Op, Plan, ReduceKind, Slice};
 use prost::Message;
 use serde_json::{Value, json};
 use types::{Name, TensorType};
@@ -130,7 +130,13 @@ fn program(plan: &Plan, name: &str, times: u64, class: &Class, body: &Body) -> V
     })
 }
 
-/// Lanes, events and buffers by number; a slice is [buffer, offset, bytes].
+/// A position in a group: a number, or how it follows from a rank's coordinates.
+fn position(at: &Affine) -> Value {
+    if at.terms.is_empty() { json!(at.base) } else { json!(at) }
+}
+
+/// Lanes, events and buffers by number; a slice is [buffer, offset, bytes]. A collective stands `with` the position in its
+/// group that sends or takes, or with how far each tensor goes around.
 fn instruction(plan: &Plan, i: &Instruction) -> Value {
     let lane = i.lane.index();
     let place = plan.places.get(i.place.index()).map(ToString::to_string);
@@ -149,11 +155,19 @@ fn instruction(plan: &Plan, i: &Instruction) -> Value {
                 }
                 _ => Value::Null,
             };
+            let with = match &c.kind {
+                CollectKind::Broadcast { root: at }
+                | CollectKind::Send { peer: at }
+                | CollectKind::Receive { peer: at } => position(at),
+                CollectKind::Permute { shifts } => json!(shifts),
+                _ => Value::Null,
+            };
             json!({
                 "lane": lane,
                 "collect": c.kind.name(),
                 "id": c.id,
                 "group": c.group,
+                "with": with,
                 "reduce": reduce,
                 "from": slices(&c.from),
                 "to": slices(&c.to),

@@ -3,6 +3,7 @@
     mmc export plan.bin -o DIR
     python decode.py torch_npu-2.14.0-*.whl DIR...
 
+Each operator's first node is spoilt in every way that the declarations forbid, to see that this would be noticed.
 Independent of mmc's own table and checker. Needs a Python with protobuf 5.29; nothing of torch is imported.
 """
 
@@ -83,11 +84,44 @@ def check_node(module, op, table, made):
             yield f"there is no attribute {name}"
 
 
+def mutations(module, op, table, made):
+    """What is wrong about each way to spoil a node: an attribute that is missing, inputs swapped, edges and types that are broken."""
+    inputs, _, attrs = table[op.type]
+    check = lambda spoilt, made: list(check_node(module, spoilt, table, made))
+    copy = lambda: type(op).FromString(op.SerializeToString())
+    for name in (name for name, kind in attrs if kind.endswith("!")):
+        spoilt = copy()
+        del spoilt.attr[name]
+        yield f"{name} is missing", check(spoilt, made)
+    if len(op.input) > 1:
+        spoilt = copy()
+        for pair in (spoilt.input, spoilt.input_desc):
+            first, second = pair[0], pair[1]
+            both = [second, first, *pair[2:]]
+            del pair[:]
+            pair.extend(both)
+        yield "inputs are swapped", check(spoilt, made)
+    dynamic = any(name.endswith("*") for name, _ in inputs)
+    for i, edge in enumerate(op.input):
+        if edge == "" or op.type == "Data":
+            continue
+        spoilt = copy()
+        spoilt.input[i] = "nowhere:0"
+        yield f"edge {i} is broken", check(spoilt, made)
+        types = "" if dynamic else inputs[i][1]
+        other = next((t for t in ("DT_FLOAT", "DT_BF16", "DT_INT64", "DT_BOOL", "DT_STRING") if not takes(types, t)), None)
+        if other:
+            spoilt = copy()
+            spoilt.input_desc[i].dtype = module.DataType.Value(other)
+            spoilt_made = {**made, edge: (spoilt.input_desc[i].dtype, made[edge][1])}
+            yield f"{inputs[i][0]} is {other}", check(spoilt, spoilt_made)
+
+
 def main():
     wheel = zipfile.ZipFile(sys.argv[1])
     module = extract.module(wheel)
     table = declarations()
-    nodes, wrong = collections.Counter(), 0
+    nodes, wrong, spoilt = collections.Counter(), 0, 0
     files = sorted(path for folder in sys.argv[2:] for path in pathlib.Path(folder).rglob("*.air"))
     for path in files:
         data = path.read_bytes()
@@ -99,12 +133,18 @@ def main():
         made = {}
         for op in model.graph[0].op:
             nodes[op.type] += 1
+            if nodes[op.type] == 1 and op.type in table:
+                for how, found in mutations(module, op, table, made):
+                    spoilt += 1
+                    if not found:
+                        print(f"{op.type}: nobody notices that {how}")
+                        wrong += 1
             for message in check_node(module, op, table, made):
                 print(f"{path}: {op.name}: {message}")
                 wrong += 1
             for i, desc in enumerate(op.output_desc):
                 made[f"{op.name}:{i}"] = (desc.dtype, list(desc.shape.dim))
-    print(f"{len(files)} files, {sum(nodes.values())} nodes of {len(nodes)} operators, {wrong} mistakes")
+    print(f"{len(files)} files, {sum(nodes.values())} nodes of {len(nodes)} operators, spoilt in {spoilt} ways: {wrong} mistakes")
     sys.exit(wrong > 0 or not files)
 
 
