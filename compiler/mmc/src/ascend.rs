@@ -70,7 +70,7 @@ pub fn pack(args: &Pack) -> Done {
     let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
     passes::allocate(&mut plan, AscendTarget { soc }.alignment());
     verify(&plan)?;
-    let demands = pack::demands(&plan, packed.weights, soc);
+    let demands = pack::demands(&plan, &packed.weights, soc);
     if let Some((demand, class)) = demands.iter().zip(&plan.classes).find(|(d, _)| !d.fits()) {
         return Err(too_much(&plan, &class.name, demand).into());
     }
@@ -85,7 +85,7 @@ pub fn pack(args: &Pack) -> Done {
 /// A warning for a plan that is larger than the device; what segments really need is known when they are compiled.
 pub fn too_large(plan: &Plan) -> Option<Diagnostic> {
     let soc = export::soc_of(plan).ok()?;
-    let demand = pack::demands(plan, 0, soc).into_iter().find(|d| !d.fits())?;
+    let demand = pack::demands(plan, &[], soc).into_iter().find(|d| !d.fits())?;
     let (needs, has) = (bytes(demand.total()), bytes(demand.device));
     let said = format!("a rank needs {needs}, as far as is known before atc has run, and an {} has {has}", soc.version);
     Some(Diagnostic::warning(said).help("cut more: --tp, --cp, --fsdp, or a smaller --batch"))

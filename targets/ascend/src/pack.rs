@@ -3,6 +3,8 @@
 //! A model is loaded once, with its working memory at one address, so the workspace is a buffer of the class, at one
 //! place in all programs. Launches run one after another on the compute lane, which the plan's proof of no races holds.
 
+use std::collections::BTreeSet;
+
 use plan::{
     Access, Archive, ArchiveError, Blob, BlobKind, Buffer, BufferId, BufferKind, LaneKind, Life, Op, Plan, Slice,
 };
@@ -15,14 +17,14 @@ const COMMUNICATOR: u64 = 200 << 20;
 const BLOCK: u64 = 512;
 
 /// What the compiled segments say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
     pub segments: usize,
     /// The largest working memory, which all share, and what the largest estimate was.
     pub workspace: u64,
     pub estimate: u64,
-    /// Constants of all segments.
-    pub weights: u64,
+    /// Constants of each segment.
+    pub weights: Vec<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +58,7 @@ pub fn pack(plan: &mut Plan, om: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Pac
         let bytes = bytes.unwrap_or_default();
         let own = sizes(&bytes).map_err(|reason| PackError::Om { file: format!("{name}.om"), reason })?;
         work.push(own.work.max(1).next_multiple_of(BLOCK));
-        packed.weights += own.weights.next_multiple_of(BLOCK);
+        packed.weights.push(own.weights.next_multiple_of(BLOCK));
         packed.estimate = packed.estimate.max(kernel.workspace);
         blobs.push(Blob { name: name.into(), kind: BlobKind::Om, bytes });
     }
@@ -150,15 +152,20 @@ impl Demand {
     }
 }
 
-/// For each class, what its most demanding program needs.
-pub fn demands(plan: &Plan, weights: u64, soc: &Soc) -> Vec<Demand> {
+/// For each class, what its most demanding program needs. A rank loads the segments that it launches, with their constants.
+pub fn demands(plan: &Plan, weights: &[u64], soc: &Soc) -> Vec<Demand> {
     (0..plan.classes.len())
         .map(|c| {
             let bodies = || plan.programs.iter().filter_map(|p| p.bodies.get(c));
+            let launched = bodies().flat_map(|b| &b.instructions).filter_map(|i| match &i.op {
+                Op::Launch(launch) => Some(launch.kernel.index()),
+                _ => None,
+            });
+            let launched: BTreeSet<usize> = launched.collect();
             let lanes = |b: &plan::Body| b.lanes.iter().filter(|l| matches!(l, LaneKind::Comm(_))).count() as u64;
             Demand {
                 arena: bodies().map(|b| b.arena_bytes).max().unwrap_or(0),
-                weights,
+                weights: launched.into_iter().filter_map(|kernel| weights.get(kernel)).sum(),
                 communicators: bodies().map(lanes).max().unwrap_or(0) * COMMUNICATOR,
                 device: soc.memory_bytes(),
             }
