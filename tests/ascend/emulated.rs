@@ -125,7 +125,9 @@ fn failures_say_what_and_where() {
 
     let said = refused(mmrun(&plan).env_remove("LD_LIBRARY_PATH"));
     assert!(said.contains("CANN's libascendcl.so is not there"), "{said}");
-    assert!(said.contains("LD_LIBRARY_PATH"), "{said}");
+    assert!(said.contains("LD_LIBRARY_PATH is not set"), "{said}");
+    let said = refused(mmrun(&plan).env("LD_LIBRARY_PATH", "/nowhere:/neither"));
+    assert!(said.contains("LD_LIBRARY_PATH is /nowhere:/neither"), "{said}");
 
     // A library of that name with other symbols.
     let odd = tempfile::tempdir().expect("a folder");

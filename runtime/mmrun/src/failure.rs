@@ -129,6 +129,11 @@ impl From<CannError> for Failure {
         let failure = Self::new(&error);
         match error {
             CannError::Library { .. } => {
+                let looked = match std::env::var("LD_LIBRARY_PATH") {
+                    Ok(path) if !path.is_empty() => format!("LD_LIBRARY_PATH is {path}"),
+                    _ => "LD_LIBRARY_PATH is not set, so the system's own folders were looked into alone".into(),
+                };
+                let failure = failure.help(looked);
                 failure.help("install CANN, and `source set_env.sh` of it before this; or compile with `--target cpu`")
             }
             CannError::Symbols { .. } => failure.help("a newer CANN has them"),
