@@ -3,9 +3,11 @@
 //! Greedy by size, after Pisarchyk and Lee, "Efficient memory management for deep neural net inference" (2020): the
 //! largest buffer first, each at the lowest offset that is free during its whole life.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod occupied;
 
 use plan::{Life, Plan};
+
+use occupied::Occupied;
 
 /// Offsets for all persistent buffers and for those of every program.
 pub fn allocate(plan: &mut Plan, alignment: u64) {
@@ -35,12 +37,6 @@ struct Item {
 }
 
 impl Item {
-    /// Its row, and the first and last of its boxes there.
-    fn boxes(&self) -> (u32, std::ops::RangeInclusive<u32>) {
-        let row = self.last.saturating_sub(self.first).checked_ilog2().unwrap_or(0);
-        (row, self.first >> row..=self.last >> row)
-    }
-
     fn new(bytes: u64, life: Life) -> Self {
         match life {
             Life::Span { first, last } => Self { bytes, first, last },
@@ -54,58 +50,14 @@ fn place(items: &[Item], alignment: u64) -> (Vec<u64>, u64) {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(items[i].bytes), items[i].first, i));
     let mut offsets = vec![0; items.len()];
-    let mut placed = Placed::default();
+    let mut occupied = Occupied::new(items);
     let mut peak = 0;
     for i in order {
         let item = items[i];
-        let mut offset = 0;
-        // A scan stops at the first gap that is wide enough.
-        for (start, end) in placed.beside(items, &item) {
-            if start >= offset + item.bytes {
-                break;
-            }
-            offset = offset.max(end.next_multiple_of(alignment));
-        }
-        offsets[i] = offset;
-        peak = peak.max(offset + item.bytes);
-        placed.insert(items, i, offset);
+        offsets[i] = occupied.take(&item, alignment);
+        peak = peak.max(offsets[i] + item.bytes);
     }
     (offsets, peak.next_multiple_of(alignment))
-}
-
-/// Items that have a place, found by when they live.
-///
-/// An item of a life between 2^n and 2^(n+1) stands in row n, in one or two boxes of that width.
-#[derive(Default)]
-struct Placed {
-    rows: BTreeMap<(u32, u32), Vec<(u64, usize)>>,
-    by_offset: BTreeSet<(u64, usize)>,
-}
-
-impl Placed {
-    fn insert(&mut self, items: &[Item], i: usize, offset: u64) {
-        let (row, boxes) = items[i].boxes();
-        for at in boxes {
-            self.rows.entry((row, at)).or_default().push((offset, i));
-        }
-        self.by_offset.insert((offset, i));
-    }
-
-    /// Begin and end of all that live when `item` does, by their begin.
-    fn beside<'a>(&'a self, items: &'a [Item], item: &'a Item) -> Box<dyn Iterator<Item = (u64, u64)> + 'a> {
-        let meets = |other: &Item| other.last >= item.first && item.last >= other.first;
-        let range = |&(offset, i): &(u64, usize)| (offset, offset + items[i].bytes);
-        // Most items live beside one of a long life, and the scan seldom gets far.
-        if item.last.saturating_sub(item.first) as usize > items.len() / 8 {
-            return Box::new(self.by_offset.iter().filter(move |(_, i)| meets(&items[*i])).map(range));
-        }
-        let rows = (0..u32::BITS).flat_map(|row| self.rows.range((row, item.first >> row)..=(row, item.last >> row)));
-        let mut found: Vec<(u64, usize)> =
-            rows.flat_map(|(_, of)| of).filter(|(_, i)| meets(&items[*i])).copied().collect();
-        found.sort_unstable();
-        found.dedup();
-        Box::new(found.into_iter().map(move |at| range(&at)))
-    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,9 @@ pub fn schedule(
         let (unrolled, origins) =
             unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
         let shares = match pipelining {
-            None => vec![Share { unrolled, holds: vec![true; persistent.len()], settles: HashMap::new() }],
+            None => {
+                vec![Share { unrolled, holds: vec![true; persistent.len()], settles: HashMap::new(), order: vec![] }]
+            }
             Some(pipelining) => {
                 let seconds = times.seconds(&unrolled, &persistent);
                 let written = project::Written::new(&unrolled, &origins, &kernels, &persistent, &manifest.emits);
@@ -97,7 +99,7 @@ pub fn schedule(
             let unrolled = ahead::in_each_block(share.unrolled, &kernels, persistent.len(), &mut collects);
             let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
             let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
-            let messages = Messages { here: rank, settles: share.settles };
+            let messages = Messages { here: rank, order: share.order, settles: share.settles };
             bodies.push(order::close(unrolled, &kernels, persistent.len(), &mut communicators, &messages));
             holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
         }

@@ -51,6 +51,16 @@ pub enum Kind {
 /// When a unit comes on its rank: after all that have a lesser turn.
 type Turn = (isize, isize);
 
+impl From<Kind> for plan::UnitKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Forward => Self::Forward,
+            Kind::Backward => Self::Backward,
+            Kind::Weights => Self::Weights,
+        }
+    }
+}
+
 impl Grid {
     pub fn stages(&self) -> usize {
         self.ranks * self.chunks

@@ -61,6 +61,27 @@ fn recompute_changes_memory_and_no_bit() {
     }
 }
 
+/// The schedules of a small model, drawn from their plans.
+#[test]
+fn schedules_of_pipelines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut drawn = String::new();
+    for flags in [
+        "--pp 4",
+        "--pp 4 --microbatches 8 --schedule gpipe",
+        "--pp 4 --microbatches 8",
+        "--pp 4 --microbatches 8 --schedule zb-h1",
+        "--pp 2 --virtual-stages 2 --microbatches 8 --fsdp 2",
+        "--pp 2 --task forward",
+    ] {
+        let words = format!("wan2.2.mm --preset tiny --set LAYERS=4 --target none {flags}");
+        let plan = compile(folder.path(), "plan.bin", &words);
+        let output = run(command("mmc").arg("explain").arg(&plan).arg("--schedule")).expect("draws");
+        drawn += &format!("{flags}\n{}\n", String::from_utf8(output.stdout).expect("text"));
+    }
+    insta::assert_snapshot!(drawn);
+}
+
 /// The predicted timeline has the plan's launches and collectives, each once, and ends with the predicted step.
 #[test]
 fn timeline_of_a_machine() {
@@ -241,6 +262,11 @@ fn wishes_that_cannot_be_met() {
         "wan2.2.mm --preset tiny --pp 4",
         "wan2.2.mm --preset tiny --pp 2 --virtual-stages 2 --microbatches 3",
         "wan2.2.mm --preset tiny --schedule gpipe",
+        "qwen3.mm --preset tiny --pp 2 --virtual-stages 2",
+        "wan2.2.mm --preset tiny --pp 2 --schedule interleaved",
+        "wan2.2.mm --preset tiny --pp 2 --virtual-stages 2 --schedule zb-h1",
+        "wan2.2.mm --preset tiny --pp 2 --dp 2 --batch 12 --microbatches 4",
+        "wan2.2.mm --preset tiny --pp 2 --task forward --microbatches 2",
     ] {
         let mut line = mmc(&format!("compile {words} --target none -o unwritten.bin"));
         let output = line.current_dir(folder.path()).output().expect("mmc runs");

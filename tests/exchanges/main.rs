@@ -82,6 +82,39 @@ fn small_collectives_of_a_block_travel_together() {
     }
 }
 
+/// With stages, each rank gathers a parameter once a step and scatters its gradient once, however many micro-batches there are;
+/// a machine without the memory for that gathers in each micro-batch, and it is told.
+#[test]
+fn stages_gather_and_scatter_once_a_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let small = folder.path().join("small.toml");
+    let built_in = include_str!("../../compiler/cost/machines/ascend-910b3.toml");
+    let memory = built_in.lines().find(|line| line.starts_with("memory_gib")).expect("a figure");
+    std::fs::write(&small, built_in.replace(memory, "memory_gib = 0.0002")).expect("a machine");
+    // Two stages read an embedding that is the head too: each gathers it.
+    let cases = [(WAN, "", 0), (WAN, "--schedule zb-h1", 0), (QWEN, "--tp 2", 1), (QWEN, "--virtual-stages 2", 1)];
+    for (model, flags, tied) in cases {
+        let words = format!("{model} --pp 2 --fsdp 2 --microbatches 4 {flags}");
+        let exchanged = |plan: &Plan| {
+            let collects =
+                plan.programs[0].bodies.iter().flat_map(|body| &body.instructions).filter_map(|i| match &i.op {
+                    Op::Collect(c) if c.group.iter().any(|axis| **axis == *"fsdp") => Some(c),
+                    _ => None,
+                });
+            let count = |wanted: fn(&CollectKind) -> bool| {
+                collects.clone().filter(|c| wanted(&c.kind)).map(|c| c.from.len()).sum::<usize>()
+            };
+            let gathered = count(|kind| matches!(kind, CollectKind::AllGather));
+            (gathered, count(|kind| matches!(kind, CollectKind::ReduceScatter(_))))
+        };
+        let once = exchanged(&compile(&words));
+        let parameters = compile(&words).manifest.parameters.len();
+        assert_eq!(once, (parameters + tied, parameters), "{words}");
+        let often = exchanged(&compile(&format!("{words} --machine {}", small.display())));
+        assert!(often.0 >= 4 * parameters, "{words}: {often:?} of {parameters}");
+    }
+}
+
 /// The lanes of a small model: gathers a block ahead, gradients scattered behind the next block.
 #[test]
 fn lanes_of_fsdp() {

@@ -135,9 +135,10 @@ pub struct Mesh {
     /// Tensor-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub tp: u32,
-    /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up.
-    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub microbatches: u32,
+    /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up. By default
+    /// 1, with --pp as many as the batch allows up to four for each stage of it.
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
+    pub microbatches: Option<u32>,
     /// Pipeline-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub pp: u32,
@@ -204,6 +205,9 @@ pub struct Explain {
     /// Print every buffer and instruction.
     #[arg(long)]
     pub listing: bool,
+    /// Draw the schedule of a pipeline: when each stage works on which micro-batch.
+    #[arg(long)]
+    pub schedule: bool,
 }
 
 #[cfg(feature = "cpu")]
@@ -333,7 +337,7 @@ impl Default for Mesh {
             ulysses: None,
             zero: None,
             tp: 1,
-            microbatches: 1,
+            microbatches: None,
             pp: 1,
             virtual_stages: 1,
             schedule: None,

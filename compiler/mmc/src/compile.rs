@@ -5,7 +5,7 @@ use std::time::Instant;
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
-use passes::{Context, Gradients};
+use passes::{Context, Gradients, Pipelining};
 use plan::{Header, KERNEL_ABI, Plan};
 use target::Target;
 use types::{DType, Mesh, Name};
@@ -17,28 +17,52 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     let target = targets::target(&args.options, args.cache.as_deref())?;
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
-    let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
+    let traced = model::trace(&args.model, &args.options.mesh, sources)?;
+    let pipeline = model::pipeline(&traced, &args.options);
+    let group = model::group(&args.options);
+    let once = model::wants_once(&traced, &args.options.mesh);
+    let pipelining = crate::mesh::pipelining(&args.options.mesh, &traced.evaluated.wishes);
+    let model::Traced { evaluated, microbatches } = traced;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
 
     let start_passes = Instant::now();
     let mut cx = Context { target: Some(&*target), ..Context::default() };
-    let pipeline = format!("{} | {}", model::pipeline(&module, &args.options), model::group(&args.options));
-    model::run(&pipeline, None, &mut module, &mut cx, sources, |name, module| {
-        if args.dump_after.as_deref() == Some(name) {
-            crate::print(&module.to_string());
-        }
-    })?;
-    warnings.0.append(&mut cx.warnings.0);
+    let mut pass = |text: &str, module: &mut Module, sources: &mut Sources| {
+        model::run(text, None, module, &mut cx, sources, |name, module| {
+            if args.dump_after.as_deref() == Some(name) {
+                crate::print(&module.to_string());
+            }
+        })
+    };
+    pass(&pipeline, &mut module, sources)?;
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
-    let samples = evaluated.batch as u64 * u64::from(args.options.mesh.microbatches);
+    let samples = evaluated.batch as u64 * u64::from(microbatches);
     let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
+    let memory = asked.clone().or_else(|| cost::built_in(target.name()));
     let machine = asked.unwrap_or_else(|| machines::of_target(target.name()));
-    let mut plan = lower(&module, sources, &*target, header, &args.options, &machine)?;
+    let mut plan = None;
+    if once {
+        let mut module = module.clone();
+        pass(&format!("once | {group}"), &mut module, sources)?;
+        let made = lower(&module, sources, &*target, header.clone(), &args.options, &machine, pipelining.as_ref())?;
+        match memory.as_ref().and_then(|machine| too_much(&made, machine)) {
+            None => plan = Some((made, module)),
+            Some(warning) => warnings.0.push(warning),
+        }
+    }
+    let (mut plan, module) = match plan {
+        Some(made) => made,
+        None => {
+            pass(group, &mut module, sources)?;
+            (lower(&module, sources, &*target, header, &args.options, &machine, pipelining.as_ref())?, module)
+        }
+    };
+    warnings.0.append(&mut cx.warnings.0);
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
         for program in &mut plan.programs {
@@ -61,6 +85,18 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     Ok(warnings)
 }
 
+/// Why parameters are not gathered once a step, if a plan that does has no place in a machine's memory.
+fn too_much(plan: &Plan, machine: &Machine) -> Option<Diagnostic> {
+    let arenas = plan.programs.iter().flat_map(|p| plan.classes.iter().zip(&p.bodies));
+    let (class, body) = arenas.max_by_key(|(_, body)| body.arena_bytes)?;
+    (body.arena_bytes > machine.memory_bytes()).then(|| {
+        let (bytes, memory) = (summary::bytes(body.arena_bytes), summary::bytes(machine.memory_bytes()));
+        let what = "each micro-batch gathers parameters and scatters gradients";
+        Diagnostic::warning(format!("{what}: once a step, ranks of `{}` would need {bytes}", class.name))
+            .note(format!("{} has {memory}", machine.name))
+    })
+}
+
 /// The plan without code: scheduled and with every buffer placed.
 pub fn lower(
     module: &Module,
@@ -69,14 +105,14 @@ pub fn lower(
     header: Header,
     options: &Options,
     machine: &Machine,
+    pipelining: Option<&Pipelining>,
 ) -> Result<Plan, Diagnostics> {
     let gradients = match options.grads {
         Grads::Streamed => Gradients::Streamed,
         Grads::Resident => Gradients::Resident,
     };
-    let pipelining = crate::mesh::pipelining(&options.mesh);
     let _span = tracing::info_span!("schedule").entered();
-    let mut plan = passes::schedule(module, sources, target, header, gradients, machine, pipelining.as_ref())?;
+    let mut plan = passes::schedule(module, sources, target, header, gradients, machine, pipelining)?;
     passes::allocate(&mut plan, target.alignment());
     Ok(plan)
 }

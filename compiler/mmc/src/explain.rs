@@ -6,6 +6,7 @@ mod measured;
 #[cfg(feature = "ascend")]
 mod operators;
 pub mod reshards;
+mod schedule;
 
 use std::fmt::Write;
 
@@ -24,6 +25,10 @@ use crate::{Done, machines, print};
 /// Rows of the table of reshards without `--all`.
 const TOP: usize = 12;
 
+/// Columns of a drawing where the terminal does not say how many it has, and those left of it for names.
+const WIDE: usize = 120;
+const MARGIN: usize = 18;
+
 pub fn explain(args: &Explain) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
     let measured = args.trace.as_deref().map(Measured::read).transpose()?;
@@ -35,12 +40,20 @@ pub fn explain(args: &Explain) -> Done {
                 bodies(&plan).map(|body| kernels::json(&plan, body, limits(args), measured.as_ref())).collect();
         }
         print(&format!("{figures:#}\n"));
+    } else if args.schedule {
+        print(&schedule::text(&plan, machine.as_ref(), columns())?);
     } else if args.listing {
         print(&plan.to_string());
     } else {
         print(&text(&plan, &hash, args, machine.as_ref(), measured.as_ref())?);
     }
     Ok(Diagnostics::default())
+}
+
+/// As wide as the terminal says it is, for drawings.
+fn columns() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+    told.map_or(WIDE, |columns| columns.saturating_sub(MARGIN).max(WIDE / 4))
 }
 
 /// What a machine is predicted to take for a program, by class.
@@ -97,10 +110,11 @@ fn prediction_lines(out: &mut String, machine: &Machine, p: &Prediction) {
         ("one run", p.step_seconds),
         ("in kernels and copies", p.compute_seconds),
         ("in collectives while no kernel runs", p.exposed_comm_seconds),
-        ("neither", p.step_seconds * p.bubble_fraction),
     ] {
         let _ = writeln!(out, "  {:>10}  {what}", milliseconds(time));
     }
+    let (idle, share) = (milliseconds(p.step_seconds * p.bubble_fraction), p.bubble_fraction * 100.0);
+    let _ = writeln!(out, "  {idle:>10}  in neither: a bubble of {share:.1} %");
 }
 
 fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {

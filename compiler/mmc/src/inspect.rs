@@ -13,7 +13,7 @@ use crate::{Done, model, print, targets};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let evaluated = model::evaluate(args, &crate::args::Mesh::default(), sources)?;
+    let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
     ir::verify(&evaluated.module).map_err(|found| internal(&found))?;
     let module = &evaluated.module;
     let tensors: usize = module.parameters.values().map(|p| p.ty.count()).sum();
@@ -42,7 +42,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 }
 
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
-    let evaluated = model::evaluate(args, &crate::args::Mesh::default(), sources)?;
+    let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
     let mut out = String::new();
     for (family, parameter) in &evaluated.module.parameters {
         let Some(of) = parameter.ty.element() else { continue };
@@ -63,12 +63,13 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options, None)?;
-    let evaluated = model::evaluate(&args.model, &args.options.mesh, sources)?;
-    let mut module = evaluated.module;
-    let mut warnings = evaluated.warnings;
+    let traced = model::trace(&args.model, &args.options.mesh, sources)?;
+    let once = if model::wants_once(&traced, &args.options.mesh) { " | once" } else { "" };
+    let pipeline = format!("{}{once} | {}", model::pipeline(&traced, &args.options), model::group(&args.options));
+    let mut module = traced.evaluated.module;
+    let mut warnings = traced.evaluated.warnings;
     let mut cx = Context { target: Some(&*target), ..Context::default() };
     if args.after.as_deref() != Some("eval") {
-        let pipeline = format!("{} | {}", model::pipeline(&module, &args.options), model::group(&args.options));
         let stop = args.after.as_deref().unwrap_or("simplify");
         model::run(&pipeline, Some(stop), &mut module, &mut cx, sources, |_, _| {})?;
     }

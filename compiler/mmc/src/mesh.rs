@@ -1,7 +1,7 @@
 //! The mesh of a compilation, and what the flags and the model's plan ask of it.
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
-use eval::Evaluated;
+use eval::{Evaluated, Wishes};
 use ir::{Module, Stored, Wish};
 use passes::{Pipelining, StageSchedule};
 use types::{Mesh, Name};
@@ -16,9 +16,23 @@ pub fn replicas(args: &args::Mesh) -> u32 {
     args.dp.saturating_mul(args.fsdp)
 }
 
+/// Micro-batches of a replica that trains: as many as asked for; by default one, and in a pipeline the most that the batch
+/// falls into, up to four for each of its ranks.
+pub fn microbatches(args: &args::Mesh, batch: Option<u32>) -> u32 {
+    let most = if args.pp > 1 { args.pp.saturating_mul(4) } else { 1 };
+    let replicas = replicas(args);
+    let own = batch.filter(|batch| batch.is_multiple_of(replicas)).map(|batch| batch / replicas);
+    let rounds = |m: &u32| args.virtual_stages == 1 || m.is_multiple_of(args.pp);
+    let falls = |m: &u32| own.is_some_and(|own| own.is_multiple_of(*m));
+    args.microbatches.unwrap_or_else(|| match batch {
+        None => most,
+        Some(_) => (1..=most).rev().filter(rounds).find(falls).unwrap_or(1),
+    })
+}
+
 /// Samples that all replicas together compute at a time. A batch falls into equal micro-batches of equal parts.
-pub fn micro_batch(args: &args::Mesh, batch: Option<u32>) -> Result<usize, Diagnostics> {
-    let (replicas, parts) = (replicas(args), args.microbatches);
+pub fn micro_batch(args: &args::Mesh, parts: u32, batch: Option<u32>) -> Result<usize, Diagnostics> {
+    let replicas = replicas(args);
     let batch = batch.unwrap_or(replicas.saturating_mul(parts));
     if parts == 1 {
         return Ok(batch as usize);
@@ -41,9 +55,9 @@ pub fn micro_batch(args: &args::Mesh, batch: Option<u32>) -> Result<usize, Diagn
 pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
     refuse(args)?;
     evaluated.module.mesh = mesh(args, evaluated)?;
-    let trains = evaluated.module.programs.iter().any(|p| p.outputs.iter().any(|o| matches!(o, ir::Output::Loss(_))));
-    if args.microbatches > 1 && !trains {
-        return Err(Diagnostic::error(format!("--microbatches {} for a task that does not train", args.microbatches))
+    let trains = trains(&evaluated.module);
+    if let Some(parts) = args.microbatches.filter(|parts| *parts > 1 && !trains) {
+        return Err(Diagnostic::error(format!("--microbatches {parts} for a task that does not train"))
             .help("micro-batches add up gradients: leave the flag out, or compile --task train")
             .into());
     }
@@ -66,6 +80,10 @@ pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnost
     Ok(())
 }
 
+pub fn trains(module: &Module) -> bool {
+    module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, ir::Output::Loss(_)))
+}
+
 fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
     if args.ep > 1 {
         return Err(Diagnostic::error(format!("--ep {} is not there yet", args.ep))
@@ -81,18 +99,23 @@ fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
     Ok(())
 }
 
-/// The pipeline, if there is one.
-pub fn pipelining(args: &args::Mesh) -> Option<Pipelining> {
+/// The pipeline, if there is one. Flags say how it works, else the model's plan does, and where that stands.
+pub fn pipelining(args: &args::Mesh, wishes: &Wishes) -> Option<Pipelining> {
+    let wished = wishes.0.iter().find_map(|(wish, span)| match wish {
+        eval::Wish::Pipeline { schedule, .. } => Some((schedule, *span)),
+        _ => None,
+    });
+    let planned = wished.and_then(|(name, _)| StageSchedule::ALL.into_iter().find(|s| s.name() == name));
     let schedule = match args.schedule {
         Some(args::Schedule::Gpipe) => StageSchedule::Gpipe,
         Some(args::Schedule::OneFOneB) => StageSchedule::OneFOneB,
         Some(args::Schedule::Interleaved) => StageSchedule::Interleaved,
         Some(args::Schedule::ZbH1) => StageSchedule::ZbH1,
         None if args.virtual_stages > 1 => StageSchedule::Interleaved,
-        None => StageSchedule::OneFOneB,
+        None => planned.unwrap_or(StageSchedule::OneFOneB),
     };
     let (ranks, chunks) = (args.pp as usize, args.virtual_stages as usize);
-    (ranks > 1).then_some(Pipelining { ranks, chunks, schedule })
+    (ranks > 1).then_some(Pipelining { ranks, chunks, schedule, at: wished.map(|(_, span)| span) })
 }
 
 /// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.
@@ -145,7 +168,8 @@ fn wishes(args: &args::Mesh, evaluated: &mut Evaluated, few: bool) -> Result<Vec
                 axes(module, axis, place)?;
                 fsdp = Some((axis.clone(), place));
             }
-            eval::Wish::Pipeline { .. } | eval::Wish::Recompute(_) | eval::Wish::Offload(_) => {}
+            eval::Wish::Pipeline { axis, .. } => drop(axes(module, axis, place)?),
+            eval::Wish::Recompute(_) | eval::Wish::Offload(_) => {}
         }
     }
     let cut_by = |axis: &str, out: &[(Wish, PlaceId)]| -> Vec<Name> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::Evaluated;
-use ir::{Module, Output};
+use ir::Module;
 use passes::{Context, Pipeline};
 
 use crate::args::{self, Model, Options, Recompute, WorkType};
@@ -35,8 +35,30 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics>
     }
 }
 
-/// The traced model with the mesh it is for.
-pub fn evaluate(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<Evaluated, Diagnostics> {
+/// A traced model with the mesh it is for.
+pub struct Traced {
+    /// Of one micro-batch of all replicas.
+    pub evaluated: Evaluated,
+    /// Micro-batches in a step.
+    pub microbatches: u32,
+}
+
+pub fn trace(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<Traced, Diagnostics> {
+    let microbatches = crate::mesh::microbatches(mesh, args.batch);
+    let traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches };
+    // Micro-batches that nobody asked for are for tasks that train.
+    if microbatches == 1 || mesh.microbatches.is_some() || crate::mesh::trains(&traced.evaluated.module) {
+        return Ok(traced);
+    }
+    Ok(Traced { evaluated: evaluate(args, mesh, 1, sources)?, microbatches: 1 })
+}
+
+fn evaluate(
+    args: &Model,
+    mesh: &args::Mesh,
+    microbatches: u32,
+    sources: &mut Sources,
+) -> Result<Evaluated, Diagnostics> {
     let _span = tracing::info_span!("evaluate").entered();
     let file = load(&args.model, sources)?;
     let folder = args.model.parent().unwrap_or(Path::new("")).to_owned();
@@ -44,7 +66,7 @@ pub fn evaluate(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Resul
         preset: args.preset.clone(),
         set: args.set.clone(),
         task: args.task.clone(),
-        batch: Some(crate::mesh::micro_batch(mesh, args.batch)?),
+        batch: Some(crate::mesh::micro_batch(mesh, microbatches, args.batch)?),
     };
     let mut sibling = |name: &str| {
         let built_in = BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
@@ -59,14 +81,15 @@ pub fn evaluate(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Resul
     Ok(evaluated)
 }
 
-/// The passes that make the global graph of one program; the target's passes follow.
-pub fn pipeline(module: &Module, options: &Options) -> String {
+/// The passes that make the graph of one rank; `once`, where it is wanted, and the target's passes follow.
+pub fn pipeline(traced: &Traced, options: &Options) -> String {
+    let module = &traced.evaluated.module;
     let dtype = match options.dtype {
         WorkType::F32 => "f32",
         WorkType::Bf16 => "bf16",
     };
-    let trains = module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, Output::Loss(_)));
-    let parts = match options.mesh.microbatches {
+    let trains = crate::mesh::trains(module);
+    let parts = match traced.microbatches {
         1 => String::new(),
         count => format!(" | inline | microbatches{{count={count}}}"),
     };
@@ -88,6 +111,12 @@ pub fn pipeline(module: &Module, options: &Options) -> String {
 /// The last pass before a plan is made.
 pub fn group(options: &Options) -> &'static str {
     if options.mesh.pp > 1 { "group{stages=true}" } else { "group" }
+}
+
+/// Whether each micro-batch of a pipeline would gather and scatter the same anew.
+pub fn wants_once(traced: &Traced, mesh: &args::Mesh) -> bool {
+    let in_parts = mesh.fsdp > 1 || (mesh.zero.is_some() && mesh.dp > 1);
+    mesh.pp > 1 && in_parts && traced.microbatches > 1
 }
 
 /// Parses and runs a pipeline; `stop` ends it after the pass of that name.

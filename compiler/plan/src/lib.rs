@@ -30,7 +30,7 @@ pub use kernel::{Access, KERNEL_ABI, Kernel};
 pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, When};
 pub use memory::{KindBytes, Memory, flops, memory, memory_by_kind};
 pub use place::{Place, Places};
-pub use program::{Body, Class, LaneKind, Plan, Program};
+pub use program::{Body, Class, LaneKind, Plan, Program, Unit, UnitKind};
 pub use traffic::{Traffic, sent, traffic};
 #[cfg(feature = "sample")]
 pub use verify::hangs_of_all_ranks;

@@ -56,6 +56,38 @@ pub struct Body {
     pub events: u32,
     /// Size of the arena, persistent buffers included.
     pub arena_bytes: u64,
+    /// In a pipeline: the work of its stages on micro-batches, in the order of instructions.
+    pub units: Vec<Unit>,
+}
+
+/// One stage's work on one micro-batch: instructions that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    pub stage: u32,
+    pub microbatch: u32,
+    pub kind: UnitKind,
+    /// The first instruction, and the one after the last.
+    pub first: u32,
+    pub end: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UnitKind {
+    Forward,
+    /// Gradients of a stage's inputs, and those of its weights unless units of their own follow.
+    Backward,
+    Weights,
+}
+
+impl UnitKind {
+    /// As it is written in drawings.
+    pub const fn letter(self) -> char {
+        match self {
+            UnitKind::Forward => 'F',
+            UnitKind::Backward => 'B',
+            UnitKind::Weights => 'W',
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

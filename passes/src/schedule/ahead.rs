@@ -41,9 +41,9 @@ pub fn find(instructions: &[Instruction], kernels: &[Kernel], persistent: usize,
 }
 
 /// Does what can be done ahead anew in each block that reads of it, once and right before the first reader, so that
-/// what is gathered for one block never lives on to another.
+/// what is gathered for one block never lives on to another. What the program does before its micro-batches is done once.
 pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, collects: &mut u32) -> Unrolled {
-    let Unrolled { buffers, instructions, mut turns, updates } = unrolled;
+    let Unrolled { buffers, instructions, mut turns, updates, once } = unrolled;
     let ahead = find(&instructions, kernels, persistent, persistent + buffers.len());
     let mut makers: HashMap<BufferId, Vec<usize>> = HashMap::new();
     for (i, instruction) in instructions.iter().enumerate().filter(|(i, _)| ahead[*i]) {
@@ -60,6 +60,8 @@ pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, 
         buffers,
         out: Vec::with_capacity(instructions.len()),
         used: HashSet::new(),
+        once: &once,
+        step: Block::default(),
         block: Block::default(),
     };
     let mut begins = turns.iter_mut().peekable();
@@ -78,7 +80,8 @@ pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, 
     }
     begins.for_each(|turn| turn.at = makes.out.len());
     let updates = updates.into_iter().map(|(value, home)| (makes.slice(value), home)).collect();
-    Unrolled { buffers: makes.buffers, instructions: makes.out, turns, updates }
+    let Makes { buffers, out: instructions, .. } = makes;
+    Unrolled { buffers, instructions, turns, updates, once }
 }
 
 struct Makes<'a> {
@@ -93,10 +96,13 @@ struct Makes<'a> {
     out: Vec<Instruction>,
     /// What was done in any block.
     used: HashSet<usize>,
+    /// Buffers that are written once a step.
+    once: &'a HashSet<BufferId>,
+    step: Block,
     block: Block,
 }
 
-/// What was done ahead in a block.
+/// What was done ahead in a block, or in the whole step.
 #[derive(Default)]
 struct Block {
     done: HashSet<usize>,
@@ -107,17 +113,22 @@ struct Block {
 }
 
 impl Makes<'_> {
-    /// The slice of this block's buffer, after all that makes it.
-    fn slice(&mut self, slice: Slice) -> Slice {
-        for maker in self.makers.get(&slice.buffer).cloned().unwrap_or_default() {
-            if self.block.done.insert(maker) {
-                self.make(maker);
-            }
-        }
-        Slice { buffer: self.block.instead.get(&slice.buffer).copied().unwrap_or(slice.buffer), ..slice }
+    fn block(&mut self, once: bool) -> &mut Block {
+        if once { &mut self.step } else { &mut self.block }
     }
 
-    fn make(&mut self, maker: usize) {
+    /// The slice of this block's buffer, after all that makes it.
+    fn slice(&mut self, slice: Slice) -> Slice {
+        let once = self.once.contains(&slice.buffer);
+        for maker in self.makers.get(&slice.buffer).cloned().unwrap_or_default() {
+            if self.block(once).done.insert(maker) {
+                self.make(maker, once);
+            }
+        }
+        Slice { buffer: self.block(once).instead.get(&slice.buffer).copied().unwrap_or(slice.buffer), ..slice }
+    }
+
+    fn make(&mut self, maker: usize, once: bool) {
         let mut instruction = self.instructions[maker].clone();
         let writes: Vec<bool> =
             instruction.op.touches(|k| accesses(self.kernels, k)).iter().map(|(_, a)| a.writes()).collect();
@@ -131,10 +142,11 @@ impl Makes<'_> {
             }
         }
         let bare = bare(&instruction.op, &writes);
-        let alike = self.block.made.get(&reads).and_then(|made| made.iter().find(|(op, _)| *op == bare));
+        let alike = self.block(once).made.get(&reads).and_then(|made| made.iter().find(|(op, _)| *op == bare));
         // Several copies may write one buffer, so that one of them says nothing of the others.
         if let Some((_, same)) = alike.filter(|_| !matches!(bare, Op::Copy { .. })) {
-            self.block.instead.extend(written.into_iter().zip(same.iter().copied()));
+            let same = same.clone();
+            self.block(once).instead.extend(written.into_iter().zip(same));
             return;
         }
         if !self.used.insert(maker) {
@@ -150,10 +162,10 @@ impl Makes<'_> {
             }
         }
         for (slice, _) in slices_mut(&mut instruction.op).into_iter().zip(&writes).filter(|(_, writes)| **writes) {
-            slice.buffer = self.block.instead.get(&slice.buffer).copied().unwrap_or(slice.buffer);
+            slice.buffer = self.block(once).instead.get(&slice.buffer).copied().unwrap_or(slice.buffer);
         }
-        let written = written.iter().map(|old| self.block.instead.get(old).copied().unwrap_or(*old)).collect();
-        self.block.made.entry(reads).or_default().push((bare, written));
+        let written = written.iter().map(|old| self.block(once).instead.get(old).copied().unwrap_or(*old)).collect();
+        self.block(once).made.entry(reads).or_default().push((bare, written));
         self.out.push(instruction);
     }
 }

@@ -13,6 +13,7 @@ use types::Name;
 
 use super::unroll::Turn;
 use super::update::accesses;
+use crate::stages::Unit;
 
 const COMPUTE: usize = 0;
 
@@ -20,6 +21,7 @@ pub struct Lanes {
     pub kinds: Vec<LaneKind>,
     pub instructions: Vec<Instruction>,
     pub events: u32,
+    pub units: Vec<plan::Unit>,
 }
 
 /// For each lane, how many of the instructions put out are known to be done as far as they are that lane's.
@@ -66,10 +68,12 @@ impl Communicators {
     }
 }
 
-/// What a rank has to know of the messages that it sends.
+/// What a rank has to know of the pipeline that it is part of.
 pub struct Messages {
     /// Its position among the ranks that send each other messages.
     pub here: usize,
+    /// Its units, numbered from 1.
+    pub order: Vec<Unit>,
     /// By the id of a send: the unit that waits until it is taken. None waits for others before the end.
     pub settles: HashMap<u32, u32>,
 }
@@ -98,10 +102,12 @@ pub fn assign(
     let mut uses: Vec<Uses> = vec![Uses::default(); buffers];
     let mut issued: Vec<Option<Done>> = vec![];
     let mut sent: Vec<(u32, Done)> = vec![];
+    let mut begins: Vec<(u32, usize)> = vec![];
     let mut turns = turns.chunk_by(|a, b| a.at == b.at).peekable();
     for (index, (instruction, lane)) in instructions.into_iter().zip(lanes).enumerate() {
         while let Some(turns) = turns.next_if(|turns| turns[0].at <= index) {
-            if let Some(unit) = turns.iter().find_map(|turn| turn.unit) {
+            for unit in turns.iter().filter_map(|turn| turn.unit) {
+                begins.push((unit, walk.out.len()));
                 let settled = sent.extract_if(.., |(settles, _)| *settles <= unit);
                 walk.wait(COMPUTE, settled.map(|(_, done)| done).collect(), instruction.place);
             }
@@ -142,8 +148,15 @@ pub fn assign(
         let outstanding = walk.last.iter().copied().flatten().collect();
         walk.wait(COMPUTE, outstanding, place);
     }
-    let (instructions, events) = walk.finish();
-    Lanes { kinds, instructions, events }
+    let end = walk.out.len();
+    let (instructions, events, kept) = walk.finish();
+    let ends = begins.iter().skip(1).map(|(_, at)| *at).chain([end]);
+    let units = begins.iter().zip(ends).filter_map(|(&(number, first), end)| {
+        let &Unit { stage, microbatch, kind } = messages.order.get(number.checked_sub(1)? as usize)?;
+        let (stage, microbatch, kind) = (stage as u32, microbatch as u32, kind.into());
+        Some(plan::Unit { stage, microbatch, kind, first: kept[first], end: kept[end] })
+    });
+    Lanes { kinds, instructions, events, units: units.collect() }
 }
 
 /// The lanes, and each instruction's own.
@@ -234,20 +247,26 @@ impl Walk {
         done
     }
 
-    /// Without the records that nobody waits for.
-    fn finish(self) -> (Vec<Instruction>, u32) {
+    /// Without the records that nobody waits for: the instructions, the number of events, and by place, how many of the
+    /// instructions before it are left.
+    fn finish(self) -> (Vec<Instruction>, u32, Vec<u32>) {
         let mut events = 0;
         let numbers = self.events.iter().map(|(_, waited)| {
             events += u32::from(*waited);
             waited.then(|| EventId(events - 1))
         });
         let numbers: Vec<Option<EventId>> = numbers.collect();
-        let renumbered = self.out.into_iter().filter_map(|mut instruction| {
+        let mut kept = Vec::with_capacity(self.out.len() + 1);
+        let mut instructions: Vec<Instruction> = Vec::with_capacity(self.out.len());
+        for mut instruction in self.out {
+            kept.push(instructions.len() as u32);
             if let Op::Record { event } | Op::Wait { event } = &mut instruction.op {
-                *event = numbers[event.index()]?;
+                let Some(number) = numbers[event.index()] else { continue };
+                *event = number;
             }
-            Some(instruction)
-        });
-        (renumbered.collect(), events)
+            instructions.push(instruction);
+        }
+        kept.push(instructions.len() as u32);
+        (instructions, events, kept)
     }
 }

@@ -50,7 +50,7 @@ pub fn arrange(
     times: &mut Times<'_>,
     places: &mut Recorder<'_>,
 ) -> Unrolled {
-    let Unrolled { buffers, instructions, mut turns, updates } = unrolled;
+    let Unrolled { buffers, instructions, mut turns, updates, once } = unrolled;
     let count = persistent.len() + buffers.len();
     let buffer = |id: usize| match id.checked_sub(persistent.len()) {
         None => persistent.get(id),
@@ -78,7 +78,7 @@ pub fn arrange(
         turn.at = placed.partition_point(|p| p.place < (turn.at, AHEAD));
     }
     let instructions = placed.into_iter().map(|p| p.instruction).collect();
-    Unrolled { buffers, instructions, turns, updates }
+    Unrolled { buffers, instructions, turns, updates, once }
 }
 
 /// What is known of the old order, and of the new one as far as it is made.
@@ -208,8 +208,8 @@ pub fn close(
     messages: &Messages,
 ) -> Body {
     let Unrolled { buffers, instructions, turns, .. } = unrolled;
-    let lanes::Lanes { kinds, mut instructions, events } =
+    let lanes::Lanes { kinds, mut instructions, events, units } =
         lanes::assign(instructions, &turns, kernels, persistent + buffers.len(), communicators, messages);
     let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
-    Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0 }
+    Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0, units }
 }

@@ -1,8 +1,8 @@
 //! Pipeline stages: what was written out for one rank is parted among the ranks of a pipeline.
 //!
-//! Each instruction gets one stage, where it alone is done; what depends on feeds and counters alone, each rank does for itself
-//! if it reads it. A value that other ranks read is sent to each of them once: activations and their gradients, tied
-//! parameters, the sum that clips gradients. On each rank, the work of a stage on a micro-batch is a unit, and units stand in
+//! Each instruction gets one stage, where it alone is done; what depends on feeds and counters alone, or on parameters alone,
+//! each rank does for itself if it reads it. A value that other ranks read is sent to each of them once: activations and
+//! their gradients, tied parameters, the sum that clips gradients. On each rank, the work of a stage on a micro-batch is a unit, and units stand in
 //! the order of the schedule.
 
 mod assign;
@@ -12,7 +12,7 @@ mod units;
 
 use std::collections::HashMap;
 
-use diag::Diagnostics;
+use diag::{Diagnostics, Span};
 use plan::{BufferId, BufferKind, Instruction, LaneId, Op};
 
 pub use self::program::Written;
@@ -29,6 +29,8 @@ pub struct Pipelining {
     pub ranks: usize,
     pub chunks: usize,
     pub schedule: StageSchedule,
+    /// Where it is wished.
+    pub at: Option<Span>,
 }
 
 /// What one rank of the pipeline does.
@@ -38,6 +40,8 @@ pub struct Share {
     pub holds: Vec<bool>,
     /// By the id of a send: the unit that waits for it.
     pub settles: HashMap<u32, u32>,
+    /// Its units.
+    pub order: Vec<Unit>,
 }
 
 /// The shares of a pipeline's ranks; `seconds` says how long each instruction takes, and `collects` counts collectives.
@@ -47,13 +51,17 @@ pub fn project(
     seconds: &[f64],
     collects: &mut u32,
 ) -> Result<Vec<Share>, Diagnostics> {
-    let &Pipelining { ranks, chunks, schedule } = pipelining;
+    let &Pipelining { ranks, chunks, schedule, at } = pipelining;
     let grid = Grid { ranks, chunks, microbatches: written.microbatches };
-    let orders = schedule.orders(&grid)?;
+    let placed = |mut errors: Diagnostics| {
+        errors.0 = errors.0.into_iter().map(|e| at.into_iter().fold(e, |e, at| e.at(at, ""))).collect();
+        errors
+    };
+    let orders = schedule.orders(&grid).map_err(placed)?;
     let length =
         |unit: &Unit| if unit.kind == Kind::Backward && !schedule.kinds().contains(&Kind::Weights) { 2 } else { 1 };
     let timeline = Timeline::play(grid, schedule.kinds(), &orders, length).map_err(|e| internal(e.to_string()))?;
-    let assigned = assign::assign(written, &grid, seconds)?;
+    let assigned = assign::assign(written, &grid, seconds).map_err(placed)?;
     let whens = units::whens(written, &assigned, &orders, schedule.kinds());
     let uses: Vec<Uses> = (0..ranks).map(|rank| travel::uses(written, &assigned, &whens, (rank, ranks))).collect();
     let messages = travel::messages(written, &assigned, &whens, &uses);
@@ -63,16 +71,33 @@ pub fn project(
         let homes = assigned.homes[..written.persistent.len()].iter();
         homes.map(|home| home.is_none_or(|stage| stage % ranks == rank)).collect::<Vec<bool>>()
     };
-    let shares = uses.into_iter().enumerate().map(|(rank, uses)| {
+    let shares = uses.into_iter().zip(orders).enumerate().map(|(rank, (uses, order))| {
         let holds = holds(rank);
         let sends = (first..).zip(&messages).filter(|(_, m)| m.from == rank);
         let settles = sends.filter_map(|(id, m)| Some((id, m.settled(&timeline)?))).collect();
-        Share { unrolled: share(written, uses, rank, &messages, first, &holds), holds, settles }
+        let mut unrolled = share(written, &uses, rank, &messages, first, &holds);
+        // What several ranks do for themselves, they do in groups of their own.
+        for instruction in &mut unrolled.instructions {
+            if let Op::Collect(collect) = &mut instruction.op
+                && uses.shared.contains(&collect.id)
+            {
+                collect.id = *collects;
+                *collects += 1;
+            }
+        }
+        Share { unrolled, holds, settles, order }
     });
     Ok(shares.collect())
 }
 
-fn share(written: &Written<'_>, uses: Uses, rank: usize, messages: &[Message], first: u32, holds: &[bool]) -> Unrolled {
+fn share(
+    written: &Written<'_>,
+    uses: &Uses,
+    rank: usize,
+    messages: &[Message],
+    first: u32,
+    holds: &[bool],
+) -> Unrolled {
     let mut buffers = written.unrolled.buffers.clone();
     let mut places: HashMap<BufferId, BufferId> = HashMap::new();
     let mut items: Vec<(When, Instruction)> = vec![];
@@ -97,7 +122,7 @@ fn share(written: &Written<'_>, uses: Uses, rank: usize, messages: &[Message], f
         let op = Op::Collect(message.collect(id, written, sends, &here));
         items.push((when, Instruction { lane, place, op }));
     }
-    items.extend(uses.own.into_iter().map(|(when, i)| (when, written.unrolled.instructions[i].clone())));
+    items.extend(uses.own.iter().map(|&(when, i)| (when, written.unrolled.instructions[i].clone())));
     items.sort_by_key(|(when, _)| *when);
     for slice in items.iter_mut().flat_map(|(_, i)| slices_mut(&mut i.op)) {
         slice.buffer = places.get(&slice.buffer).copied().unwrap_or(slice.buffer);
@@ -106,7 +131,7 @@ fn share(written: &Written<'_>, uses: Uses, rank: usize, messages: &[Message], f
     let instructions = items.into_iter().map(|(_, instruction)| instruction).collect();
     let held = |home: &BufferId| holds.get(home.index()).copied().unwrap_or(false);
     let updates = written.unrolled.updates.iter().filter(|(_, home)| held(home)).copied().collect();
-    Unrolled { buffers, instructions, turns, updates }
+    Unrolled { buffers, instructions, turns, updates, once: written.unrolled.once.clone() }
 }
 
 /// Turns as they follow each other on a rank; a unit begins one.

@@ -25,6 +25,8 @@ pub struct Unrolled {
     pub turns: Vec<Turn>,
     /// Values that must end in a persistent buffer.
     pub updates: Vec<(Slice, BufferId)>,
+    /// What is written before the first micro-batch.
+    pub once: HashSet<BufferId>,
 }
 
 /// Where a turn of a repeated call begins that is inside no other, or a block, or what stands between them.
@@ -120,8 +122,11 @@ pub fn unroll(
         let logical = program.logical.get(program.inputs.len() + i);
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
-    let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, turns: u.turns, updates };
     let mut origins = u.origins;
+    let begin = origins.of.iter().position(|origin| origin.microbatch.is_some()).unwrap_or(0);
+    let before = u.instructions[..begin].iter().flat_map(|i| i.op.touches(|k| accesses(kernels, k)));
+    let once = before.filter(|(_, access)| access.writes()).map(|(slice, _)| slice.buffer).collect();
+    let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, turns: u.turns, updates, once };
     drop_unread_feeds(&mut unrolled, &mut origins, kernels);
     Ok((unrolled, origins))
 }

@@ -109,7 +109,7 @@ fn buffers() -> Vec<Buffer> {
 }
 
 fn body(class: &Class, lanes: Vec<LaneKind>, instructions: Vec<Instruction>) -> Body {
-    close(class, Body { buffers: buffers(), lanes, instructions, events: 1, arena_bytes: 512 })
+    close(class, Body { buffers: buffers(), lanes, instructions, events: 1, arena_bytes: 512, units: vec![] })
 }
 
 fn train(copy: LaneId) -> Vec<Instruction> {

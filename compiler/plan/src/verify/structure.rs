@@ -223,6 +223,14 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
             findings.add(Rule::Structure, format!("`{}` lies among the persistent buffers", buffer.name));
         }
     }
+    let mut until = 0;
+    for unit in &body.units {
+        if unit.first < until || unit.end < unit.first || unit.end as usize > body.instructions.len() {
+            let (name, range) = (format!("{}{}", unit.kind.letter(), unit.microbatch), unit.first..unit.end);
+            findings.add(Rule::Structure, format!("{name} of stage {} is not where it can be: {range:?}", unit.stage));
+        }
+        until = until.max(unit.end);
+    }
     for (index, instruction) in body.instructions.iter().enumerate() {
         if findings.full() {
             return;

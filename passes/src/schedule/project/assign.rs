@@ -40,12 +40,12 @@ fn few(blocks: usize, grid: &Grid) -> Diagnostics {
     let Grid { ranks, chunks, .. } = grid;
     let wish = if *chunks > 1 { format!("--pp {ranks} --virtual-stages {chunks}") } else { format!("--pp {ranks}") };
     let error = Diagnostic::error(format!("{wish} makes {} stages, and the model has {blocks} blocks", grid.stages()));
-    let legal: Vec<String> = (1..=blocks / chunks).map(|n| n.to_string()).collect();
-    let help = if legal.is_empty() {
-        "a stage is one block of the model at least: leave --pp out".to_owned()
-    } else {
-        format!("a stage is one block of the model at least: give --pp {}", legal.join(", "))
+    let help = match (blocks, chunks) {
+        (0 | 1, _) => "leave --pp out".to_owned(),
+        (_, 1) => format!("give --pp {}", (1..=blocks).map(|n| n.to_string()).collect::<Vec<_>>().join(", ")),
+        _ => format!("--pp times --virtual-stages may be {blocks} at most"),
     };
+    let help = format!("a stage is one block of the model at least: {help}");
     error.help(help).into()
 }
 
@@ -147,18 +147,14 @@ impl<'w> Chain<'w> {
             self.of_block[block] = self.of_block[block].or_else(|| members.iter().find_map(|m| self.home[m.index()]));
         }
         for i in 0..written.len() {
-            if self.link[i].is_some() || written.natures[i] == Nature::Common {
+            if self.link[i].is_some() || written.natures[i] != Nature::Own {
                 continue;
             }
             let block = written.origins.of[i].block.and_then(|block| self.of_block[block]);
-            let link = match (block, written.natures[i]) {
-                (Some(link), _) => link,
-                (None, Nature::Rooted) => self.root(i),
-                _ => {
-                    let updates = written.writes(i).find_map(|s| updated[s.buffer.index()]);
-                    updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i))
-                }
-            };
+            let link = block.unwrap_or_else(|| {
+                let updates = written.writes(i).find_map(|s| updated[s.buffer.index()]);
+                updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i))
+            });
             self.put(i, link);
         }
         // An emit of what every rank has is the first one's.

@@ -101,7 +101,18 @@ impl<'a> Written<'a> {
                 (false, true) => Nature::Own,
             }
         };
-        (0..self.len()).map(nature).collect()
+        let mut natures: Vec<Nature> = (0..self.len()).map(nature).collect();
+        // Whoever makes a part of a tensor makes it for all that read the whole.
+        let mut own = vec![false; self.buffers()];
+        for i in (0..self.len()).filter(|&i| natures[i] == Nature::Own) {
+            self.writes(i).for_each(|s| own[s.buffer.index()] = true);
+        }
+        for (i, nature) in natures.iter_mut().enumerate() {
+            if self.writes(i).any(|s| own[s.buffer.index()]) {
+                *nature = Nature::Own;
+            }
+        }
+        natures
     }
 
     /// A forward is what leads to emits that are always given, a backward what leads to gradients. Where there is a loop over

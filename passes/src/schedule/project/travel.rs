@@ -1,8 +1,8 @@
 //! What travels between the ranks of a pipeline: each value once to each rank that reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use plan::{BufferId, Collect, CollectKind, Slice};
+use plan::{BufferId, Collect, CollectKind, Op, Slice};
 
 use super::assign::Assigned;
 use super::program::{Nature, Written};
@@ -11,14 +11,16 @@ use crate::stages::Timeline;
 
 /// What a rank does, and when it first reads each buffer.
 pub struct Uses {
-    /// By instruction.
+    /// In the order of the program.
     pub own: Vec<(When, usize)>,
     first: HashMap<usize, When>,
+    /// Ids of collectives that other ranks may do too.
+    pub shared: HashSet<u32>,
 }
 
 /// The instructions of a rank's stages, and all that it does for itself since they read it.
 pub fn uses(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
-    let mut uses = Uses { own: vec![], first: HashMap::new() };
+    let mut uses = Uses { own: vec![], first: HashMap::new(), shared: HashSet::new() };
     for (value, home) in &written.unrolled.updates {
         if assigned.homes[home.index()].is_none_or(|stage| stage % ranks == rank) {
             uses.first.insert(value.buffer.index(), When::END);
@@ -27,7 +29,7 @@ pub fn uses(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], 
     for i in (0..written.len()).rev() {
         let when = match (assigned.stages[i], whens[i]) {
             (Some(stage), Some(when)) if stage % ranks == rank => Some(when),
-            (None, _) if written.natures[i] == Nature::Common => {
+            (None, _) if written.natures[i] != Nature::Own => {
                 let reader = written.writes(i).filter_map(|s| uses.first.get(&s.buffer.index())).min();
                 reader.map(|reader| When { during: reader.during, index: i, beside: Beside::Itself })
             }
@@ -35,11 +37,15 @@ pub fn uses(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], 
         };
         let Some(when) = when else { continue };
         uses.own.push((when, i));
+        if let (Op::Collect(collect), None) = (written.op(i), assigned.stages[i]) {
+            uses.shared.insert(collect.id);
+        }
         for slice in written.reads(i) {
             let first = uses.first.entry(slice.buffer.index()).or_insert(when);
             *first = when.min(*first);
         }
     }
+    uses.own.reverse();
     uses
 }
 
@@ -54,8 +60,8 @@ pub struct Message {
 
 /// All messages; those from one rank to another stand in the order in which both sides take part.
 ///
-/// What a unit makes for another rank travels together. Before and after the micro-batches each value travels alone, since
-/// there the ranks may answer each other, but for what is there from the start.
+/// What a unit makes for another rank travels together, and so does what is made before or after the micro-batches from
+/// equally many messages.
 pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], uses: &[Uses]) -> Vec<Message> {
     let mut made: Vec<When> = vec![When::BEGIN; written.buffers()];
     for (i, when) in whens.iter().enumerate() {
@@ -64,17 +70,16 @@ pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When
             *made = when.unwrap_or(When::BEGIN).max(*made);
         }
     }
-    let mut messages: BTreeMap<(usize, usize, During, usize), Message> = BTreeMap::new();
+    let mut messages: BTreeMap<(usize, usize, During), Message> = BTreeMap::new();
     for (buffer, home) in assigned.homes.iter().enumerate() {
         let Some(stage) = home else { continue };
         let from = stage % uses.len();
         for (to, uses) in uses.iter().enumerate().filter(|(to, _)| *to != from) {
             let Some(&first) = uses.first.get(&buffer) else { continue };
             let sent = When { beside: Beside::After, ..made[buffer] };
-            let together = buffer < written.persistent.len() || matches!(sent.during, During::Unit(_));
-            let key = (from, to, sent.during, if together { 0 } else { buffer });
             let received = first.a_unit_earlier();
-            let message = messages.entry(key).or_insert(Message { from, to, values: vec![], sent, received });
+            let message =
+                messages.entry((from, to, sent.during)).or_insert(Message { from, to, values: vec![], sent, received });
             message.values.push(BufferId::new(buffer));
             message.sent = message.sent.max(sent);
             message.received = message.received.min(received);
@@ -97,14 +102,14 @@ impl Message {
     /// So whatever ranks wait for comes before, and they never wait for one another.
     pub fn settled(&self, timeline: &Timeline) -> Option<u32> {
         let ready = match self.received.during {
-            During::Begin => 0,
+            During::Begin(_) => 0,
             During::Unit(at) => timeline.ranks[self.to].get(at)?.start + 1,
-            During::End => return None,
+            During::End(_) => return None,
         };
         let after = match self.sent.during {
-            During::Begin => 0,
+            During::Begin(_) => 0,
             During::Unit(at) => at + 1,
-            During::End => return None,
+            During::End(_) => return None,
         };
         let units = timeline.ranks[self.from].iter().enumerate().skip(after);
         let mut units = units.filter(|(_, span)| span.start >= ready);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use plan::{Op, Slice};
+
 use super::assign::Assigned;
 use super::program::{Part, Written};
 use crate::stages::{Kind, Unit};
@@ -17,19 +19,21 @@ pub struct When {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum During {
-    /// Before the first micro-batch.
-    Begin,
+    /// Before the first micro-batch, after so many messages between ranks that are needed one after another.
+    Begin(u32),
     /// The unit at this place of the rank's order.
     Unit(usize),
-    /// After the last micro-batch.
-    End,
+    /// After the last micro-batch, and so many messages since.
+    End(u32),
 }
 
-/// Messages stand beside instructions: a receive before the first that reads it, a send after the last that makes it.
+/// Messages stand beside instructions: a receive before the first that reads it, a send after the last that makes it. So
+/// do collectives that follow the last micro-batch, after what they exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Beside {
     Before,
     Itself,
+    Exchange,
     After,
 }
 
@@ -37,16 +41,16 @@ impl During {
     /// By which units are told apart.
     pub fn number(self) -> u32 {
         match self {
-            Self::Begin => 0,
+            Self::Begin(_) => 0,
             Self::Unit(at) => at as u32 + 1,
-            Self::End => u32::MAX,
+            Self::End(_) => u32::MAX,
         }
     }
 }
 
 impl When {
-    pub const BEGIN: Self = Self { during: During::Begin, index: 0, beside: Beside::Before };
-    pub const END: Self = Self { during: During::End, index: usize::MAX, beside: Beside::After };
+    pub const BEGIN: Self = Self { during: During::Begin(0), index: 0, beside: Beside::Before };
+    pub const END: Self = Self { during: During::End(u32::MAX), index: usize::MAX, beside: Beside::After };
 
     /// A unit earlier, so that what comes from another rank travels while this one works.
     pub fn a_unit_earlier(self) -> Self {
@@ -59,24 +63,78 @@ impl When {
 
 /// By instruction: when the rank of its stage does it; none for what each rank does for itself.
 pub fn whens(written: &Written<'_>, assigned: &Assigned, orders: &[Vec<Unit>], kinds: &[Kind]) -> Vec<Option<When>> {
+    let levels = levels(written, assigned, orders.len());
     let orders = orders.iter().flat_map(|order| order.iter().enumerate().map(|(at, &unit)| (unit, at)));
     let places: HashMap<Unit, usize> = orders.collect();
     let waits = if kinds.contains(&Kind::Weights) { waits(written, assigned) } else { vec![false; written.len()] };
     let when = |i: usize| {
         let stage = assigned.stages[i]?;
-        let unit = |microbatch, kind| {
-            places.get(&Unit { stage, microbatch, kind }).map_or(During::End, |&place| During::Unit(place))
-        };
+        let end = During::End(levels[i]);
+        let unit = |microbatch, kind| places.get(&Unit { stage, microbatch, kind }).map_or(end, |&at| During::Unit(at));
         let during = match written.parts[i] {
-            Part::Before => During::Begin,
+            Part::Before => During::Begin(levels[i]),
             Part::Forward(m) => unit(m, Kind::Forward),
             Part::Backward(m) if waits[i] => unit(m, Kind::Weights),
             Part::Backward(m) => unit(m, Kind::Backward),
-            Part::After => During::End,
+            Part::After => end,
         };
         Some(When { during, index: i, beside: Beside::Itself })
     };
-    (0..written.len()).map(when).collect()
+    let mut whens: Vec<Option<When>> = (0..written.len()).map(when).collect();
+    exchange_early(written, assigned, &mut whens);
+    whens
+}
+
+/// By instruction before or after the micro-batches: how many messages between ranks it needs there, one after another.
+///
+/// What has the same number on a rank needs nothing of what others do under it, so it can be sent together.
+fn levels(written: &Written<'_>, assigned: &Assigned, ranks: usize) -> Vec<u32> {
+    let rank = |stage: Option<usize>| stage.map(|stage| stage % ranks);
+    // By buffer: the part that makes it, and its level.
+    let kept = written.persistent.iter().map(|_| Some((Part::Before, 0)));
+    let mut made: Vec<Option<(Part, u32)>> = kept.collect();
+    made.resize(written.buffers(), None);
+    let mut level = |i: usize| {
+        let part = written.parts[i];
+        if !matches!(part, Part::Before | Part::After) {
+            return 0;
+        }
+        let needs = written.reads(i).filter_map(|slice| {
+            let (_, level) = made[slice.buffer.index()].filter(|(of, _)| *of == part)?;
+            let (from, to) = (rank(assigned.homes[slice.buffer.index()]), rank(assigned.stages[i]));
+            Some(level + u32::from(from.is_some() && to.is_some() && from != to))
+        });
+        let level = needs.max().unwrap_or(0);
+        for slice in written.writes(i).filter(|slice| slice.buffer.index() >= written.persistent.len()) {
+            let made = &mut made[slice.buffer.index()];
+            let before = made.filter(|(of, _)| *of == part).map_or(0, |(_, level)| level);
+            *made = Some((part, level.max(before)));
+        }
+        level
+    };
+    (0..written.len()).map(&mut level).collect()
+}
+
+/// What ranks sum after the last micro-batch leaves with the unit that makes it, so that it travels beside the units that follow.
+fn exchange_early(written: &Written<'_>, assigned: &Assigned, whens: &mut [Option<When>]) {
+    let mut made: Vec<Option<When>> = vec![None; written.buffers()];
+    for (i, when) in whens.iter_mut().enumerate() {
+        let Some(when) = when else { continue };
+        let is_own = |s: Slice| assigned.homes[s.buffer.index()] == assigned.stages[i];
+        if matches!(when.during, During::End(_))
+            && matches!(written.op(i), Op::Collect(_))
+            && written.reads(i).all(is_own)
+        {
+            let last = written.reads(i).map(|s| made[s.buffer.index()]).max().flatten();
+            if let Some(last) = last.filter(|last| matches!(last.during, During::Unit(_))) {
+                *when = When { beside: Beside::Exchange, ..last };
+            }
+        }
+        for slice in written.writes(i) {
+            let made = &mut made[slice.buffer.index()];
+            *made = Some(*when).max(*made);
+        }
+    }
 }
 
 /// By instruction: whether it is of a backward and no other stage waits for it, be it for the gradients of its inputs.
