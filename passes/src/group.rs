@@ -51,7 +51,7 @@ fn internal(function: &Function, mismatch: &Mismatch) -> Diagnostics {
 }
 
 /// What a pipeline may part: where along the chain of blocks, and whether in the forward, the backward or the update.
-type Part = (Option<u32>, phase::Phase);
+type Part = (chain::Link, phase::Phase);
 
 /// By function and node.
 fn parts(module: &Module) -> Vec<Vec<Part>> {

@@ -5,11 +5,22 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ir::{Call, Function, Id, Input, Inst, Module, Node, NodeId, Type};
+use ir::{Call, Class, Function, Id, Input, Inst, Module, Node, NodeId, Type};
+
+/// Where an operator stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    /// Any rank can do it for itself. And inside blocks, where nothing is parted.
+    Anywhere,
+    /// It follows from parameters alone and is kept apart, since it is the same for all micro-batches: with the first that
+    /// reads it, if that is known.
+    Rooted(Option<u32>),
+    At(u32),
+}
 
 pub struct Chain {
-    /// By function and node; none for what every rank can do for itself, and inside blocks.
-    pub links: Vec<Vec<Option<u32>>>,
+    /// By function and node.
+    pub links: Vec<Vec<Link>>,
     /// Repeated calls whose turns have parameters of their own.
     pub stacks: HashSet<(Id<Function>, NodeId)>,
 }
@@ -23,27 +34,31 @@ enum Value {
     },
     /// Parameters alone, of which this is one.
     Rooted(usize),
+    /// What the optimiser keeps of that parameter.
+    Moment(usize),
     /// Work that stands there.
     At(u32),
     Tuple(Vec<Value>),
 }
 
 pub fn chain(module: &Module) -> Chain {
-    let links = module.functions.iter().map(|(_, f)| vec![None; f.nodes.len()]).collect();
-    let mut walk = Walk { module, chain: Chain { links, stacks: HashSet::new() }, ends: HashMap::new(), last: 0 };
-    let mut roots = 0;
+    let links = module.functions.iter().map(|(_, f)| vec![Link::Anywhere; f.nodes.len()]).collect();
+    let mut walk = Walk {
+        module,
+        chain: Chain { links, stacks: HashSet::new() },
+        ends: HashMap::new(),
+        homes: HashMap::new(),
+        last: 0,
+    };
     for program in &module.programs {
-        let input = |input: &Input| {
-            let root = match input {
-                Input::Parameter(_) => true,
-                // Moments and master weights are named after their parameters.
-                Input::State(name) => name.contains('/'),
-                Input::Feed(_) => return Value::Common { fed: true },
-            };
-            roots += usize::from(root);
-            if root { Value::Rooted(roots) } else { Value::Common { fed: false } }
+        let root = |name: &str| module.parameters.get_index_of(name);
+        let input = |input: &Input| match input {
+            Input::Parameter(name) => root(name).map(Value::Rooted),
+            // Moments and master weights are named after their parameters.
+            Input::State(name) => name.split_once('/').and_then(|(_, of)| root(of)).map(Value::Moment),
+            Input::Feed(_) => Some(Value::Common { fed: true }),
         };
-        let inputs = program.inputs.iter().map(input).collect();
+        let inputs = program.inputs.iter().map(|i| input(i).unwrap_or(Value::Common { fed: false })).collect();
         walk.function(program.function, inputs);
     }
     walk.chain
@@ -54,6 +69,8 @@ struct Walk<'m> {
     chain: Chain,
     /// By parameter of a stack: the links before and behind it.
     ends: HashMap<usize, (u32, u32)>,
+    /// By parameter: the first link that reads it.
+    homes: HashMap<usize, u32>,
     last: u32,
 }
 
@@ -66,15 +83,36 @@ impl Walk<'_> {
                 Inst::Param(i) => args[*i].clone(),
                 Inst::Get(i) => item(&values[node.args[0].index()], *i),
                 Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => values[node.args[0].index()].clone(),
-                Inst::Op(_) => worked(function, node, &values),
+                Inst::Op(_) => self.worked(function, node, &values),
                 Inst::Call(call) => self.call((id, at), call, &values),
             };
             values.push(value);
         }
-        let mut links: Vec<Option<u32>> = values.iter().map(link).collect();
-        follow_readers(function, &values, &mut links);
-        self.chain.links[id.index()] = links;
+        self.chain.links[id.index()] = links(function, &values);
         function.results.iter().map(|r| values[r.index()].clone()).collect()
+    }
+
+    /// An update is where its parameter is read first. Other work is where its largest operand is, and of equal ones the last;
+    /// the first work on a feed and a parameter begins the chain.
+    fn worked(&mut self, function: &Function, node: &Node, values: &[Value]) -> Value {
+        let operands = || node.args.iter().map(|a| (bytes(function.ty(*a)), &values[a.index()]));
+        let placed = operands().filter_map(|(bytes, value)| Some((bytes, link(value)?))).max().map(|(_, link)| link);
+        let fed = operands().any(|(_, value)| matches!(value, Value::Common { fed: true }));
+        let roots = || operands().filter_map(|(_, v)| if let Value::Rooted(root) = v { Some(*root) } else { None });
+        let moment = operands().find_map(|(_, v)| if let Value::Moment(root) = v { Some(*root) } else { None });
+        let at = match (moment, roots().next()) {
+            (Some(root), _) if placed.is_some() => self.homes.get(&root).copied().or(placed),
+            (Some(root), None) => return Value::Moment(root),
+            (None, Some(root)) if placed.is_none() && !fed => return Value::Rooted(root),
+            (None, None) if placed.is_none() => return Value::Common { fed },
+            _ => placed,
+        };
+        let at = at.unwrap_or(0);
+        for root in roots() {
+            let home = self.homes.entry(root).or_insert(at);
+            *home = at.min(*home);
+        }
+        Value::At(at)
     }
 
     fn call(&mut self, at: (Id<Function>, NodeId), call: &Call, values: &[Value]) -> Value {
@@ -115,37 +153,31 @@ fn link(value: &Value) -> Option<u32> {
     }
 }
 
-/// Where its largest operand is, and of equal ones the last. The first work on a feed and a parameter begins the chain.
-fn worked(function: &Function, node: &Node, values: &[Value]) -> Value {
-    let operands = || node.args.iter().map(|a| (bytes(function.ty(*a)), &values[a.index()]));
-    let placed = operands().filter_map(|(bytes, value)| Some((bytes, link(value)?))).max();
-    if let Some((_, link)) = placed {
-        return Value::At(link);
-    }
-    let fed = operands().any(|(_, value)| matches!(value, Value::Common { fed: true }));
-    let root = operands().find_map(|(_, value)| if let Value::Rooted(root) = value { Some(*root) } else { None });
-    match root {
-        Some(_) if fed => Value::At(0),
-        Some(root) => Value::Rooted(root),
-        None => Value::Common { fed },
-    }
-}
-
-/// What follows from parameters alone stands with the first that reads it; what any rank can do, with its readers if
-/// they stand in one place.
-fn follow_readers(function: &Function, values: &[Value], links: &mut [Option<u32>]) {
+/// What work alone reads is part of that work: casts of parameters, and what any rank can do if its readers are in one
+/// place.
+fn links(function: &Function, values: &[Value]) -> Vec<Link> {
     let users = function.users();
+    let mut links = vec![Link::Anywhere; values.len()];
     for (id, node) in function.nodes.iter().rev() {
-        if links[id.index()].is_some() || !matches!(node.inst, Inst::Op(_) | Inst::Get(_)) {
-            continue;
-        }
-        let mut readers = users[id.index()].iter().map(|u| links[u.index()]);
-        links[id.index()] = match &values[id.index()] {
-            Value::Rooted(_) => readers.flatten().min(),
-            _ if function.results.contains(&id) => None,
-            _ => readers.next().flatten().filter(|first| readers.all(|link| link == Some(*first))),
+        let readers = || users[id.index()].iter().map(|u| (&function.nodes[*u].inst, links[u.index()]));
+        let works = |inst: &Inst| matches!(inst, Inst::Op(op) if op.class() != Class::Collective);
+        let places = || {
+            readers().map(|(inst, link)| if let (true, Link::At(at)) = (works(inst), link) { Some(at) } else { None })
+        };
+        let first = places().flatten().min();
+        let is_read =
+            matches!(node.inst, Inst::Op(_)) && !function.results.contains(&id) && places().all(|p| p.is_some());
+        links[id.index()] = match (&values[id.index()], first) {
+            (Value::Rooted(_), Some(first)) if is_read => Link::At(first),
+            (Value::Common { .. }, Some(first)) if is_read && places().all(|p| p == Some(first)) => Link::At(first),
+            (Value::Rooted(_), _) => {
+                let reader = |(_, link)| if let Link::At(at) | Link::Rooted(Some(at)) = link { Some(at) } else { None };
+                Link::Rooted(readers().filter_map(reader).min())
+            }
+            (value, _) => link(value).map_or(Link::Anywhere, Link::At),
         };
     }
+    links
 }
 
 fn bytes(ty: &Type) -> usize {

@@ -4,10 +4,11 @@
 //! it depends on. A parameter belongs to the first link that reads it, a backward of a block to the link of its
 //! parameters, other backwards go where most of their operands are. Then the chain is cut into stages of like cost.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use diag::{Diagnostic, Diagnostics};
-use plan::{BufferId, BufferKind, Op};
+use plan::{BufferId, BufferKind, Op, Slice};
 use smallvec::SmallVec;
 
 use super::program::{Nature, Part, Written};
@@ -193,13 +194,17 @@ impl<'w> Chain<'w> {
         roots.filter_map(|root| self.home[root as usize]).min().unwrap_or(0)
     }
 
-    /// Where the largest operand of the backward was made, and of equal ones the first in the chain; else where the last
-    /// operand of the forward was made.
+    /// Where the largest operand was made, of equal ones one of the backward, and then the first in the chain; without any of
+    /// the backward, where the last operand of the forward was made.
     fn nearest(&self, i: usize) -> usize {
         let written = self.written;
-        let backward = written.reads(i).filter(|s| self.backward[s.buffer.index()]);
-        let backward = backward.filter_map(|s| Some((s, self.home[s.buffer.index()]?)));
-        let largest = backward.min_by_key(|(s, link)| (std::cmp::Reverse(s.bytes), *link));
-        largest.map(|(_, link)| link).or_else(|| self.operands(i).max()).unwrap_or_else(|| self.root(i))
+        let depends = |s: &Slice| self.roots[s.buffer.index()].is_empty();
+        let operands = written.reads(i).filter(depends);
+        let operands =
+            operands.filter_map(|s| Some((s.bytes, self.backward[s.buffer.index()], self.home[s.buffer.index()]?)));
+        let operands: SmallVec<[(u64, bool, usize); 8]> = operands.collect();
+        let largest = operands.iter().max_by_key(|(bytes, backward, link)| (bytes, backward, Reverse(link)));
+        let largest = largest.filter(|_| operands.iter().any(|(_, backward, _)| *backward));
+        largest.map(|(_, _, link)| *link).or_else(|| self.operands(i).max()).unwrap_or_else(|| self.root(i))
     }
 }

@@ -60,8 +60,8 @@ pub struct Message {
 
 /// All messages; those from one rank to another stand in the order in which both sides take part.
 ///
-/// What a unit makes for another rank travels together, and so does what is made before or after the micro-batches from
-/// equally many messages.
+/// What a unit makes for one unit of another rank travels together: what is read later may be made later, from what comes
+/// back. And so does what is made before or after the micro-batches from equally many messages.
 pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], uses: &[Uses]) -> Vec<Message> {
     let mut made: Vec<When> = vec![When::BEGIN; written.buffers()];
     for (i, when) in whens.iter().enumerate() {
@@ -70,7 +70,7 @@ pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When
             *made = when.unwrap_or(When::BEGIN).max(*made);
         }
     }
-    let mut messages: BTreeMap<(usize, usize, During), Message> = BTreeMap::new();
+    let mut messages: BTreeMap<(usize, usize, During, During), Message> = BTreeMap::new();
     for (buffer, home) in assigned.homes.iter().enumerate() {
         let Some(stage) = home else { continue };
         let from = stage % uses.len();
@@ -78,8 +78,9 @@ pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When
             let Some(&first) = uses.first.get(&buffer) else { continue };
             let sent = When { beside: Beside::After, ..made[buffer] };
             let received = first.a_unit_earlier();
-            let message =
-                messages.entry((from, to, sent.during)).or_insert(Message { from, to, values: vec![], sent, received });
+            let read = if matches!(sent.during, During::Unit(_)) { first.during } else { sent.during };
+            let key = (from, to, sent.during, read);
+            let message = messages.entry(key).or_insert(Message { from, to, values: vec![], sent, received });
             message.values.push(BufferId::new(buffer));
             message.sent = message.sent.max(sent);
             message.received = message.received.min(received);
