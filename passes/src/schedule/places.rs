@@ -11,6 +11,8 @@ pub struct Recorder<'a> {
     sources: &'a Sources,
     places: Places,
     known: HashMap<(diag::PlaceId, String), PlaceId>,
+    /// What was recorded as the place of several.
+    joined: HashMap<Vec<PlaceId>, PlaceId>,
     /// What was recorded first as each place.
     origins: Vec<Origin>,
 }
@@ -24,7 +26,14 @@ struct Origin {
 
 impl<'a> Recorder<'a> {
     pub fn new(module: &'a Module, sources: &'a Sources) -> Self {
-        Self { module, sources, places: Places::default(), known: HashMap::new(), origins: vec![] }
+        Self {
+            module,
+            sources,
+            places: Places::default(),
+            known: HashMap::new(),
+            joined: HashMap::new(),
+            origins: vec![],
+        }
     }
 
     /// `what` names the kernel or the feed; the calls that led there follow.
@@ -41,12 +50,20 @@ impl<'a> Recorder<'a> {
     /// Where all of these are: the innermost of the calls that led to each of them.
     pub fn common(&mut self, of: &[PlaceId]) -> PlaceId {
         let Some((&first, others)) = of.split_first() else { return PlaceId::new(0) };
+        if others.iter().all(|other| *other == first) {
+            return first;
+        }
+        if let Some(&known) = self.joined.get(of) {
+            return known;
+        }
         let mut common = self.origins[first.index()].clone();
         for other in others.iter().map(|id| &self.origins[id.index()]) {
             let same = common.spans.iter().rev().zip(other.spans.iter().rev()).take_while(|(a, b)| a == b).count();
             common.spans.drain(..common.spans.len() - same);
         }
-        self.record(common)
+        let id = self.record(common);
+        self.joined.insert(of.to_vec(), id);
+        id
     }
 
     fn record(&mut self, origin: Origin) -> PlaceId {

@@ -13,7 +13,7 @@ mod units;
 use std::collections::HashMap;
 
 use diag::{Diagnostics, Span};
-use plan::{BufferId, BufferKind, Instruction, LaneId, Op};
+use plan::{BufferId, BufferKind, Instruction, LaneId, Op, Slice};
 
 pub use self::program::Written;
 use self::travel::{Message, Uses};
@@ -98,40 +98,51 @@ fn share(
     first: u32,
     holds: &[bool],
 ) -> Unrolled {
-    let mut buffers = written.unrolled.buffers.clone();
-    let mut places: HashMap<BufferId, BufferId> = HashMap::new();
-    let mut items: Vec<(When, Instruction)> = vec![];
-    for (id, message) in (first..).zip(messages).filter(|(_, m)| m.from == rank || m.to == rank) {
+    let own = |messages: &&Message| messages.from == rank || messages.to == rank;
+    let held = |home: &BufferId| holds.get(home.index()).copied().unwrap_or(false);
+    let persistent = written.persistent.len();
+    // Of the buffers, those that this rank touches.
+    let mut touched = vec![false; written.buffers()];
+    for slice in uses.own.iter().flat_map(|&(_, i)| written.touches(i)) {
+        touched[slice.0.buffer.index()] = true;
+    }
+    messages.iter().filter(own).flat_map(|m| &m.values).for_each(|value| touched[value.index()] = true);
+    let mut ids: Vec<BufferId> = (0..persistent).map(BufferId::new).collect();
+    let mut buffers = vec![];
+    for (buffer, touched) in written.unrolled.buffers.iter().zip(&touched[persistent..]) {
+        ids.push(BufferId::new(persistent + buffers.len()));
+        buffers.extend(touched.then(|| buffer.clone()));
+    }
+
+    let mut items: Vec<(When, Instruction)> = Vec::with_capacity(uses.own.len() + messages.len());
+    for (id, message) in (first..).zip(messages).filter(|(_, m)| own(m)) {
         let sends = message.from == rank;
-        let here = message.values.iter().map(|&value| {
-            if sends || value.index() >= holds.len() {
-                return value;
-            }
+        for value in message.values.iter().filter(|value| !sends && value.index() < persistent) {
             // A parameter of another rank has no place among this one's.
             let mut copy = written.persistent[value.index()].clone();
             (copy.kind, copy.life) = (BufferKind::Comm, plan::Life::Span { first: 0, last: 0 });
+            ids[value.index()] = BufferId::new(persistent + buffers.len());
             buffers.push(copy);
-            let here = BufferId::new(written.persistent.len() + buffers.len() - 1);
-            places.insert(value, here);
-            here
-        });
-        let here: Vec<BufferId> = here.collect();
+        }
+        let here: Vec<BufferId> = message.values.iter().map(|value| ids[value.index()]).collect();
         let when = if sends { message.sent } else { message.received };
         let at = when.index.min(written.len().saturating_sub(1));
         let (lane, place) = (LaneId::new(0), written.unrolled.instructions[at].place);
         let op = Op::Collect(message.collect(id, written, sends, &here));
         items.push((when, Instruction { lane, place, op }));
     }
-    items.extend(uses.own.iter().map(|&(when, i)| (when, written.unrolled.instructions[i].clone())));
+    items.extend(uses.own.iter().map(|&(when, i)| {
+        let mut instruction = written.unrolled.instructions[i].clone();
+        slices_mut(&mut instruction.op).into_iter().for_each(|slice| slice.buffer = ids[slice.buffer.index()]);
+        (when, instruction)
+    }));
     items.sort_by_key(|(when, _)| *when);
-    for slice in items.iter_mut().flat_map(|(_, i)| slices_mut(&mut i.op)) {
-        slice.buffer = places.get(&slice.buffer).copied().unwrap_or(slice.buffer);
-    }
     let turns = turns(&written.unrolled.turns, &items);
     let instructions = items.into_iter().map(|(_, instruction)| instruction).collect();
-    let held = |home: &BufferId| holds.get(home.index()).copied().unwrap_or(false);
-    let updates = written.unrolled.updates.iter().filter(|(_, home)| held(home)).copied().collect();
-    Unrolled { buffers, instructions, turns, updates, once: written.unrolled.once.clone() }
+    let updates = written.unrolled.updates.iter().filter(|(_, home)| held(home));
+    let updates = updates.map(|(value, home)| (Slice { buffer: ids[value.buffer.index()], ..*value }, *home)).collect();
+    let once = written.unrolled.once.iter().filter(|id| touched[id.index()]).map(|id| ids[id.index()]).collect();
+    Unrolled { buffers, instructions, turns, updates, once }
 }
 
 /// Turns as they follow each other on a rank; a unit begins one.

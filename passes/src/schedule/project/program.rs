@@ -72,7 +72,7 @@ impl<'a> Written<'a> {
         &self.unrolled.instructions[index].op
     }
 
-    fn touches(&self, index: usize) -> SmallVec<[(Slice, Access); 8]> {
+    pub fn touches(&self, index: usize) -> SmallVec<[(Slice, Access); 8]> {
         self.op(index).touches(|k| accesses(self.kernels, k))
     }
 
