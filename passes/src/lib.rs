@@ -4,6 +4,7 @@ mod allocate;
 mod autodiff;
 mod blame;
 mod callgraph;
+mod fuse;
 mod group;
 mod inline;
 mod microbatches;
@@ -22,6 +23,7 @@ mod stats;
 
 pub use allocate::allocate;
 pub use autodiff::Autodiff;
+pub use fuse::Fuse;
 pub use group::group;
 pub use inline::Inline;
 pub use microbatches::Microbatches;

@@ -46,3 +46,17 @@ fn simplify_keeps_every_bit() {
     }
     assert!(compared >= 30, "{compared}");
 }
+
+/// Turns of the loss come in another order, those of gradients do not.
+#[test]
+fn fuse_keeps_gradients_to_the_bit() {
+    for case in ["fuse/counted.ir", "fuse/plain.ir", "autodiff/recompute.ir"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("passes").join(case);
+        let text = std::fs::read_to_string(&path).expect("a case");
+        let before = results(&text, "autodiff | inline").expect("numbers");
+        let after = results(&text, "autodiff | inline | fuse | simplify").expect("numbers");
+        assert_eq!(before.len(), after.len());
+        assert!((before[0][0] - after[0][0]).abs() <= 1e-6 * before[0][0].abs(), "{case}: {before:?} {after:?}");
+        assert!(before[0][0] != 0.0 && before[1..] == after[1..], "{case}: {before:?} {after:?}");
+    }
+}

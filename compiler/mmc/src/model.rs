@@ -105,7 +105,9 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
         format!(" | autodiff{parts} | optimizer{{{}}}", options.optim)
     };
     let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
-    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline | simplify{shards}")
+    // On stages, all forwards of a micro-batch come before its backwards: what is fused would be kept in between.
+    let fuse = if trains && options.mesh.pp == 1 { " | fuse" } else { "" };
+    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse} | simplify{shards}")
 }
 
 /// The last pass before a plan is made.

@@ -32,11 +32,7 @@ impl Emitter {
         let (log2e, magic) = (self.like(x, std::f64::consts::LOG2_E), self.like(x, 12_582_912.0));
         let shifted = self.fma(clipped, log2e, magic);
         let n = self.sub(shifted, magic);
-        let (ln2_high, ln2_low) = (self.like(x, -6.931_457_5e-1), self.like(x, -1.428_606_8e-6));
-        let f = self.fma(n, ln2_high, clipped);
-        let f = self.fma(n, ln2_low, f);
-        let r =
-            self.horner(f, &[1.378_059_4e-3, 8.373_124_5e-3, 4.166_953_6e-2, 1.666_647_2e-1, 4.999_998_5e-1, 1.0, 1.0]);
+        let r = self.exp_rest(clipped, n);
         // 2^n in two factors, so that neither over- nor underflows before the product does.
         let bits = self.bitcast(shifted, Elem::I32);
         let base = self.int(bits.ty, 0x4b40_0000);
@@ -47,6 +43,28 @@ impl Emitter {
         let (a, b) = (self.power_of_two(half), self.power_of_two(other));
         let scaled = self.mul(r, a);
         self.mul(scaled, b)
+    }
+
+    /// `e^x` within 1 ulp of arguments from -87 to 88, where it is in the normal range; of others anything, of NaN NaN.
+    fn exp_normal(&mut self, x: Val) -> Val {
+        // The lowest bits of the sum are those of the exponent of 2, its bias included.
+        let (log2e, magic) = (self.like(x, std::f64::consts::LOG2_E), self.like(x, 12_582_912.0 + 127.0));
+        let shifted = self.fma(x, log2e, magic);
+        let n = self.sub(shifted, magic);
+        let r = self.exp_rest(x, n);
+        let bits = self.bitcast(shifted, Elem::I32);
+        let shift = self.int(bits.ty, 23);
+        let power = self.shl(bits, shift);
+        let power = self.bitcast(power, Elem::F32);
+        self.mul(r, power)
+    }
+
+    /// `e^(x - n ln 2)`, where that is near 1.
+    fn exp_rest(&mut self, x: Val, n: Val) -> Val {
+        let (ln2_high, ln2_low) = (self.like(x, -6.931_457_5e-1), self.like(x, -1.428_606_8e-6));
+        let f = self.fma(n, ln2_high, x);
+        let f = self.fma(n, ln2_low, f);
+        self.horner(f, &[1.378_059_4e-3, 8.373_124_5e-3, 4.166_953_6e-2, 1.666_647_2e-1, 4.999_998_5e-1, 1.0, 1.0])
     }
 
     /// `2^x` within 3 ulp for `x` up to 127; 0 from -127 on. For softmax, where it is most of the work.
@@ -134,13 +152,19 @@ impl Emitter {
         self.select(same, x, value)
     }
 
-    /// `1 / (1 + e^-x)`.
+    /// `1 / (1 + e^-x)`, 0 where that is below the normal range.
     pub fn sigmoid(&mut self, x: Val) -> Val {
+        let (low, high) = (self.like(x, -87.0), self.like(x, 88.0));
         let negative = self.neg(x);
-        let e = self.exp(negative);
+        let negative = self.max_fast(low, negative);
+        let negative = self.min_fast(high, negative);
+        let e = self.exp_normal(negative);
         let one = self.like(x, 1.0);
         let below = self.add(one, e);
-        self.div(one, below)
+        let share = self.div(one, below);
+        let (edge, none) = (self.like(x, -87.0), self.like(x, 0.0));
+        let vanishes = self.cmp(Cmp::Lt, x, edge);
+        self.select(vanishes, none, share)
     }
 
     pub fn tanh(&mut self, x: Val) -> Val {
@@ -153,15 +177,17 @@ impl Emitter {
         let small = self.copysign(small, x);
 
         let (one, two) = (self.like(x, 1.0), self.like(x, 2.0));
-        let doubled = self.add(t, t);
-        let e = self.exp(doubled);
+        let (doubled, most) = (self.add(t, t), self.like(x, 20.0));
+        // The answer is 1 from there on.
+        let doubled = self.min_fast(most, doubled);
+        let e = self.exp_normal(doubled);
         let below = self.add(e, one);
         let quotient = self.div(two, below);
         let large = self.sub(one, quotient);
         let large = self.copysign(large, x);
         let edge = self.like(x, 0.625);
-        let is_small = self.cmp(Cmp::Lt, t, edge);
-        self.select(is_small, small, large)
+        let is_large = self.cmp(Cmp::Ge, t, edge);
+        self.select(is_large, large, small)
     }
 
     /// The error function.

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
 use super::elementwise::{unary_float, wide};
-use super::{GeluTanhGrad, Tanh};
+use super::{GeluTanhGrad, Sigmoid};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
@@ -19,14 +19,13 @@ pub(super) const SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 pub(super) const CUBIC: f64 = 0.044715;
 
 impl GeluTanh {
-    /// tanh(sqrt(2 / pi) (x + 0.044715 x^3)) and x^2 as nodes; the gradient's expansion starts with them too.
-    pub(super) fn tanh(b: &mut Builder, x: NodeId) -> (NodeId, NodeId) {
+    /// (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), which is the logistic function of 2 u; and x^2.
+    pub(super) fn gate(b: &mut Builder, x: NodeId) -> (NodeId, NodeId) {
         let square = b.mul(x, x);
-        let bend = b.scale(square, CUBIC);
-        let bend = b.offset(bend, 1.0);
-        let inner = b.mul(x, bend);
-        let inner = b.scale(inner, SCALE);
-        (b.op(Tanh {}, &[inner]), square)
+        let bend = b.scale(square, 2.0 * SCALE * CUBIC);
+        let bend = b.offset(bend, 2.0 * SCALE);
+        let doubled = b.mul(x, bend);
+        (b.op(Sigmoid {}, &[doubled]), square)
     }
 }
 
@@ -57,9 +56,7 @@ impl Semantics for GeluTanh {
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
         let dtype = b.ty(args[0]).dtype;
         let x = b.cast(args[0], wide(dtype));
-        let (tanh, _) = Self::tanh(b, x);
-        let gate = b.offset(tanh, 1.0);
-        let gate = b.scale(gate, 0.5);
+        let (gate, _) = Self::gate(b, x);
         let y = b.mul(x, gate);
         Some(smallvec![b.cast(y, dtype)])
     }

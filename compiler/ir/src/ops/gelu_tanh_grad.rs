@@ -43,20 +43,17 @@ impl Semantics for GeluTanhGrad {
         let dtype = b.ty(args[0]).dtype;
         let x = b.cast(args[0], wide(dtype));
         let g = b.cast(args[1], wide(dtype));
-        let (t, x2) = GeluTanh::tanh(b, x);
-        // s (1 + 3 c x^2)
-        let slope = b.scale(x2, 3.0 * CUBIC * SCALE);
-        let slope = b.offset(slope, SCALE);
-        // 1 - t^2
-        let t2 = b.mul(t, t);
-        let fall = b.neg(t2);
-        let fall = b.offset(fall, 1.0);
-        let inner = b.mul(fall, slope);
-        let inner = b.mul(x, inner);
-        let outer = b.offset(t, 1.0);
-        let sum = b.add(outer, inner);
-        let half = b.scale(g, 0.5);
-        let dx = b.mul(half, sum);
+        // With p = (1 + t) / 2: dx = g (p + x p (1 - p) 2 s (1 + 3 c x^2)).
+        let (p, x2) = GeluTanh::gate(b, x);
+        let slope = b.scale(x2, 6.0 * CUBIC * SCALE);
+        let slope = b.offset(slope, 2.0 * SCALE);
+        let rest = b.neg(p);
+        let rest = b.offset(rest, 1.0);
+        let rise = b.mul(p, rest);
+        let rise = b.mul(rise, slope);
+        let rise = b.mul(x, rise);
+        let sum = b.add(p, rise);
+        let dx = b.mul(g, sum);
         Some(smallvec![b.cast(dx, dtype)])
     }
 }

@@ -179,6 +179,12 @@ impl Emitter {
         self.select(greater, a, b)
     }
 
+    /// The smaller; `b` where one is NaN.
+    pub fn min_fast(&mut self, a: Val, b: Val) -> Val {
+        let less = self.cmp(Cmp::Lt, a, b);
+        self.select(less, a, b)
+    }
+
     pub fn and(&mut self, a: Val, b: Val) -> Val {
         self.binary("", "andi", a, b)
     }
