@@ -36,6 +36,29 @@ fn size(buffer: &Buffer, dim: &str) -> Option<usize> {
     buffer.ty.as_ref()?.dims.iter().find(|d| d.name == *dim).map(|d| d.size)
 }
 
+/// What follows from feeds alone, such as which labels count, is made where it is read, though ranks exchange it: no message
+/// between stages carries it.
+#[test]
+fn no_message_carries_what_follows_from_feeds() {
+    for schedule in ["1f1b", "zb-h1"] {
+        let mesh = "--pp 4 --tp 2 --cp 2 --microbatches 8";
+        let plan = compile(&format!("{QWEN} {mesh} --recompute full --schedule {schedule}"));
+        for (class, body) in plan.classes.iter().zip(&plan.programs[0].bodies) {
+            for instruction in &body.instructions {
+                let Op::Collect(collect) = &instruction.op else { continue };
+                if !matches!(collect.kind, CollectKind::Send { .. }) {
+                    continue;
+                }
+                for slice in &collect.from {
+                    let buffer = body.buffer(class, slice.buffer).expect("a buffer");
+                    let dtype = buffer.ty.as_ref().expect("a tensor").dtype;
+                    assert!(dtype.is_float(), "{schedule}: {} sends {}", class.name, buffer.name);
+                }
+            }
+        }
+    }
+}
+
 /// At any instruction, at most two blocks of gathered parameters are in memory: the one that is computed, and the next.
 #[test]
 fn two_blocks_of_parameters_are_gathered_at_most() {

@@ -19,7 +19,7 @@ pub enum Part {
 /// What an instruction depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// Feeds, counters and constants: any rank can do it for itself.
+    /// Feeds, counters and constants: any rank can do it for itself, with those that it exchanges them with.
     Common,
     /// Parameters and not on feeds, so that it is the same for all micro-batches.
     Rooted,
@@ -89,7 +89,7 @@ impl<'a> Written<'a> {
         let mut common: Vec<bool> = persistent.chain(self.unrolled.buffers.iter().map(|_| true)).collect();
         let mut fed = vec![false; self.buffers()];
         let nature = |i: usize| {
-            let is_common = !matches!(self.op(i), Op::Collect(_)) && self.reads(i).all(|s| common[s.buffer.index()]);
+            let is_common = self.reads(i).all(|s| common[s.buffer.index()]);
             let is_fed = matches!(self.op(i), Op::Feed { .. }) || self.reads(i).any(|s| fed[s.buffer.index()]);
             for slice in self.writes(i) {
                 common[slice.buffer.index()] &= is_common;
