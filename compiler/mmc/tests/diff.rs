@@ -5,16 +5,19 @@ use std::process::Command;
 
 use plan::{Op, Plan, sample};
 
+/// What is printed, less the hashes.
 fn diff(a: &Plan, b: &Plan, words: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, plan) in [("a.bin", a), ("b.bin", b)] {
-        let (bytes, _) = plan.to_bytes().expect("a plan that can be written");
+    let hashes = [("a.bin", a), ("b.bin", b)].map(|(name, plan)| {
+        let (bytes, hash) = plan.to_bytes().expect("a plan that can be written");
         std::fs::write(folder.path().join(name), bytes).expect("the plan");
-    }
+        hash.to_string()[..12].to_owned()
+    });
     let mut line = Command::new(env!("CARGO_BIN_EXE_mmc"));
     let output = line.current_dir(folder.path()).args(["diff", "a.bin", "b.bin"]).args(words).output().expect("mmc");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    let text = String::from_utf8(output.stdout).expect("text");
+    hashes.iter().fold(text, |text, hash| text.replace(hash, "HASH"))
 }
 
 /// What is said of a change to the sample of several ranks.

@@ -147,14 +147,14 @@ impl<'w> Chain<'w> {
         for (block, members) in written.origins.blocks.iter().enumerate() {
             self.of_block[block] = self.of_block[block].or_else(|| members.iter().find_map(|m| self.home[m.index()]));
         }
+        let least = self.least();
         for i in 0..written.len() {
             if self.link[i].is_some() || written.natures[i] != Nature::Own {
                 continue;
             }
-            let block = written.origins.of[i].block.and_then(|block| self.of_block[block]);
-            let link = block.unwrap_or_else(|| {
+            let link = self.block(i).unwrap_or_else(|| {
                 let updates = written.writes(i).find_map(|s| updated[s.buffer.index()]);
-                updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i))
+                updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i)).max(least[i])
             });
             self.put(i, link);
         }
@@ -164,6 +164,27 @@ impl<'w> Chain<'w> {
                 self.link[i] = Some(written.reads(i).find_map(|s| self.home[s.buffer.index()]).unwrap_or(0));
             }
         }
+    }
+
+    /// The link of the block that an instruction is of.
+    fn block(&self, i: usize) -> Option<usize> {
+        self.written.origins.of[i].block.and_then(|block| self.of_block[block])
+    }
+
+    /// By instruction: the last link whose backward waits for it. Backwards go down the chain, so it cannot stand before that.
+    fn least(&self) -> Vec<usize> {
+        let written = self.written;
+        let mut wanted = vec![0; written.buffers()];
+        let mut least = vec![0; written.len()];
+        for i in (0..written.len()).rev().filter(|&i| matches!(written.parts[i], Part::Backward(_))) {
+            let waits = written.writes(i).map(|s| wanted[s.buffer.index()]).max().unwrap_or(0);
+            least[i] = waits.max(self.block(i).unwrap_or(0));
+            for slice in written.reads(i) {
+                let wanted = &mut wanted[slice.buffer.index()];
+                *wanted = least[i].max(*wanted);
+            }
+        }
+        least
     }
 
     fn put(&mut self, i: usize, link: usize) {
