@@ -147,14 +147,13 @@ impl<'w> Chain<'w> {
         for (block, members) in written.origins.blocks.iter().enumerate() {
             self.of_block[block] = self.of_block[block].or_else(|| members.iter().find_map(|m| self.home[m.index()]));
         }
-        let least = self.least();
-        for i in 0..written.len() {
+        for (i, least) in self.least().into_iter().enumerate() {
             if self.link[i].is_some() || written.natures[i] != Nature::Own {
                 continue;
             }
             let link = self.block(i).unwrap_or_else(|| {
                 let updates = written.writes(i).find_map(|s| updated[s.buffer.index()]);
-                updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i)).max(least[i])
+                updates.or_else(|| self.made(i)).unwrap_or_else(|| self.nearest(i)).max(least)
             });
             self.put(i, link);
         }
