@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use comm::{Cause, CommError};
 use data::DataError;
@@ -15,11 +16,13 @@ use runtime_core::ExecError;
 pub struct Failure {
     message: String,
     helps: Vec<String>,
+    /// Between what is said and the end of the process: a launcher that sees one end cuts off what others say.
+    pub linger: Duration,
 }
 
 impl Failure {
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), helps: Vec::new() }
+        Self { message: message.to_string(), helps: Vec::new(), linger: Duration::ZERO }
     }
 
     pub fn help(mut self, help: impl fmt::Display) -> Self {
@@ -33,8 +36,8 @@ impl Failure {
 
     /// The same, said by one process of several.
     #[cfg(feature = "mpi")]
-    pub fn of_rank(self, rank: usize) -> Self {
-        Self { message: format!("(rank {rank}) {}", self.message), ..self }
+    pub fn of_rank(self, rank: usize, linger: Duration) -> Self {
+        Self { message: format!("(rank {rank}) {}", self.message), linger, ..self }
     }
 
     /// What ended a run of several ranks: where they tell different things, that of the rank it began with.

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             // In one piece, since other processes write to the same place.
             let _ = std::io::stderr().write_all(format!("{failure}\n").as_bytes());
+            std::thread::sleep(failure.linger);
             ExitCode::FAILURE
         }
     }

@@ -13,7 +13,7 @@ use super::{Launch, Seats};
 use crate::failure::Failure;
 use crate::setup::mesh_of;
 
-/// Between the signal to stop and the end of the run: for others to say what they know.
+/// Between the signal to stop, or a failure, and the end: for others to say what they know.
 const GRACE: Duration = Duration::from_millis(300);
 
 pub struct Processes {
@@ -63,7 +63,7 @@ impl Processes {
             }
             Err(failure) => self.link.fail(failure.message()),
         }
-        result.map_err(|failure| failure.of_rank(self.link.rank()))
+        result.map_err(|failure| failure.of_rank(self.link.rank(), GRACE))
     }
 }
 
