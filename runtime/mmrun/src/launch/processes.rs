@@ -13,8 +13,11 @@ use super::{Launch, Seats};
 use crate::failure::Failure;
 use crate::setup::mesh_of;
 
-/// Between the signal to stop, or a failure, and the end: for others to say what they know.
+/// Between the signal to stop and the end of the run: for others to say what they know.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// Between a failure and the end of the process: longer than others wait for answers before they say what they know.
+const LINGER: Duration = Duration::from_secs(2);
 
 pub struct Processes {
     launched: comm::Launched,
@@ -63,7 +66,7 @@ impl Processes {
             }
             Err(failure) => self.link.fail(failure.message()),
         }
-        result.map_err(|failure| failure.of_rank(self.link.rank(), GRACE))
+        result.map_err(|failure| failure.of_rank(self.link.rank(), LINGER))
     }
 }
 
