@@ -405,3 +405,32 @@ fn a_cache_of_kernels() {
     let refused = mmc(&format!("compile qwen3.mm --preset tiny --target none {cached}")).output().expect("mmc");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("leave --cache out"));
 }
+
+/// A plan that needs more than it is given is refused, and the message says by how much, what holds the most and what would fit;
+/// what it says would fit does.
+#[test]
+fn a_plan_that_does_not_fit_is_refused_with_the_ways_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = "wan2.2.mm --preset tiny --set LAYERS=4 --batch 4 --target none";
+    let refused = |memory: &str| {
+        let plan = folder.path().join("plan.bin");
+        let output = mmc(&format!("compile {words} --memory {memory}")).arg("-o").arg(&plan).output().expect("mmc");
+        assert!(!output.status.success() && !plan.exists(), "{memory}");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let said = refused("1MiB");
+    assert!(said.contains("error: `train` needs 1.8 MiB and --memory gives 1.0 MiB: 8"), "{said}");
+    assert!(said.contains("KiB too much") && said.contains("the optimiser's state"), "{said}");
+    assert!(said.contains("wan2.2.mm:185:"), "the largest activations are the feed-forward network's: {said}");
+    let fits = |line: &&str| line.trim_start().starts_with("--") && line.contains("a step of");
+    let ways: Vec<&str> = said.lines().filter(fits).collect();
+    assert!(ways.iter().any(|way| way.trim().starts_with("--recompute full ")), "{said}");
+    for way in ways {
+        let flags: Vec<&str> = way.split_whitespace().take(2).collect();
+        compile(folder.path(), "fits", &format!("{words} --memory 1MiB {}", flags.join(" ")));
+    }
+    let said = refused("1KiB");
+    assert!(said.contains("of the changes that were tried none is enough"), "{said}");
+    let said = refused("lots");
+    assert!(said.contains("expected a size such as 64GiB"), "{said}");
+}

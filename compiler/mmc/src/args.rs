@@ -110,6 +110,9 @@ pub struct Options {
     /// Activations that are dropped after the forward and computed again: none, or all inside each block.
     #[arg(long, default_value = "none")]
     pub recompute: Recompute,
+    /// What one device may hold, such as 64GiB; by default what the machine's devices have. A plan that needs more is refused.
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
+    pub memory: Option<u64>,
     #[command(flatten)]
     pub mesh: Mesh,
 }
@@ -350,6 +353,24 @@ impl Mesh {
     /// The axes in the order of the contract, tp fastest.
     pub fn axes(&self) -> [(&'static str, u32); 5] {
         [("pp", self.pp), ("dp", self.dp), ("fsdp", self.fsdp), ("cp", self.cp), ("tp", self.tp)]
+    }
+}
+
+/// `64GiB`, `1.5 GB`, `4096`: bytes.
+fn memory(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..end], text[end..].trim());
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"];
+    let sizes = [1, 1 << 10, 1 << 20, 1 << 30, 1 << 40, 1_000, 1_000_000, 1_000_000_000, 1_000_000_000_000_u64];
+    let size = match unit {
+        "" => Some(1),
+        _ => units.iter().position(|known| known.eq_ignore_ascii_case(unit)).map(|at| sizes[at]),
+    };
+    let bytes = number.parse::<f64>().ok().zip(size).map(|(number, size)| number * size as f64);
+    match bytes {
+        Some(bytes) if (1.0..9e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("expected a size such as 64GiB; the units are B, KiB, MiB, GiB, TiB, KB, MB, GB, TB".into()),
     }
 }
 

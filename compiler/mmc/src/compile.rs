@@ -1,6 +1,6 @@
 //! `mmc compile`: a model in, a verified plan out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
@@ -11,9 +11,51 @@ use target::Target;
 use types::{DType, Mesh, Name};
 
 use crate::args::{Compile, Grads, Options, WorkType};
-use crate::{Done, machines, model, summary, targets};
+use crate::fit::{Excess, Limit};
+use crate::{Done, changes, machines, model, summary, targets};
+
+/// A plan without code, and what it was made of.
+pub struct Built {
+    pub plan: Plan,
+    pub module: Module,
+    pub warnings: Diagnostics,
+    pub target: Box<dyn Target>,
+    /// The machine whose figures decided the order of instructions.
+    pub machine: Machine,
+    /// The machine that it is for, if that is known.
+    pub known: Option<Machine>,
+    pub evaluation: Duration,
+    pub passes: Duration,
+}
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
+    let start = Instant::now();
+    let mut built = build(args, sources)?;
+    let limit = Limit::of(&args.options, built.known.as_ref());
+    if let Some(excess) = limit.as_ref().and_then(|limit| Excess::of(&built, limit)) {
+        let mut said = excess.diagnostic(&built.plan);
+        if excess.is_refused() {
+            return Err(changes::add(said, args, &built, &excess.limit).into());
+        }
+        said.severity = diag::Severity::Warning;
+        built.warnings.push(said);
+    }
+    let Built { plan, module, mut warnings, target, evaluation, passes, .. } = built;
+    let start_code = Instant::now();
+    let plan = with_code(plan, &module, &*target)?;
+    let code = start_code.elapsed();
+    verify(&plan)?;
+    let (bytes, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
+    write(&args.output, &bytes)?;
+    #[cfg(feature = "ascend")]
+    warnings.0.extend(crate::ascend::too_large(&plan));
+    let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
+    eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
+    Ok(warnings)
+}
+
+/// Everything up to the plan; what its kernels do is not compiled yet.
+pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics> {
     let start = Instant::now();
     let target = targets::target(&args.options, args.cache.as_deref())?;
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
@@ -43,14 +85,15 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
-    let memory = asked.clone().or_else(|| cost::built_in(target.name()));
-    let machine = asked.unwrap_or_else(|| machines::of_target(target.name()));
+    let known = asked.or_else(|| cost::built_in(target.name()));
+    let machine = known.clone().unwrap_or_else(|| machines::of_target(target.name()));
+    let limit = Limit::of(&args.options, known.as_ref());
     let mut plan = None;
     if once {
         let mut module = module.clone();
         pass(&format!("once | {group}"), &mut module, sources)?;
         let made = lower(&module, sources, &*target, header.clone(), &args.options, &machine, pipelining.as_ref())?;
-        match memory.as_ref().and_then(|machine| too_much(&made, machine)) {
+        match limit.as_ref().and_then(|limit| too_much(&made, limit)) {
             None => plan = Some((made, module)),
             Some(warning) => warnings.0.push(warning),
         }
@@ -70,30 +113,20 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
             program.times = times.sum();
         }
     }
-    let passes = start_passes.elapsed();
-
-    let start_code = Instant::now();
-    let plan = with_code(plan, &module, &*target)?;
-    let code = start_code.elapsed();
-    verify(&plan)?;
-    let (bytes, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
-    write(&args.output, &bytes)?;
-    #[cfg(feature = "ascend")]
-    warnings.0.extend(crate::ascend::too_large(&plan));
-    let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
-    eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
-    Ok(warnings)
+    Ok(Built { plan, module, warnings, target, machine, known, evaluation, passes: start_passes.elapsed() })
 }
 
-/// Why parameters are not gathered once a step, if a plan that does has no place in a machine's memory.
-fn too_much(plan: &Plan, machine: &Machine) -> Option<Diagnostic> {
-    let arenas = plan.programs.iter().flat_map(|p| plan.classes.iter().zip(&p.bodies));
-    let (class, body) = arenas.max_by_key(|(_, body)| body.arena_bytes)?;
-    (body.arena_bytes > machine.memory_bytes()).then(|| {
-        let (bytes, memory) = (summary::bytes(body.arena_bytes), summary::bytes(machine.memory_bytes()));
+/// Why parameters are not gathered once a step, if a plan that does has no place in the memory there is.
+fn too_much(plan: &Plan, limit: &Limit) -> Option<Diagnostic> {
+    let (class, bytes) = limit.largest(plan)?;
+    (bytes > limit.bytes).then(|| {
         let what = "each micro-batch gathers parameters and scatters gradients";
-        Diagnostic::warning(format!("{what}: once a step, ranks of `{}` would need {bytes}", class.name))
-            .note(format!("{} has {memory}", machine.name))
+        let (name, bytes) = (&plan.classes[class].name, summary::bytes(bytes));
+        Diagnostic::warning(format!("{what}: once a step, ranks of `{name}` would need {bytes}")).note(format!(
+            "{} has {}",
+            limit.whose,
+            summary::bytes(limit.bytes)
+        ))
     })
 }
 

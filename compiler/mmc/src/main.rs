@@ -7,10 +7,12 @@ mod ascend;
 mod cache;
 #[cfg(feature = "cpu")]
 mod calibrate;
+mod changes;
 mod compile;
 mod diff;
 mod dot;
 mod explain;
+mod fit;
 mod inspect;
 mod machines;
 mod mesh;

@@ -1,0 +1,110 @@
+//! Changes to a command line that would make a plan fit, each tried and with its predicted price.
+
+use diag::{Diagnostic, Sources};
+
+use crate::args::{Compile, Recompute};
+use crate::compile::{Built, build};
+use crate::fit::Limit;
+use crate::summary::bytes;
+
+/// Changes that a message names.
+const NAMED: usize = 5;
+
+/// One change, and what it would give.
+struct Tried {
+    flags: String,
+    ranks: usize,
+    need: u64,
+    seconds: f64,
+}
+
+/// Adds the cheapest changes that would fit, or how near the best of them comes.
+pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Diagnostic {
+    let now = seconds(built);
+    let ranks = built.plan.header.world();
+    let mut tried: Vec<Tried> =
+        candidates(args).into_iter().filter_map(|(flags, args)| attempt(flags, &args, limit)).collect();
+    // A step on twice the ranks is not cheaper because it is over sooner.
+    tried.sort_by(|a, b| {
+        (a.seconds * a.ranks as f64).total_cmp(&(b.seconds * b.ranks as f64)).then(a.need.cmp(&b.need))
+    });
+    let fits: Vec<&Tried> = tried.iter().filter(|t| t.need <= limit.bytes).take(NAMED).collect();
+    if fits.is_empty() {
+        return match tried.iter().min_by_key(|t| t.need) {
+            Some(least) => said.help(format!(
+                "of the changes that were tried none is enough; {} comes nearest with {}",
+                least.flags,
+                bytes(least.need)
+            )),
+            None => said,
+        };
+    }
+    let mut text = String::from("any of these would fit, the cheapest first:");
+    for t in fits {
+        let price = match now {
+            Some(now) if now > 0.0 => format!("a step of {} instead of {}", time(t.seconds), time(now)),
+            _ => format!("a step of {}", time(t.seconds)),
+        };
+        let more = if t.ranks > ranks { format!(", on {} ranks instead of {ranks}", t.ranks) } else { String::new() };
+        text.push_str(&format!("\n{:<36} {:>10}, {price}{more}", t.flags, bytes(t.need)));
+    }
+    said.help(text)
+}
+
+fn time(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// What a step takes, on the machine that the plan is made for.
+fn seconds(built: &Built) -> Option<f64> {
+    let program = built.plan.programs.first()?;
+    cost::simulate(&built.machine, &built.plan, program).ok()?.first().map(|p| p.step_seconds)
+}
+
+fn attempt(flags: String, args: &Compile, limit: &Limit) -> Option<Tried> {
+    let built = build(args, &mut Sources::default()).ok()?;
+    let (_, need) = limit.largest(&built.plan)?;
+    Some(Tried { flags, ranks: built.plan.header.world(), need, seconds: seconds(&built)? })
+}
+
+/// Each change by the flags that make it.
+fn candidates(args: &Compile) -> Vec<(String, Compile)> {
+    let mut out = vec![];
+    let mut add = |flags: String, change: &dyn Fn(&mut Compile)| {
+        let mut changed = args.clone();
+        change(&mut changed);
+        out.push((flags, changed));
+    };
+    if args.options.recompute == Recompute::None {
+        add("--recompute full".into(), &|c| c.options.recompute = Recompute::Full);
+    }
+    let mesh = &args.options.mesh;
+    let (parts, replicas) = (crate::mesh::microbatches(mesh, args.model.batch), mesh.dp * mesh.fsdp);
+    let batch = args.model.batch.unwrap_or(replicas * parts);
+    if batch.is_multiple_of(replicas * parts * 2) {
+        add(format!("--microbatches {}", parts * 2), &|c| c.options.mesh.microbatches = Some(parts * 2));
+    }
+    if batch.is_multiple_of(replicas * parts) && batch > replicas * parts {
+        let smaller = batch / 2;
+        if smaller.is_multiple_of(replicas * parts) {
+            add(format!("--batch {smaller}"), &|c| c.model.batch = Some(smaller));
+        }
+    }
+    let fsdp = mesh.fsdp * 2;
+    add(format!("--fsdp {fsdp}"), &|c| {
+        (c.options.mesh.fsdp, c.model.batch) =
+            (fsdp, c.model.batch.map(|b| b.next_multiple_of(mesh.dp * fsdp * parts)));
+    });
+    for (name, size) in [("tp", mesh.tp), ("cp", mesh.cp), ("pp", mesh.pp)] {
+        let size = size * 2;
+        add(format!("--{name} {size}"), &|c| {
+            let mesh = &mut c.options.mesh;
+            match name {
+                "tp" => mesh.tp = size,
+                "cp" => mesh.cp = size,
+                _ => mesh.pp = size,
+            }
+        });
+    }
+    out
+}
