@@ -110,7 +110,8 @@ pub struct Options {
     /// Activations that are dropped after the forward and computed again: none, or all inside each block.
     #[arg(long, default_value = "none")]
     pub recompute: Recompute,
-    /// What one device may hold, such as 64GiB; by default what the machine's devices have. A plan that needs more is refused.
+    /// What one device may hold, such as 64GiB; a plan that needs more is refused. Without it, what the machine's devices have
+    /// is what automatic choices go by, and a plan that needs more gets a warning.
     #[arg(long, value_name = "BYTES", value_parser = memory)]
     pub memory: Option<u64>,
     #[command(flatten)]

@@ -19,7 +19,7 @@ pub struct Limit {
     pub bytes: u64,
     /// Who has it: `--memory` or a machine.
     pub whose: String,
-    /// A plan that needs more is refused; else it is told.
+    /// A plan that needs more is refused. Where nobody asked, it is told: `mmc pack` refuses it with the real sizes of segments.
     pub binds: bool,
     /// Of the device's memory, what each communicator takes.
     pub communicator: u64,
@@ -36,7 +36,7 @@ impl Limit {
         let ranks =
             if machine.server.shared { options.mesh.axes().iter().map(|(_, n)| u64::from(*n)).product() } else { 1 };
         let bytes = machine.memory_bytes() / ranks;
-        Some(Self { bytes, whose: machine.name.clone(), binds: options.target != "none", communicator })
+        Some(Self { bytes, whose: machine.name.clone(), binds: false, communicator })
     }
 
     /// What the ranks of a class need in a program, communicators included.
