@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+pub mod cases;
 pub mod machine;
 pub mod models;
 pub mod numbers;
 pub mod reference;
+pub mod tape;
 
 /// What leaves each step, and the parameters and state at the end.
 pub type Values = BTreeMap<String, Vec<f64>>;

@@ -8,7 +8,7 @@ use comm::{Communicator, Local};
 use data::{Feeds, Inputs, Share, initialise};
 use diag::Sources;
 use ir::{Array, Function, Interpreter, Module, Precision, Value};
-use passes::Gradients;
+use passes::{Gradients, Pipelining};
 use plan::{EmitId, Header, KERNEL_ABI, Layout, Plan, StateInit, Verified};
 use runtime_core::{Argument, Executor, Feeder, Interpreted, Kernels, Options};
 use target::Target;
@@ -18,7 +18,7 @@ use crate::numbers::{decode, encode};
 use crate::{SEED, Values, of_step};
 
 /// How long a rank waits for the others before it says that they hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A plan, and the functions that are its kernels.
 pub struct Compiled {
@@ -27,9 +27,14 @@ pub struct Compiled {
 }
 
 /// The closing steps of a compilation; the module has gone through its passes. The plan is not verified yet.
-pub fn compile(mut module: Module, target: &dyn Target, gradients: Gradients) -> Result<Compiled, String> {
+pub fn compile(
+    mut module: Module,
+    target: &dyn Target,
+    gradients: Gradients,
+    pipelining: Option<&Pipelining>,
+) -> Result<Compiled, String> {
     let said = |e: diag::Diagnostics| e.to_string();
-    passes::group(&mut module, target, false).map_err(said)?;
+    passes::group(&mut module, target, pipelining.is_some()).map_err(said)?;
     ir::verify(&module).map_err(|v| lines(&v))?;
     let machine = target.machine();
     let one = Mesh::new([("tp", 1)]).map_err(|e| e.to_string())?;
@@ -48,8 +53,8 @@ pub fn compile(mut module: Module, target: &dyn Target, gradients: Gradients) ->
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
     };
-    let mut plan = passes::schedule(&module, &Sources::default(), target, header, gradients, &cost::typical(), None)
-        .map_err(said)?;
+    let (sources, cost) = (Sources::default(), cost::typical());
+    let mut plan = passes::schedule(&module, &sources, target, header, gradients, &cost, pipelining).map_err(said)?;
     passes::allocate(&mut plan, target.alignment());
     let functions: Vec<(Name, Function)> = passes::kernels(&module).map(|(_, k)| (k.name.clone(), k.clone())).collect();
     let named: Vec<(&str, &Function)> = functions.iter().map(|(n, f)| (n.as_str(), f)).collect();
@@ -161,11 +166,14 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
     let share = |ty: &TensorType, layout: &Layout| Share::new(mesh, &coordinates, ty, layout);
     let missing = |name: &Name| format!("{name} has no buffer");
     for p in &plan.manifest.parameters {
-        let to = p.buffer(class).and_then(|id| executor.write(id).ok()?).ok_or_else(|| missing(&p.name))?;
+        // Other ranks of a pipeline hold it.
+        let Some(id) = p.buffer(class) else { continue };
+        let to = executor.write(id).ok().flatten().ok_or_else(|| missing(&p.name))?;
         initialise(&p.init, SEED, &p.name, &share(&p.ty, &p.layout), to);
     }
     for s in &plan.manifest.states {
-        let to = s.buffer(class).and_then(|id| executor.write(id).ok()?).ok_or_else(|| missing(&s.name))?;
+        let Some(id) = s.buffer(class) else { continue };
+        let to = executor.write(id).ok().flatten().ok_or_else(|| missing(&s.name))?;
         match &s.init {
             StateInit::Value(init) => initialise(init, SEED, &s.name, &share(&s.ty, &s.layout), to),
             StateInit::Coordinate(axis) => {

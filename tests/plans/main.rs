@@ -31,7 +31,7 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
         Kernels::Cpu => Box::new(machine_cpu()),
     };
     for gradients in [Gradients::Streamed, Gradients::Resident] {
-        let compiled = machine::compile(module.clone(), &*target, gradients).expect("compiles");
+        let compiled = machine::compile(module.clone(), &*target, gradients, None).expect("compiles");
         let plan = machine::verified(compiled.plan).unwrap_or_else(|e| panic!("{e}"));
         for (threads, poison) in [(1, false), (2, false), (1, true)] {
             let options = Options { threads, poison, ..Options::default() };

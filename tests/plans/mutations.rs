@@ -69,7 +69,7 @@ fn check(model: &str, mesh: &str, wishes: &[&str], counts: &mut Counts) {
     let mut module = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let passes = Pipeline::parse(TRAIN).expect("a pipeline");
     passes.run(&mut module, &mut Context::default(), |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
-    let compiled = machine::compile(module, &NoTarget, Gradients::Streamed).expect("compiles");
+    let compiled = machine::compile(module, &NoTarget, Gradients::Streamed, None).expect("compiles");
     let run = |plan: Plan, jitter: Option<u64>| -> Result<Values, String> {
         let plan = Verified::new(plan).map_err(|v| v[0].to_string())?;
         let kernels = machine::interpreting(plan.plan(), compiled.functions.clone());

@@ -25,11 +25,15 @@ pub fn interpret(module: &Module, precision: Precision, steps: u64) -> Result<Va
             args.push(match input {
                 Input::Parameter(name) | Input::State(name) => persistent[name].clone(),
                 Input::Feed(feed) => {
-                    let ty = ty.tensor().ok_or("a feed is a tensor")?;
+                    let part = ty.element().ok_or("a feed is a tensor, or one for each micro-batch")?;
                     let draw = feed.draw.ok_or("a feed is a draw here")?;
-                    let mut data = vec![0.0f32; ty.elements()];
+                    let mut data = vec![0.0f32; ty.count() * part.elements()];
                     types::fill(draw, Key::new(SEED, &feed.name), step, 0, &mut data);
-                    array(ty, &data).into()
+                    let mut parts = data.chunks(part.elements()).map(|data| array(part, data));
+                    match ty {
+                        Type::Stack { .. } => Value::Stack(parts.collect()),
+                        _ => parts.next().ok_or("a feed of nothing")?.into(),
+                    }
                 }
             });
         }

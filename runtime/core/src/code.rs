@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use comm::{Area, Collective, Communicator, Operation};
-use plan::{Body, Class, KernelId, Life, Op, Plan, Slice};
+use plan::{Body, Class, KernelId, Op, Plan, Slice};
 use types::Name;
 
 use crate::arena::Arena;
@@ -19,8 +19,6 @@ pub struct Code {
     pub feeds: Vec<(usize, u64)>,
     /// The emits that it gives and the bytes of each.
     pub emits: Vec<(usize, u64)>,
-    /// Buffers that end with each step, as ranges of the arena: what poison mode overwrites.
-    pub deaths: Vec<Vec<(u64, u64)>>,
     args: Vec<*mut u8>,
     bytes: Vec<u64>,
     scalars: Vec<i64>,
@@ -75,7 +73,6 @@ impl Code {
             events: body.events as usize,
             feeds: Vec::new(),
             emits: Vec::new(),
-            deaths: vec![Vec::new(); body.instructions.len()],
             args: Vec::new(),
             bytes: Vec::new(),
             scalars: Vec::new(),
@@ -132,11 +129,6 @@ impl Code {
                 }
             };
             code.steps.push(step);
-        }
-        for buffer in &body.buffers {
-            if let Life::Span { last, .. } = buffer.life {
-                code.deaths[last as usize].push((buffer.offset, buffer.bytes));
-            }
         }
         Ok(code)
     }

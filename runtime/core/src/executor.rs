@@ -14,6 +14,7 @@ use crate::feeder::Staging;
 use crate::lane::LaneThread;
 use crate::machine::{Machine, Task};
 use crate::mirror::Mirror;
+use crate::poison::Poison;
 use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
 use crate::trace::Mark;
@@ -29,7 +30,7 @@ const SHARED_SPINS: u32 = 200;
 pub struct Options {
     /// Threads that share the parts of a kernel. Their number never changes bits.
     pub threads: usize,
-    /// Overwrite each buffer with NaN at the end of its life; results must not change.
+    /// Overwrite each buffer with NaN when it was used for the last time; results must not change.
     pub poison: bool,
     /// Keep the times of each instruction, for [`crate::TraceWriter`].
     pub trace: bool,
@@ -53,7 +54,6 @@ pub struct Executor {
     lanes: Vec<LaneThread>,
     /// Of persistent buffers, where the memory is a device's.
     mirror: Option<Mirror>,
-    poison: bool,
     runs: u64,
 }
 
@@ -161,6 +161,7 @@ impl Executor {
             let longest = codes.iter().map(|c| c.lanes.get(lane).map_or(0, Vec::len)).max().unwrap_or(0);
             Mutex::new(Vec::with_capacity(longest))
         };
+        let poison = || bodies().map(|(_, body)| Poison::new(&plan, described, body)).collect();
         let machine = Arc::new(Machine {
             pool,
             events: codes.iter().map(|c| Events::new(c.events, spins)).collect(),
@@ -176,13 +177,13 @@ impl Executor {
             progress,
             fault,
             jitter: options.jitter,
+            poison: options.poison.then(poison),
             failure: Mutex::default(),
         });
-        let others = if options.poison { 1..1 } else { 1..lane_count };
-        let lanes = others.map(|lane| LaneThread::new(lane, machine.clone())).collect::<Result<_, _>>()?;
+        let lanes = (1..lane_count).map(|lane| LaneThread::new(lane, machine.clone())).collect::<Result<_, _>>()?;
         let mirror = machine.device.clone().map(|device| Mirror::new(device, persistent));
-        let mut executor = Self { plan, class, machine, lanes, mirror, poison: options.poison, runs: 0 };
-        if executor.poison {
+        let mut executor = Self { plan, class, machine, lanes, mirror, runs: 0 };
+        if options.poison {
             executor.poison_scratch();
         }
         Ok(executor)
@@ -269,16 +270,12 @@ impl Executor {
         self.runs += 1;
         self.machine.progress.enter(Phase::Running, program, step);
         let task = Task { program, run: self.runs, step, staging };
-        if self.poison {
-            self.machine.poisoned(&task);
-        } else {
-            for lane in &self.lanes {
-                lane.start(task.clone());
-            }
-            self.machine.lane(&task, 0);
-            for lane in &self.lanes {
-                lane.finish();
-            }
+        for lane in &self.lanes {
+            lane.start(task.clone());
+        }
+        self.machine.lane(&task, 0);
+        for lane in &self.lanes {
+            lane.finish();
         }
         if let Some(error) = self.machine.error() {
             return Err(error);

@@ -12,6 +12,7 @@ mod kernels;
 mod lane;
 mod machine;
 mod mirror;
+mod poison;
 mod pool;
 mod progress;
 mod trace;

@@ -13,6 +13,7 @@ use crate::code::{Code, Step};
 use crate::events::Events;
 use crate::fault::delay;
 use crate::feeder::Staging;
+use crate::poison::Poison;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::trace::Mark;
@@ -38,6 +39,8 @@ pub(crate) struct Machine {
     /// Of this rank.
     pub fault: Option<Fault>,
     pub jitter: Option<u64>,
+    /// By program, when memory is poisoned.
+    pub poison: Option<Vec<Poison>>,
     /// The first failure; nothing runs after it.
     pub failure: Mutex<Option<Failure>>,
 }
@@ -107,6 +110,9 @@ impl Machine {
             if !good {
                 return false;
             }
+            if let Some(poison) = &self.poison {
+                poison[task.program].done(&self.arena, index);
+            }
             self.mark(lane, index, begin);
         }
         let finished = self.finish(task, lane);
@@ -144,23 +150,6 @@ impl Machine {
     ) -> Result<(), Failure> {
         let result = self.device.as_deref().map_or(Ok(()), submit);
         result.map_err(|error| Failure::Device { what: self.progress.describe(task.program, index as usize), error })
-    }
-
-    /// Runs all lanes on this thread in schedule order, and overwrites buffers with NaN as they die.
-    pub fn poisoned(&self, task: &Task) -> bool {
-        let code = &self.codes[task.program];
-        for index in 0..code.steps.len() {
-            self.progress.at(0, index as u32);
-            if !self.guarded(task, index as u32, || self.step(task, 0, index as u32)) {
-                return false;
-            }
-            for &(at, bytes) in &code.deaths[index] {
-                // SAFETY: one thread runs everything, and no slice of the arena is alive here.
-                unsafe { self.arena.write(at, bytes) }.fill(0xFF);
-            }
-        }
-        self.progress.finished(0);
-        true
     }
 
     /// The error of the failed run.

@@ -4,7 +4,7 @@ use ir::ops::*;
 use ir::{Builder, Module, NodeId, Op};
 use types::{DType, Dim, Distribution, Name, TensorType};
 
-use crate::tape::Tape;
+use plan_tests::tape::Tape;
 
 /// Tensors stay small: the interpreter runs everything twice.
 const MOST_ELEMENTS: usize = 500;

@@ -5,7 +5,7 @@ use ir::{Builder, Call, Feed, Function, Input, Inst, Module, NodeId, Output, Par
 use types::{DType, Distribution, Init, Name};
 
 use crate::graph::{Graph, NORMAL, sizes};
-use crate::tape::Tape;
+use plan_tests::tape::Tape;
 
 pub struct Made {
     pub module: Module,

@@ -6,7 +6,7 @@ use diag::PlaceId;
 use ir::{Module, Stored, Wish};
 use types::{Axis, Mesh, Name};
 
-use crate::tape::Tape;
+use plan_tests::tape::Tape;
 
 const AXES: [&str; 5] = ["dp", "fsdp", "cp.ring", "cp.ulysses", "tp"];
 

@@ -157,10 +157,12 @@ impl<'w> Chain<'w> {
             });
             self.put(i, link);
         }
-        // An emit of what every rank has is the first one's.
+        // An emit of what every rank has is the first one's, and so is the loss.
         for i in 0..written.len() {
             if matches!(written.op(i), Op::Emit { .. }) {
-                self.link[i] = Some(written.reads(i).find_map(|s| self.home[s.buffer.index()]).unwrap_or(0));
+                let made = || written.reads(i).find_map(|s| self.home[s.buffer.index()]);
+                let link = if written.reports(i) { None } else { made() };
+                self.link[i] = Some(link.unwrap_or(0));
             }
         }
     }

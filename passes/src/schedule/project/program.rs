@@ -31,6 +31,7 @@ pub struct Written<'a> {
     pub origins: &'a Origins,
     pub kernels: &'a [Kernel],
     pub persistent: &'a [Buffer],
+    pub emits: &'a [Emit],
     pub microbatches: usize,
     pub natures: Vec<Nature>,
     pub parts: Vec<Part>,
@@ -42,13 +43,13 @@ impl<'a> Written<'a> {
         origins: &'a Origins,
         kernels: &'a [Kernel],
         persistent: &'a [Buffer],
-        emits: &[Emit],
+        emits: &'a [Emit],
     ) -> Self {
         let microbatches = origins.of.iter().filter_map(|o| o.microbatch).max().map_or(1, |last| last + 1);
         let (natures, parts) = (vec![], vec![]);
-        let mut written = Self { unrolled, origins, kernels, persistent, microbatches, natures, parts };
+        let mut written = Self { unrolled, origins, kernels, persistent, emits, microbatches, natures, parts };
         written.natures = written.natures();
-        written.parts = written.parts(emits);
+        written.parts = written.parts();
         written
     }
 
@@ -84,6 +85,12 @@ impl<'a> Written<'a> {
         self.touches(index).into_iter().filter(|(_, a)| a.writes()).map(|(s, _)| s)
     }
 
+    /// Whether it emits one number of the whole step, such as the loss: the first rank tells it, once all is done.
+    pub fn reports(&self, index: usize) -> bool {
+        let Op::Emit { emit, .. } = self.op(index) else { return false };
+        self.emits.get(emit.index()).is_some_and(|e| e.when == When::Always && e.ty.dims.is_empty())
+    }
+
     fn natures(&self) -> Vec<Nature> {
         let persistent = self.persistent.iter().map(|b| b.kind == BufferKind::State);
         let mut common: Vec<bool> = persistent.chain(self.unrolled.buffers.iter().map(|_| true)).collect();
@@ -117,10 +124,12 @@ impl<'a> Written<'a> {
 
     /// A forward is what leads to emits that are always given, a backward what leads to gradients. Where there is a loop over
     /// micro-batches, all of it is one of the two.
-    fn parts(&self, emits: &[Emit]) -> Vec<Part> {
+    fn parts(&self) -> Vec<Part> {
         let leads = |always: bool| {
             self.lead_to(|op| match op {
-                Op::Emit { emit, .. } => emits.get(emit.index()).is_some_and(|e| (e.when == When::Always) == always),
+                Op::Emit { emit, .. } => {
+                    self.emits.get(emit.index()).is_some_and(|e| (e.when == When::Always) == always)
+                }
                 _ => false,
             })
         };
@@ -131,7 +140,7 @@ impl<'a> Written<'a> {
             Some(m) if forward[i] => Part::Forward(m),
             Some(m) => Part::Backward(m),
             None if looped && i < begin => Part::Before,
-            None if looped => Part::After,
+            None if looped || self.reports(i) => Part::After,
             None if forward[i] => Part::Forward(0),
             None if backward[i] => Part::Backward(0),
             None => Part::After,
