@@ -15,6 +15,8 @@ mod unroll;
 mod update;
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::thread;
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
@@ -94,15 +96,23 @@ pub fn schedule(
                 project::project(&written, pipelining, &seconds, &mut collects)?
             }
         };
-        let mut bodies = vec![];
-        for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
-            let unrolled = ahead::in_each_block(share.unrolled, &kernels, persistent.len(), &mut collects);
-            let unrolled = update::in_place(unrolled, &kernels, &facts, persistent.len());
-            let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
-            let messages = Messages { here: rank, order: share.order, settles: share.settles };
-            bodies.push(order::close(unrolled, &kernels, persistent.len(), &mut communicators, &messages));
-            holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
-        }
+        let count = persistent.len();
+        let bodies = thread::scope(|scope| {
+            let mut bodies = vec![];
+            for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
+                let unrolled = ahead::in_each_block(share.unrolled, &kernels, count, &mut collects);
+                let unrolled = update::in_place(unrolled, &kernels, &facts, count);
+                let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
+                let lanes = lanes::kinds(&unrolled.instructions, &mut communicators, rank);
+                let messages = Messages { order: share.order, settles: share.settles };
+                holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
+                // What is left concerns this rank alone.
+                let kernels = &kernels;
+                bodies.push(scope.spawn(move || order::close(unrolled, lanes, kernels, count, &messages)));
+            }
+            let ends = bodies.into_iter().map(thread::ScopedJoinHandle::join);
+            ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
         programs.push(plan::Program { name: program.name.clone(), times: 0, bodies });
     }
     narrow(&mut classes, &mut programs, &mut manifest, &holds);

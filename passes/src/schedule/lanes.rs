@@ -70,8 +70,6 @@ impl Communicators {
 
 /// What a rank has to know of the pipeline that it is part of.
 pub struct Messages {
-    /// Its position among the ranks that send each other messages.
-    pub here: usize,
     /// Its units, numbered from 1.
     pub order: Vec<Unit>,
     /// By the id of a send: the unit that waits until it is taken. None waits for others before the end.
@@ -89,11 +87,10 @@ pub fn assign(
     instructions: Vec<Instruction>,
     turns: &[Turn],
     kernels: &[Kernel],
+    (kinds, lanes): (Vec<LaneKind>, Vec<usize>),
     buffers: usize,
-    communicators: &mut Communicators,
     messages: &Messages,
 ) -> Lanes {
-    let (kinds, lanes) = kinds(&instructions, communicators, messages.here);
     let mut meets = vec![false; kinds.len()];
     for (instruction, &lane) in instructions.iter().zip(&lanes) {
         meets[lane] |= matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
@@ -160,7 +157,11 @@ pub fn assign(
 }
 
 /// The lanes, and each instruction's own.
-fn kinds(instructions: &[Instruction], communicators: &mut Communicators, here: usize) -> (Vec<LaneKind>, Vec<usize>) {
+pub fn kinds(
+    instructions: &[Instruction],
+    communicators: &mut Communicators,
+    here: usize,
+) -> (Vec<LaneKind>, Vec<usize>) {
     let mut kinds = vec![LaneKind::Compute];
     kinds.extend(instructions.iter().any(|i| matches!(i.op, Op::Feed { .. })).then_some(LaneKind::Copy));
     let lanes = instructions.iter().map(|instruction| match &instruction.op {

@@ -1,10 +1,10 @@
 //! The order of instructions: what ranks exchange is issued early enough to travel while compute works, and updates
 //! follow their gradients.
 
-use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
+use plan::{Access, Body, Buffer, Instruction, Kernel, LaneKind, Op, Slice};
 
 use super::buckets::{self, Placed};
-use super::lanes::{Communicators, Messages, is_message};
+use super::lanes::{Messages, is_message};
 use super::places::Recorder;
 use super::times::Times;
 use super::unroll::Unrolled;
@@ -202,14 +202,14 @@ fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -
 /// Puts the instructions on lanes, drops buffers that nothing touches and computes lives.
 pub fn close(
     unrolled: Unrolled,
+    lanes: (Vec<LaneKind>, Vec<usize>),
     kernels: &[Kernel],
     persistent: usize,
-    communicators: &mut Communicators,
     messages: &Messages,
 ) -> Body {
     let Unrolled { buffers, instructions, turns, .. } = unrolled;
     let lanes::Lanes { kinds, mut instructions, events, units } =
-        lanes::assign(instructions, &turns, kernels, persistent + buffers.len(), communicators, messages);
+        lanes::assign(instructions, &turns, kernels, lanes, persistent + buffers.len(), messages);
     let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
     Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0, units }
 }
