@@ -5,28 +5,42 @@
 
 mod occupied;
 
-use plan::{Life, Plan};
+use plan::{Body, Life, Plan};
 
 use occupied::Occupied;
 
 /// Offsets for all persistent buffers and for those of every program.
 pub fn allocate(plan: &mut Plan, alignment: u64) {
+    plan.programs.iter_mut().flat_map(|p| &mut p.bodies).for_each(|body| alone(body, alignment));
+    settle(plan, alignment);
+}
+
+/// The same where the buffers of each body have their places [`alone`]: they go above the persistent ones.
+pub fn settle(plan: &mut Plan, alignment: u64) {
     for (c, class) in plan.classes.iter_mut().enumerate() {
-        let mut end = 0;
+        let mut ends = [0; 2];
         for buffer in &mut class.persistent {
-            buffer.offset = end;
-            end = (end + buffer.bytes).next_multiple_of(alignment);
+            let end = &mut ends[usize::from(buffer.on_host())];
+            buffer.offset = *end;
+            *end = (*end + buffer.bytes).next_multiple_of(alignment);
         }
-        for program in &mut plan.programs {
-            let body = &mut program.bodies[c];
-            let items: Vec<Item> = body.buffers.iter().map(|b| Item::new(b.bytes, b.life)).collect();
-            let (offsets, bytes) = place(&items, alignment);
-            for (buffer, offset) in body.buffers.iter_mut().zip(offsets) {
-                buffer.offset = end + offset;
-            }
-            body.arena_bytes = end + bytes;
+        for body in plan.programs.iter_mut().map(|program| &mut program.bodies[c]) {
+            body.buffers.iter_mut().for_each(|b| b.offset += ends[usize::from(b.on_host())]);
+            body.arena_bytes += ends[0];
+            body.host_bytes += ends[1];
         }
     }
+}
+
+/// Offsets for the buffers of a body, as if there were no persistent ones.
+pub fn alone(body: &mut Body, alignment: u64) {
+    [body.arena_bytes, body.host_bytes] = [false, true].map(|host| {
+        let here: Vec<usize> = (0..body.buffers.len()).filter(|i| body.buffers[*i].on_host() == host).collect();
+        let item = |i: &usize| Item::new(body.buffers[*i].bytes, body.buffers[*i].life);
+        let (offsets, bytes) = place(&here.iter().map(item).collect::<Vec<_>>(), alignment);
+        here.into_iter().zip(offsets).for_each(|(i, offset)| body.buffers[i].offset = offset);
+        bytes
+    });
 }
 
 #[derive(Clone, Copy, Debug)]

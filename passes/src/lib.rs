@@ -21,7 +21,7 @@ mod simplify;
 mod stages;
 mod stats;
 
-pub use allocate::allocate;
+pub use allocate::{allocate, settle};
 pub use autodiff::Autodiff;
 pub use fuse::Fuse;
 pub use group::group;
@@ -34,7 +34,7 @@ pub use pipeline::{Context, Pass, Pipeline, PipelineError};
 pub use precision::{Precision, WorkType};
 pub use recompute::{Mode, Recompute};
 pub use registry::{Entry, REGISTRY};
-pub use schedule::{Gradients, Pipelining, kernels, schedule};
+pub use schedule::{Gradients, Keeping, Offload, Pipelining, Room, kernels, schedule};
 pub use shard::Shard;
 pub use simplify::Simplify;
 pub use stages::{Grid, Invalid, Kind, Span, StageSchedule, Timeline, Unit, balance};

@@ -5,9 +5,11 @@
 
 mod ahead;
 mod buckets;
+mod keep;
 mod lanes;
 mod lives;
 mod order;
+mod pick;
 mod places;
 mod project;
 mod times;
@@ -15,31 +17,22 @@ mod unroll;
 mod update;
 
 use std::collections::HashMap;
-use std::panic::resume_unwind;
-use std::thread;
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Collective, FunctionKind, Input, Inst, Module, Output, Type};
 use plan::{
-    Access, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, StateInit,
+    Access, Buffer, BufferId, BufferKind, Class, Header, Kernel, Layout, Life, Manifest, Plan, Ranks, Space, StateInit,
 };
 use target::Target;
 use types::{DType, Name, TensorType};
 
+use keep::Surroundings;
+pub use keep::{Gradients, Keeping, Offload, Room};
 use lanes::Messages;
+use pick::Counted;
 pub use project::Pipelining;
 use project::Share;
-
-/// When a gradient's memory is free again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Gradients {
-    /// As soon as its update is done, which follows at once, or a block later if ranks sum the gradient meanwhile.
-    #[default]
-    Streamed,
-    /// All are kept until the optimiser starts.
-    Resident,
-}
 
 /// Everything of a plan but its code: `object` is left empty. Instructions are ordered by what they take on `machine`.
 pub fn schedule(
@@ -47,9 +40,9 @@ pub fn schedule(
     sources: &Sources,
     target: &dyn Target,
     header: Header,
-    gradients: Gradients,
     machine: &Machine,
     pipelining: Option<&Pipelining>,
+    keeping: &Keeping,
 ) -> Result<Plan, Diagnostics> {
     let alignment = target.alignment();
     let facts: Vec<_> = kernels(module).map(|(_, k)| target.describe(k)).collect();
@@ -76,43 +69,66 @@ pub fn schedule(
         .collect();
 
     let mut times = times::Times::new(machine, &header.mesh, &kernels);
-    let mut places = places::Recorder::new(module, sources);
+    let places = places::Recorder::new(module, sources);
+    let mut counted = Counted { collects: 0, communicators: lanes::Communicators::default(), places };
     let (persistent, mut manifest) = persistent(module, alignment);
-    let mut collects = 0;
-    let mut communicators = lanes::Communicators::default();
     let ranks = pipelining.map_or(1, |p| p.ranks);
     let mut classes: Vec<Class> = (0..ranks).map(|rank| class(rank, pipelining, &persistent)).collect();
     let (mut programs, mut holds) = (vec![], vec![vec![false; persistent.len()]; ranks]);
     for program in &module.programs {
-        let (unrolled, origins) =
-            unroll::unroll(module, program, &kernels, &persistent, &mut manifest, &mut places, &mut collects)?;
+        let (unrolled, origins) = unroll::unroll(
+            module,
+            program,
+            &kernels,
+            &persistent,
+            &mut manifest,
+            &mut counted.places,
+            &mut counted.collects,
+        )?;
         let shares = match pipelining {
             None => {
-                vec![Share { unrolled, holds: vec![true; persistent.len()], settles: HashMap::new(), order: vec![] }]
+                let (sites, holds) = (keep::sites(&origins), vec![true; persistent.len()]);
+                vec![Share { unrolled, sites, holds, settles: HashMap::new(), order: vec![] }]
             }
             Some(pipelining) => {
                 let seconds = times.seconds(&unrolled, &persistent);
                 let written = project::Written::new(&unrolled, &origins, &kernels, &persistent, &manifest.emits);
-                project::project(&written, pipelining, &seconds, &mut collects)?
+                project::project(&written, pipelining, &seconds, &mut counted.collects)?
             }
         };
-        let count = persistent.len();
-        let bodies = thread::scope(|scope| {
-            let mut bodies = vec![];
-            for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
-                let unrolled = ahead::in_each_block(share.unrolled, &kernels, count, &mut collects);
-                let unrolled = update::in_place(unrolled, &kernels, &facts, count);
-                let unrolled = order::arrange(unrolled, &persistent, &kernels, gradients, &mut times, &mut places);
-                let lanes = lanes::kinds(&unrolled.instructions, &mut communicators, rank);
-                let messages = Messages { order: share.order, settles: share.settles };
-                holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
-                // What is left concerns this rank alone.
-                let kernels = &kernels;
-                bodies.push(scope.spawn(move || order::close(unrolled, lanes, kernels, count, &messages)));
-            }
-            let ends = bodies.into_iter().map(thread::ScopedJoinHandle::join);
-            ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
-        });
+        let mut bodies = vec![];
+        for (rank, (mut share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
+            let messages = Messages {
+                here: rank,
+                order: std::mem::take(&mut share.order),
+                settles: std::mem::take(&mut share.settles),
+            };
+            let mut lower = |unrolled,
+                             persistent: &[Buffer],
+                             around: &mut Surroundings<'_, '_>,
+                             counted: &mut Counted<'_>| {
+                let kernels = around.kernels;
+                let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
+                let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
+                let unrolled =
+                    order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
+                let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
+                order::close(unrolled, kernels, persistent, &mut counted.communicators, &messages)
+            };
+            let mut around = Surroundings { persistent: &persistent, kernels: &kernels, alignment, times: &mut times };
+            let body = if keeping.asks() {
+                let Share { unrolled, sites, holds, .. } = &share;
+                let picked = pick::pick(unrolled, sites, holds, keeping, &mut around, &mut counted, &mut lower);
+                for (known, new) in classes[rank].persistent.iter_mut().zip(picked.persistent) {
+                    known.space = known.space.max(new.space);
+                }
+                picked.body
+            } else {
+                lower(share.unrolled, &persistent, &mut around, &mut counted)
+            };
+            bodies.push(body);
+            holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
+        }
         programs.push(plan::Program { name: program.name.clone(), times: 0, bodies });
     }
     narrow(&mut classes, &mut programs, &mut manifest, &holds);
@@ -122,7 +138,7 @@ pub fn schedule(
     });
     let flops_per_step = launched.sum::<u64>() * (header.world() / ranks) as u64;
     let header = Header { flops_per_step, ..header };
-    Ok(Plan { header, kernels, classes, programs, manifest, places: places.finish(), object: vec![] })
+    Ok(Plan { header, kernels, classes, programs, manifest, places: counted.places.finish(), object: vec![] })
 }
 
 /// The ranks at one place of the pipeline, with all persistent buffers.
@@ -206,7 +222,15 @@ fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
     let mut add = |name: Name, kind: BufferKind, ty: &TensorType, layout: &Layout| {
         let ty = &module.mesh.local(ty, &layout.cuts);
         let bytes = (ty.bytes() as u64).next_multiple_of(alignment);
-        buffers.push(Buffer { name, kind, offset: 0, bytes, ty: Some(ty.clone()), life: Life::Persistent });
+        buffers.push(Buffer {
+            name,
+            kind,
+            space: Space::Device,
+            offset: 0,
+            bytes,
+            ty: Some(ty.clone()),
+            life: Life::Persistent,
+        });
         vec![Some(BufferId::new(buffers.len() - 1))]
     };
     for (family, parameter) in &module.parameters {

@@ -3,7 +3,7 @@
 //! Instructions of a lane follow one another, waits hold a lane until their record, and a collective begins when all
 //! classes that meet in it have come. Classes that agree on all axes outside a group meet in it, as in the plan's verifier.
 
-use plan::{Class, Collect, Op, Plan, Program, When};
+use plan::{Class, Collect, Instruction, Op, Plan, Program, When};
 use rustc_hash::FxHashMap;
 use types::Name;
 
@@ -161,6 +161,7 @@ impl<'p> Rank<'p> {
                 return true;
             }
             Op::Launch(launch) => (begin, seconds_of_launch(machine, plan, self.class, self.body, launch)),
+            Op::Copy { from, to } if self.is_on_host(from) || self.is_on_host(to) => (begin, host(from.bytes)),
             Op::Copy { from, .. } => {
                 let rate = machine.bandwidth(types::DType::F32) * machine.share(plan.header.world());
                 (begin, 2.0 * from.bytes as f64 / rate)
@@ -187,6 +188,10 @@ impl<'p> Rank<'p> {
         true
     }
 
+    fn is_on_host(&self, slice: &plan::Slice) -> bool {
+        self.body.buffer(self.class, slice.buffer).is_some_and(plan::Buffer::on_host)
+    }
+
     /// The first instruction that was never run.
     fn standing(&self) -> Option<usize> {
         self.lanes.iter().filter_map(|l| l.instructions.get(l.next).copied()).min()
@@ -194,13 +199,16 @@ impl<'p> Rank<'p> {
 
     fn close(mut self, machine: &Machine, plan: &Plan, step_seconds: f64) -> Prediction {
         self.spans.sort_by(|a, b| a.begin.total_cmp(&b.begin).then(a.instruction.cmp(&b.instruction)));
-        let of = |wanted: fn(&Op) -> bool| {
-            let spans = self.spans.iter().filter(|s| wanted(&self.body.instructions[s.instruction].op));
+        // What is copied to the host and back is beside the work.
+        let works =
+            |i: &Instruction| matches!(i.op, Op::Launch(_)) || matches!(i.op, Op::Copy { .. }) && i.lane.index() == 0;
+        let of = |wanted: &dyn Fn(&Instruction) -> bool| {
+            let spans = self.spans.iter().filter(|s| wanted(&self.body.instructions[s.instruction]));
             spans.map(|s| (s.begin, s.end)).collect::<Vec<_>>()
         };
-        let kernels = of(|op| matches!(op, Op::Launch(_) | Op::Copy { .. }));
+        let kernels = of(&works);
         let compute_seconds = covered(&kernels);
-        let busy = covered(&of(|op| matches!(op, Op::Launch(_) | Op::Copy { .. } | Op::Collect(_))));
+        let busy = covered(&of(&|i| works(i) || matches!(i.op, Op::Collect(_))));
         let possible = machine.peak(plan.header.dtype) * machine.share(plan.header.world()) * step_seconds;
         let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
         Prediction {

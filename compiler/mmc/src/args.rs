@@ -107,9 +107,12 @@ pub struct Options {
     /// Free each gradient when its update is done, or keep all until the optimiser starts.
     #[arg(long, default_value = "streamed")]
     pub grads: Grads,
-    /// Activations that are dropped after the forward and computed again: none, or all inside each block.
+    /// Activations that are dropped after the forward and computed again: none, all inside each block, or as memory asks for.
     #[arg(long, default_value = "none")]
     pub recompute: Recompute,
+    /// What waits in the host's memory while nobody needs it: nothing, activations, the optimiser's state, or as memory asks for.
+    #[arg(long, default_value = "none")]
+    pub offload: Offload,
     /// What one device may hold, such as 64GiB; a plan that needs more is refused. Without it, what the machine's devices have
     /// is what automatic choices go by, and a plan that needs more gets a warning.
     #[arg(long, value_name = "BYTES", value_parser = memory)]
@@ -315,6 +318,15 @@ pub enum Grads {
 pub enum Recompute {
     None,
     Full,
+    Auto,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    None,
+    Activations,
+    Optimizer,
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

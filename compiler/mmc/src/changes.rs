@@ -2,7 +2,7 @@
 
 use diag::{Diagnostic, Sources};
 
-use crate::args::{Compile, Recompute};
+use crate::args::{Compile, Offload, Recompute};
 use crate::compile::{Built, build};
 use crate::fit::Limit;
 use crate::summary::bytes;
@@ -75,8 +75,20 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
         change(&mut changed);
         out.push((flags, changed));
     };
-    if args.options.recompute == Recompute::None {
+    let (recompute, offload) = (args.options.recompute, args.options.offload);
+    if recompute == Recompute::None {
         add("--recompute full".into(), &|c| c.options.recompute = Recompute::Full);
+    }
+    if recompute != Recompute::Auto {
+        add("--recompute auto".into(), &|c| c.options.recompute = Recompute::Auto);
+    }
+    if offload != Offload::Auto {
+        add("--offload auto".into(), &|c| c.options.offload = Offload::Auto);
+    }
+    if recompute != Recompute::Auto || offload != Offload::Auto {
+        add("--recompute auto --offload auto".into(), &|c| {
+            (c.options.recompute, c.options.offload) = (Recompute::Auto, Offload::Auto);
+        });
     }
     let mesh = &args.options.mesh;
     let (parts, replicas) = (crate::mesh::microbatches(mesh, args.model.batch), mesh.dp * mesh.fsdp);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
-use passes::{Context, Gradients, Pipelining};
+use passes::{Context, Gradients, Keeping, Pipelining, Room};
 use plan::{Header, KERNEL_ABI, Plan};
 use target::Target;
 use types::{DType, Mesh, Name};
 
-use crate::args::{Compile, Grads, Options, WorkType};
+use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
 use crate::fit::{Excess, Limit};
 use crate::{Done, changes, machines, model, summary, targets};
 
@@ -92,7 +92,15 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     if once {
         let mut module = module.clone();
         pass(&format!("once | {group}"), &mut module, sources)?;
-        let made = lower(&module, sources, &*target, header.clone(), &args.options, &machine, pipelining.as_ref())?;
+        let made = lower(
+            &module,
+            sources,
+            &*target,
+            header.clone(),
+            &args.options,
+            &machine,
+            (pipelining.as_ref(), limit.as_ref()),
+        )?;
         match limit.as_ref().and_then(|limit| too_much(&made, limit)) {
             None => plan = Some((made, module)),
             Some(warning) => warnings.0.push(warning),
@@ -102,7 +110,18 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
         Some(made) => made,
         None => {
             pass(group, &mut module, sources)?;
-            (lower(&module, sources, &*target, header, &args.options, &machine, pipelining.as_ref())?, module)
+            (
+                lower(
+                    &module,
+                    sources,
+                    &*target,
+                    header,
+                    &args.options,
+                    &machine,
+                    (pipelining.as_ref(), limit.as_ref()),
+                )?,
+                module,
+            )
         }
     };
     warnings.0.append(&mut cx.warnings.0);
@@ -138,15 +157,29 @@ pub fn lower(
     header: Header,
     options: &Options,
     machine: &Machine,
-    pipelining: Option<&Pipelining>,
+    (pipelining, limit): (Option<&Pipelining>, Option<&Limit>),
 ) -> Result<Plan, Diagnostics> {
     let gradients = match options.grads {
         Grads::Streamed => Gradients::Streamed,
         Grads::Resident => Gradients::Resident,
     };
+    let offload = |all: Offload| match options.offload {
+        Offload::Auto => passes::Offload::Auto,
+        asked if asked == all => passes::Offload::All,
+        _ => passes::Offload::None,
+    };
+    let keeping = Keeping {
+        gradients,
+        recompute: options.recompute == Recompute::Auto,
+        activations: offload(Offload::Activations),
+        optimizer: offload(Offload::Optimizer),
+        room: limit.map(|limit| Room { bytes: limit.bytes, communicator: limit.communicator }),
+    };
     let _span = tracing::info_span!("schedule").entered();
-    let mut plan = passes::schedule(module, sources, target, header, gradients, machine, pipelining)?;
-    passes::allocate(&mut plan, target.alignment());
+    let mut plan = passes::schedule(module, sources, target, header, machine, pipelining, &keeping)?;
+    // What was picked is in its places already.
+    let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
+    allocate(&mut plan, target.alignment());
     Ok(plan)
 }
 

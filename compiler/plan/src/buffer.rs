@@ -53,6 +53,14 @@ impl fmt::Display for BufferKind {
     }
 }
 
+/// Whose memory a buffer is in. Each has an arena of its own; what is in the host's is only copied from and to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Space {
+    #[default]
+    Device,
+    Host,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Life {
     /// Lives from step to step, shared by all programs of the plan.
@@ -66,7 +74,8 @@ pub enum Life {
 pub struct Buffer {
     pub name: Name,
     pub kind: BufferKind,
-    /// First byte in the arena.
+    pub space: Space,
+    /// First byte in the arena of its space.
     pub offset: u64,
     pub bytes: u64,
     /// What this rank holds, at its capacity; none for raw scratch.
@@ -77,6 +86,18 @@ pub struct Buffer {
 impl Buffer {
     pub const fn is_persistent(&self) -> bool {
         matches!(self.life, Life::Persistent)
+    }
+
+    /// First byte where both arenas are seen as one range of addresses. No arena reaches so far that they would meet.
+    pub(crate) const fn address(&self) -> u64 {
+        match self.space {
+            Space::Device => self.offset,
+            Space::Host => self.offset | 1 << 62,
+        }
+    }
+
+    pub const fn on_host(&self) -> bool {
+        matches!(self.space, Space::Host)
     }
 
     /// One past the last byte in the arena; saturates, and the verifier then finds it outside.

@@ -23,10 +23,14 @@ pub struct Memory {
     pub peak_bytes: u64,
     /// The whole arena.
     pub arena_bytes: u64,
+    /// The whole arena in the host's memory, which no other figure counts.
+    pub host_bytes: u64,
 }
 
 pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
-    let sum = |kind: BufferKind| -> u64 { class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum() };
+    let sum = |kind: BufferKind| -> u64 {
+        class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum()
+    };
     let update = body.instructions.iter().position(|instruction| {
         instruction.op.touches(|k| plan.accesses(k)).iter().any(|(slice, access)| {
             let kind = class.persistent.get(slice.buffer.index()).map(|b| b.kind);
@@ -51,9 +55,15 @@ pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
         comm_bytes: peak(body, &[BufferKind::Comm]),
         workspace_bytes: sum(BufferKind::Workspace) + peak(body, &[BufferKind::Workspace]),
         // A workspace that all programs share lies among the persistent buffers, below the others.
-        peak_bytes: (body.all_buffers(class).filter(|(_, b)| kept(b.kind)).map(|(_, b)| b.end()).max().unwrap_or(0))
-            .saturating_sub(sum(BufferKind::Workspace)),
+        peak_bytes: (body
+            .all_buffers(class)
+            .filter(|(_, b)| kept(b.kind) && !b.on_host())
+            .map(|(_, b)| b.end())
+            .max()
+            .unwrap_or(0))
+        .saturating_sub(sum(BufferKind::Workspace)),
         arena_bytes: body.arena_bytes,
+        host_bytes: body.host_bytes,
     }
 }
 
@@ -71,7 +81,7 @@ pub struct KindBytes {
 pub fn memory_by_kind(class: &Class, body: &Body) -> [KindBytes; BufferKind::ALL.len()] {
     BufferKind::ALL.map(|kind| KindBytes {
         kind,
-        persistent: class.persistent.iter().filter(|b| b.kind == kind).map(|b| b.bytes).sum(),
+        persistent: class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum(),
         peak: peak(body, &[kind]),
     })
 }
@@ -88,7 +98,7 @@ pub fn flops(plan: &Plan, body: &Body) -> u64 {
 /// The most bytes that buffers of these kinds hold at one instruction.
 fn peak(body: &Body, kinds: &[BufferKind]) -> u64 {
     let mut change = vec![0i128; body.instructions.len() + 1];
-    for buffer in body.buffers.iter().filter(|b| kinds.contains(&b.kind)) {
+    for buffer in body.buffers.iter().filter(|b| kinds.contains(&b.kind) && !b.on_host()) {
         if let Life::Span { first, last } = buffer.life
             && (last as usize) < body.instructions.len()
             && first <= last

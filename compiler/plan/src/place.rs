@@ -29,7 +29,7 @@ impl fmt::Display for Place {
 }
 
 /// A list of places under construction: equal places share an id.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     list: Vec<Place>,
     ids: FxHashMap<Place, PlaceId>,

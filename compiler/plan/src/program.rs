@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use types::Name;
 
 use crate::{
-    Access, Buffer, BufferId, ClassId, Header, Instruction, Kernel, KernelId, LaneId, Manifest, Op, Place, Ranks,
+    Access, Buffer, BufferId, ClassId, Header, Instruction, Kept, Kernel, KernelId, LaneId, Manifest, Op, Place, Ranks,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,8 +56,12 @@ pub struct Body {
     pub events: u32,
     /// Size of the arena, persistent buffers included.
     pub arena_bytes: u64,
+    /// The same of the arena in the host's memory; 0 where nothing is offloaded.
+    pub host_bytes: u64,
     /// In a pipeline: the work of its stages on micro-batches, in the order of instructions.
     pub units: Vec<Unit>,
+    /// What was decided about values that wait for the backward; empty where nobody asked.
+    pub kept: Vec<Kept>,
 }
 
 /// One stage's work on one micro-batch: instructions that follow one another.

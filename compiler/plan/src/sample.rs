@@ -13,7 +13,7 @@ pub use self::line::{line, two_lanes};
 pub use self::mutations::{mutations, split};
 use crate::{
     Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Header, Instruction, KERNEL_ABI, Kernel, KernelId,
-    LaneId, Launch, Layout, Life, Op, PlaceId, Slice, When,
+    LaneId, Launch, Layout, Life, Op, PlaceId, Slice, Space, When,
 };
 
 fn ty(text: &str) -> TensorType {
@@ -67,7 +67,7 @@ fn emit(name: &str, of: &str, layout: Layout, when: When) -> Emit {
 
 fn buffer(name: &str, kind: BufferKind, offset: u64, of: &str, life: Life) -> Buffer {
     let of = ty(of);
-    Buffer { name: name.into(), kind, offset, bytes: of.bytes() as u64, ty: Some(of), life }
+    Buffer { name: name.into(), kind, space: Space::Device, offset, bytes: of.bytes() as u64, ty: Some(of), life }
 }
 
 fn at(lane: LaneId, place: u32, op: Op) -> Instruction {

@@ -51,7 +51,9 @@ impl fmt::Display for Plan {
             for program in &self.programs {
                 let Some(body) = program.bodies.get(c) else { continue };
                 let times = if program.times > 0 { format!(", {} times", program.times) } else { String::new() };
-                writeln!(f, "program {} on {}, arena {} B{times}", program.name, class.name, body.arena_bytes)?;
+                let host =
+                    if body.host_bytes > 0 { format!(" and {} B of the host", body.host_bytes) } else { String::new() };
+                writeln!(f, "program {} on {}, arena {} B{host}{times}", program.name, class.name, body.arena_bytes)?;
                 for (i, buffer) in body.buffers.iter().enumerate() {
                     buffer_line(f, BufferId::new(class.persistent.len() + i), buffer)?;
                 }
@@ -136,7 +138,8 @@ fn buffer_line(f: &mut fmt::Formatter<'_>, id: BufferId, buffer: &Buffer) -> fmt
         Life::Persistent => "always".to_string(),
         Life::Span { first, last } => format!("#{first}..#{last}"),
     };
-    let range = format!("{}..{}", buffer.offset, buffer.end());
+    let host = if buffer.on_host() { "host " } else { "" };
+    let range = format!("{host}{}..{}", buffer.offset, buffer.end());
     let ty = buffer.ty.as_ref().map(ToString::to_string).unwrap_or_default();
     let line = format!("  {:<5} {range:<19} {life:<10} {:<10} {} {ty}", id.to_string(), buffer.kind, buffer.name);
     writeln!(f, "{}", line.trim_end())

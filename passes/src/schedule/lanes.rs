@@ -1,4 +1,4 @@
-//! Lanes: feeds on the copy lane, the collectives of each group on a lane of their own, all else on compute, and the
+//! Lanes: feeds and copies to and from the host on the copy lane, the collectives of each group on a lane of their own, all else on compute, and the
 //! records and waits that order them.
 //!
 //! Each lane keeps a clock: how far it knows every lane to be done. A wait is put where an instruction needs more than
@@ -47,7 +47,7 @@ struct Uses {
 
 /// What lanes serve, numbered in the order in which it occurs in a plan: the groups, and each way between two ranks of a
 /// group that sends take. Both ends of a way have it under one number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Communicators(Vec<(Vec<Name>, Option<[i64; 2]>)>);
 
 impl Communicators {
@@ -70,6 +70,8 @@ impl Communicators {
 
 /// What a rank has to know of the pipeline that it is part of.
 pub struct Messages {
+    /// Its position among the ranks that send each other messages.
+    pub here: usize,
     /// Its units, numbered from 1.
     pub order: Vec<Unit>,
     /// By the id of a send: the unit that waits until it is taken. None waits for others before the end.
@@ -82,22 +84,27 @@ pub const fn is_message(op: &Op) -> bool {
 
 /// When compute enters a turn, it waits for all collectives issued before the turn that it leaves, so that the memory of
 /// what travels stays bounded. For what it sends it waits when `messages` say so, and for what it receives where it
-/// is read: other ranks may need it to go on first.
+/// is read: other ranks may need it to go on first. For what goes to the host it waits as for collectives.
+///
+/// `on_host` says by buffer whether it is in the host's memory.
 pub fn assign(
     instructions: Vec<Instruction>,
     turns: &[Turn],
     kernels: &[Kernel],
-    (kinds, lanes): (Vec<LaneKind>, Vec<usize>),
-    buffers: usize,
+    on_host: &[bool],
+    communicators: &mut Communicators,
     messages: &Messages,
 ) -> Lanes {
+    let (kinds, lanes) = kinds(&instructions, on_host, communicators, messages.here);
     let mut meets = vec![false; kinds.len()];
     for (instruction, &lane) in instructions.iter().zip(&lanes) {
         meets[lane] |= matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
     }
     let mut walk = Walk::new(kinds.len());
-    let mut uses: Vec<Uses> = vec![Uses::default(); buffers];
+    let mut uses: Vec<Uses> = vec![Uses::default(); on_host.len()];
     let mut issued: Vec<Option<Done>> = vec![];
+    // The last copy to the host, and the last before this turn.
+    let mut copied: [Option<Done>; 2] = [None; 2];
     let mut sent: Vec<(u32, Done)> = vec![];
     let mut begins: Vec<(u32, usize)> = vec![];
     let mut turns = turns.chunk_by(|a, b| a.at == b.at).peekable();
@@ -108,9 +115,11 @@ pub fn assign(
                 let settled = sent.extract_if(.., |(settles, _)| *settles <= unit);
                 walk.wait(COMPUTE, settled.map(|(_, done)| done).collect(), instruction.place);
             }
+            let last = copied[0];
             let before = std::mem::replace(&mut issued, walk.last.clone());
             let exchanges = before.into_iter().flatten().filter(|d| meets[d.lane]);
-            walk.wait(COMPUTE, exchanges.collect(), instruction.place);
+            let copies = std::mem::replace(&mut copied[1], last);
+            walk.wait(COMPUTE, exchanges.chain(copies).collect(), instruction.place);
         }
         let touches = instruction.op.touches(|k| accesses(kernels, k));
         let mut needs: Vec<Done> = vec![];
@@ -129,7 +138,11 @@ pub fn assign(
             Op::Collect(collect) => messages.settles.get(&collect.id).copied(),
             _ => None,
         };
+        let is_copy = matches!(&instruction.op, Op::Copy { to, .. } if on_host[to.buffer.index()]);
         let done = walk.put(lane, instruction);
+        if is_copy {
+            copied[0] = Some(done);
+        }
         sent.extend(settles.map(|unit| (unit, done)));
         for (slice, access) in &touches {
             let uses = &mut uses[slice.buffer.index()];
@@ -157,15 +170,21 @@ pub fn assign(
 }
 
 /// The lanes, and each instruction's own.
-pub fn kinds(
+fn kinds(
     instructions: &[Instruction],
+    on_host: &[bool],
     communicators: &mut Communicators,
     here: usize,
 ) -> (Vec<LaneKind>, Vec<usize>) {
+    let copies = |op: &Op| match op {
+        Op::Feed { .. } => true,
+        Op::Copy { from, to } => on_host[from.buffer.index()] || on_host[to.buffer.index()],
+        _ => false,
+    };
     let mut kinds = vec![LaneKind::Compute];
-    kinds.extend(instructions.iter().any(|i| matches!(i.op, Op::Feed { .. })).then_some(LaneKind::Copy));
+    kinds.extend(instructions.iter().any(|i| copies(&i.op)).then_some(LaneKind::Copy));
     let lanes = instructions.iter().map(|instruction| match &instruction.op {
-        Op::Feed { .. } => 1,
+        op if copies(op) => 1,
         Op::Collect(collect) => {
             let kind = LaneKind::Comm(communicators.number(collect, here));
             kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {

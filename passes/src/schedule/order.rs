@@ -1,15 +1,16 @@
 //! The order of instructions: what ranks exchange is issued early enough to travel while compute works, and updates
 //! follow their gradients.
 
-use plan::{Access, Body, Buffer, Instruction, Kernel, LaneKind, Op, Slice};
+use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
 
 use super::buckets::{self, Placed};
-use super::lanes::{Messages, is_message};
+use super::keep::Gradients;
+use super::lanes::{Communicators, Messages, is_message};
 use super::places::Recorder;
 use super::times::Times;
 use super::unroll::Unrolled;
 use super::update::accesses;
-use super::{Gradients, ahead, lanes, lives};
+use super::{ahead, lanes, lives};
 
 /// A place in the new order: beside an instruction of the old one, ahead of it or not. What shares a place keeps the
 /// old order.
@@ -202,14 +203,15 @@ fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -
 /// Puts the instructions on lanes, drops buffers that nothing touches and computes lives.
 pub fn close(
     unrolled: Unrolled,
-    lanes: (Vec<LaneKind>, Vec<usize>),
     kernels: &[Kernel],
-    persistent: usize,
+    persistent: &[Buffer],
+    communicators: &mut Communicators,
     messages: &Messages,
 ) -> Body {
     let Unrolled { buffers, instructions, turns, .. } = unrolled;
+    let on_host: Vec<bool> = persistent.iter().chain(&buffers).map(Buffer::on_host).collect();
     let lanes::Lanes { kinds, mut instructions, events, units } =
-        lanes::assign(instructions, &turns, kernels, lanes, persistent + buffers.len(), messages);
-    let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
-    Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0, units }
+        lanes::assign(instructions, &turns, kernels, &on_host, communicators, messages);
+    let buffers = lives::lives(buffers, &mut instructions, kernels, persistent.len());
+    Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0, host_bytes: 0, units, kept: vec![] }
 }

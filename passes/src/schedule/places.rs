@@ -6,6 +6,7 @@ use diag::{Sources, Span};
 use ir::Module;
 use plan::{Place, PlaceId, Places};
 
+#[derive(Clone)]
 pub struct Recorder<'a> {
     module: &'a Module,
     sources: &'a Sources,

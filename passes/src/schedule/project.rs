@@ -19,6 +19,7 @@ pub use self::program::Written;
 use self::travel::{Message, Uses};
 use self::units::When;
 use super::internal;
+use super::lanes::is_message;
 use super::unroll::{Turn, Unrolled};
 use super::update::slices_mut;
 use crate::stages::{Grid, Kind, StageSchedule, Timeline, Unit};
@@ -36,6 +37,8 @@ pub struct Pipelining {
 /// What one rank of the pipeline does.
 pub struct Share {
     pub unrolled: Unrolled,
+    /// By instruction: a number that those have in common which do the same for different micro-batches.
+    pub sites: Vec<u32>,
     /// By persistent buffer: whether the rank holds it.
     pub holds: Vec<bool>,
     /// By the id of a send: the unit that waits for it.
@@ -67,6 +70,7 @@ pub fn project(
     let messages = travel::messages(written, &assigned, &whens, &uses);
     let first = *collects;
     *collects += messages.len() as u32;
+    let sites = super::keep::sites(written.origins);
     let holds = |rank: usize| {
         let homes = assigned.homes[..written.persistent.len()].iter();
         homes.map(|home| home.is_none_or(|stage| stage % ranks == rank)).collect::<Vec<bool>>()
@@ -75,7 +79,10 @@ pub fn project(
         let holds = holds(rank);
         let sends = (first..).zip(&messages).filter(|(_, m)| m.from == rank);
         let settles = sends.filter_map(|(id, m)| Some((id, m.settled(&timeline)?))).collect();
-        let mut unrolled = share(written, &uses, rank, &messages, first, &holds);
+        let (mut unrolled, from) = share(written, &uses, rank, &messages, first, &holds);
+        // A message is like no other.
+        let own = |(at, from): (usize, &Option<usize>)| from.map_or(u32::MAX - at as u32, |i| sites[i]);
+        let sites = from.iter().enumerate().map(own).collect();
         // What several ranks do for themselves, they do in groups of their own.
         for instruction in &mut unrolled.instructions {
             if let Op::Collect(collect) = &mut instruction.op
@@ -85,11 +92,12 @@ pub fn project(
                 *collects += 1;
             }
         }
-        Share { unrolled, holds, settles, order }
+        Share { unrolled, sites, holds, settles, order }
     });
     Ok(shares.collect())
 }
 
+/// What a rank does, and of its instructions, which of the program's each is.
 fn share(
     written: &Written<'_>,
     uses: &Uses,
@@ -97,7 +105,7 @@ fn share(
     messages: &[Message],
     first: u32,
     holds: &[bool],
-) -> Unrolled {
+) -> (Unrolled, Vec<Option<usize>>) {
     let own = |messages: &&Message| messages.from == rank || messages.to == rank;
     let held = |home: &BufferId| holds.get(home.index()).copied().unwrap_or(false);
     let persistent = written.persistent.len();
@@ -138,11 +146,12 @@ fn share(
     }));
     items.sort_by_key(|(when, _)| *when);
     let turns = turns(&written.unrolled.turns, &items);
+    let from = items.iter().map(|(when, i)| Some(when.index).filter(|_| !is_message(&i.op))).collect();
     let instructions = items.into_iter().map(|(_, instruction)| instruction).collect();
     let updates = written.unrolled.updates.iter().filter(|(_, home)| held(home));
     let updates = updates.map(|(value, home)| (Slice { buffer: ids[value.buffer.index()], ..*value }, *home)).collect();
     let once = written.unrolled.once.iter().filter(|id| touched[id.index()]).map(|id| ids[id.index()]).collect();
-    Unrolled { buffers, instructions, turns, updates, once }
+    (Unrolled { buffers, instructions, turns, updates, once }, from)
 }
 
 /// Turns as they follow each other on a rank; a unit begins one.

@@ -59,6 +59,11 @@ impl<'a> Times<'a> {
         self.groups.seconds(collect, 0)
     }
 
+    /// What a rank moves to the host or back.
+    pub fn host_bytes_per_second(&self) -> f64 {
+        self.machine.device.host_gb_per_s * 1e9
+    }
+
     /// Whether a collective is so large that it need not wait for others to travel with it.
     pub fn is_full(&mut self, collect: &Collect) -> bool {
         let empty = Collect { from: vec![], to: vec![], why: "".into(), ..collect.clone() };

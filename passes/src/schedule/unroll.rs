@@ -9,7 +9,7 @@ use ir::{
 };
 use plan::{
     Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Instruction, Kernel, KernelId, LaneId, Launch,
-    Layout, Life, Manifest, Op, Reduce, ReduceKind, Slice, Source, When,
+    Layout, Life, Manifest, Op, Reduce, ReduceKind, Slice, Source, Space, When,
 };
 use types::{DType, Name, TensorType};
 
@@ -185,7 +185,15 @@ impl Unroller<'_, '_> {
     fn buffer(&mut self, name: Name, kind: BufferKind, bytes: u64, ty: Option<TensorType>) -> Slice {
         // A tensor without elements still needs an address.
         let bytes = bytes.max(1);
-        self.buffers.push(Buffer { name, kind, offset: 0, bytes, ty, life: Life::Span { first: 0, last: 0 } });
+        self.buffers.push(Buffer {
+            name,
+            kind,
+            space: Space::Device,
+            offset: 0,
+            bytes,
+            ty,
+            life: Life::Span { first: 0, last: 0 },
+        });
         Slice::whole(BufferId::new(self.persistent.len() + self.buffers.len() - 1), bytes)
     }
 

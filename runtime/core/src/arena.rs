@@ -1,4 +1,4 @@
-//! The arena: all memory of a rank, mapped once, in which buffers are ranges.
+//! The arenas: all memory of a rank, mapped once, in which buffers are ranges; one of the device and one of the host.
 #![allow(
     unsafe_code,
     reason = "kernels work on raw memory; that lanes do not race in it is what the plan verifier proves"
@@ -7,8 +7,24 @@
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapMut};
+use plan::{Body, Class, Slice, Space};
 
 use crate::{Device, ExecError};
+
+/// Bytes of an arena by their offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub space: Space,
+    pub offset: u64,
+}
+
+impl Place {
+    pub fn of(class: &Class, body: &Body, slice: &Slice) -> Self {
+        let buffer = body.buffer(class, slice.buffer);
+        let (space, offset) = buffer.map_or((Space::Device, 0), |b| (b.space, b.offset));
+        Self { space, offset: offset + slice.offset }
+    }
+}
 
 pub struct Arena {
     base: *mut u8,
@@ -42,6 +58,11 @@ impl Arena {
         Self { base: device.base(), bytes, _memory: Memory::Device { _device: device } }
     }
 
+    /// Memory of the host that a device copies to and from.
+    pub fn beside(device: Arc<dyn Device>, bytes: u64) -> Result<Self, ExecError> {
+        Ok(Self { base: device.host(bytes)?, bytes, _memory: Memory::Device { _device: device } })
+    }
+
     /// The first of `bytes` bytes at `offset`.
     ///
     /// # Panics
@@ -70,8 +91,8 @@ impl Arena {
 
     /// # Safety
     /// The memory is the host's, nothing writes the source, nothing else touches the target, and they do not overlap.
-    pub unsafe fn copy(&self, from: u64, to: u64, bytes: u64) {
-        // SAFETY: both ranges are inside the mapping; the rest says the caller.
-        unsafe { std::ptr::copy_nonoverlapping(self.at(from, bytes), self.at(to, bytes), bytes as usize) }
+    pub unsafe fn copy(&self, from: u64, to: (&Arena, u64), bytes: u64) {
+        // SAFETY: both ranges are inside their mappings; the rest says the caller.
+        unsafe { std::ptr::copy_nonoverlapping(self.at(from, bytes), to.0.at(to.1, bytes), bytes as usize) }
     }
 }

@@ -7,7 +7,7 @@ use comm::{Area, Collective, Communicator, Operation};
 use plan::{Body, Class, KernelId, Op, Plan, Slice};
 use types::Name;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Place};
 use crate::{Call, Device, ExecError, Kernels, Submit};
 
 pub struct Code {
@@ -40,8 +40,8 @@ pub enum Step {
     Submit(Box<dyn Submit>),
     Collect(Box<dyn Collective>),
     Copy {
-        from: u64,
-        to: u64,
+        from: Place,
+        to: Place,
         bytes: u64,
     },
     Record(usize),
@@ -110,7 +110,10 @@ impl Code {
                     let refused = |error| ExecError::Refused { program: program.clone(), what: what(), error };
                     Step::Collect(ready.map_err(refused)?)
                 }
-                Op::Copy { from, to } => Step::Copy { from: at(from), to: at(to), bytes: from.bytes },
+                Op::Copy { from, to } => {
+                    let [at_from, at_to] = [from, to].map(|slice| Place::of(class, body, slice));
+                    Step::Copy { from: at_from, to: at_to, bytes: from.bytes }
+                }
                 Op::Record { event } => Step::Record(event.index()),
                 Op::Wait { event } => Step::Wait(event.index()),
                 Op::Feed { feed, to } => {

@@ -1,7 +1,7 @@
 //! A device: memory that the host cannot touch, and streams that work off what lanes hand over.
 #![allow(unsafe_code, reason = "what is handed over touches the memory of the rank later on")]
 
-use crate::Call;
+use crate::{Call, Place};
 
 /// The memory of one rank and the streams of its lanes. A stream runs what its lane's thread submits, in that order, while
 /// the thread goes on; the end of a run waits for all streams.
@@ -20,9 +20,14 @@ pub trait Device: Send + Sync + 'static {
     /// The event was recorded in this run, on another lane.
     fn wait(&self, lane: usize, event: usize) -> Result<(), DeviceError>;
 
+    /// Zeroed memory of the host that streams copy to and from, as long as the device lives. Asked for once.
+    fn host(&self, bytes: u64) -> Result<*mut u8, DeviceError>;
+
+    /// Between the device's memory and itself or that of the host.
+    ///
     /// # Safety
     /// Until the stream has passed, nothing writes the source or touches the target.
-    unsafe fn copy(&self, lane: usize, from: u64, to: u64, bytes: u64) -> Result<(), DeviceError>;
+    unsafe fn copy(&self, lane: usize, from: Place, to: Place, bytes: u64) -> Result<(), DeviceError>;
 
     /// Takes the bytes at once; they arrive when the stream comes by.
     ///

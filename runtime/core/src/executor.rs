@@ -126,13 +126,16 @@ impl Executor {
         }
 
         let bytes = bodies().map(|(_, b)| b.arena_bytes).max().unwrap_or(0);
-        let arena = Arc::new(match &device {
-            None => Arena::new(bytes)?,
+        let beside = bodies().map(|(_, b)| b.host_bytes).max().unwrap_or(0);
+        let (arena, host) = match &device {
+            None => (Arena::new(bytes)?, Arena::new(beside)?),
             Some(device) => {
                 device.enter()?;
-                Arena::of(device.clone(), bytes)
+                let host = if beside > 0 { Arena::beside(device.clone(), beside)? } else { Arena::new(0)? };
+                (Arena::of(device.clone(), bytes), host)
             }
-        });
+        };
+        let (arena, host) = (Arc::new(arena), Arc::new(host));
         let threads = options.threads.clamp(1, 1024);
         let spins = if world == 1 { SPINS } else { SHARED_SPINS };
         let most_parts = if kernels.splits() { threads as u32 } else { 1 };
@@ -170,6 +173,7 @@ impl Executor {
             codes,
             device,
             arena,
+            host,
             plan: plan.clone(),
             class,
             rank,
@@ -215,9 +219,9 @@ impl Executor {
     pub fn read(&self, id: BufferId) -> Result<Option<&[u8]>, ExecError> {
         let Some(buffer) = self.persistent(id) else { return Ok(None) };
         Ok(Some(match &self.mirror {
-            Some(mirror) => mirror.read(id.index(), buffer)?,
+            Some(mirror) if !buffer.on_host() => mirror.read(id.index(), buffer)?,
             // SAFETY: `run` takes the executor mutably, so that no lane runs while this borrow lives.
-            None => unsafe { self.machine.arena.read(buffer.offset, buffer.bytes) },
+            _ => unsafe { self.machine.arena(buffer.space).read(buffer.offset, buffer.bytes) },
         }))
     }
 
@@ -226,9 +230,9 @@ impl Executor {
         let buffers = &self.plan.classes[self.class.index()].persistent;
         let Some(buffer) = buffers.get(id.index()) else { return Ok(None) };
         Ok(Some(match &mut self.mirror {
-            Some(mirror) => mirror.write(id.index(), buffers)?,
+            Some(mirror) if !buffer.on_host() => mirror.write(id.index(), buffers)?,
             // SAFETY: the executor is borrowed mutably: no run and no other slice.
-            None => unsafe { self.machine.arena.write(buffer.offset, buffer.bytes) },
+            _ => unsafe { self.machine.arena(buffer.space).write(buffer.offset, buffer.bytes) },
         }))
     }
 
@@ -310,7 +314,7 @@ impl Executor {
         for body in self.plan.programs.iter().map(|p| &p.bodies[self.class.index()]) {
             for buffer in body.buffers.iter().filter(|b| b.life != Life::Persistent) {
                 // SAFETY: the executor is borrowed mutably: no run and no other slice.
-                unsafe { self.machine.arena.write(buffer.offset, buffer.bytes) }.fill(0xFF);
+                unsafe { self.machine.arena(buffer.space).write(buffer.offset, buffer.bytes) }.fill(0xFF);
             }
         }
     }

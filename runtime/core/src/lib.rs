@@ -17,6 +17,7 @@ mod pool;
 mod progress;
 mod trace;
 
+pub use arena::Place;
 pub use device::{Device, DeviceError, Submit, Unfinished};
 pub use error::ExecError;
 pub use executor::{Executor, Options, Run};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use comm::{CommError, Communicator};
-use plan::{ClassId, Op, Plan};
+use plan::{ClassId, Op, Plan, Space};
 
 use crate::arena::Arena;
 use crate::code::{Code, Step};
@@ -24,6 +24,8 @@ pub(crate) struct Machine {
     pub pool: Pool,
     pub codes: Arc<Vec<Code>>,
     pub arena: Arc<Arena>,
+    /// In the host's memory.
+    pub host: Arc<Arena>,
     /// On which lanes' instructions run; none for the host.
     pub device: Option<Arc<dyn Device>>,
     pub events: Vec<Events>,
@@ -111,7 +113,7 @@ impl Machine {
                 return false;
             }
             if let Some(poison) = &self.poison {
-                poison[task.program].done(&self.arena, index);
+                poison[task.program].done(|space| self.arena(space), index);
             }
             self.mark(lane, index, begin);
         }
@@ -139,6 +141,13 @@ impl Machine {
         };
         self.fail(task, failure);
         false
+    }
+
+    pub fn arena(&self, space: Space) -> &Arena {
+        match space {
+            Space::Device => &self.arena,
+            Space::Host => &self.host,
+        }
     }
 
     /// Hands an instruction to the device, if there is one.
@@ -255,7 +264,9 @@ impl Machine {
             Step::Copy { from, to, bytes } => {
                 // SAFETY: the verifier showed that the two are apart and that nothing conflicting runs now.
                 match &self.device {
-                    None => unsafe { self.arena.copy(*from, *to, *bytes) },
+                    None => unsafe {
+                        self.arena(from.space).copy(from.offset, (self.arena(to.space), to.offset), *bytes);
+                    },
                     Some(_) => self.submit(task, index, |d| unsafe { d.copy(lane, *from, *to, *bytes) })?,
                 }
             }

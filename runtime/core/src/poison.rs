@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use plan::{Body, Class, Life, Plan};
+use plan::{Body, Class, Life, Plan, Space};
 
 use crate::arena::Arena;
 
@@ -16,6 +16,7 @@ pub struct Poison {
 }
 
 struct Doomed {
+    space: Space,
     at: u64,
     bytes: u64,
     /// Number of instructions that touch it.
@@ -27,7 +28,13 @@ struct Doomed {
 impl Poison {
     pub fn new(plan: &Plan, class: &Class, body: &Body) -> Self {
         let first = class.persistent.len();
-        let doomed = |b: &plan::Buffer| Doomed { at: b.offset, bytes: b.bytes, touches: 0, left: AtomicU32::new(0) };
+        let doomed = |b: &plan::Buffer| Doomed {
+            space: b.space,
+            at: b.offset,
+            bytes: b.bytes,
+            touches: 0,
+            left: AtomicU32::new(0),
+        };
         let mut buffers: Vec<Doomed> = body.buffers.iter().map(doomed).collect();
         let mut touched = vec![];
         for instruction in &body.instructions {
@@ -46,13 +53,13 @@ impl Poison {
 
     /// Overwrites what this instruction was the last to touch. Its lane goes on afterwards, so that whatever takes the
     /// place of a buffer, which the plan orders after all that touch it, is not there yet.
-    pub fn done(&self, arena: &Arena, index: u32) {
+    pub fn done<'a>(&self, arena: impl Fn(Space) -> &'a Arena, index: u32) {
         for &buffer in &self.touched[index as usize] {
             let buffer = &self.buffers[buffer as usize];
             if buffer.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 buffer.left.store(buffer.touches, Ordering::Relaxed);
                 // SAFETY: all that touch the buffer are done, and what takes its place waits for this lane, by the verifier.
-                unsafe { arena.write(buffer.at, buffer.bytes) }.fill(0xFF);
+                unsafe { arena(buffer.space).write(buffer.at, buffer.bytes) }.fill(0xFF);
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use plan::{
-    Access, Archive, ArchiveError, Blob, BlobKind, Buffer, BufferId, BufferKind, LaneKind, Life, Op, Plan, Slice,
+    Access, Archive, ArchiveError, Blob, BlobKind, Buffer, BufferId, BufferKind, LaneKind, Life, Op, Plan, Slice, Space,
 };
 
 use crate::om::{OmError, sizes};
@@ -81,7 +81,15 @@ fn share(plan: &mut Plan, work: &[u64], bytes: u64) {
     for (c, class) in plan.classes.iter_mut().enumerate() {
         let (name, kind) = ("workspace".into(), BufferKind::Workspace);
         let shared = BufferId::new(class.persistent.len());
-        class.persistent.push(Buffer { name, kind, offset: 0, bytes, ty: None, life: Life::Persistent });
+        class.persistent.push(Buffer {
+            name,
+            kind,
+            space: Space::Device,
+            offset: 0,
+            bytes,
+            ty: None,
+            life: Life::Persistent,
+        });
         for body in plan.programs.iter_mut().filter_map(|p| p.bodies.get_mut(c)) {
             let kept = unused(&mut body.buffers);
             for instruction in &mut body.instructions {
@@ -182,6 +190,7 @@ mod tests {
         let buffer = |kind| Buffer {
             name: "b".into(),
             kind,
+            space: Space::Device,
             offset: 0,
             bytes: 8,
             ty: None,

@@ -99,7 +99,7 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     let expected = reference::interpret(&module, Precision::Declared, STEPS)?;
     passes(&local, &mut module, |_, _| {})?;
     let gradients = tape.pick(&[Gradients::Streamed, Gradients::Resident]);
-    let compiled = machine::compile(module, &NoTarget, gradients, Some(&pipelining))?;
+    let compiled = machine::compile(module, &NoTarget, Some(&pipelining), &machine::keeping(gradients, numbers))?;
     let plan = machine::verified(compiled.plan)?;
     let kernels = machine::interpreting(plan.plan(), compiled.functions);
     let options = Options { jitter: Some(tape.below(1000) as u64), poison: tape.one_in(3), ..Options::default() };

@@ -141,8 +141,19 @@ fn buffers() -> Vec<Buffer> {
 /// What a lane of collectives reads lives until compute waits for that lane.
 fn body(class: &Class, instructions: Vec<Instruction>, events: u32) -> Body {
     let lanes = vec![LaneKind::Compute, LaneKind::Copy, LaneKind::Comm(0), LaneKind::Comm(1), LaneKind::Comm(2)];
-    let mut body =
-        close(class, Body { buffers: buffers(), lanes, instructions, events, arena_bytes: 960, units: vec![] });
+    let mut body = close(
+        class,
+        Body {
+            buffers: buffers(),
+            lanes,
+            instructions,
+            events,
+            arena_bytes: 960,
+            host_bytes: 0,
+            units: vec![],
+            kept: vec![],
+        },
+    );
     let mut done = vec![None; events as usize];
     let mut collect = None;
     for (index, instruction) in body.instructions.iter().enumerate() {

@@ -109,7 +109,19 @@ fn buffers() -> Vec<Buffer> {
 }
 
 fn body(class: &Class, lanes: Vec<LaneKind>, instructions: Vec<Instruction>) -> Body {
-    close(class, Body { buffers: buffers(), lanes, instructions, events: 1, arena_bytes: 512, units: vec![] })
+    close(
+        class,
+        Body {
+            buffers: buffers(),
+            lanes,
+            instructions,
+            events: 1,
+            arena_bytes: 512,
+            host_bytes: 0,
+            units: vec![],
+            kept: vec![],
+        },
+    )
 }
 
 fn train(copy: LaneId) -> Vec<Instruction> {

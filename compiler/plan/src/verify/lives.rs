@@ -17,8 +17,9 @@ fn apart(class: &Class, body: &Body, findings: &mut Findings) {
         Life::Persistent => (0, u32::MAX),
         Life::Span { first, last } => (first, last),
     };
+    let end = |b: &Buffer| b.address() + b.bytes;
     let mut order: Vec<&Buffer> = body.all_buffers(class).map(|(_, b)| b).filter(|b| b.bytes > 0).collect();
-    order.sort_by_key(|b| (span(b).0, b.offset));
+    order.sort_by_key(|b| (span(b).0, b.address()));
     let mut living: BTreeMap<u64, &Buffer> = BTreeMap::new();
     let mut deaths: BinaryHeap<Reverse<(u32, u64)>> = BinaryHeap::new();
     for buffer in order {
@@ -29,8 +30,8 @@ fn apart(class: &Class, body: &Body, findings: &mut Findings) {
             deaths.pop();
             living.remove(&offset);
         }
-        let below = living.range(..=buffer.offset).next_back().filter(|(_, b)| b.end() > buffer.offset);
-        let above = living.range(buffer.offset..buffer.end()).next();
+        let below = living.range(..=buffer.address()).next_back().filter(|(_, b)| end(b) > buffer.address());
+        let above = living.range(buffer.address()..end(buffer)).next();
         if let Some((_, other)) = below.or(above) {
             let shared = format!("{}..{}", buffer.offset.max(other.offset), buffer.end().min(other.end()));
             let message = format!(
@@ -40,8 +41,8 @@ fn apart(class: &Class, body: &Body, findings: &mut Findings) {
             findings.add(Rule::Life, message);
             continue;
         }
-        living.insert(buffer.offset, buffer);
-        deaths.push(Reverse((last, buffer.offset)));
+        living.insert(buffer.address(), buffer);
+        deaths.push(Reverse((last, buffer.address())));
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use crate::violation::{Findings, Rule, describe};
-use crate::{Access, Body, BufferId, Class, Life, Op, Plan, Slice};
+use crate::{Access, Body, Buffer, BufferId, Class, Life, Op, Plan, Slice};
 
 /// For each lane, how many of its instructions are known to be done.
 type Clock = SmallVec<[u32; 8]>;
@@ -67,8 +67,9 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
         }
     }
     for (i, buffer) in class.persistent.iter().enumerate().filter(|(_, b)| b.bytes > 0) {
-        let segment = Segment { end: buffer.end(), owner: BufferId::new(i), write: None, reads: SmallVec::new() };
-        walk.segments.insert(buffer.offset, segment);
+        let end = buffer.address() + buffer.bytes;
+        let segment = Segment { end, owner: BufferId::new(i), write: None, reads: SmallVec::new() };
+        walk.segments.insert(buffer.address(), segment);
     }
     for (index, instruction) in body.instructions.iter().enumerate() {
         if findings.full() {
@@ -125,7 +126,7 @@ fn ordered(clock: &Clock, earlier: Event) -> bool {
 
 impl Walk<'_> {
     fn range(&self, slice: Slice) -> (u64, u64) {
-        let start = self.body.buffer(self.class, slice.buffer).map_or(0, |b| b.offset) + slice.offset;
+        let start = self.body.buffer(self.class, slice.buffer).map_or(0, Buffer::address) + slice.offset;
         (start, start + slice.bytes)
     }
 
@@ -267,6 +268,7 @@ impl Walk<'_> {
     fn race(&self, event: Event, other: Event, (from, to): (u64, u64), findings: &mut Findings) {
         let describe = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
         let lane = |e: Event| self.body.lanes[e.lane as usize];
+        let (from, to) = (from & !(1 << 62), to & !(1 << 62));
         findings.add(
             Rule::Race,
             format!(

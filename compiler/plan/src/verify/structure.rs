@@ -175,17 +175,18 @@ fn held(
 
 fn persistent(class: &Class, findings: &mut Findings) {
     for buffer in &class.persistent {
-        check_buffer(buffer, MOST_BYTES, findings);
+        check_buffer(buffer, [MOST_BYTES; 2], findings);
         if !buffer.is_persistent() {
             findings.add(Rule::Structure, format!("`{}` stands among the persistent buffers and is none", buffer.name));
         }
     }
 }
 
-fn check_buffer(buffer: &Buffer, room: u64, findings: &mut Findings) {
+fn check_buffer(buffer: &Buffer, room: [u64; 2], findings: &mut Findings) {
+    let (room, of) = if buffer.on_host() { (room[1], "the host's arena") } else { (room[0], "the arena") };
     if buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > room) {
         let range = format!("{}..{}", buffer.offset, buffer.end());
-        findings.add(Rule::Structure, format!("`{}` at bytes {range} is outside the arena of {room}", buffer.name));
+        findings.add(Rule::Structure, format!("`{}` at bytes {range} is outside {of} of {room}", buffer.name));
     }
     if let Some(ty) = &buffer.ty
         && bytes(ty).is_none_or(|b| b > buffer.bytes)
@@ -195,17 +196,20 @@ fn check_buffer(buffer: &Buffer, room: u64, findings: &mut Findings) {
 }
 
 fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
-    if body.arena_bytes > MOST_BYTES || body.lanes.len() > MOST_LANES || body.events as usize > body.instructions.len()
+    if body.arena_bytes.max(body.host_bytes) > MOST_BYTES
+        || body.lanes.len() > MOST_LANES
+        || body.events as usize > body.instructions.len()
     {
         findings.add(Rule::Structure, "more memory, lanes or events than can be");
         return;
     }
-    let first_free = class.persistent.iter().map(Buffer::end).max().unwrap_or(0);
-    if first_free > body.arena_bytes {
+    let kept = |host: bool| class.persistent.iter().filter(move |b| b.on_host() == host).map(Buffer::end);
+    let first_free = [false, true].map(|host| kept(host).max().unwrap_or(0));
+    if first_free[0] > body.arena_bytes || first_free[1] > body.host_bytes {
         findings.add(Rule::Structure, "the arena has no room for the persistent buffers");
     }
     for buffer in &body.buffers {
-        check_buffer(buffer, body.arena_bytes, findings);
+        check_buffer(buffer, [body.arena_bytes, body.host_bytes], findings);
         match buffer.life {
             Life::Persistent => {
                 findings
@@ -219,7 +223,7 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
             }
             Life::Span { .. } => {}
         }
-        if buffer.offset < first_free && buffer.bytes > 0 {
+        if buffer.offset < first_free[usize::from(buffer.on_host())] && buffer.bytes > 0 {
             findings.add(Rule::Structure, format!("`{}` lies among the persistent buffers", buffer.name));
         }
     }
@@ -230,6 +234,10 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
             findings.add(Rule::Structure, format!("{name} of stage {} is not where it can be: {range:?}", unit.stage));
         }
         until = until.max(unit.end);
+    }
+    for kept in body.kept.iter().filter(|kept| kept.place.index() >= plan.places.len()) {
+        let message = format!("values of `{}` come from {}, which does not exist", kept.what, kept.place);
+        findings.add(Rule::Structure, message);
     }
     for (index, instruction) in body.instructions.iter().enumerate() {
         if findings.full() {
@@ -257,6 +265,12 @@ fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> 
         let inside = buffer.is_some_and(|b| slice.offset.checked_add(slice.bytes).is_some_and(|end| end <= b.bytes));
         (!inside)
             .then(|| format!("touches {}[{}, {} bytes], which is not there", slice.buffer, slice.offset, slice.bytes))
+    };
+    // The host's memory is there to be copied to and from.
+    let outside = |slice: &Slice| {
+        let host =
+            body.buffer(class, slice.buffer).filter(|b| b.on_host() && !matches!(instruction.op, Op::Copy { .. }));
+        outside(slice).or_else(|| host.map(|b| format!("touches `{}`, which is in the host's memory", b.name)))
     };
     // A slice that takes a value of the manifest has exactly this rank's share of it.
     let share = |name: &Name, ty: &TensorType, layout: &Layout, slice: &Slice| {

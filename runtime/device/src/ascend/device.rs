@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use plan::Plan;
-use runtime_core::{Call, Device, DeviceError, Submit, Unfinished};
+use plan::{Plan, Space};
+use runtime_core::{Call, Device, DeviceError, Place, Submit, Unfinished};
 
 use super::abi::{
     ERROR_STREAM_SYNC_TIMEOUT, EVENT_STATUS_COMPLETE, EVENT_SYNC, MEM_MALLOC_HUGE_FIRST, MEMCPY_DEVICE_TO_DEVICE,
@@ -32,6 +32,8 @@ pub struct AscendDevice {
     models: Mutex<BTreeMap<(usize, usize, usize), Arc<Model>>>,
     /// Host memory that the device reads feeds from, by where they go.
     pinned: Mutex<BTreeMap<(u64, usize), usize>>,
+    /// The arena in the host's memory, and its length.
+    host: Mutex<Option<(usize, u64)>>,
     /// By lane, in the order in which it submits them.
     collectives: Vec<Mutex<Vec<Arc<Mark>>>>,
     patience: Duration,
@@ -85,6 +87,7 @@ impl AscendDevice {
             segments,
             models: Mutex::default(),
             pinned: Mutex::default(),
+            host: Mutex::default(),
             collectives: (0..lanes).map(|_| Mutex::default()).collect(),
             patience,
             lost: AtomicBool::new(false),
@@ -153,6 +156,14 @@ impl AscendDevice {
             return Err(CannError::Outside { offset, bytes });
         }
         Ok(self.memory.wrapping_byte_add(offset as usize))
+    }
+
+    fn place(&self, place: Place, bytes: usize) -> Result<Pointer, CannError> {
+        let Place { space: Space::Host, offset } = place else { return self.at(place.offset, bytes) };
+        let host =
+            lock(&self.host).filter(|(_, room)| offset.checked_add(bytes as u64).is_some_and(|end| end <= *room));
+        let (base, _) = host.ok_or(CannError::Outside { offset, bytes })?;
+        Ok((base + offset as usize) as Pointer)
     }
 
     /// # Safety
@@ -230,11 +241,28 @@ impl Device for AscendDevice {
         Ok(self.cann.acl("aclrtStreamWaitEvent", code)?)
     }
 
-    unsafe fn copy(&self, lane: usize, from: u64, to: u64, bytes: u64) -> Result<(), DeviceError> {
+    fn host(&self, bytes: u64) -> Result<*mut u8, DeviceError> {
+        let mut at = std::ptr::null_mut();
+        // SAFETY: the pointer is ours.
+        let code = unsafe { (self.cann.acl.aclrtMallocHost)(&mut at, bytes as usize) };
+        self.cann.acl("aclrtMallocHost", code)?;
+        // SAFETY: just allocated with this length.
+        unsafe { std::ptr::write_bytes(at.cast::<u8>(), 0, bytes as usize) };
+        *lock(&self.host) = Some((at as usize, bytes));
+        Ok(at.cast())
+    }
+
+    unsafe fn copy(&self, lane: usize, from: Place, to: Place, bytes: u64) -> Result<(), DeviceError> {
         let bytes = bytes as usize;
-        let (from, to) = (self.at(from, bytes)?, self.at(to, bytes)?);
-        // SAFETY: both are inside the memory; the rest says the caller.
-        Ok(unsafe { self.copy_on(lane, to, from, bytes, MEMCPY_DEVICE_TO_DEVICE) }?)
+        let kind = match (from.space, to.space) {
+            (Space::Device, Space::Device) => MEMCPY_DEVICE_TO_DEVICE,
+            (Space::Host, Space::Device) => MEMCPY_HOST_TO_DEVICE,
+            (Space::Device, Space::Host) => MEMCPY_DEVICE_TO_HOST,
+            (Space::Host, Space::Host) => return Err(DeviceError("a copy from the host to the host".into())),
+        };
+        let (from, to) = (self.place(from, bytes)?, self.place(to, bytes)?);
+        // SAFETY: both are inside their memories; the rest says the caller.
+        Ok(unsafe { self.copy_on(lane, to, from, bytes, kind) }?)
     }
 
     unsafe fn feed(&self, lane: usize, from: &[u8], to: u64) -> Result<(), DeviceError> {
@@ -312,7 +340,8 @@ impl Drop for AscendDevice {
             for event in events {
                 (acl.aclrtDestroyEvent)(event);
             }
-            for at in lock(&self.pinned).values() {
+            let host = lock(&self.host).map(|(at, _)| at);
+            for at in lock(&self.pinned).values().chain(&host) {
                 (acl.aclrtFreeHost)(*at as Pointer);
             }
             if !self.memory.is_null() {

@@ -11,6 +11,9 @@ use crate::{BAD_ALLOC, Code, INVALID_PARAM};
 /// By the address that was given out: length, and where the bytes are.
 static RANGES: Mutex<BTreeMap<usize, (usize, usize)>> = Mutex::new(BTreeMap::new());
 
+/// Memory of the host that was given out: by its address, how much.
+static PINNED: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
 const HOST_TO_DEVICE: i32 = 1;
 const DEVICE_TO_HOST: i32 = 2;
 const DEVICE_TO_DEVICE: i32 = 3;
@@ -90,7 +93,12 @@ pub unsafe extern "C" fn aclrtMemcpy(
     }))
 }
 
-/// As with memory that is not pinned, bytes from the host are taken at once.
+fn is_pinned(address: usize, bytes: usize) -> bool {
+    let pinned = PINNED.lock().unwrap_or_else(PoisonError::into_inner);
+    pinned.range(..=address).next_back().is_some_and(|(base, length)| address + bytes <= base + length)
+}
+
+/// Bytes of the host's memory are taken at once, unless it is pinned: then when the stream comes by.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyAsync(
     to: *mut c_void,
@@ -105,8 +113,8 @@ pub unsafe extern "C" fn aclrtMemcpyAsync(
     }
     let submit = |(to, from): (usize, usize)| {
         // SAFETY: the caller's memory is valid, by CANN's contract.
-        let taken =
-            (kind == HOST_TO_DEVICE).then(|| unsafe { std::slice::from_raw_parts(from as *const u8, count) }.to_vec());
+        let taken = (kind == HOST_TO_DEVICE && !is_pinned(from, count))
+            .then(|| unsafe { std::slice::from_raw_parts(from as *const u8, count) }.to_vec());
         stream::submit(stream.cast::<Stream>(), move || {
             let from = taken.as_ref().map_or(from as *const u8, Vec::as_ptr);
             // SAFETY: valid until the stream has passed, by CANN's contract.
@@ -120,12 +128,17 @@ pub unsafe extern "C" fn aclrtMemcpyAsync(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMallocHost(out: *mut *mut c_void, size: usize) -> Code {
     // SAFETY: the caller's pointer is valid, by CANN's contract.
-    unsafe { *out = libc::calloc(1, size) };
+    let at = unsafe {
+        *out = libc::calloc(1, size);
+        *out as usize
+    };
+    PINNED.lock().unwrap_or_else(PoisonError::into_inner).insert(at, size);
     crate::SUCCESS
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtFreeHost(pointer: *mut c_void) -> Code {
+    PINNED.lock().unwrap_or_else(PoisonError::into_inner).remove(&(pointer as usize));
     // SAFETY: made by `aclrtMallocHost`.
     unsafe { libc::free(pointer) };
     crate::SUCCESS
