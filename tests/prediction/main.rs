@@ -5,6 +5,8 @@
 //! that the first row comes out, with the other rows in view: this holds the model together, and is no blind test. Which
 //! 910B the third row ran on is not published; 910B3 is assumed.
 
+mod stages;
+
 use std::fmt::Write;
 
 use serde_json::Value;
