@@ -212,6 +212,9 @@ pub struct Explain {
     /// Print every buffer and instruction.
     #[arg(long)]
     pub listing: bool,
+    /// Draw memory over time, with the tensors at the peak.
+    #[arg(long, value_name = "F.svg")]
+    pub memory_svg: Option<PathBuf>,
     /// Draw the schedule of a pipeline: when each stage works on which micro-batch.
     #[arg(long)]
     pub schedule: bool,

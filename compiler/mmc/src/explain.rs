@@ -3,6 +3,8 @@
 pub mod figures;
 mod kernels;
 mod measured;
+mod memory;
+mod memory_svg;
 #[cfg(feature = "ascend")]
 mod operators;
 pub mod reshards;
@@ -18,6 +20,7 @@ use self::figures::{Figures, figures};
 use self::measured::Measured;
 use self::reshards::Reshard;
 use crate::args::Explain;
+use crate::compile::write;
 use crate::plan_file::{self, Read};
 use crate::summary::{bytes, flops, milliseconds};
 use crate::{Done, machines, print};
@@ -33,6 +36,10 @@ pub fn explain(args: &Explain) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
     let measured = args.trace.as_deref().map(Measured::read).transpose()?;
     let machine = machines::of_plan(args.machine.as_deref(), &plan)?;
+    if let Some(path) = &args.memory_svg {
+        write(path, memory_svg::picture(&plan, machine.as_ref())?.as_bytes())?;
+        return Ok(Diagnostics::default());
+    }
     if args.json {
         let mut figures = figures::json(&plan, &hash, machine.as_ref())?;
         if args.kernels {
@@ -128,6 +135,7 @@ fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
     for (what, n) in f.memory_rows() {
         let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
     }
+    memory::text(out, &f.peak, f.memory.arena_bytes, args.all);
     let _ = writeln!(out, "  {:>10}  work in one run, {} launches", flops(f.flops), f.launches);
     if world == 1 && f.traffic.is_empty() {
         return;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Body, BufferKind, Class, Life, Op, Plan};
+use crate::{Body, BufferKind, Class, Op, Plan, occupancy};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -41,14 +41,7 @@ pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
     let kept = |kind: BufferKind| !matches!(kind, BufferKind::Workspace | BufferKind::Comm);
     Memory {
         params_bytes: sum(BufferKind::Parameter),
-        gradients_bytes: update.map_or(0, |at| {
-            gradients
-                .filter(
-                    |b| matches!(b.life, Life::Span { first, last } if (first as usize..=last as usize).contains(&at)),
-                )
-                .map(|b| b.bytes)
-                .sum()
-        }),
+        gradients_bytes: update.map_or(0, |at| gradients.filter(|b| b.lives_at(at)).map(|b| b.bytes).sum()),
         optimizer_bytes: sum(BufferKind::Optimizer),
         state_bytes: sum(BufferKind::State),
         activations_peak_bytes: peak(body, &[BufferKind::Activation, BufferKind::Feed]),
@@ -97,20 +90,5 @@ pub fn flops(plan: &Plan, body: &Body) -> u64 {
 
 /// The most bytes that buffers of these kinds hold at one instruction.
 fn peak(body: &Body, kinds: &[BufferKind]) -> u64 {
-    let mut change = vec![0i128; body.instructions.len() + 1];
-    for buffer in body.buffers.iter().filter(|b| kinds.contains(&b.kind) && !b.on_host()) {
-        if let Life::Span { first, last } = buffer.life
-            && (last as usize) < body.instructions.len()
-            && first <= last
-        {
-            change[first as usize] += i128::from(buffer.bytes);
-            change[last as usize + 1] -= i128::from(buffer.bytes);
-        }
-    }
-    let mut now = 0;
-    let most = change.iter().map(|c| {
-        now += c;
-        now
-    });
-    u64::try_from(most.max().unwrap_or(0)).unwrap_or(u64::MAX)
+    occupancy(body, kinds).into_iter().max().unwrap_or(0)
 }

@@ -5,6 +5,7 @@ use diag::Diagnostics;
 use plan::{Archive, BlobKind, Body, Class, LaneKind, Memory, Op, Plan, Traffic};
 use serde_json::{Map, Value, json};
 
+use super::memory::{self, Peak};
 use super::reshards::{Reshard, reshards};
 use crate::plan_file;
 
@@ -15,6 +16,7 @@ pub struct Figures {
     pub instructions: usize,
     pub launches: usize,
     pub memory: Memory,
+    pub peak: Peak,
     /// Only `mmc pack` will know the real size of the workspace.
     pub estimated: bool,
     pub flops: u64,
@@ -79,6 +81,7 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
         instructions: body.instructions.len(),
         launches: body.instructions.iter().filter(|i| matches!(i.op, Op::Launch(_))).count(),
         memory: plan::memory(plan, class, body),
+        peak: memory::peak(plan, class, body),
         estimated: false,
         flops: plan::flops(plan, body),
         traffic: plan::traffic(plan, body),
@@ -117,6 +120,9 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "workspace_bytes": m.workspace_bytes,
                 "peak_bytes": m.peak_bytes,
                 "arena_bytes": m.arena_bytes,
+                "live_bytes": f.peak.fullest.bytes,
+                "live_at": f.peak.fullest.instruction,
+                "live": f.peak.held.iter().map(memory::json).collect::<Vec<_>>(),
                 "step_seconds": f.prediction.as_ref().map(|p| p.step_seconds),
                 "compute_seconds": f.prediction.as_ref().map(|p| p.compute_seconds),
                 "exposed_comm_seconds": f.prediction.as_ref().map(|p| p.exposed_comm_seconds),
