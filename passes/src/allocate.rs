@@ -1,13 +1,20 @@
 //! `allocate`: gives every buffer its offset in the arena, so that buffers which live at the same time never overlap.
 //!
 //! Greedy by size, after Pisarchyk and Lee, "Efficient memory management for deep neural net inference" (2020): the
-//! largest buffer first, each at the lowest offset that is free during its whole life.
+//! largest buffer first, each at the lowest offset that is free during its whole life. Where that leaves gaps, buffers that
+//! ended up too high go earlier in another round, after Joslin and Clements, "Squeaky wheel optimization" (1999).
 
 mod occupied;
 
 use plan::{Body, Life, Plan};
 
 use occupied::Occupied;
+
+/// An arena that is larger than what lives at once by one part in so many is small enough.
+const NEAR: u64 = 20;
+
+/// Items that are placed in all rounds together, at most; one round there is always.
+const PATIENCE: usize = 120_000;
 
 /// Offsets for all persistent buffers and for those of every program.
 pub fn allocate(plan: &mut Plan, alignment: u64) {
@@ -61,8 +68,46 @@ impl Item {
 
 /// The offset of each item, and the size of the whole.
 fn place(items: &[Item], alignment: u64) -> (Vec<u64>, u64) {
+    let bound = most(items);
+    let enough = bound.saturating_add(bound / NEAR);
+    let mut weights: Vec<u64> = items.iter().map(|item| item.bytes).collect();
+    let mut best: Option<(Vec<u64>, u64)> = None;
+    for _ in 0..(PATIENCE / items.len().max(1)).max(1) {
+        let (offsets, bytes) = in_order(items, &weights, alignment);
+        for ((item, offset), weight) in items.iter().zip(&offsets).zip(&mut weights) {
+            if offset + item.bytes > bound {
+                *weight = weight.saturating_add(*weight / 5 + 1);
+            }
+        }
+        if best.as_ref().is_none_or(|(_, least)| bytes < *least) {
+            best = Some((offsets, bytes));
+        }
+        if best.as_ref().is_some_and(|(_, least)| *least <= enough) {
+            break;
+        }
+    }
+    best.unwrap_or_default()
+}
+
+/// The most bytes that live at once: no placement is smaller.
+fn most(items: &[Item]) -> u64 {
+    let begins = items.iter().map(|item| (item.first, true, item.bytes));
+    let ends = items.iter().map(|item| (item.last, false, item.bytes));
+    let mut changes: Vec<(u32, bool, u64)> = begins.chain(ends).collect();
+    // Lives include their last moment: what begins there comes first.
+    changes.sort_unstable_by_key(|&(at, begins, _)| (at, !begins));
+    let (mut now, mut most) = (0u64, 0);
+    for (_, begins, bytes) in changes {
+        now = if begins { now + bytes } else { now - bytes };
+        most = most.max(now);
+    }
+    most
+}
+
+/// One after another, the heaviest first.
+fn in_order(items: &[Item], weights: &[u64], alignment: u64) -> (Vec<u64>, u64) {
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(items[i].bytes), items[i].first, i));
+    order.sort_by_key(|&i| (std::cmp::Reverse(weights[i]), items[i].first, i));
     let mut offsets = vec![0; items.len()];
     let mut occupied = Occupied::new(items);
     let mut peak = 0;

@@ -1,11 +1,13 @@
 //! `optimizer`: appends the update of each parameter that has a gradient, as ordinary operators over ordinary state.
 //!
 //! State: `step`, which counts from 0, and for AdamW the families `exp_avg/<parameter>` and `exp_avg_sq/<parameter>`.
+//! Parameters that a step reads in bf16 alone have a copy in it, `working/<parameter>`, which follows them.
 //! Learning rate, bias corrections and the global norm are traced from them in f32.
 
 mod norm;
 mod rate;
 mod update;
+mod working;
 
 use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Mismatch, Module, NodeId, Output, Program, Rewriter, State, Type, ops};
@@ -31,6 +33,8 @@ pub struct Optimizer {
     pub warmup: u64,
     /// Steps of the whole run, for schedules that end.
     pub total: u64,
+    /// Keep a copy of each parameter that is read in a narrower type alone, in that type.
+    pub working: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +68,7 @@ impl Default for Optimizer {
             schedule: Schedule::Constant,
             warmup: 0,
             total: 0,
+            working: true,
         }
     }
 }
@@ -128,25 +133,39 @@ impl Optimizer {
         let trained = trained(program, old)?;
         let mut rewriter = Rewriter::new(old);
         let step_ty = Type::Tensor(TensorType::scalar(DType::I64));
-        let step = state(module, program, &mut rewriter, STEP.into(), step_ty)?;
-        let mut moments = vec![];
+        let step = state(module, program, &mut rewriter, STEP.into(), step_ty, None)?;
+        let (mut moments, mut copies) = (vec![], vec![]);
+        let allowed = self.working && working::allowed(module);
         for t in &trained {
+            let narrow = working::wanted(module, old, t.parameter).filter(|_| allowed);
+            copies.push(match narrow {
+                Some(dtype) => {
+                    let ty = old.ty(t.parameter).map(&|ty| ty.with_dtype(dtype));
+                    let copy = state(module, program, &mut rewriter, working::name(&t.name), ty, Some(&t.name))?;
+                    Some((copy, dtype))
+                }
+                None => None,
+            });
             let ty = old.ty(t.parameter).map(&moment);
             moments.push(match self.kind {
                 OptimizerKind::Adamw => {
                     let mut of = |kind: &str| {
                         let name = Name::from(format!("{kind}/{}", t.name));
-                        state(module, program, &mut rewriter, name, ty.clone())
+                        state(module, program, &mut rewriter, name, ty.clone(), None)
                     };
                     vec![of("exp_avg")?, of("exp_avg_sq")?]
                 }
                 OptimizerKind::Sgd => vec![],
             });
         }
+        let copy = |value: NodeId| {
+            let at = trained.iter().position(|t| t.parameter == value)?;
+            copies[at].map(|(copy, _)| copy)
+        };
         let live = old.live();
         for id in old.nodes.ids() {
             if live[id.index()] && !rewriter.done(id) {
-                rewriter.copy(id);
+                working::copy(module, &mut rewriter, id, &copy)?;
             }
         }
         let gradients: Vec<NodeId> = trained.iter().map(|t| rewriter.get(t.gradient)).collect();
@@ -166,12 +185,15 @@ impl Optimizer {
         for (i, t) in trained.iter().enumerate() {
             let mut own = vec![parameters[i], gradients[i]];
             own.extend(&moments[i]);
-            results.extend(updates.apply(module, &mut b, &own));
+            results.extend(updates.apply(module, &mut b, &own, copies[i].map(|(_, dtype)| dtype)));
             program.outputs.push(Output::Parameter(t.name.clone()));
             if self.kind == OptimizerKind::Adamw {
                 program
                     .outputs
                     .extend(["exp_avg", "exp_avg_sq"].map(|k| Output::State(format!("{k}/{}", t.name).into())));
+            }
+            if copies[i].is_some() {
+                program.outputs.push(Output::State(working::name(&t.name)));
             }
         }
         let one = b.constant(1.0, DType::I64);
@@ -210,16 +232,18 @@ fn moment(ty: &TensorType) -> TensorType {
     ty.with_dtype(update::wide(ty.dtype))
 }
 
-/// A state that starts at zero, and the function's parameter for it.
+/// A state that starts at zero or as a parameter, and the function's parameter for it.
 fn state(
     module: &mut Module,
     program: &mut Program,
     rewriter: &mut Rewriter<'_>,
     name: Name,
     ty: Type,
+    of: Option<&Name>,
 ) -> Result<NodeId, Mismatch> {
     // Several programs may train the same parameters; they share the state.
-    let known = module.states.entry(name.clone()).or_insert(State { ty: ty.clone(), init: Init::Zeros });
+    let new = State { ty: ty.clone(), init: Init::Zeros, of: of.cloned() };
+    let known = module.states.entry(name.clone()).or_insert(new);
     let used = program.inputs.contains(&Input::State(name.clone()));
     if known.ty != ty || used {
         return Err(Mismatch::new(format!("the optimiser's state `{name}` would meet another one of that name")));

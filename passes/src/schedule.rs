@@ -253,14 +253,21 @@ fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
         let layout = layout(false, family);
         // Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
         let of_parameter = family.split_once('/').is_some_and(|(_, p)| module.parameters.contains_key(p));
-        let kind = if of_parameter { BufferKind::Optimizer } else { BufferKind::State };
-        for (name, _, ty) in members(family, &state.ty) {
+        let kind = match of_parameter {
+            _ if state.of.is_some() => BufferKind::Parameter,
+            true => BufferKind::Optimizer,
+            false => BufferKind::State,
+        };
+        for (name, i, ty) in members(family, &state.ty) {
             manifest.states.push(plan::State {
                 buffers: add(name.clone(), kind, ty, &layout),
                 name,
                 ty: ty.clone(),
                 layout: layout.clone(),
-                init: StateInit::Value(state.init),
+                init: match &state.of {
+                    Some(of) => StateInit::Parameter(i.map_or_else(|| of.clone(), |i| ir::indexed_name(of, i).into())),
+                    None => StateInit::Value(state.init),
+                },
             });
         }
     }

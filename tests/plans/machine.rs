@@ -192,6 +192,14 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
     }
     for s in &plan.manifest.states {
         let Some(id) = s.buffer(class) else { continue };
+        let of = match &s.init {
+            StateInit::Parameter(name) => {
+                let of = plan.manifest.parameter(name).ok_or_else(|| missing(name))?;
+                let held = of.buffer(class).and_then(|id| executor.read(id).ok()?).ok_or_else(|| missing(name))?;
+                decode(of.ty.dtype, held)
+            }
+            _ => vec![],
+        };
         let to = executor.write(id).ok().flatten().ok_or_else(|| missing(&s.name))?;
         match &s.init {
             StateInit::Value(init) => initialise(init, SEED, &s.name, &share(&s.ty, &s.layout), to),
@@ -199,7 +207,7 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
                 let at = mesh.position(axis).map_or(0, |p| coordinates[p]);
                 encode(s.ty.dtype, &[at as f64], to);
             }
-            StateInit::Parameter(_) => return Err(format!("{} begins as a parameter", s.name)),
+            StateInit::Parameter(_) => encode(s.ty.dtype, &of, to),
         }
     }
     for e in 0..plan.manifest.emits.len() {

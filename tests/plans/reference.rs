@@ -16,7 +16,9 @@ pub fn interpret(module: &Module, precision: Precision, steps: u64) -> Result<Va
         persistent.insert(name.clone(), initial(name, &p.ty, p.record.init)?);
     }
     for (name, s) in &module.states {
-        persistent.insert(name.clone(), initial(name, &s.ty, s.init)?);
+        let of = s.of.as_ref().and_then(|of| Some((of, module.parameters.get(of)?.record.init)));
+        let (of, init) = of.unwrap_or((name, s.init));
+        persistent.insert(name.clone(), initial(of, &s.ty, init)?);
     }
     let mut out = Values::new();
     for step in 0..steps {

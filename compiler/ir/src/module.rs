@@ -83,6 +83,15 @@ impl Module {
         name
     }
 
+    /// The parameter, or the copy of one in another type.
+    pub fn is_parameter(&self, input: &Input) -> bool {
+        match input {
+            Input::Parameter(_) => true,
+            Input::State(name) => self.states.get(name).is_some_and(|s| s.of.is_some()),
+            Input::Feed(_) => false,
+        }
+    }
+
     /// Total number of elements of all parameters.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.values().map(|p| p.ty.count() as u64 * p.ty.element().map_or(0, |t| t.elements() as u64)).sum()
@@ -118,6 +127,8 @@ pub struct Record {
 pub struct State {
     pub ty: Type,
     pub init: Init,
+    /// The parameter that it holds in another type, from when that is loaded on; no checkpoint holds it.
+    pub of: Option<Name>,
 }
 
 /// The name of the `index`-th of a family: `{}` is replaced.

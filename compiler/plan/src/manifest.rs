@@ -67,7 +67,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StateInit {
     Value(Init),
-    /// Begins as the parameter of that name, as loaded: master weights.
+    /// Holds the parameter of that name in its own type, from when that is loaded on; no checkpoint holds it.
     Parameter(Name),
     /// The rank's coordinate on a mesh axis, as one i64; no checkpoint holds it.
     Coordinate(Name),

@@ -213,7 +213,7 @@ impl<'a> Evaluator<'a> {
             // A count starts at 0, all else as noise.
             let noise = Init::Random(types::Distribution::Normal { mean: 0.0, std: 1.0 });
             let init = if feed.ty.dtype.is_float() { noise } else { Init::Zeros };
-            let state = State { ty: Type::Tensor(feed.ty.clone()), init };
+            let state = State { ty: Type::Tensor(feed.ty.clone()), init, of: None };
             self.trace.module.states.insert(feed.name.clone(), state);
         }
         self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs, logical: vec![] });

@@ -54,6 +54,9 @@ pub fn chain(module: &Module) -> Chain {
         let root = |name: &str| module.parameters.get_index_of(name);
         let input = |input: &Input| match input {
             Input::Parameter(name) => root(name).map(Value::Rooted),
+            Input::State(name) if let Some(of) = module.states.get(name).and_then(|s| s.of.as_ref()) => {
+                root(of).map(Value::Rooted)
+            }
             // Moments and master weights are named after their parameters.
             Input::State(name) => name.split_once('/').and_then(|(_, of)| root(of)).map(Value::Moment),
             Input::Feed(_) => Some(Value::Common { fed: true }),

@@ -1,6 +1,6 @@
 //! Gathers of parameters leave repeated calls: the callee takes a parameter as it would gather it.
 
-use ir::{Builder, Call, Function, Id, Input, Mismatch, Module, NodeId, Op, Rewriter, Type};
+use ir::{Builder, Call, Function, Id, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use smallvec::SmallVec;
 use types::Name;
 
@@ -22,7 +22,7 @@ fn first(module: &Module, program: usize) -> Option<(NodeId, Call, Question)> {
     let caller = &module.functions[program.function];
     let inputs = program.inputs.iter().zip(&caller.params);
     let parameters: Vec<NodeId> =
-        inputs.filter(|(input, _)| matches!(input, Input::Parameter(_))).map(|(_, &param)| param).collect();
+        inputs.filter(|(input, _)| module.is_parameter(input)).map(|(_, &param)| param).collect();
     repeated(module, program.function).into_iter().find_map(|(node, call)| {
         let mut shared =
             (call.carried..call.carried + call.shared).filter(|&i| parameters.contains(&caller.nodes[node].args[i]));

@@ -8,12 +8,15 @@ use types::{DType, TensorType};
 
 use super::{Optimizer, OptimizerKind};
 
+/// The elements' types and sizes, and the type of a copy.
+type Key = (Vec<(DType, Vec<usize>)>, Option<DType>);
+
 pub struct Updates<'a> {
     optimizer: &'a Optimizer,
     /// Scalars that all updates read: the learning rate, AdamW's bias corrections, the clipping coefficient.
     shared: Vec<NodeId>,
     /// By the types of a stack's elements without their names: calls go by position.
-    functions: HashMap<Vec<(DType, Vec<usize>)>, Id<Function>>,
+    functions: HashMap<Key, Id<Function>>,
 }
 
 impl<'a> Updates<'a> {
@@ -21,27 +24,36 @@ impl<'a> Updates<'a> {
         Self { optimizer, shared, functions: HashMap::new() }
     }
 
-    /// `own` is the parameter, its gradient, and its moments; the results are the new parameter and moments.
-    pub fn apply(&mut self, module: &mut Module, b: &mut Builder, own: &[NodeId]) -> Vec<NodeId> {
+    /// `own` is the parameter, its gradient, and its moments; the results are the new parameter and moments, and the
+    /// parameter in the type of its copy.
+    pub fn apply(&mut self, module: &mut Module, b: &mut Builder, own: &[NodeId], copy: Option<DType>) -> Vec<NodeId> {
         let Type::Stack { count, .. } = *b.function.ty(own[0]) else {
-            return update(self.optimizer, b, &self.shared, own);
+            return update(self.optimizer, b, &self.shared, own, copy);
         };
         let elements: Vec<TensorType> = own.iter().filter_map(|&x| b.function.ty(x).element().cloned()).collect();
-        let key = elements.iter().map(|t| (t.dtype, t.sizes().to_vec())).collect();
+        let key = (elements.iter().map(|t| (t.dtype, t.sizes().to_vec())).collect(), copy);
         let scalars: Vec<Type> = self.shared.iter().map(|&s| b.function.ty(s).clone()).collect();
         let optimizer = self.optimizer;
-        let callee = *self.functions.entry(key).or_insert_with(|| function(module, optimizer, scalars, &elements));
+        let callee =
+            *self.functions.entry(key).or_insert_with(|| function(module, optimizer, scalars, &elements, copy));
         let call = Call { callee, times: Some(count), carried: 0, shared: self.shared.len(), reverse: false };
         let operands: Vec<NodeId> = self.shared.iter().chain(own).copied().collect();
         let mut types: Vec<Type> =
             std::iter::once(&own[0]).chain(&own[2..]).map(|&x| b.function.ty(x).clone()).collect();
+        types.extend(copy.map(|dtype| b.function.ty(own[0]).map(&|ty| ty.with_dtype(dtype))));
         let ty = if types.len() == 1 { types.remove(0) } else { Type::Tuple(types) };
         let call = b.push(Inst::Call(call), operands, ty);
         b.results(call).to_vec()
     }
 }
 
-fn function(module: &mut Module, optimizer: &Optimizer, scalars: Vec<Type>, elements: &[TensorType]) -> Id<Function> {
+fn function(
+    module: &mut Module,
+    optimizer: &Optimizer,
+    scalars: Vec<Type>,
+    elements: &[TensorType],
+    copy: Option<DType>,
+) -> Id<Function> {
     let sizes: Vec<String> = elements[0].dims.iter().map(|d| d.size.to_string()).collect();
     let kind = match optimizer.kind {
         OptimizerKind::Adamw => "adamw",
@@ -50,12 +62,18 @@ fn function(module: &mut Module, optimizer: &Optimizer, scalars: Vec<Type>, elem
     let mut b = Builder::new(module.fresh_name(&format!("{kind}.{}", sizes.join("x"))));
     let shared: Vec<NodeId> = scalars.into_iter().map(|ty| b.param(ty)).collect();
     let own: Vec<NodeId> = elements.iter().map(|ty| b.param(ty.clone())).collect();
-    let results = update(optimizer, &mut b, &shared, &own);
+    let results = update(optimizer, &mut b, &shared, &own, copy);
     b.function.results.extend(results);
     module.functions.add(b.function)
 }
 
-fn update(optimizer: &Optimizer, b: &mut Builder, shared: &[NodeId], own: &[NodeId]) -> Vec<NodeId> {
+fn update(
+    optimizer: &Optimizer,
+    b: &mut Builder,
+    shared: &[NodeId],
+    own: &[NodeId],
+    copy: Option<DType>,
+) -> Vec<NodeId> {
     let (p, g) = (own[0], own[1]);
     let ty = b.ty(p).clone();
     let full = wide(ty.dtype);
@@ -65,7 +83,7 @@ fn update(optimizer: &Optimizer, b: &mut Builder, shared: &[NodeId], own: &[Node
     if optimizer.clip > 0.0 {
         g = b.mul(g, shared[shared.len() - 1]);
     }
-    match optimizer.kind {
+    let mut results = match optimizer.kind {
         OptimizerKind::Adamw => {
             let &Optimizer { beta1, beta2, eps, weight_decay, .. } = optimizer;
             let step = Adamw { beta1, beta2, eps, weight_decay };
@@ -82,7 +100,9 @@ fn update(optimizer: &Optimizer, b: &mut Builder, shared: &[NodeId], own: &[Node
             let moved = b.sub(x, change);
             vec![b.cast(moved, ty.dtype)]
         }
-    }
+    };
+    results.extend(copy.map(|dtype| b.cast(results[0], dtype)));
+    results
 }
 
 /// The type in which an update is computed.

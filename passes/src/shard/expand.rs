@@ -1,6 +1,6 @@
 //! Operators that want a dim whole which wishes cut are replaced by their expansions, whose reductions can be cut.
 
-use ir::{FactorKind, Function, Inst, Module, NodeId, Rewriter};
+use ir::{FactorKind, Function, Id, Inst, Module, NodeId, Rewriter};
 
 use super::table::Table;
 
@@ -10,7 +10,7 @@ pub fn blocked(module: &mut Module, table: &Table) -> bool {
     let ids: Vec<_> = module.functions.ids().collect();
     for id in ids {
         let function = &module.functions[id];
-        let nodes: Vec<NodeId> = function.nodes.ids().filter(|&n| is_blocked(table, id.index(), function, n)).collect();
+        let nodes: Vec<NodeId> = function.nodes.ids().filter(|&n| is_blocked(table, id, function, n)).collect();
         if !nodes.is_empty()
             && let Some(expanded) = expand(function, &nodes)
         {
@@ -21,16 +21,20 @@ pub fn blocked(module: &mut Module, table: &Table) -> bool {
     changed
 }
 
-fn is_blocked(table: &Table, f: usize, function: &Function, id: NodeId) -> bool {
-    let Some(factors) = &table.factors[f][id.index()] else { return false };
+fn is_blocked(table: &Table, f: Id<Function>, function: &Function, id: NodeId) -> bool {
+    let Some(factors) = &table.factors[f.index()][id.index()] else { return false };
     let node = &function.nodes[id];
     let cut_whole = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>, axes: &super::table::TensorAxes| {
         dims.iter()
             .zip(axes)
             .any(|(of, axes)| !axes.is_empty() && of.iter().any(|&x| factors.factors[x].kind == FactorKind::Whole))
     };
-    let args = factors.args.iter().zip(&node.args).any(|(dims, a)| cut_whole(dims, &table.functions[f][a.index()][0]));
-    args || factors.results.iter().zip(&table.functions[f][id.index()]).any(|(dims, axes)| cut_whole(dims, axes))
+    let args = factors.args.iter().zip(&node.args).any(|(dims, a)| cut_whole(dims, table.at((f, *a, 0))));
+    args || factors
+        .results
+        .iter()
+        .zip(&table.functions[f.index()][id.index()])
+        .any(|(dims, axes)| cut_whole(dims, axes))
 }
 
 /// `None` if none of the nodes has an expansion.

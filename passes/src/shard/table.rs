@@ -1,6 +1,8 @@
 //! The axes found so far for each dim of each tensor of a module.
 
-use ir::{Axes, Factors, Function, Id, Inst, Module, NodeId, Op, Type};
+use std::collections::HashMap;
+
+use ir::{Axes, Factors, Function, Id, Input, Inst, Module, NodeId, Op, Type};
 use smallvec::SmallVec;
 use types::{Mesh, Name, TensorType};
 
@@ -27,6 +29,8 @@ pub struct Table {
     /// Tensors that take none of the axes over which the optimiser's state alone is stored in parts.
     pub closed: Vec<Site>,
     pub closed_to: Vec<Name>,
+    /// Copies of parameters: each is held as the parameter is.
+    alike: HashMap<Site, Site>,
     /// Factors of operators, by function and node.
     pub factors: Vec<Vec<Option<Factors>>>,
 }
@@ -42,14 +46,17 @@ impl Table {
             functions.push(function.nodes.iter().map(|(_, n)| tensors(&n.ty).map(of).collect()).collect());
             factors.push(function.nodes.iter().map(|(id, _)| operator(function, id).map(|(_, f)| f)).collect());
         }
-        Self { mesh: module.mesh.clone(), functions, closed: vec![], closed_to: vec![], factors }
+        let (mesh, alike) = (module.mesh.clone(), copies(module));
+        Self { mesh, functions, closed: vec![], closed_to: vec![], alike, factors }
     }
 
-    pub fn at(&self, (f, n, i): Site) -> &TensorAxes {
+    pub fn at(&self, site: Site) -> &TensorAxes {
+        let (f, n, i) = self.alike.get(&site).copied().unwrap_or(site);
         &self.functions[f.index()][n.index()][i]
     }
 
-    pub fn at_mut(&mut self, (f, n, i): Site) -> &mut TensorAxes {
+    pub fn at_mut(&mut self, site: Site) -> &mut TensorAxes {
+        let (f, n, i) = self.alike.get(&site).copied().unwrap_or(site);
         &mut self.functions[f.index()][n.index()][i]
     }
 
@@ -73,6 +80,23 @@ impl Table {
         }
         tensor[dim].len() > have
     }
+}
+
+/// By where a program takes a parameter's copy: where it takes the parameter.
+fn copies(module: &Module) -> HashMap<Site, Site> {
+    let mut alike = HashMap::new();
+    for program in &module.programs {
+        let params = &module.functions[program.function].params;
+        for (input, &copy) in program.inputs.iter().zip(params) {
+            let Input::State(name) = input else { continue };
+            let Some(of) = module.states.get(name).and_then(|s| s.of.as_ref()) else { continue };
+            let at = program.inputs.iter().position(|i| matches!(i, Input::Parameter(n) if n == of));
+            if let Some(&parameter) = at.and_then(|at| params.get(at)) {
+                alike.insert((program.function, copy, 0), (program.function, parameter, 0));
+            }
+        }
+    }
+    alike
 }
 
 /// The tensors of a type: itself, a stack's element, or a tuple's items.

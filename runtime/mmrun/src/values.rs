@@ -93,11 +93,11 @@ fn fill_rank(executor: &mut Executor, plan: &Plan, origin: &Origin) -> Result<()
                     *to = bytes;
                 }
             }
+            (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
             (_, Origin::Checkpoint(checkpoint)) => checkpoint.state(&s.name, &share, slot(executor, id)?)?,
             // Optimisers begin with as many zeros as there are parameters, twice: pages that are zero stay untouched.
             (StateInit::Value(Init::Zeros), _) if executor.begins_zeroed() => {}
             (StateInit::Value(init), _) => initialise(init, seed, &s.name, &share, slot(executor, id)?),
-            (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
         }
     }
     Ok(())
@@ -112,7 +112,7 @@ fn parameter(p: &Parameter, share: &Share, seed: u64, origin: &Origin, out: &mut
     Ok(())
 }
 
-/// Fills a state that begins as a parameter, which the same rank holds in the same layout.
+/// Fills a state that follows a parameter, which the same rank holds in the same layout.
 fn as_parameter(executor: &mut Executor, plan: &Plan, state: &State, name: &str, id: BufferId) -> Result<(), Failure> {
     let parameter = plan.manifest.parameter(name).and_then(|p| Some((p, p.buffer(executor.class())?)));
     let missing = || Failure::new(format!("there is no parameter `{name}`"));

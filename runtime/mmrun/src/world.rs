@@ -157,7 +157,8 @@ fn given(body: &Body) -> impl Iterator<Item = EmitId> {
     body.instructions.iter().filter_map(|i| if let Op::Emit { emit, .. } = i.op { Some(emit) } else { None })
 }
 
-/// Whether checkpoints hold a state: a rank's coordinates belong to the mesh and not to the run.
+/// Whether checkpoints hold a state: a rank's coordinates belong to the mesh and not to the run, and copies of parameters
+/// follow from these.
 pub fn is_lasting(state: &State) -> bool {
-    !matches!(state.init, StateInit::Coordinate(_))
+    matches!(state.init, StateInit::Value(_))
 }

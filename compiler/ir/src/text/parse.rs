@@ -56,7 +56,8 @@ pub fn parse(text: &str) -> Parsed<Module> {
             p.expect(":")?;
             let ty = p.ty()?;
             let init = p.json()?;
-            module.states.insert(name, State { ty, init });
+            let of = if p.eat("of ") { Some(p.string()?.into()) } else { None };
+            module.states.insert(name, State { ty, init, of });
         } else if p.eat("program ") {
             let program = p.program(&module)?;
             module.programs.push(program);

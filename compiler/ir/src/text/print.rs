@@ -27,7 +27,8 @@ impl Display for Module {
             writeln!(f, "param {} : {} {}", json(name), p.ty, json(&p.record))?;
         }
         for (name, s) in &self.states {
-            writeln!(f, "state {} : {} {}", json(name), s.ty, json(&s.init))?;
+            let of = s.of.as_ref().map(|of| format!(" of {}", json(of))).unwrap_or_default();
+            writeln!(f, "state {} : {} {}{of}", json(name), s.ty, json(&s.init))?;
         }
         for (_, function) in self.functions.iter() {
             writeln!(f)?;

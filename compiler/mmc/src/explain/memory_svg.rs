@@ -19,7 +19,7 @@ const PLOT: f64 = 800.0;
 const HEIGHT: f64 = 300.0;
 /// Of the title above a drawing, and of the axis below it.
 const TITLE: f64 = 54.0;
-const AXIS: f64 = 44.0;
+const AXIS: f64 = 58.0;
 /// Of a line of text.
 const LINE: f64 = 17.0;
 
@@ -112,7 +112,7 @@ fn drawing(
     text(out, LEFT + PLOT, below + 16.0, "text-anchor=\"end\"", &until);
     let anchor = if here > LEFT + PLOT / 2.0 { "end" } else { "start" };
     let note = format!("most lives at instruction {}", peak.fullest.instruction);
-    text(out, here, below + 16.0, &format!("text-anchor=\"{anchor}\" font-style=\"italic\""), &note);
+    text(out, here, below + 32.0, &format!("text-anchor=\"{anchor}\" font-style=\"italic\""), &note);
     legend(out, &moments, top + TITLE);
     let named = &peak.held[..NAMED.min(peak.held.len())];
     text(out, LEFT, below + AXIS, "font-weight=\"bold\"", "At the peak, the largest:");

@@ -130,14 +130,17 @@ fn manifest(plan: &Plan, findings: &mut Findings) {
         held(plan, "parameter", &p.name, (&p.ty, &p.layout), &p.buffers, &[BufferKind::Parameter], findings);
     }
     for s in &m.states {
-        let kinds = [BufferKind::Optimizer, BufferKind::State];
-        held(plan, "state", &s.name, (&s.ty, &s.layout), &s.buffers, &kinds, findings);
+        let kinds: &[BufferKind] = match &s.init {
+            StateInit::Parameter(_) => &[BufferKind::Parameter],
+            _ => &[BufferKind::Optimizer, BufferKind::State],
+        };
+        held(plan, "state", &s.name, (&s.ty, &s.layout), &s.buffers, kinds, findings);
         if let StateInit::Parameter(name) = &s.init
             && !m.parameter(name).is_some_and(|p| p.ty.sizes() == s.ty.sizes() && p.layout == s.layout)
         {
             findings.add(
                 Rule::Structure,
-                format!("state `{}` begins as `{name}`, which is no parameter of its shape", s.name),
+                format!("state `{}` follows `{name}`, which is no parameter of its shape", s.name),
             );
         }
     }

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use diag::{Diagnostic, Diagnostics};
-use plan::{BufferId, BufferKind, Op, Slice};
+use plan::{Buffer, BufferId, BufferKind, Op, Slice};
 use smallvec::SmallVec;
 
 use super::program::{Nature, Part, Written};
@@ -66,12 +66,23 @@ struct Chain<'w> {
     backward: Vec<bool>,
 }
 
+/// Parameters and their copies by name.
+fn parameters(persistent: &[Buffer]) -> HashMap<&str, usize> {
+    let parameters = persistent.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
+    parameters.map(|(i, b)| (b.name.as_str(), i)).collect()
+}
+
 impl<'w> Chain<'w> {
     fn new(written: &'w Written<'w>) -> Self {
         let mut roots: Vec<SmallVec<[u32; 2]>> = vec![SmallVec::new(); written.buffers()];
+        let parameters = parameters(written.persistent);
         for (i, buffer) in written.persistent.iter().enumerate() {
-            if buffer.kind != BufferKind::State {
-                roots[i].push(i as u32);
+            // A parameter's copy is named after it, and what is made of the copy is made of the parameter.
+            let of = buffer.name.split_once('/').and_then(|(_, of)| parameters.get(of).copied());
+            match buffer.kind {
+                BufferKind::State => {}
+                BufferKind::Parameter => roots[i].push(of.unwrap_or(i) as u32),
+                _ => roots[i].push(i as u32),
             }
         }
         for i in (0..written.len()).filter(|&i| written.natures[i] == Nature::Rooted) {
@@ -129,8 +140,7 @@ impl<'w> Chain<'w> {
             }
         }
         // Moments and master weights are named after their parameters.
-        let parameters = written.persistent.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
-        let parameters: HashMap<&str, usize> = parameters.map(|(i, b)| (b.name.as_str(), i)).collect();
+        let parameters = parameters(written.persistent);
         for (i, buffer) in written.persistent.iter().enumerate() {
             let of = buffer.name.split_once('/').map_or(buffer.name.as_str(), |(_, of)| of);
             let kept = || parameters.get(of).and_then(|&p| self.home[p]).unwrap_or(0);

@@ -1,0 +1,105 @@
+//! Working copies: a trained parameter that is read in a narrower type alone is kept in that type too, so that it is cast
+//! once, by its update, and not wherever it is gathered and read.
+
+use ir::ops::Cast;
+use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Stored, Type, Wish};
+use types::{DType, Name};
+
+/// The name of the state that holds a copy of a parameter, or of a family.
+pub fn name(parameter: &str) -> Name {
+    format!("working/{parameter}").into()
+}
+
+/// Whether parameters may have copies: where the optimiser's state alone is kept in parts, a copy would be gathered
+/// beside the parameter.
+pub fn allowed(module: &Module) -> bool {
+    !module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { what: Stored::Optimizer, .. }))
+}
+
+/// The one narrower type to which every reader of a value casts it, inside what it is handed to as well.
+pub fn wanted(module: &Module, function: &Function, value: NodeId) -> Option<DType> {
+    if function.results.contains(&value) {
+        return None;
+    }
+    let full = function.ty(value).element()?.dtype;
+    let mut found = None;
+    let live = function.live();
+    for (id, node) in function.nodes.iter().filter(|(id, n)| live[id.index()] && n.args.contains(&value)) {
+        let mut meets = |to: Option<DType>| match (to, found) {
+            (Some(to), None) if to.bytes() < full.bytes() => {
+                found = Some(to);
+                Some(())
+            }
+            (Some(to), Some(known)) if to == known => Some(()),
+            _ => None,
+        };
+        match &node.inst {
+            Inst::Op(Op::Cast(_)) => meets(function.ty(id).element().map(|ty| ty.dtype))?,
+            Inst::Call(call) => {
+                let callee = &module.functions[call.callee];
+                for (at, _) in node.args.iter().enumerate().filter(|(_, a)| **a == value) {
+                    meets(wanted(module, callee, callee.params[at]))?;
+                }
+            }
+            _ => return None,
+        }
+    }
+    found
+}
+
+/// Copies a node into a new function, where it reads copies instead of parameters: `narrow` says which of the old
+/// function's values have one.
+pub fn copy(
+    module: &mut Module,
+    rewriter: &mut Rewriter<'_>,
+    id: NodeId,
+    narrow: &dyn Fn(NodeId) -> Option<NodeId>,
+) -> Result<(), Mismatch> {
+    let node = &rewriter.from.nodes[id];
+    let copies: Vec<Option<NodeId>> = node.args.iter().map(|&a| narrow(a)).collect();
+    if copies.iter().all(Option::is_none) {
+        rewriter.copy(id);
+        return Ok(());
+    }
+    let args: Vec<NodeId> =
+        node.args.iter().zip(&copies).map(|(&a, copy)| copy.unwrap_or_else(|| rewriter.get(a))).collect();
+    rewriter.b.place = node.place;
+    let new = match &node.inst {
+        Inst::Op(Op::Cast(Cast { .. })) => args[0],
+        Inst::Call(call) => {
+            let operands: Vec<(usize, DType)> = args
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| copies[*i].is_some())
+                .filter_map(|(i, &a)| Some((i, rewriter.b.function.ty(a).element()?.dtype)))
+                .collect();
+            let callee = narrowed(module, call.callee, &operands)?;
+            rewriter.b.push(Inst::Call(Call { callee, ..call.clone() }), args, node.ty.clone())
+        }
+        _ => return Err(Mismatch::new("a parameter with a working copy is read in full")),
+    };
+    rewriter.set(id, new);
+    Ok(())
+}
+
+/// A function that takes some of its operands in the types to which it would cast them.
+fn narrowed(module: &mut Module, id: Id<Function>, operands: &[(usize, DType)]) -> Result<Id<Function>, Mismatch> {
+    let old = module.functions[id].clone();
+    let to = |at: usize| operands.iter().find(|(i, _)| *i == at).map(|(_, dtype)| *dtype);
+    let mut rewriter = Rewriter::with_param_types(&old, |at, ty: &Type| match to(at) {
+        Some(dtype) => ty.map(&|t| t.with_dtype(dtype)),
+        None => ty.clone(),
+    });
+    let copies: Vec<(NodeId, NodeId)> =
+        operands.iter().map(|&(at, _)| (old.params[at], rewriter.get(old.params[at]))).collect();
+    let narrow = |value: NodeId| copies.iter().find(|(of, _)| *of == value).map(|(_, copy)| *copy);
+    let live = old.live();
+    for id in old.nodes.ids() {
+        if live[id.index()] && !rewriter.done(id) {
+            copy(module, &mut rewriter, id, &narrow)?;
+        }
+    }
+    let function = rewriter.finish()?;
+    let name = module.fresh_name(&function.name);
+    Ok(module.functions.add(Function { name, ..function }))
+}
