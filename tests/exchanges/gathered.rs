@@ -6,9 +6,9 @@ use plan::{BufferId, BufferKind, CollectKind, Life, Op, Plan};
 
 use crate::body;
 
-/// The block that a parameter belongs to by its name: `blocks.3`, or what stands before and behind all blocks.
+/// The block that a parameter or its copy belongs to by its name: `blocks.3`, or what stands before and behind all blocks.
 pub fn block(parameter: &str) -> String {
-    let words: Vec<&str> = parameter.split('.').collect();
+    let words: Vec<&str> = parameter.trim_start_matches("working/").split('.').collect();
     let at = words.iter().position(|word| word.parse::<usize>().is_ok());
     at.map_or("what is in no block".into(), |at| words[..=at].join("."))
 }
