@@ -1,5 +1,7 @@
 //! How near arenas come to what lives at once, on real models over many meshes.
 
+use tests::binaries::{command, model, run};
+
 use super::{explained, number};
 
 const MODELS: [&str; 5] = [
@@ -22,6 +24,25 @@ const MESHES: [&str; 10] = [
     "--pp 2 --tp 4",
     "--pp 4 --fsdp 2 --batch 16",
 ];
+
+/// One drawing for each class of ranks, with all that lives at the peak in reach of a place in the model.
+#[test]
+fn memory_over_time_is_drawn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [plan, picture] = ["plan.bin", "memory.svg"].map(|name| folder.path().join(name));
+    let mesh = "--preset tiny --set LAYERS=4 --pp 2 --fsdp 2 --target none --machine ascend-910b3";
+    let mut compile = command("mmc");
+    compile.arg("compile").arg(model("wan2.2.mm")).args(mesh.split(' ')).arg("-o").arg(&plan);
+    run(&mut compile).expect("compiles");
+    run(command("mmc").arg("explain").arg(&plan).arg("--memory-svg").arg(&picture)).expect("draws");
+    let drawn = std::fs::read_to_string(&picture).expect("a picture");
+    assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
+    assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+    for told in ["on ranks 0-1", "on ranks 2-3", "At the peak", "wan2.2.mm:", "activations", "ms predicted"] {
+        assert!(drawn.contains(told), "{told}: {drawn}");
+    }
+    assert_eq!(drawn.matches(">arena ").count(), 2, "a line for each arena");
+}
 
 #[test]
 fn arenas_are_within_5_percent_of_what_lives_at_once() {

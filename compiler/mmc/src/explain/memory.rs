@@ -52,6 +52,8 @@ pub fn peak(plan: &Plan, class: &Class, body: &Body) -> Peak {
         let maker = maker.and_then(|i| body.instructions.get(i));
         let what = maker.map_or_else(|| buffer.name.to_string(), |i| maker_name(plan, &i.op, &buffer.name));
         let place = maker.and_then(|i| plan.places.get(i.place.index())).map(reshards::place).unwrap_or_default();
+        // Where the compiler itself made it, the place is no more than its name.
+        let place = if place == what { String::new() } else { place };
         let ty = buffer.ty.as_ref().map(ToString::to_string).unwrap_or_default();
         *rows.entry((buffer.kind, what, ty, place, buffer.bytes)).or_default() += 1;
     }

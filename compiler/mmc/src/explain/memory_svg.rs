@@ -216,16 +216,18 @@ fn scale(out: &mut String, highest: f64, y: impl Fn(u64) -> f64) {
 
 fn line(out: &mut String, y: f64, colour: &str, what: &str) {
     let _ = writeln!(out, "<path d=\"M{LEFT} {y:.1}h{PLOT}\" stroke=\"{colour}\" stroke-width=\"1.2\"/>");
-    text(out, LEFT + PLOT + 8.0, y + 4.0, &format!("fill=\"{colour}\""), what);
+    // Above the line, readable on whatever lies below.
+    let halo = format!("fill=\"{colour}\" stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\"");
+    text(out, LEFT + 6.0, y - 4.0, &halo, what);
 }
 
-/// The kinds that occur, the uppermost first, below the lines' names.
+/// The kinds that occur, the uppermost first.
 fn legend(out: &mut String, moments: &[Moment], top: f64) {
     let left = LEFT + PLOT + 12.0;
     let shown = STACKED.iter().enumerate().rev().filter(|(k, _)| moments.iter().any(|m| m.held[*k] > 0));
     for (i, (k, (_, what, colour))) in shown.enumerate() {
         let most = moments.iter().map(|m| m.held[k]).max().unwrap_or(0);
-        let y = top + 70.0 + LINE * i as f64;
+        let y = top + 14.0 + LINE * i as f64;
         let _ = writeln!(out, "<rect x=\"{left}\" y=\"{:.1}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>", y - 9.0);
         text(out, left + 16.0, y, "", &format!("{what} {}", bytes(most)));
     }
