@@ -8,6 +8,7 @@
 mod arenas;
 mod literature;
 mod stages;
+mod traces;
 
 use std::fmt::Write;
 
