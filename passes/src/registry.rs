@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use target::NoTarget;
 
 use crate::{
-    Autodiff, Context, Fuse, Inline, Microbatches, Once, Optimizer, Partition, Pass, Precision, Recompute, Shard,
-    Simplify,
+    Autodiff, Context, Fuse, Hoist, Inline, Microbatches, Once, Optimizer, Partition, Pass, Precision, Recompute,
+    Shard, Simplify,
 };
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
@@ -31,6 +31,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),
     entry::<Inline>("inline", "replaces plain calls by what they call"),
     entry::<Fuse>("fuse", "makes one of a repeated call and the backward that computes it again"),
+    entry::<Hoist>("hoist", "casts what the turns of a loop share once, before the first of them"),
     entry::<Simplify>("simplify", "rewrites operators and collectives to cheaper ones that compute the same"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),

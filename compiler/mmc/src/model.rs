@@ -106,8 +106,9 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
     };
     let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
     // On stages, all forwards of a micro-batch come before its backwards: what is fused would be kept in between.
+    let hoist = if trains { " | hoist" } else { "" };
     let fuse = if trains && options.mesh.pp == 1 { " | fuse" } else { "" };
-    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse} | simplify{shards}")
+    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist} | simplify{shards}")
 }
 
 /// The last pass before a plan is made.
