@@ -6,6 +6,8 @@
 
 mod occupied;
 
+use std::thread;
+
 use plan::{Body, Life, Plan};
 
 use occupied::Occupied;
@@ -18,7 +20,10 @@ const PATIENCE: usize = 120_000;
 
 /// Offsets for all persistent buffers and for those of every program.
 pub fn allocate(plan: &mut Plan, alignment: u64) {
-    plan.programs.iter_mut().flat_map(|p| &mut p.bodies).for_each(|body| alone(body, alignment));
+    thread::scope(|scope| {
+        let bodies = plan.programs.iter_mut().flat_map(|p| &mut p.bodies);
+        bodies.for_each(|body| drop(scope.spawn(move || alone(body, alignment))));
+    });
     settle(plan, alignment);
 }
 
