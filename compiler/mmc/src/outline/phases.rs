@@ -1,8 +1,8 @@
 //! Phases of a program: forward is what the loss needs, backward what the gradients need besides, and the optimiser the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use plan::{Body, BufferKind, Class, CollectKind, Op, Plan, When};
+use plan::{Body, BufferKind, Class, Collect, CollectKind, Op, Plan, When};
 
 use super::flow::Read;
 
@@ -70,19 +70,39 @@ struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// Marks an instruction and all that it needs, over all classes.
+    /// Marks an instruction and all that it needs, over all classes. Of a message, that is what was read of it alone: its
+    /// values have nothing else in common.
     fn mark(&self, root: (usize, usize), marks: &mut Marks) {
-        let mut open = vec![root];
-        while let Some((c, index)) = open.pop() {
-            if std::mem::replace(&mut marks[c][index], true) {
+        let (mut open, mut taken) = (vec![], HashSet::new());
+        let reads = |(c, index): (usize, usize)| self.reads[c][index].iter().map(move |read| (c, *read));
+        if !std::mem::replace(&mut marks[root.0][root.1], true) {
+            open.extend(reads(root));
+        }
+        while let Some((c, read)) = open.pop() {
+            let Some(writer) = read.writer else { continue };
+            let send = self.received(c, writer).and_then(|message| Some((message, *self.sends.get(&message.id)?)));
+            let before = std::mem::replace(&mut marks[c][writer], true);
+            let Some((received, send)) = send else {
+                if !before {
+                    open.extend(reads((c, writer)));
+                }
                 continue;
+            };
+            marks[send.0][send.1] = true;
+            let Op::Collect(sent) = &self.parts[send.0].1.instructions[send.1].op else { continue };
+            for (_, from) in received.to.iter().zip(&sent.from).filter(|(to, _)| to.buffer == read.slice.buffer) {
+                if taken.insert((send, from.buffer)) {
+                    open.extend(reads(send).filter(|(_, r)| r.slice.buffer == from.buffer));
+                }
             }
-            open.extend(self.reads[c][index].iter().filter_map(|r| r.writer).map(|w| (c, w)));
-            if let Op::Collect(collect) = &self.parts[c].1.instructions[index].op
-                && matches!(collect.kind, CollectKind::Receive { .. })
-            {
-                open.extend(self.sends.get(&collect.id));
-            }
+        }
+    }
+
+    /// What an instruction receives from another rank.
+    fn received(&self, class: usize, index: usize) -> Option<&Collect> {
+        match &self.parts[class].1.instructions[index].op {
+            Op::Collect(collect) if matches!(collect.kind, CollectKind::Receive { .. }) => Some(collect),
+            _ => None,
         }
     }
 }
