@@ -15,7 +15,9 @@ use occupied::Occupied;
 /// An arena that is larger than what lives at once by one part in so many is small enough.
 const NEAR: u64 = 20;
 
-/// Items that are placed in all rounds together, at most; one round there is always.
+/// Rounds that may bring nothing, one after another, and items that are placed in all rounds together; one round there is
+/// always.
+const FRUITLESS: usize = 8;
 const PATIENCE: usize = 120_000;
 
 /// Offsets for all persistent buffers and for those of every program.
@@ -48,7 +50,9 @@ pub fn settle(plan: &mut Plan, alignment: u64) {
 pub fn alone(body: &mut Body, alignment: u64) {
     [body.arena_bytes, body.host_bytes] = [false, true].map(|host| {
         let here: Vec<usize> = (0..body.buffers.len()).filter(|i| body.buffers[*i].on_host() == host).collect();
-        let item = |i: &usize| Item::new(body.buffers[*i].bytes, body.buffers[*i].life);
+        // What follows begins at a multiple of the alignment.
+        let bytes = |i: usize| body.buffers[i].bytes.next_multiple_of(alignment);
+        let item = |i: &usize| Item::new(bytes(*i), body.buffers[*i].life);
         let (offsets, bytes) = place(&here.iter().map(item).collect::<Vec<_>>(), alignment);
         here.into_iter().zip(offsets).for_each(|(i, offset)| body.buffers[i].offset = offset);
         bytes
@@ -77,6 +81,7 @@ fn place(items: &[Item], alignment: u64) -> (Vec<u64>, u64) {
     let enough = bound.saturating_add(bound / NEAR);
     let mut weights: Vec<u64> = items.iter().map(|item| item.bytes).collect();
     let mut best: Option<(Vec<u64>, u64)> = None;
+    let mut fruitless = 0;
     for _ in 0..(PATIENCE / items.len().max(1)).max(1) {
         let (offsets, bytes) = in_order(items, &weights, alignment);
         for ((item, offset), weight) in items.iter().zip(&offsets).zip(&mut weights) {
@@ -85,9 +90,11 @@ fn place(items: &[Item], alignment: u64) -> (Vec<u64>, u64) {
             }
         }
         if best.as_ref().is_none_or(|(_, least)| bytes < *least) {
-            best = Some((offsets, bytes));
+            (best, fruitless) = (Some((offsets, bytes)), 0);
+        } else {
+            fruitless += 1;
         }
-        if best.as_ref().is_some_and(|(_, least)| *least <= enough) {
+        if fruitless == FRUITLESS || best.as_ref().is_some_and(|(_, least)| *least <= enough) {
             break;
         }
     }
