@@ -18,7 +18,7 @@ use crate::numbers::{decode, encode};
 use crate::{SEED, Values, of_step};
 
 /// How long a rank waits for the others before it says that they hang.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A plan, and the functions that are its kernels.
 pub struct Compiled {
