@@ -163,7 +163,7 @@ pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64
         let held = executors.iter().map(|e| e.read(p.buffer(e.class())?).ok()?);
         out.insert(p.name.to_string(), whole(mesh, &p.name, (&p.ty, &p.layout), held)?);
     }
-    for s in manifest.states.iter().filter(|s| matches!(s.init, StateInit::Value(_))) {
+    for s in manifest.states.iter().filter(|s| !matches!(s.init, StateInit::Coordinate(_))) {
         let held = executors.iter().map(|e| e.read(s.buffer(e.class())?).ok()?);
         out.insert(s.name.to_string(), whole(mesh, &s.name, (&s.ty, &s.layout), held)?);
     }
