@@ -23,7 +23,7 @@ pub fn text(tape: &mut Tape<'_>, blocks: usize, samples: usize, classes: &mut Ve
     let head = if tied { "embed" } else { "head" };
     let labels = if labelled { format!(", %6: f32[B:{b}, L:{l}, V:{v}]") } else { String::new() };
     let count = if counted {
-        format!("reduce_sum(%20) {{\"dims\":[\"B\",\"L\",\"V\"]}}")
+        r#"reduce_sum(%20) {"dims":["B","L","V"]}"#.to_owned()
     } else {
         format!("constant() {{\"value\":{:?},\"dtype\":\"f32\"}}", (b * l * v) as f64)
     };
