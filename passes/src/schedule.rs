@@ -17,6 +17,8 @@ mod unroll;
 mod update;
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::thread;
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
@@ -96,39 +98,52 @@ pub fn schedule(
                 project::project(&written, pipelining, &seconds, &mut counted.collects)?
             }
         };
-        let mut bodies = vec![];
-        for (rank, (mut share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
-            let messages = Messages {
-                here: rank,
-                order: std::mem::take(&mut share.order),
-                settles: std::mem::take(&mut share.settles),
-            };
-            let mut lower = |unrolled,
-                             persistent: &[Buffer],
-                             around: &mut Surroundings<'_, '_>,
-                             counted: &mut Counted<'_>| {
-                let kernels = around.kernels;
-                let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
-                let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
-                let unrolled =
-                    order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
-                let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
-                order::close(unrolled, kernels, persistent, &mut counted.communicators, &messages)
-            };
-            let mut around = Surroundings { persistent: &persistent, kernels: &kernels, alignment, times: &mut times };
-            let body = if keeping.asks() {
-                let Share { unrolled, sites, holds, .. } = &share;
-                let picked = pick::pick(unrolled, sites, holds, keeping, &mut around, &mut counted, &mut lower);
-                for (known, new) in classes[rank].persistent.iter_mut().zip(picked.persistent) {
-                    known.space = known.space.max(new.space);
-                }
-                picked.body
-            } else {
-                lower(share.unrolled, &persistent, &mut around, &mut counted)
-            };
-            bodies.push(body);
-            holds.iter_mut().zip(share.holds).for_each(|(known, held)| *known |= held);
-        }
+        let arrange = |rank: usize,
+                       unrolled,
+                       persistent: &[Buffer],
+                       around: &mut Surroundings<'_, '_>,
+                       counted: &mut Counted<'_>| {
+            let kernels = around.kernels;
+            let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
+            let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
+            let unrolled =
+                order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
+            let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
+            let on_host = persistent.iter().chain(&unrolled.buffers).map(Buffer::on_host).collect();
+            let lanes = lanes::Kinds::new(&unrolled.instructions, on_host, &mut counted.communicators, rank);
+            (unrolled, lanes)
+        };
+        let mut around = Surroundings { persistent: &persistent, kernels: &kernels, alignment, times: &mut times };
+        let count = persistent.len();
+        let bodies = thread::scope(|scope| {
+            let mut bodies = vec![];
+            for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
+                let Share { unrolled, sites, holds: held, settles, order } = share;
+                let messages = Messages { order, settles };
+                let kernels = &kernels;
+                bodies.push(if keeping.asks() {
+                    let mut lower = |unrolled,
+                                     persistent: &[Buffer],
+                                     around: &mut Surroundings<'_, '_>,
+                                     counted: &mut Counted<'_>| {
+                        let (unrolled, lanes) = arrange(rank, unrolled, persistent, around, counted);
+                        order::close(unrolled, lanes, kernels, count, &messages)
+                    };
+                    let picked = pick::pick(&unrolled, &sites, &held, keeping, &mut around, &mut counted, &mut lower);
+                    for (known, new) in classes[rank].persistent.iter_mut().zip(picked.persistent) {
+                        known.space = known.space.max(new.space);
+                    }
+                    scope.spawn(move || picked.body)
+                } else {
+                    let (unrolled, lanes) = arrange(rank, unrolled, &persistent, &mut around, &mut counted);
+                    // What is left concerns this rank alone.
+                    scope.spawn(move || order::close(unrolled, lanes, kernels, count, &messages))
+                });
+                holds.iter_mut().zip(held).for_each(|(known, held)| *known |= held);
+            }
+            let ends = bodies.into_iter().map(thread::ScopedJoinHandle::join);
+            ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
         programs.push(plan::Program { name: program.name.clone(), times: 0, bodies });
     }
     narrow(&mut classes, &mut programs, &mut manifest, &holds);

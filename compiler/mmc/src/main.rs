@@ -31,6 +31,10 @@ use diag::{Diagnostics, Sources};
 
 use crate::args::{Cli, Command};
 
+/// A compilation makes many small things that live briefly, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::from_env("MMC_LOG");

@@ -22,10 +22,13 @@ pub use expanded::hangs_of_all_ranks;
 pub use structure::structure;
 pub use verified::Verified;
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use types::Name;
 
 use crate::violation::Findings;
-use crate::{Plan, Violation};
+use crate::{Body, Class, Plan, Program, Violation};
 
 /// What was proven of one program for one class of ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,21 +59,37 @@ pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
     let meetings = rendezvous::check(plan, &mut findings);
     let mut proofs = Vec::new();
     for (program, meetings) in plan.programs.iter().zip(meetings) {
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            findings.scope = format!("{}, {}", program.name, class.name);
-            lives::check(plan, class, body, &mut findings);
-            let (accesses, ordered) = races::check(plan, class, body, &mut findings);
-            proofs.push(Proof {
-                program: program.name.clone(),
-                class: class.name.clone(),
-                instructions: body.instructions.len(),
-                buffers: class.persistent.len() + body.buffers.len(),
-                lanes: body.lanes.len(),
-                accesses,
-                ordered,
-                meetings,
-            });
+        for (proof, found) in of_classes(plan, program, meetings) {
+            proofs.push(proof);
+            findings.append(found);
         }
     }
     findings.into_result().map(|()| proofs)
+}
+
+/// Of one program, what is proven of each class by itself: all at the same time.
+fn of_classes(plan: &Plan, program: &Program, meetings: usize) -> Vec<(Proof, Findings)> {
+    let check = |class: &Class, body: &Body| {
+        let mut findings = Findings::new();
+        findings.scope = format!("{}, {}", program.name, class.name);
+        lives::check(plan, class, body, &mut findings);
+        let (accesses, ordered) = races::check(plan, class, body, &mut findings);
+        let proof = Proof {
+            program: program.name.clone(),
+            class: class.name.clone(),
+            instructions: body.instructions.len(),
+            buffers: class.persistent.len() + body.buffers.len(),
+            lanes: body.lanes.len(),
+            accesses,
+            ordered,
+            meetings,
+        };
+        (proof, findings)
+    };
+    thread::scope(|scope| {
+        let classes = plan.classes.iter().zip(&program.bodies);
+        let checks: Vec<_> = classes.map(|(class, body)| scope.spawn(move || check(class, body))).collect();
+        let ends = checks.into_iter().map(thread::ScopedJoinHandle::join);
+        ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }

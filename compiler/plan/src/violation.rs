@@ -49,6 +49,12 @@ impl Findings {
         Self { scope: String::new(), list: Vec::new() }
     }
 
+    /// What was found elsewhere, under its own scope.
+    pub fn append(&mut self, other: Self) {
+        let room = Self::MOST.saturating_sub(self.list.len());
+        self.list.extend(other.list.into_iter().take(room));
+    }
+
     pub fn full(&self) -> bool {
         self.list.len() >= Self::MOST
     }
