@@ -434,3 +434,106 @@ fn a_plan_that_does_not_fit_is_refused_with_the_ways_out() {
     let said = refused("lots");
     assert!(said.contains("expected a size such as 64GiB"), "{said}");
 }
+
+/// From all that a plan would like down to the least that there is a plan for, in twenty steps: each plan fits, and none is
+/// predicted to be faster than one with more.
+#[test]
+fn memory_is_honoured_and_paid_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cases = [
+        ("wan2.2.mm --preset tiny --set LAYERS=4 --batch 4", "--recompute auto"),
+        ("wan2.2.mm --preset tiny --set LAYERS=4 --batch 4", "--recompute auto --offload auto"),
+        ("wan2.2.mm --preset tiny --set LAYERS=4 --batch 4 --tp 2 --fsdp 2", "--recompute auto --offload auto"),
+        ("wan2.2.mm --preset tiny --set LAYERS=4 --batch 4 --pp 2 --microbatches 4", "--recompute auto"),
+        ("qwen3.mm --preset tiny --set LAYERS=4 --batch 4 --microbatches 2", "--recompute auto"),
+    ];
+    for (model, ways) in cases {
+        let words = format!("{model} {ways} --target none --machine");
+        let machine = machine_without_communicators(folder.path());
+        let plan = |memory: u64| {
+            let path = folder.path().join("plan.bin");
+            let words = format!("compile {words} {} --memory {memory}", machine.display());
+            let output = mmc(&words).arg("-o").arg(&path).output().expect("mmc");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success().then(|| figures(&path, &machine)).ok_or(said)
+        };
+        let (most, mut before) = plan(1 << 40).expect("all that it would like");
+        // The least is looked for by halves.
+        let (mut least, mut none) = (most, 0);
+        while least - none > most / 200 {
+            let middle = none.midpoint(least);
+            match plan(middle) {
+                Ok((need, _)) => least = need.min(middle),
+                Err(said) => {
+                    assert!(said.contains("too much"), "{said}");
+                    none = middle;
+                }
+            }
+        }
+        assert!(least < most * 4 / 5, "{words}: {least} of {most}");
+        for step in 0..20 {
+            let memory = most - (most - least) * step / 19;
+            let (need, seconds) = plan(memory).unwrap_or_else(|said| panic!("{words} {memory}: {said}"));
+            assert!(need <= memory, "{words}: {need} of {memory}");
+            assert!(seconds >= before * (1.0 - 1e-9), "{words}: {seconds} after {before} with {memory}");
+            before = seconds;
+        }
+    }
+}
+
+/// Communicators take memory that small models do not.
+fn machine_without_communicators(folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler/cost/machines/ascend-910b3.toml");
+    let text = std::fs::read_to_string(source).expect("a machine");
+    let lines = text.lines().filter(|line| !line.starts_with("communicator_mib")).map(|line| match line {
+        line if line.starts_with("name") => "name = \"bare\"",
+        line => line,
+    });
+    let path = folder.join("bare.toml");
+    std::fs::write(&path, lines.collect::<Vec<_>>().join("\n")).expect("written");
+    path
+}
+
+/// The largest arena, and the predicted seconds of a step.
+fn figures(plan: &Path, machine: &Path) -> (u64, f64) {
+    let output =
+        run(command("mmc").arg("explain").arg(plan).arg("--json").arg("--machine").arg(machine)).expect("explains");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ranks = json["ranks"].as_array().expect("ranks");
+    let arena = ranks.iter().filter_map(|rank| rank["arena_bytes"].as_u64()).max();
+    (arena.expect("an arena"), ranks[0]["step_seconds"].as_f64().expect("seconds"))
+}
+
+/// What is left in the host's memory or computed again, whatever of it memory asks for, has the same bits, and each plan is what
+/// it says: some of it is computed again, or waits in the host's memory, and less is on the device.
+#[test]
+fn memory_changes_no_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = [
+        ("wan2.2.mm --preset tiny --batch 4 --set LAYERS=4", 90),
+        ("wan2.2.mm --preset tiny --batch 4 --set LAYERS=4 --dtype bf16 --tp 2 --fsdp 2", 90),
+        ("wan2.2.mm --preset tiny --batch 8 --set LAYERS=4 --pp 2 --microbatches 4", 95),
+        ("qwen3.mm --preset tiny --batch 4 --set LAYERS=4 --microbatches 2 --cp 2", 97),
+    ];
+    for (model, percent) in models {
+        let kept = compile(folder.path(), "kept", model);
+        let (bits, all) = (train(&kept, folder.path(), "--steps 2"), explain(&kept)["ranks"][0].clone());
+        let arena = all["arena_bytes"].as_u64().expect("bytes");
+        for ways in [
+            format!("--recompute auto --memory {}", arena * percent / 100),
+            format!("--recompute auto --offload auto --memory {}", arena * percent / 100),
+            "--offload activations".into(),
+            "--offload optimizer".into(),
+            "--recompute full --offload optimizer".into(),
+        ] {
+            let plan = compile(folder.path(), "plan", &format!("{model} {ways}"));
+            assert!(train(&plan, folder.path(), "--steps 2 --threads 2") == bits, "{model} {ways}: other bits");
+            let of = &explain(&plan)["ranks"][0];
+            assert!(of["arena_bytes"].as_u64() < Some(arena), "{model} {ways}");
+            let rows = of["kept"].as_array().expect("rows");
+            assert!(rows.iter().any(|row| row["way"] != "kept" && row["bytes"].as_u64() > Some(0)), "{model} {ways}");
+            let beside = of["host_bytes"].as_u64().expect("bytes");
+            assert_eq!(beside > 0, rows.iter().any(|row| row["way"] == "offloaded"), "{model} {ways}");
+        }
+    }
+}

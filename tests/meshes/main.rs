@@ -80,6 +80,8 @@ const CASES: &[Case] = &[
             "--pp 2 --cp 2 --dp 2 --zero 1 --microbatches 2",
             "--pp 2 --tp 2 --fsdp 2 --microbatches 4 --schedule gpipe",
             "--pp 4 --dp 2 --microbatches 4 --recompute full",
+            "--pp 2 --fsdp 2 --microbatches 4 --schedule zb-h1 --offload activations",
+            "--pp 2 --tp 2 --fsdp 2 --microbatches 2 --offload optimizer",
             "--pp 2 --virtual-stages 2 --tp 2 --dp 2 --microbatches 2",
         ],
     },

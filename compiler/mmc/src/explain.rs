@@ -1,6 +1,7 @@
 //! `mmc explain`: what a plan needs and does. All figures are sums over its buffers and instructions.
 
 pub mod figures;
+mod kept;
 mod kernels;
 mod measured;
 mod memory;
@@ -102,6 +103,7 @@ fn text(
         if let Some((machine, prediction)) = machine.zip(figures.prediction.as_ref()) {
             prediction_lines(&mut out, machine, prediction);
         }
+        kept::table(&mut out, plan, body, args.all);
         #[cfg(feature = "ascend")]
         operators::table(&mut out, plan, body);
         if args.kernels {
@@ -134,6 +136,9 @@ fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
     let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
     for (what, n) in f.memory_rows() {
         let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
+    }
+    if f.memory.host_bytes > 0 {
+        let _ = writeln!(out, "  {:>10}  the arena in the host's memory", bytes(f.memory.host_bytes));
     }
     memory::text(out, &f.peak, f.memory.arena_bytes, args.all);
     let _ = writeln!(out, "  {:>10}  work in one run, {} launches", flops(f.flops), f.launches);

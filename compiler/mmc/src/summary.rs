@@ -34,6 +34,10 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
                 bytes(m.arena_bytes.saturating_sub(m.params_bytes + m.optimizer_bytes + m.state_bytes)),
             );
         }
+        let host = program.bodies.iter().map(|body| body.host_bytes).max().filter(|host| *host > 0);
+        if let Some(host) = host {
+            let _ = writeln!(out, "  offloaded   {} in the host's memory", bytes(host));
+        }
         let lengths: Vec<String> = program.bodies.iter().map(|body| body.instructions.len().to_string()).collect();
         let _ = writeln!(
             out,

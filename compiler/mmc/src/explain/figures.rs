@@ -22,6 +22,8 @@ pub struct Figures {
     pub flops: u64,
     pub traffic: Vec<Traffic>,
     pub reshards: Vec<Reshard>,
+    /// What became of values that wait for the backward; null where nothing was to be chosen.
+    pub kept: Value,
     /// What an Ascend plan's operators became; null for other targets.
     pub operators: Value,
     /// None where no machine is known.
@@ -86,6 +88,7 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
         flops: plan::flops(plan, body),
         traffic: plan::traffic(plan, body),
         reshards: reshards(plan, body),
+        kept: if body.kept.is_empty() { Value::Null } else { super::kept::json(plan, body) },
         operators: operators(plan, body),
         prediction: None,
     }
@@ -120,6 +123,7 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "workspace_bytes": m.workspace_bytes,
                 "peak_bytes": m.peak_bytes,
                 "arena_bytes": m.arena_bytes,
+                "host_bytes": m.host_bytes,
                 "live_bytes": f.peak.fullest.bytes,
                 "live_at": f.peak.fullest.instruction,
                 "live": f.peak.held.iter().map(memory::json).collect::<Vec<_>>(),
@@ -133,6 +137,9 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "comm": f.traffic,
                 "reshards": f.reshards.iter().map(reshard).collect::<Vec<_>>(),
             });
+            if !f.kept.is_null() {
+                entry["kept"] = f.kept.clone();
+            }
             if !f.operators.is_null() {
                 entry["operators"] = f.operators.clone();
             }
