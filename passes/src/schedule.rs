@@ -243,7 +243,7 @@ fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
             space: Space::Device,
             offset: 0,
             bytes,
-            ty: Some(ty.clone()),
+            ty: Some(ty.clone().into()),
             life: Life::Persistent,
         });
         vec![Some(BufferId::new(buffers.len() - 1))]

@@ -162,9 +162,9 @@ fn no_rank_holds_keys_of_the_full_length() {
                     ty.dims.iter().all(|d| TOKENS.contains(&&*d.name) || WIDTHS.contains(&&*d.name))
                 };
                 let has = |dims: &[&str]| dims.iter().any(|dim| size(buffer, dim).is_some());
-                buffer.ty.as_ref().is_some_and(known) && has(&["HEAD", "KV", "DIM"]) && has(&TOKENS)
+                buffer.ty.as_deref().is_some_and(known) && has(&["HEAD", "KV", "DIM"]) && has(&TOKENS)
             });
-            let elements = of_tokens.map(|b| (b.ty.as_ref().map_or(0, types::TensorType::elements), b));
+            let elements = of_tokens.map(|b| (b.ty.as_deref().map_or(0, types::TensorType::elements), b));
             let (most, buffer) = elements.max_by_key(|(n, _)| *n).expect("keys");
             assert_eq!(most, full / ranks, "{model} {mesh}: {buffer:?}");
         }

@@ -1,6 +1,7 @@
 //! A buffer: a named range of a rank's arena, with the time during which its bytes mean something.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use types::{Name, TensorType};
@@ -79,7 +80,7 @@ pub struct Buffer {
     pub offset: u64,
     pub bytes: u64,
     /// What this rank holds, at its capacity; none for raw scratch.
-    pub ty: Option<TensorType>,
+    pub ty: Option<Arc<TensorType>>,
     pub life: Life,
 }
 

@@ -16,7 +16,7 @@ pub struct Instruction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     Launch(Launch),
-    Collect(Collect),
+    Collect(Box<Collect>),
     Copy {
         from: Slice,
         to: Slice,

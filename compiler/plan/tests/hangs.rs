@@ -108,7 +108,7 @@ fn random(dice: &mut Dice) -> Plan {
         let slice = |buffer| vec![Slice { buffer: plan::BufferId(buffer), offset: 0, bytes: 8 }];
         let collect = |kind, group: &[&str], from, to| {
             let group = group.iter().map(|a| Name::new(a)).collect();
-            Op::Collect(Collect { id, kind, group, from, to, why: "chance".into() })
+            Op::Collect(Collect { id, kind, group, from, to, why: "chance".into() }.into())
         };
         let kind = dice.below(6);
         let group = dice.below(GROUPS.len());
@@ -173,7 +173,7 @@ fn many_ranks_with_many_collectives() {
             let collect = Collect { id, kind, group: vec![axis.into()], from, to, why: "".into() };
             id += 1;
             for body in &mut plan.programs[0].bodies {
-                push(body, 1 + lane, Op::Collect(collect.clone()));
+                push(body, 1 + lane, Op::Collect(collect.clone().into()));
             }
         }
         // Each stage hands on what it was handed: the way around would be a circle.
@@ -186,7 +186,7 @@ fn many_ranks_with_many_collectives() {
             for (stage, kind, from, to) in ends {
                 let group = vec!["pp".into()];
                 let message = Collect { id, kind, group, from, to, why: "".into() };
-                push(&mut plan.programs[0].bodies[stage as usize], 4, Op::Collect(message));
+                push(&mut plan.programs[0].bodies[stage as usize], 4, Op::Collect(message.into()));
             }
             id += 1;
         }

@@ -51,7 +51,7 @@ pub fn join(
             seconds: 0.0,
             whys: vec![collect.why.clone()],
             sites: vec![next.instruction.place],
-            all: collect,
+            all: *collect,
         };
         if let Some(at) = open.iter().position(|bucket| bucket.takes(&next)) {
             next = open.remove(at).with(next);
@@ -158,7 +158,7 @@ impl Bucket {
         let Self { place, block, until, all, whys, sites, .. } = self;
         let why = whys.iter().map(Name::as_str).collect::<Vec<_>>().join("; ").into();
         let (lane, site) = (LaneId::new(0), places.common(&sites));
-        let instruction = Instruction { lane, place: site, op: Op::Collect(Collect { why, ..all }) };
+        let instruction = Instruction { lane, place: site, op: Op::Collect(Collect { why, ..all }.into()) };
         Placed { place, block, until, instruction }
     }
 }

@@ -76,8 +76,9 @@ pub struct Messages {
     pub settles: HashMap<u32, u32>,
 }
 
-pub const fn is_message(op: &Op) -> bool {
-    matches!(op, Op::Collect(Collect { kind: CollectKind::Send { .. } | CollectKind::Receive { .. }, .. }))
+pub fn is_message(op: &Op) -> bool {
+    let is = |kind: &CollectKind| matches!(kind, CollectKind::Send { .. } | CollectKind::Receive { .. });
+    matches!(op, Op::Collect(collect) if is(&collect.kind))
 }
 
 /// When compute enters a turn, it waits for all collectives issued before the turn that it leaves, so that the memory of

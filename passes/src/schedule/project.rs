@@ -136,7 +136,7 @@ fn share(
         let when = if sends { message.sent } else { message.received };
         let at = when.index.min(written.len().saturating_sub(1));
         let (lane, place) = (LaneId::new(0), written.unrolled.instructions[at].place);
-        let op = Op::Collect(message.collect(id, written, sends, &here));
+        let op = Op::Collect(message.collect(id, written, sends, &here).into());
         items.push((when, Instruction { lane, place, op }));
     }
     items.extend(uses.own.iter().map(|&(when, i)| {

@@ -41,7 +41,7 @@ impl<'a> Times<'a> {
         let Op::Launch(launch) = &instruction.op else { return 0.0 };
         let Some(kernel) = self.kernels.get(launch.kernel.index()) else { return 0.0 };
         let args = launch.args.iter().zip(accesses(self.kernels, launch.kernel));
-        let args = args.filter_map(|(s, access)| Some((*access, buffer(s.buffer.index())?.ty.as_ref()?)));
+        let args = args.filter_map(|(s, access)| Some((*access, buffer(s.buffer.index())?.ty.as_deref()?)));
         cost::seconds_of_kernel(self.machine, self.mesh.world(), kernel, KernelTypes::of(args))
     }
 

@@ -1,6 +1,7 @@
 //! Writes a program out: every call becomes launches, every value a slice of a buffer.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use diag::{Diagnostics, PlaceId};
 use ir::{
@@ -182,7 +183,7 @@ struct Unroller<'a, 'p> {
 }
 
 impl Unroller<'_, '_> {
-    fn buffer(&mut self, name: Name, kind: BufferKind, bytes: u64, ty: Option<TensorType>) -> Slice {
+    fn buffer(&mut self, name: Name, kind: BufferKind, bytes: u64, ty: Option<Arc<TensorType>>) -> Slice {
         // A tensor without elements still needs an address.
         let bytes = bytes.max(1);
         self.buffers.push(Buffer {
@@ -198,7 +199,7 @@ impl Unroller<'_, '_> {
     }
 
     fn tensor(&mut self, name: &str, kind: BufferKind, ty: &TensorType) -> Slice {
-        self.buffer(name.into(), kind, ty.bytes() as u64, Some(ty.clone()))
+        self.buffer(name.into(), kind, ty.bytes() as u64, Some(ty.clone().into()))
     }
 
     /// Turns inside a block are part of it.
@@ -409,7 +410,8 @@ impl Unroller<'_, '_> {
         let to: Vec<Slice> = types.iter().map(|t| self.tensor(op.name(), BufferKind::Activation, t)).collect();
         let id = *self.collects;
         *self.collects += 1;
-        self.push(Op::Collect(Collect { id, kind, group, from, to: to.clone(), why }), place, op.name());
+        let collect = Collect { id, kind, group, from, to: to.clone(), why };
+        self.push(Op::Collect(collect.into()), place, op.name());
         let mut values: Vec<Storage> = to.into_iter().map(Storage::Slice).collect();
         Ok(if matches!(ty, ir::Type::Tuple(_)) { Storage::Tuple(values) } else { values.remove(0) })
     }

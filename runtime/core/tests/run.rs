@@ -73,14 +73,14 @@ fn what_cannot_run_is_refused() {
     let body = &mut collective.programs[0].bodies[0];
     body.lanes.push(plan::LaneKind::Comm(0));
     body.instructions[3].lane = plan::LaneId::new(body.lanes.len() - 1);
-    collective.programs[0].bodies[0].instructions[3].op = Op::Collect(Collect {
+    collective.programs[0].bodies[0].instructions[3].op = Op::Collect(Box::new(Collect {
         id: 4,
         kind: CollectKind::AllReduce(Reduce { kind: ReduceKind::Sum, dtype: DType::F32 }),
         group: vec!["dp".into()],
         from: vec![],
         to: vec![],
         why: "".into(),
-    });
+    }));
     let error = executor(collective, &Options::default()).map(|_| ()).expect_err("a collective").to_string();
     assert_eq!(
         error,

@@ -176,14 +176,15 @@ fn body(class: &Class, instructions: Vec<Instruction>, events: u32) -> Body {
 }
 
 fn collect(id: u32, kind: CollectKind, group: &[&str], tensors: &[(BufferId, BufferId)], why: &str) -> Op {
-    Op::Collect(Collect {
+    let collect = Collect {
         id,
         kind,
         group: group.iter().map(|a| Name::new(a)).collect(),
         from: tensors.iter().map(|(from, _)| Slice::whole(*from, 0)).collect(),
         to: tensors.iter().map(|(_, to)| Slice::whole(*to, 0)).collect(),
         why: why.into(),
-    })
+    };
+    Op::Collect(collect.into())
 }
 
 fn gather(id: u32) -> Op {

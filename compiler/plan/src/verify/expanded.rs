@@ -28,7 +28,7 @@ pub fn hangs_of_all_ranks(plan: &Plan) -> Option<String> {
 
 fn collects(body: &Body) -> impl Iterator<Item = (usize, &Collect, LaneKind)> {
     body.instructions.iter().enumerate().filter_map(|(i, instruction)| match &instruction.op {
-        Op::Collect(c) => Some((i, c, body.lanes[instruction.lane.index()])),
+        Op::Collect(c) => Some((i, c.as_ref(), body.lanes[instruction.lane.index()])),
         _ => None,
     })
 }

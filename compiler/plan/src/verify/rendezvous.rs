@@ -60,7 +60,7 @@ pub fn check(plan: &Plan, findings: &mut Findings) -> Vec<usize> {
 
 fn collects(body: &Body) -> impl Iterator<Item = (usize, &Collect)> {
     body.instructions.iter().enumerate().filter_map(|(i, instruction)| match &instruction.op {
-        Op::Collect(collect) => Some((i, collect)),
+        Op::Collect(collect) => Some((i, collect.as_ref())),
         _ => None,
     })
 }

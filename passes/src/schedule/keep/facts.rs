@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use plan::{BufferKind, Collect, Instruction, Op};
+use plan::{BufferKind, Instruction, Op};
 use smallvec::SmallVec;
 
 use super::super::ahead;
@@ -155,7 +155,7 @@ fn repeats(instruction: &Instruction) -> bool {
     match &instruction.op {
         Op::Launch(_) => true,
         // Ranks of one stage do it together.
-        op @ Op::Collect(Collect { group, .. }) => !is_message(op) && !group.iter().any(|axis| *axis == "pp"),
+        Op::Collect(collect) => !is_message(&instruction.op) && !collect.group.iter().any(|axis| *axis == "pp"),
         _ => false,
     }
 }

@@ -117,7 +117,8 @@ fn purposes(plan: &Plan, rank: usize) -> Result<(BTreeSet<Purpose>, BTreeSet<Pur
         let Some(like) = is_own.then_some(rank).or_else(first) else { continue };
         let bodies = plan.programs.iter().filter_map(|p| p.bodies.get(c));
         for instruction in bodies.flat_map(|b| &b.instructions) {
-            let Op::Collect(Collect { id, kind, group, .. }) = &instruction.op else { continue };
+            let Op::Collect(known) = &instruction.op else { continue };
+            let Collect { id, kind, group, .. } = &**known;
             next = next.max(id + 1);
             let way = match kind {
                 CollectKind::Send { .. } | CollectKind::Receive { .. } => {

@@ -111,7 +111,7 @@ fn program(plan: &Plan, name: &str, times: u64, class: &Class, body: &Body) -> V
                 "kind": b.kind.name(),
                 "offset": b.offset,
                 "bytes": b.bytes,
-                "type": b.ty.as_ref().map(TensorType::to_string),
+                "type": b.ty.as_deref().map(TensorType::to_string),
                 "persistent": b.is_persistent(),
             })
         })
