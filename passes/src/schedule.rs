@@ -32,7 +32,7 @@ use types::{DType, Name, TensorType};
 use keep::Surroundings;
 pub use keep::{Gradients, Keeping, Offload, Room};
 use lanes::Messages;
-use pick::Counted;
+use pick::{Counted, Picked};
 pub use project::Pipelining;
 use project::Share;
 
@@ -70,7 +70,7 @@ pub fn schedule(
         })
         .collect();
 
-    let mut times = times::Times::new(machine, &header.mesh, &kernels);
+    let times = times::Times::new(machine, &header.mesh, &kernels);
     let places = places::Recorder::new(module, sources);
     let mut counted = Counted { collects: 0, communicators: lanes::Communicators::default(), places };
     let (persistent, mut manifest) = persistent(module, alignment);
@@ -98,52 +98,43 @@ pub fn schedule(
                 project::project(&written, pipelining, &seconds, &mut counted.collects)?
             }
         };
-        let arrange = |rank: usize,
-                       unrolled,
-                       persistent: &[Buffer],
-                       around: &mut Surroundings<'_, '_>,
-                       counted: &mut Counted<'_>| {
-            let kernels = around.kernels;
-            let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
-            let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
-            let unrolled =
-                order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
-            let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
-            let on_host = persistent.iter().chain(&unrolled.buffers).map(Buffer::on_host).collect();
-            let lanes = lanes::Kinds::new(&unrolled.instructions, on_host, &mut counted.communicators, rank);
-            (unrolled, lanes)
-        };
-        let mut around = Surroundings { persistent: &persistent, kernels: &kernels, alignment, times: &mut times };
-        let count = persistent.len();
-        let bodies = thread::scope(|scope| {
-            let mut bodies = vec![];
-            for (rank, (share, holds)) in shares.into_iter().zip(&mut holds).enumerate() {
-                let Share { unrolled, sites, holds: held, settles, order } = share;
-                let messages = Messages { order, settles };
-                let kernels = &kernels;
-                bodies.push(if keeping.asks() {
-                    let mut lower = |unrolled,
-                                     persistent: &[Buffer],
-                                     around: &mut Surroundings<'_, '_>,
-                                     counted: &mut Counted<'_>| {
-                        let (unrolled, lanes) = arrange(rank, unrolled, persistent, around, counted);
-                        order::close(unrolled, lanes, kernels, count, &messages)
-                    };
-                    let picked = pick::pick(&unrolled, &sites, &held, keeping, &mut around, &mut counted, &mut lower);
-                    for (known, new) in classes[rank].persistent.iter_mut().zip(picked.persistent) {
-                        known.space = known.space.max(new.space);
-                    }
-                    scope.spawn(move || picked.body)
-                } else {
-                    let (unrolled, lanes) = arrange(rank, unrolled, &persistent, &mut around, &mut counted);
-                    // What is left concerns this rank alone.
-                    scope.spawn(move || order::close(unrolled, lanes, kernels, count, &messages))
-                });
-                holds.iter_mut().zip(held).for_each(|(known, held)| *known |= held);
-            }
-            let ends = bodies.into_iter().map(thread::ScopedJoinHandle::join);
-            ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        // Each rank counts on from here by itself, and is renumbered after that.
+        let begin = counted.clone();
+        let lowered = at_once(shares.into_iter().enumerate(), |(rank, share)| {
+            let Share { unrolled, sites, holds, settles, order } = share;
+            let messages = Messages { here: rank, order, settles };
+            let mut lower = |unrolled,
+                             persistent: &[Buffer],
+                             around: &mut Surroundings<'_, '_>,
+                             counted: &mut Counted<'_>| {
+                let kernels = around.kernels;
+                let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
+                let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
+                let unrolled =
+                    order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
+                let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
+                order::close(unrolled, kernels, persistent, &mut counted.communicators, &messages)
+            };
+            let (mut counted, mut times) = (begin.clone(), times.clone());
+            let (persistent, kernels) = (&persistent[..], &kernels[..]);
+            let mut around = Surroundings { persistent, kernels, alignment, times: &mut times };
+            let picked = if keeping.asks() {
+                pick::pick(&unrolled, &sites, &holds, keeping, &mut around, &mut counted, &mut lower)
+            } else {
+                let body = lower(unrolled, persistent, &mut around, &mut counted);
+                Picked { body, persistent: persistent.to_vec() }
+            };
+            (picked, holds, counted)
         });
+        let mut bodies = vec![];
+        for (rank, (Picked { mut body, persistent }, held, own)) in lowered.into_iter().enumerate() {
+            counted.take_in(own, &begin, &mut body);
+            bodies.push(body);
+            for (known, new) in classes[rank].persistent.iter_mut().zip(persistent) {
+                known.space = known.space.max(new.space);
+            }
+            holds[rank].iter_mut().zip(held).for_each(|(known, held)| *known |= held);
+        }
         programs.push(plan::Program { name: program.name.clone(), times: 0, bodies });
     }
     narrow(&mut classes, &mut programs, &mut manifest, &holds);
@@ -154,6 +145,16 @@ pub fn schedule(
     let flops_per_step = launched.sum::<u64>() * (header.world() / ranks) as u64;
     let header = Header { flops_per_step, ..header };
     Ok(Plan { header, kernels, classes, programs, manifest, places: counted.places.finish(), object: vec![] })
+}
+
+/// The same for all of these, each on a thread of its own.
+fn at_once<T: Send, R: Send>(of: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = of.map(|item| scope.spawn(move || work(item))).collect();
+        let ends = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// The ranks at one place of the pipeline, with all persistent buffers.

@@ -10,6 +10,7 @@ use types::{Mesh, Name};
 use crate::{Link, Machine};
 
 /// Placements of the groups of a mesh on a machine, each found once.
+#[derive(Clone)]
 pub struct Groups<'a> {
     machine: &'a Machine,
     mesh: &'a Mesh,

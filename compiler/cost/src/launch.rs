@@ -44,5 +44,7 @@ impl KernelTypes {
 
 pub fn kernel_types(plan: &Plan, class: &Class, body: &Body, launch: &Launch) -> KernelTypes {
     let args = launch.args.iter().zip(plan.accesses(launch.kernel));
-    KernelTypes::of(args.filter_map(|(slice, access)| Some((*access, body.buffer(class, slice.buffer)?.ty.as_deref()?))))
+    KernelTypes::of(
+        args.filter_map(|(slice, access)| Some((*access, body.buffer(class, slice.buffer)?.ty.as_deref()?))),
+    )
 }

@@ -1,5 +1,7 @@
 //! `mmc compile`: a model in, a verified plan out.
 
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cost::Machine;
@@ -44,8 +46,12 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start_code = Instant::now();
     let plan = with_code(plan, &module, &*target)?;
     let code = start_code.elapsed();
-    verify(&plan)?;
-    let (bytes, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
+    let (bytes, hash) = thread::scope(|scope| {
+        let bytes = scope.spawn(|| plan.to_bytes());
+        verify(&plan)?;
+        let bytes = bytes.join().unwrap_or_else(|panic| resume_unwind(panic));
+        bytes.map_err(|e| Diagnostics::from(Diagnostic::error(e.to_string())))
+    })?;
     write(&args.output, &bytes)?;
     #[cfg(feature = "ascend")]
     warnings.0.extend(crate::ascend::too_large(&plan));

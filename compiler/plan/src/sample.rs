@@ -67,7 +67,15 @@ fn emit(name: &str, of: &str, layout: Layout, when: When) -> Emit {
 
 fn buffer(name: &str, kind: BufferKind, offset: u64, of: &str, life: Life) -> Buffer {
     let of = ty(of);
-    Buffer { name: name.into(), kind, space: Space::Device, offset, bytes: of.bytes() as u64, ty: Some(of.into()), life }
+    Buffer {
+        name: name.into(),
+        kind,
+        space: Space::Device,
+        offset,
+        bytes: of.bytes() as u64,
+        ty: Some(of.into()),
+        life,
+    }
 }
 
 fn at(lane: LaneId, place: u32, op: Op) -> Instruction {

@@ -11,7 +11,8 @@ use super::Item;
 type Nodes = SmallVec<[usize; 40]>;
 
 pub struct Occupied {
-    /// The moments at which lives begin and end, ascending: time is counted in places among them.
+    /// The moments at which lives end, ascending: time is counted in those that are over. Lives that meet do so by this
+    /// count as well, and others do not.
     moments: Vec<u32>,
     /// The children of node n are 2n and 2n + 1; leaves begin in the middle.
     nodes: Vec<Node>,
@@ -30,7 +31,7 @@ struct Ranges(Vec<(u64, u64)>);
 impl Occupied {
     /// Nothing is taken; these are all the lives that there will be.
     pub fn new(items: &[Item]) -> Self {
-        let mut moments: Vec<u32> = items.iter().flat_map(|item| [item.first, item.last]).collect();
+        let mut moments: Vec<u32> = items.iter().map(|item| item.last).collect();
         moments.sort_unstable();
         moments.dedup();
         let leaves = moments.len().next_power_of_two();

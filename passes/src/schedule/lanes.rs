@@ -68,8 +68,24 @@ impl Communicators {
     }
 }
 
+impl Communicators {
+    /// By number of `other`: its number here.
+    pub fn take_in(&mut self, other: Self) -> Vec<u32> {
+        let number = |entry| {
+            let known = self.0.iter().position(|known| *known == entry);
+            known.unwrap_or_else(|| {
+                self.0.push(entry);
+                self.0.len() - 1
+            }) as u32
+        };
+        other.0.into_iter().map(number).collect()
+    }
+}
+
 /// What a rank has to know of the pipeline that it is part of.
 pub struct Messages {
+    /// Its position among the ranks that send each other messages.
+    pub here: usize,
     /// Its units, numbered from 1.
     pub order: Vec<Unit>,
     /// By the id of a send: the unit that waits until it is taken. None waits for others before the end.
@@ -84,14 +100,17 @@ pub fn is_message(op: &Op) -> bool {
 /// When compute enters a turn, it waits for all collectives issued before the turn that it leaves, so that the memory of
 /// what travels stays bounded. For what it sends it waits when `messages` say so, and for what it receives where it
 /// is read: other ranks may need it to go on first. For what goes to the host it waits as for collectives.
+///
+/// `on_host` says by buffer whether it is in the host's memory.
 pub fn assign(
     instructions: Vec<Instruction>,
     turns: &[Turn],
     kernels: &[Kernel],
-    lanes: Kinds,
+    on_host: &[bool],
+    communicators: &mut Communicators,
     messages: &Messages,
 ) -> Lanes {
-    let Kinds { kinds, lanes, on_host } = lanes;
+    let (kinds, lanes) = kinds(&instructions, on_host, communicators, messages.here);
     let mut meets = vec![false; kinds.len()];
     for (instruction, &lane) in instructions.iter().zip(&lanes) {
         meets[lane] |= matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
@@ -165,44 +184,33 @@ pub fn assign(
     Lanes { kinds, instructions, events, units: units.collect() }
 }
 
-/// What lanes a body has, before waits are put between them.
-pub struct Kinds {
-    kinds: Vec<LaneKind>,
-    /// Of each instruction.
-    lanes: Vec<usize>,
-    /// By buffer, whether it is in the host's memory.
-    on_host: Vec<bool>,
-}
-
-impl Kinds {
-    /// `here` is the position among the ranks that send each other messages.
-    pub fn new(
-        instructions: &[Instruction],
-        on_host: Vec<bool>,
-        communicators: &mut Communicators,
-        here: usize,
-    ) -> Self {
-        let copies = |op: &Op| match op {
-            Op::Feed { .. } => true,
-            Op::Copy { from, to } => on_host[from.buffer.index()] || on_host[to.buffer.index()],
-            _ => false,
-        };
-        let mut kinds = vec![LaneKind::Compute];
-        kinds.extend(instructions.iter().any(|i| copies(&i.op)).then_some(LaneKind::Copy));
-        let lanes = instructions.iter().map(|instruction| match &instruction.op {
-            op if copies(op) => 1,
-            Op::Collect(collect) => {
-                let kind = LaneKind::Comm(communicators.number(collect, here));
-                kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
-                    kinds.push(kind);
-                    kinds.len() - 1
-                })
-            }
-            _ => COMPUTE,
-        });
-        let lanes = lanes.collect();
-        Self { kinds, lanes, on_host }
-    }
+/// The lanes, and each instruction's own.
+fn kinds(
+    instructions: &[Instruction],
+    on_host: &[bool],
+    communicators: &mut Communicators,
+    here: usize,
+) -> (Vec<LaneKind>, Vec<usize>) {
+    let copies = |op: &Op| match op {
+        Op::Feed { .. } => true,
+        Op::Copy { from, to } => on_host[from.buffer.index()] || on_host[to.buffer.index()],
+        _ => false,
+    };
+    let mut kinds = vec![LaneKind::Compute];
+    kinds.extend(instructions.iter().any(|i| copies(&i.op)).then_some(LaneKind::Copy));
+    let lanes = instructions.iter().map(|instruction| match &instruction.op {
+        op if copies(op) => 1,
+        Op::Collect(collect) => {
+            let kind = LaneKind::Comm(communicators.number(collect, here));
+            kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            })
+        }
+        _ => COMPUTE,
+    });
+    let lanes = lanes.collect();
+    (kinds, lanes)
 }
 
 struct Walk {

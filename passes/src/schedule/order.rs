@@ -5,7 +5,7 @@ use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
 
 use super::buckets::{self, Placed};
 use super::keep::Gradients;
-use super::lanes::{Kinds, Messages, is_message};
+use super::lanes::{Communicators, Messages, is_message};
 use super::places::Recorder;
 use super::times::Times;
 use super::unroll::Unrolled;
@@ -201,10 +201,17 @@ fn first_reads(instructions: &[Instruction], kernels: &[Kernel], count: usize) -
 }
 
 /// Puts the instructions on lanes, drops buffers that nothing touches and computes lives.
-pub fn close(unrolled: Unrolled, lanes: Kinds, kernels: &[Kernel], persistent: usize, messages: &Messages) -> Body {
+pub fn close(
+    unrolled: Unrolled,
+    kernels: &[Kernel],
+    persistent: &[Buffer],
+    communicators: &mut Communicators,
+    messages: &Messages,
+) -> Body {
     let Unrolled { buffers, instructions, turns, .. } = unrolled;
+    let on_host: Vec<bool> = persistent.iter().chain(&buffers).map(Buffer::on_host).collect();
     let lanes::Lanes { kinds, mut instructions, events, units } =
-        lanes::assign(instructions, &turns, kernels, lanes, messages);
-    let buffers = lives::lives(buffers, &mut instructions, kernels, persistent);
+        lanes::assign(instructions, &turns, kernels, &on_host, communicators, messages);
+    let buffers = lives::lives(buffers, &mut instructions, kernels, persistent.len());
     Body { buffers, lanes: kinds, instructions, events, arena_bytes: 0, host_bytes: 0, units, kept: vec![] }
 }

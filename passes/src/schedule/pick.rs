@@ -1,6 +1,6 @@
 //! A pick of the frontier: the first program along it that fits, which is the fastest.
 
-use plan::{Body, Buffer, LaneKind};
+use plan::{Body, Buffer, LaneKind, Op};
 
 use super::keep::{self, Facts, Frontier, Keeping, Room, Surroundings};
 use super::lanes::Communicators;
@@ -21,6 +21,35 @@ pub struct Counted<'p> {
     pub collects: u32,
     pub communicators: Communicators,
     pub places: Recorder<'p>,
+}
+
+impl Counted<'_> {
+    /// Goes on after what a rank counted by itself since `begin`; what it counted gets other numbers in its body, where others
+    /// counted too.
+    pub fn take_in(&mut self, own: Self, begin: &Self, body: &mut Body) {
+        let places = self.places.take_in(own.places, &begin.places);
+        let communicators = self.communicators.take_in(own.communicators);
+        let before = self.collects - begin.collects;
+        for instruction in &mut body.instructions {
+            if let Some(place) = places.get(&instruction.place) {
+                instruction.place = *place;
+            }
+            if let Op::Collect(collect) = &mut instruction.op
+                && collect.id >= begin.collects
+            {
+                collect.id += before;
+            }
+        }
+        for lane in &mut body.lanes {
+            if let LaneKind::Comm(number) = lane {
+                *number = communicators[*number as usize];
+            }
+        }
+        for kept in &mut body.kept {
+            kept.place = places.get(&kept.place).copied().unwrap_or(kept.place);
+        }
+        self.collects += own.collects - begin.collects;
+    }
 }
 
 pub struct Picked {

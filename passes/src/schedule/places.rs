@@ -67,6 +67,21 @@ impl<'a> Recorder<'a> {
         id
     }
 
+    /// Records what another did since it was like `begin`: its numbers, and those here.
+    pub fn take_in(&mut self, other: Self, begin: &Self) -> HashMap<PlaceId, PlaceId> {
+        let (first, places) = (begin.origins.len(), other.origins.into_iter().enumerate().skip(begin.origins.len()));
+        let mut ids: HashMap<PlaceId, PlaceId> = HashMap::new();
+        for (id, origin) in places {
+            ids.insert(PlaceId::new(id), self.record(origin));
+        }
+        let is_new = |id: &PlaceId| id.index() >= first;
+        let here = |id: PlaceId| ids.get(&id).copied().unwrap_or(id);
+        for (of, id) in other.joined.into_iter().filter(|(_, id)| is_new(id)) {
+            self.joined.insert(of.into_iter().map(here).collect(), here(id));
+        }
+        ids
+    }
+
     fn record(&mut self, origin: Origin) -> PlaceId {
         let place = self.place(&origin);
         let id = self.places.add(place);

@@ -18,10 +18,10 @@ use plan::{BufferId, BufferKind, Instruction, LaneId, Op, Slice};
 pub use self::program::Written;
 use self::travel::{Message, Uses};
 use self::units::When;
-use super::internal;
 use super::lanes::is_message;
 use super::unroll::{Turn, Unrolled};
 use super::update::slices_mut;
+use super::{at_once, internal};
 use crate::stages::{Grid, Kind, StageSchedule, Timeline, Unit};
 
 /// How many ranks form a pipeline, how many stages each has, and in which order they work.
@@ -66,7 +66,7 @@ pub fn project(
     let timeline = Timeline::play(grid, schedule.kinds(), &orders, length).map_err(|e| internal(e.to_string()))?;
     let assigned = assign::assign(written, &grid, seconds).map_err(placed)?;
     let whens = units::whens(written, &assigned, &orders, schedule.kinds());
-    let uses: Vec<Uses> = (0..ranks).map(|rank| travel::uses(written, &assigned, &whens, (rank, ranks))).collect();
+    let uses = at_once(0..ranks, |rank| travel::uses(written, &assigned, &whens, (rank, ranks)));
     let messages = travel::messages(written, &assigned, &whens, &uses);
     let first = *collects;
     *collects += messages.len() as u32;
@@ -75,11 +75,14 @@ pub fn project(
         let homes = assigned.homes[..written.persistent.len()].iter();
         homes.map(|home| home.is_none_or(|stage| stage % ranks == rank)).collect::<Vec<bool>>()
     };
-    let shares = uses.into_iter().zip(orders).enumerate().map(|(rank, (uses, order))| {
+    let shared = at_once(uses.iter().enumerate(), |(rank, uses)| {
         let holds = holds(rank);
+        (share(written, uses, rank, &messages, first, &holds), holds)
+    });
+    let ranks = shared.into_iter().zip(&uses).zip(orders).enumerate();
+    let shares = ranks.map(|(rank, ((((mut unrolled, from), holds), uses), order))| {
         let sends = (first..).zip(&messages).filter(|(_, m)| m.from == rank);
         let settles = sends.filter_map(|(id, m)| Some((id, m.settled(&timeline)?))).collect();
-        let (mut unrolled, from) = share(written, &uses, rank, &messages, first, &holds);
         // A message is like no other.
         let own = |(at, from): (usize, &Option<usize>)| from.map_or(u32::MAX - at as u32, |i| sites[i]);
         let sites = from.iter().enumerate().map(own).collect();

@@ -10,6 +10,7 @@ use super::update::accesses;
 /// A collective that takes this many times what an empty one does gains little from company.
 const FULL: f64 = 20.0;
 
+#[derive(Clone)]
 pub struct Times<'a> {
     machine: &'a Machine,
     mesh: &'a Mesh,
