@@ -64,6 +64,8 @@ pub fn schedule(
                 scalars: 0,
                 max_parts: facts.max_parts,
                 flops: facts.flops,
+                products: facts.products,
+                elementwise: facts.elementwise,
                 bytes: facts.bytes,
                 workspace: facts.workspace,
             }

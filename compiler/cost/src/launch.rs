@@ -1,5 +1,5 @@
-//! The time of a kernel: a roofline of products and memory traffic, with the shares of both that kernels reach, and a
-//! fixed time for each launch.
+//! The time of a kernel: a roofline of products, work on single elements and memory traffic, at the rates that kernels
+//! reach, and a fixed time for each launch.
 
 use plan::{Access, Body, Class, Kernel, Launch, Plan};
 use types::{DType, TensorType};
@@ -14,12 +14,33 @@ pub fn seconds_of_launch(machine: &Machine, plan: &Plan, class: &Class, body: &B
 
 /// Seconds of one launch of a kernel on one of `world` ranks.
 pub fn seconds_of_kernel(machine: &Machine, world: usize, kernel: &Kernel, types: KernelTypes) -> f64 {
-    let device = &machine.device;
-    let share = machine.share(world);
-    let rate = machine.peak(types.products) * device.matmul_efficiency * share;
-    let bandwidth = machine.bandwidth(types.moved) * share;
-    let work = (kernel.flops as f64 / rate).max(kernel.bytes as f64 / bandwidth);
-    device.launch_us * 1e-6 + work
+    machine.device.launch_us * 1e-6 + Work::of(kernel).seconds(machine, types) / machine.share(world)
+}
+
+/// What a kernel does, in the quantities that take time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// FLOP of products of matrices.
+    pub products: u64,
+    /// Operations on single elements.
+    pub elementwise: u64,
+    pub bytes: u64,
+}
+
+impl Work {
+    /// Of one launch.
+    pub fn of(kernel: &Kernel) -> Self {
+        Self { products: kernel.products, elementwise: kernel.elementwise, bytes: kernel.bytes }
+    }
+
+    /// Seconds on the whole device.
+    pub fn seconds(self, machine: &Machine, types: KernelTypes) -> f64 {
+        let products = self.products as f64 / machine.products(types.products, self.products as f64);
+        let vector = self.elementwise as f64 / machine.vector(types.moved);
+        let memory = self.bytes as f64 / machine.bandwidth(types.moved);
+        let computed = if machine.device.vector_beside_matmul { products.max(vector) } else { products + vector };
+        computed.max(memory)
+    }
 }
 
 /// The types that decide a kernel's rates.

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use types::DType;
 
+use crate::efficiency::{Crooked, Efficiency};
+
 /// One kind of device, and how servers are built of it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,8 +32,16 @@ pub struct Device {
     pub memory_bf16_efficiency: Option<f64>,
     pub matmul_f32_tflops: f64,
     pub matmul_bf16_tflops: f64,
-    /// The share of the rate that large kernels reach. Small ones reach less, because of `launch_us`.
-    pub matmul_efficiency: f64,
+    /// The share of the rate that products reach.
+    pub matmul_efficiency: Efficiency,
+    /// The same for products in bf16, where these reach another.
+    pub matmul_bf16_efficiency: Option<Efficiency>,
+    /// What is done on single elements, where an addition counts as one operation, in kernels that move f32 alone.
+    pub vector_f32_tflops: f64,
+    /// The same in kernels that move bf16, which may have to be converted.
+    pub vector_bf16_tflops: f64,
+    /// Single elements are worked on beside products, by other units.
+    pub vector_beside_matmul: bool,
     /// From the end of one kernel to the beginning of the next.
     pub launch_us: f64,
     /// To and from the host's memory.
@@ -63,7 +73,7 @@ pub struct Link {
     pub latency_us: f64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MachineError {
     #[error("{0}")]
     Syntax(String),
@@ -71,6 +81,8 @@ pub enum MachineError {
     Network,
     #[error("`{figure}` is {value}, and must be {range}")]
     Figure { figure: &'static str, value: String, range: &'static str },
+    #[error("`{figure}` {crooked}")]
+    Efficiency { figure: &'static str, crooked: Crooked },
 }
 
 const FILES: &[&str] = &[
@@ -120,6 +132,8 @@ impl Machine {
             ("device.memory_gb_per_s", d.memory_gb_per_s),
             ("device.matmul_f32_tflops", d.matmul_f32_tflops),
             ("device.matmul_bf16_tflops", d.matmul_bf16_tflops),
+            ("device.vector_f32_tflops", d.vector_f32_tflops),
+            ("device.vector_bf16_tflops", d.vector_bf16_tflops),
             ("device.host_gb_per_s", d.host_gb_per_s),
             ("server.devices", self.server.devices as f64),
             ("inside.gb_per_s", self.inside.gb_per_s),
@@ -130,7 +144,6 @@ impl Machine {
         let shares = [
             ("device.memory_efficiency", d.memory_efficiency),
             ("device.memory_bf16_efficiency", d.memory_bf16_efficiency.unwrap_or(1.0)),
-            ("device.matmul_efficiency", d.matmul_efficiency),
             ("inside.efficiency", self.inside.efficiency),
             ("network.efficiency", network.efficiency),
         ];
@@ -155,6 +168,14 @@ impl Machine {
             if !(value >= 0.0 && value.is_finite()) {
                 return refuse(figure, value, "0 or more");
             }
+        }
+        let products = [
+            ("device.matmul_efficiency", Some(&d.matmul_efficiency)),
+            ("device.matmul_bf16_efficiency", d.matmul_bf16_efficiency.as_ref()),
+        ];
+        for (figure, efficiency) in products {
+            let checked = efficiency.map_or(Ok(()), Efficiency::check);
+            checked.map_err(|crooked| MachineError::Efficiency { figure, crooked })?;
         }
         Ok(())
     }
@@ -186,6 +207,21 @@ impl Machine {
         match dtype {
             DType::BF16 => self.device.matmul_bf16_tflops * 1e12,
             _ => self.device.matmul_f32_tflops * 1e12,
+        }
+    }
+
+    /// FLOP in a second that the products of a kernel with `flop` of them reach on the whole device.
+    pub fn products(&self, dtype: DType, flop: f64) -> f64 {
+        let device = &self.device;
+        let narrow = device.matmul_bf16_efficiency.as_ref().filter(|_| dtype == DType::BF16);
+        self.peak(dtype) * narrow.unwrap_or(&device.matmul_efficiency).of(flop)
+    }
+
+    /// Operations on single elements in a second, in kernels that move this type, on the whole device.
+    pub fn vector(&self, dtype: DType) -> f64 {
+        match dtype {
+            DType::BF16 => self.device.vector_bf16_tflops * 1e12,
+            _ => self.device.vector_f32_tflops * 1e12,
         }
     }
 
@@ -236,7 +272,23 @@ mod tests {
             assert!(error.contains(want), "{error}");
         };
         check("memory_gib", "memory_gib = 0", "`device.memory_gib` is 0, and must be more than 0");
-        check("matmul_efficiency", "matmul_efficiency = 46", "at most 1");
+        check(
+            "vector_f32_tflops",
+            "vector_f32_tflops = -1",
+            "`device.vector_f32_tflops` is -1, and must be more than 0",
+        );
+        check(
+            "matmul_efficiency",
+            "matmul_efficiency = 46",
+            "`device.matmul_efficiency` has the share 46, which must be",
+        );
+        check(
+            "matmul_efficiency",
+            "matmul_efficiency = [[1, 0.4], [0.1, 0.5]]",
+            "`device.matmul_efficiency` has the point at 0.1",
+        );
+        check("matmul_efficiency", "matmul_efficiency = []", "`device.matmul_efficiency` has no point");
+        check("matmul_efficiency", "matmul_efficiency = [0.5]", "neither a share nor a list of points [gflop, share]");
         check("memory_gib", "memory_gb = 64", "unknown field `memory_gb`");
         check("memory_gib", "", "missing field `memory_gib`");
     }

@@ -79,6 +79,17 @@ pub trait Semantics: Clone {
         results.iter().map(|r| r.elements() as u64).sum()
     }
 
+    /// Those of them in products of matrices, for which machines have units of their own.
+    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        let _ = (args, results);
+        0
+    }
+
+    /// What is done on single elements beside the products, in additions of the same time: an exponential is several.
+    fn elementwise(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        self.flops(args, results).saturating_sub(self.products(args, results))
+    }
+
     /// Gradients of the operands: one entry each, `None` where the result does not depend on it or it is not wanted.
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]>;
 

@@ -203,10 +203,10 @@ pub struct Explain {
     /// With --kernels: the time of each in a trace of `mmrun --trace`.
     #[arg(long, value_name = "FILE", requires = "kernels")]
     pub trace: Option<PathBuf>,
-    /// With --kernels: the most GFLOP/s that the machine does, for predicted times and shares of it.
+    /// With --kernels: the most GFLOP/s that the machine does, for shares of it.
     #[arg(long, value_name = "GFLOP/s", requires = "kernels")]
     pub peak: Option<f64>,
-    /// With --kernels and --peak: the most GB/s that its memory gives, for predicted times.
+    /// With --kernels and --peak: the most GB/s that its memory gives, for predicted times where no --machine is known.
     #[arg(long, value_name = "GB/s", requires = "peak")]
     pub bandwidth: Option<f64>,
     /// Print every buffer and instruction.

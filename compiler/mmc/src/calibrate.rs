@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use cost::{Machine, Timed};
+use cost::{Machine, Timed, Work};
 use diag::{Diagnostic, Diagnostics, Sources};
 use plan::{Op, Plan};
 use serde_json::Value;
@@ -17,9 +17,18 @@ use crate::args::{self, Calibrate, Cli};
 use crate::plan_file;
 use crate::{Done, compile};
 
-/// A transformer of 1,024 tokens: products, attention, norms and updates of the sizes that small models have.
-const PROBE: &str =
-    "wan2.2.mm --preset mini --set HEADS=8 --set HEAD=64 --set FFN=2048 --set H=32 --set W=32 --set LAYERS=2";
+/// Transformers of the sizes that small models have: a narrow and a wide one that denoise 1,024 tokens, and one that
+/// predicts words, whose loss is taken in chunks.
+const PROBES: [&str; 3] = [
+    "wan2.2.mm --preset mini --set HEADS=4 --set HEAD=64 --set FFN=1024 --set H=64 --set W=64 --set LAYERS=2",
+    "wan2.2.mm --preset mini --set HEADS=16 --set HEAD=64 --set FFN=4096 --set H=64 --set W=64 --set LAYERS=1",
+    "qwen3.mm --set S=1024 --set LAYERS=1 --set HIDDEN=512 --set HEADS=8 --set KV_HEADS=4 --set HEAD=64 --set FFN=1536 \
+     --set VOCAB=16000",
+];
+
+/// For the collectives.
+const MESH: &str = "wan2.2.mm --preset mini --set HEADS=8 --set HEAD=64 --set FFN=2048 --set H=32 --set W=32 \
+                    --set LAYERS=2 --fsdp 2 --batch 2";
 
 /// The first step also maps memory, and is left out.
 const STEPS: &str = "4";
@@ -70,15 +79,20 @@ pub fn calibrate(args: &Calibrate) -> Done {
 }
 
 fn measured(mmrun: &Path, threads: usize, folder: &Path) -> Result<String, Diagnostics> {
-    let [f32, bf16, two] = [("f32", ""), ("bf16", ""), ("f32", "--fsdp 2 --batch 2")]
-        .map(|(dtype, mesh)| probe(mmrun, threads, folder, &format!("{PROBE} --dtype {dtype} {mesh}")));
-    let probes = [f32?, bf16?];
+    let mut probes = vec![];
+    for words in PROBES {
+        for dtype in ["f32", "bf16"] {
+            probes.push(probe(mmrun, threads, folder, &format!("{words} --dtype {dtype}"))?);
+        }
+    }
+    let two = probe(mmrun, threads, folder, MESH)?;
     let timed: Vec<Timed> = probes.iter().flat_map(kernels).collect();
     let rates = cost::rates(&timed).ok_or_else(|| unmeasured("too few kernels were timed"))?;
     let gaps = probes.iter().map(gap).fold(0.0, f64::max);
-    let link = collectives(&two?).ok_or_else(|| unmeasured("too few collectives were timed"))?;
+    let link = collectives(&two).ok_or_else(|| unmeasured("too few collectives were timed"))?;
     let memory = memory_gib()?;
     let cpu = target_cpu::cpu::Cpu::native().map_err(|e| Diagnostic::error(e.to_string()))?.name;
+    let [(f32, curve), (bf16, curve_bf16)] = rates.products.each_ref().map(|points| curve(points));
     Ok(format!(
         "# Measured by `mmc calibrate` on this machine's CPU ({cpu}) with {threads} threads.\n\
          name = \"cpu\"\n\n\
@@ -89,7 +103,11 @@ fn measured(mmrun: &Path, threads: usize, folder: &Path) -> Result<String, Diagn
          memory_bf16_efficiency = {converted:.3}\n\
          matmul_f32_tflops = {f32:.5}\n\
          matmul_bf16_tflops = {bf16:.5}\n\
-         matmul_efficiency = 1.0\n\
+         matmul_efficiency = {curve}\n\
+         matmul_bf16_efficiency = {curve_bf16}\n\
+         vector_f32_tflops = {vector:.5}\n\
+         vector_bf16_tflops = {vector_bf16:.5}\n\
+         vector_beside_matmul = false\n\
          launch_us = {launch:.3}\n\
          host_gb_per_s = {bandwidth:.2}\n\n\
          [server]\n\
@@ -101,12 +119,19 @@ fn measured(mmrun: &Path, threads: usize, folder: &Path) -> Result<String, Diagn
          latency_us = {latency:.2}\n",
         bandwidth = rates.bandwidth[0] * 1e-9,
         converted = (rates.bandwidth[1] / rates.bandwidth[0]).min(1.0),
-        f32 = rates.products[0] * 1e-12,
-        bf16 = rates.products[1] * 1e-12,
+        vector = rates.vector[0] * 1e-12,
+        vector_bf16 = rates.vector[1] * 1e-12,
         launch = gaps * 1e6,
         sent = link.bandwidth * 1e-9,
         latency = link.latency * 1e6,
     ))
+}
+
+/// The most that products reach, in TFLOP a second, and the shares of it by GFLOP as a machine file says them.
+fn curve(points: &[[f64; 2]]) -> (f64, String) {
+    let most = points.iter().map(|[_, rate]| *rate).fold(0.0, f64::max);
+    let shares: Vec<String> = points.iter().map(|[gflop, rate]| format!("[{gflop}, {:.3}]", rate / most)).collect();
+    (most * 1e-12, format!("[{}]", shares.join(", ")))
 }
 
 /// Compiles and runs a probe.
@@ -161,7 +186,7 @@ fn kernels(probe: &Probe) -> Vec<Timed> {
         let Op::Launch(launch) = &body.instructions.get(instruction)?.op else { return None };
         let kernel = probe.plan.kernels.get(launch.kernel.index())?;
         let types = cost::kernel_types(&probe.plan, class, body, launch);
-        Some(Timed { types, flops: kernel.flops, bytes: kernel.bytes, seconds: median(times)? })
+        Some(Timed { types, work: Work::of(kernel), seconds: median(times)? })
     };
     times.into_iter().filter_map(timed).collect()
 }

@@ -15,7 +15,7 @@ use std::fmt::Write;
 
 use cost::{Machine, Prediction};
 use diag::{Diagnostic, Diagnostics};
-use plan::{Body, Plan, Program, Traffic, When};
+use plan::{Body, Class, Plan, Program, Traffic, When};
 
 use self::figures::{Figures, figures};
 use self::measured::Measured;
@@ -44,8 +44,9 @@ pub fn explain(args: &Explain) -> Done {
     if args.json {
         let mut figures = figures::json(&plan, &hash, machine.as_ref())?;
         if args.kernels {
-            figures["kernels"] =
-                bodies(&plan).map(|body| kernels::json(&plan, body, limits(args), measured.as_ref())).collect();
+            figures["kernels"] = bodies(&plan)
+                .map(|b| kernels::json(&plan, b, limits(args, machine.as_ref()), measured.as_ref()))
+                .collect();
         }
         print(&format!("{figures:#}\n"));
     } else if args.schedule {
@@ -71,13 +72,13 @@ pub fn predicted(machine: &Machine, plan: &Plan, program: &Program) -> Result<Ve
     })
 }
 
-fn limits(args: &Explain) -> kernels::Limits {
+fn limits<'a>(args: &Explain, machine: Option<&'a Machine>) -> kernels::Limits<'a> {
     let giga = |value: Option<f64>| value.map(|value| value * 1e9);
-    kernels::Limits { peak: giga(args.peak), bandwidth: giga(args.bandwidth) }
+    kernels::Limits { machine, peak: giga(args.peak), bandwidth: giga(args.bandwidth) }
 }
 
-fn bodies(plan: &Plan) -> impl Iterator<Item = &Body> {
-    plan.programs.iter().flat_map(|program| &program.bodies)
+fn bodies(plan: &Plan) -> impl Iterator<Item = (&Class, &Body)> {
+    plan.programs.iter().flat_map(|program| plan.classes.iter().zip(&program.bodies))
 }
 
 fn text(
@@ -98,7 +99,7 @@ fn text(
     for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
         let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
     }
-    for (figures, body) in figures(plan, machine)?.iter().zip(bodies(plan)) {
+    for (figures, (class, body)) in figures(plan, machine)?.iter().zip(bodies(plan)) {
         section(&mut out, plan, figures, args);
         if let Some((machine, prediction)) = machine.zip(figures.prediction.as_ref()) {
             prediction_lines(&mut out, machine, prediction);
@@ -107,7 +108,7 @@ fn text(
         #[cfg(feature = "ascend")]
         operators::table(&mut out, plan, body);
         if args.kernels {
-            kernels::table(&mut out, plan, body, limits(args), measured);
+            kernels::table(&mut out, plan, (class, body), limits(args, machine), measured);
         }
     }
     Ok(out)

@@ -39,8 +39,12 @@ pub struct Kernel {
     pub scalars: u32,
     /// The most parts that one call may be split into; 1 for a kernel that runs on one thread.
     pub max_parts: u32,
-    /// Of one call, all parts together.
+    /// Floating-point operations of one call, all parts together.
     pub flops: u64,
+    /// Those of them in products of matrices.
+    pub products: u64,
+    /// What one call does on single elements beside its products, in additions of the same time.
+    pub elementwise: u64,
     /// Bytes moved to and from memory by one call.
     pub bytes: u64,
     /// Bytes of scratch among the arguments.

@@ -48,6 +48,8 @@ fn kernels() -> Vec<Kernel> {
         scalars,
         max_parts,
         flops: 48,
+        products: 32,
+        elementwise: 20,
         bytes: 128,
         workspace: 0,
     };

@@ -40,7 +40,8 @@ impl fmt::Display for Plan {
             if k.scalars > 0 {
                 write!(f, " scalars {}", k.scalars)?;
             }
-            writeln!(f, " parts {} flops {} bytes {}", k.max_parts, k.flops, k.bytes)?;
+            write!(f, " parts {} flops {} products {}", k.max_parts, k.flops, k.products)?;
+            writeln!(f, " elementwise {} bytes {}", k.elementwise, k.bytes)?;
         }
         manifest(self, f)?;
         for (c, class) in self.classes.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ir::{Function, NodeId};
-use target::{EmitError, KernelFacts, Machine, Target, flops, traffic};
+use target::{EmitError, KernelFacts, Machine, Target};
 
 use crate::cache::Cache;
 use crate::cpu::Cpu;
@@ -46,8 +46,7 @@ impl Target for CpuTarget {
                 workspace: needs.workspace,
                 max_parts: needs.parts.clamp(1, u64::from(u32::MAX)) as u32,
                 in_place: needs.in_place,
-                flops: flops(kernel),
-                bytes: traffic(kernel),
+                ..facts
             };
         }
         facts

@@ -5,6 +5,7 @@ mod none;
 pub use none::NoTarget;
 
 use ir::{Function, NodeId};
+use types::TensorType;
 
 /// A machine that kernels are made for. Passes speak to targets through this alone.
 pub trait Target {
@@ -50,6 +51,10 @@ pub struct KernelFacts {
     /// Pairs (parameter, result) that may be the same bytes: each element is read before it is written, and not after.
     pub in_place: Vec<(usize, usize)>,
     pub flops: u64,
+    /// Those of the operations that are in products of matrices.
+    pub products: u64,
+    /// What is done on single elements beside the products, in additions of the same time.
+    pub elementwise: u64,
     /// Bytes read and written.
     pub bytes: u64,
 }
@@ -57,12 +62,24 @@ pub struct KernelFacts {
 impl KernelFacts {
     /// Costs by the operators' own rules, each parameter read once and each result written once.
     pub fn counted(kernel: &Function) -> Self {
-        Self { workspace: 0, max_parts: 1, in_place: vec![], flops: flops(kernel), bytes: traffic(kernel) }
+        Self {
+            workspace: 0,
+            max_parts: 1,
+            in_place: vec![],
+            flops: flops(kernel),
+            products: sum(kernel, ir::Op::products),
+            elementwise: sum(kernel, ir::Op::elementwise),
+            bytes: traffic(kernel),
+        }
     }
 }
 
-/// Sum over the operators of a function.
+/// Floating-point operations of all operators of a function.
 pub fn flops(function: &Function) -> u64 {
+    sum(function, ir::Op::flops)
+}
+
+fn sum(function: &Function, of: impl Fn(&ir::Op, &[&TensorType], &[TensorType]) -> u64) -> u64 {
     let cost = |node: &ir::Node| {
         let ir::Inst::Op(op) = &node.inst else { return 0 };
         let args: Vec<_> = node.args.iter().filter_map(|&a| function.ty(a).tensor()).collect();
@@ -70,7 +87,7 @@ pub fn flops(function: &Function) -> u64 {
             ir::Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
             ty => ty.tensor().cloned().into_iter().collect(),
         };
-        op.flops(&args, &results)
+        of(op, &args, &results)
     };
     function.nodes.iter().map(|(_, node)| cost(node)).sum()
 }

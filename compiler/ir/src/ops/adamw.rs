@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
 use super::Sqrt;
-use super::elementwise::{arity, wide};
+use super::elementwise::{QUOTIENT, arity, wide};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
@@ -43,6 +43,10 @@ impl Semantics for Adamw {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         14 * args[0].elements() as u64
+    }
+
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (2 * QUOTIENT + 12) * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, Name, TensorType};
 
 use super::compare::Comparison;
-use super::elementwise::{arity, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, arity, wide};
 use super::rope::fresh;
 use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax};
 use crate::array::{dot, for_each_index, strides_in};
@@ -54,7 +54,16 @@ impl Semantics for Attention {
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        4 * self.products(args[0], args[1])
+        4 * self.multiplied(args[0], args[1])
+    }
+
+    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        self.flops(args, results)
+    }
+
+    /// Each score is scaled, compared, set off, made a weight, summed and cast; each result is scaled again and divided.
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + 5) * self.scores(args[0], args[1]) + (QUOTIENT + 1) * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
@@ -228,9 +237,14 @@ impl Attention {
     }
 
     /// Multiplications in q k^T; half of them if causal.
-    pub(super) fn products(&self, q: &TensorType, k: &TensorType) -> u64 {
+    pub(super) fn multiplied(&self, q: &TensorType, k: &TensorType) -> u64 {
         let all = q.elements() as u64 * k.size_of(&self.kv_len).unwrap_or(1) as u64;
         if self.causal { all / 2 } else { all }
+    }
+
+    /// Pairs of a query and a key, in all heads.
+    pub(super) fn scores(&self, q: &TensorType, k: &TensorType) -> u64 {
+        self.multiplied(q, k) / q.size_of(&self.head).unwrap_or(1).max(1) as u64
     }
 
     /// `window`: reach and number of keys.

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::attention::{Parts, View, window};
-use super::elementwise::wide;
+use super::elementwise::{FUNCTION, wide};
 use super::{Attention, Exp};
 use crate::factors::FactorKind;
 use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
@@ -69,7 +69,17 @@ impl Semantics for AttentionGrad {
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        10 * self.forward().products(args[0], args[1])
+        10 * self.forward().multiplied(args[0], args[1])
+    }
+
+    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        self.flops(args, results)
+    }
+
+    /// Each score is scaled, set off, made a weight, its gradient set off and multiplied twice, and both cast; each row
+    /// of results is summed with its cotangent.
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + 7) * self.forward().scores(args[0], args[1]) + 2 * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

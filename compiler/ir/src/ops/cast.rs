@@ -26,6 +26,10 @@ impl Semantics for Cast {
         0
     }
 
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        results[0].elements() as u64
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
         let (from, g) = (cx.b.ty(cx.args[0]).dtype, cx.cotangent());
         let differentiable = from.is_float() && self.to.is_float();

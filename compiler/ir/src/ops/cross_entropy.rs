@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, Indices, Name, TensorType};
 
 use super::compare::Comparison;
-use super::elementwise::{arity, wide};
+use super::elementwise::{FUNCTION, arity, wide};
 use super::gather::integers;
 use super::{Compare, CrossEntropyGrad, Iota, Log, Select, Softmax};
 use crate::factors::FactorKind;
@@ -64,6 +64,10 @@ impl Semantics for CrossEntropy {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         4 * args[0].elements() as u64
+    }
+
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + 3) * args[0].elements() as u64
     }
 
     fn indices(&self, args: &[&TensorType]) -> Option<(usize, Indices)> {

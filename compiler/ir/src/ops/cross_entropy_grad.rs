@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::elementwise::{arity, wide};
+use super::elementwise::{FUNCTION, arity, wide};
 use super::{CrossEntropy, Select, Softmax};
 use crate::factors::FactorKind;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
@@ -42,6 +42,10 @@ impl Semantics for CrossEntropyGrad {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         6 * args[0].elements() as u64
+    }
+
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + 5) * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

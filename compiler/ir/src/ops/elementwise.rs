@@ -6,6 +6,11 @@ use types::{DType, Dim, TensorType};
 use crate::Mismatch;
 use crate::op::Types;
 
+/// What an exponential, or another function that is computed as a polynomial, takes on one element, in additions.
+pub const FUNCTION: u64 = 8;
+/// What a division or a square root takes.
+pub const QUOTIENT: u64 = 4;
+
 /// The dims of all operands together, in an order that agrees with each.
 ///
 /// A dim that the operands so far lack goes before the next dim they share, or at the end.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::elementwise::{unary_float, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, unary_float, wide};
 use super::{GeluTanhGrad, Sigmoid};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
@@ -39,6 +39,10 @@ impl Semantics for GeluTanh {
 
     fn flops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         8 * results[0].elements() as u64
+    }
+
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        (2 * FUNCTION + QUOTIENT + 7) * results[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
 use super::GeluTanh;
-use super::elementwise::{alike_float, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, alike_float, wide};
 use super::gelu_tanh::{CUBIC, SCALE};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
@@ -25,6 +25,10 @@ impl Semantics for GeluTanhGrad {
 
     fn flops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         16 * results[0].elements() as u64
+    }
+
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        (2 * FUNCTION + QUOTIENT + 15) * results[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

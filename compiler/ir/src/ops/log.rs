@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::elementwise::unary_float;
+use super::elementwise::{FUNCTION, unary_float};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
@@ -17,6 +17,10 @@ impl Semantics for Log {
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         unary_float(args, Self::NAME)
+    }
+
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        FUNCTION * results[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -127,6 +127,10 @@ impl Semantics for Matmul {
         2 * factors.factors.iter().map(|f| f.size as u64).product::<u64>()
     }
 
+    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        self.flops(args, results)
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
         let Some(l) = self.letters() else { return cx.none() };
         let text = |letters: &[u8]| String::from_utf8_lossy(letters).into_owned();

@@ -39,6 +39,14 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.flops(args, results)),* }
             }
 
+            pub fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+                match self { $(Op::$op(op) => op.products(args, results)),* }
+            }
+
+            pub fn elementwise(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+                match self { $(Op::$op(op) => op.elementwise(args, results)),* }
+            }
+
             pub fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
                 match self { $(Op::$op(op) => op.vjp(cx)),* }
             }

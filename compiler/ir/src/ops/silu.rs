@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::elementwise::{unary_float, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, unary_float, wide};
 use super::{Sigmoid, SiluGrad};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
@@ -22,6 +22,10 @@ impl Semantics for Silu {
 
     fn flops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         4 * results[0].elements() as u64
+    }
+
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        (FUNCTION + QUOTIENT + 3) * results[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
 use super::Sigmoid;
-use super::elementwise::{alike_float, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, alike_float, wide};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
@@ -35,6 +35,10 @@ impl Semantics for SiluGrad {
 
     fn flops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         8 * results[0].elements() as u64
+    }
+
+    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+        (FUNCTION + QUOTIENT + 7) * results[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::elementwise::wide;
+use super::elementwise::{FUNCTION, QUOTIENT, wide};
 use super::{Exp, ReduceMax, SoftmaxGrad, row};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
@@ -39,6 +39,10 @@ impl Semantics for Softmax {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         5 * args[0].elements() as u64
+    }
+
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + QUOTIENT + 3) * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

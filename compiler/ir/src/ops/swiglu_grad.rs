@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::elementwise::{alike_float, wide};
+use super::elementwise::{FUNCTION, QUOTIENT, alike_float, wide};
 use super::{Sigmoid, SiluGrad};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
@@ -25,6 +25,10 @@ impl Semantics for SwigluGrad {
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         11 * args[0].elements() as u64
+    }
+
+    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+        (FUNCTION + QUOTIENT + 10) * args[0].elements() as u64
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

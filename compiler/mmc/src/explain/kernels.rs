@@ -1,22 +1,25 @@
-//! The kernels of a program: their work, how often each runs, the time that the machine's limits allow, and the time that
-//! a trace shows.
+//! The kernels of a program: their work, how often each runs, the time that is predicted on a machine or that its limits
+//! allow, and the time that a trace shows.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use plan::{Body, Kernel, Op, Plan};
+use cost::Machine;
+use plan::{Body, Class, Kernel, Op, Plan};
 use serde_json::{Value, json};
 
 use super::measured::Measured;
 use crate::summary::{bytes, count};
 
-/// What a machine can do at most.
+/// What a machine does, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// FLOP in a second.
+pub struct Limits<'a> {
+    /// Its figures, which predict times better than its limits.
+    pub machine: Option<&'a Machine>,
+    /// FLOP in a second, at most.
     pub peak: Option<f64>,
-    /// Bytes in a second, to and from memory.
+    /// Bytes in a second, to and from memory, at most.
     pub bandwidth: Option<f64>,
 }
 
@@ -33,25 +36,34 @@ struct Row<'a> {
 
 impl Row<'_> {
     /// Of the peak, while it ran.
-    fn share(&self, limits: Limits) -> Option<f64> {
+    fn share(&self, limits: Limits<'_>) -> Option<f64> {
         Some(self.flops as f64 / self.measured? / limits.peak?)
     }
 }
 
-fn rows<'a>(plan: &'a Plan, body: &Body, limits: Limits, measured: Option<&Measured>) -> Vec<Row<'a>> {
-    let mut times: BTreeMap<usize, u64> = BTreeMap::new();
+fn rows<'a>(
+    plan: &'a Plan,
+    class: &Class,
+    body: &Body,
+    limits: Limits<'_>,
+    measured: Option<&Measured>,
+) -> Vec<Row<'a>> {
+    let mut times: BTreeMap<usize, (u64, f64)> = BTreeMap::new();
     for instruction in &body.instructions {
         if let Op::Launch(launch) = &instruction.op {
-            *times.entry(launch.kernel.index()).or_default() += 1;
+            let (runs, seconds) = times.entry(launch.kernel.index()).or_default();
+            *runs += 1;
+            *seconds += limits.machine.map_or(0.0, |m| cost::seconds_of_launch(m, plan, class, body, launch));
         }
     }
     let mut rows: Vec<Row<'a>> = times
         .into_iter()
-        .filter_map(|(index, runs)| {
+        .filter_map(|(index, (runs, seconds))| {
             let kernel = plan.kernels.get(index)?;
             let (flops, bytes) = (kernel.flops.saturating_mul(runs), kernel.bytes.saturating_mul(runs));
-            let predicted = match (limits.peak, limits.bandwidth) {
-                (Some(peak), Some(bandwidth)) => Some((flops as f64 / peak).max(bytes as f64 / bandwidth)),
+            let predicted = match (limits.machine, limits.peak, limits.bandwidth) {
+                (Some(_), _, _) => Some(seconds),
+                (_, Some(peak), Some(bandwidth)) => Some((flops as f64 / peak).max(bytes as f64 / bandwidth)),
                 _ => None,
             };
             let measured = measured.and_then(|m| m.seconds(&kernel.symbol));
@@ -63,8 +75,14 @@ fn rows<'a>(plan: &'a Plan, body: &Body, limits: Limits, measured: Option<&Measu
     rows
 }
 
-pub fn table(out: &mut String, plan: &Plan, body: &Body, limits: Limits, measured: Option<&Measured>) {
-    let rows = rows(plan, body, limits, measured);
+pub fn table(
+    out: &mut String,
+    plan: &Plan,
+    (class, body): (&Class, &Body),
+    limits: Limits<'_>,
+    measured: Option<&Measured>,
+) {
+    let rows = rows(plan, class, body, limits, measured);
     let predicts = rows.iter().any(|row| row.predicted.is_some());
     let mut head = format!("  {:>8} {:>10} {:>10} {:>6}", "FLOP", "traffic", "scratch", "runs");
     if predicts {
@@ -96,13 +114,15 @@ pub fn table(out: &mut String, plan: &Plan, body: &Body, limits: Limits, measure
     }
 }
 
-pub fn json(plan: &Plan, body: &Body, limits: Limits, measured: Option<&Measured>) -> Value {
-    let rows = rows(plan, body, limits, measured);
+pub fn json(plan: &Plan, (class, body): (&Class, &Body), limits: Limits<'_>, measured: Option<&Measured>) -> Value {
+    let rows = rows(plan, class, body, limits, measured);
     let row = |row: &Row<'_>| {
         json!({
             "kernel": row.kernel.symbol.to_string(),
             "runs": row.runs,
             "flops": row.flops,
+            "products": row.kernel.products.saturating_mul(row.runs),
+            "elementwise": row.kernel.elementwise.saturating_mul(row.runs),
             "bytes": row.bytes,
             "workspace_bytes": row.kernel.workspace,
             "predicted_seconds": row.predicted,
