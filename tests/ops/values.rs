@@ -82,10 +82,16 @@ fn moves_put_elements_where_they_say() {
 }
 
 fn flops(op: impl Into<Op>, operands: &[&str]) -> u64 {
+    counts(op, operands)[0]
+}
+
+/// All operations, those of products, and what is done on single elements.
+fn counts(op: impl Into<Op>, operands: &[&str]) -> [u64; 3] {
     let op = op.into();
     let types: Vec<TensorType> = operands.iter().map(|t| t.parse().unwrap()).collect();
     let types: Vec<&TensorType> = types.iter().collect();
-    op.flops(&types, &op.infer(&types).unwrap())
+    let results = op.infer(&types).unwrap();
+    [op.flops(&types, &results), op.products(&types, &results), op.elementwise(&types, &results)]
 }
 
 #[test]
@@ -107,7 +113,19 @@ fn products_are_counted_exactly() {
     assert_eq!(flops(attention(true), &[q, kv, kv]), 2 * products);
     let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = attention(false);
     let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
-    assert_eq!(flops(grad, &[q, kv, kv, q, "f32[B:2, L:3, H:4]", q]), 10 * products);
+    let operands = [q, kv, kv, q, "f32[B:2, L:3, H:4]", q];
+    assert_eq!(flops(grad.clone(), &operands), 10 * products);
+
+    // A softmax of each score is beside the products; a causal one sees half of them.
+    let [all, in_products, elementwise] = counts(attention(false), &[q, kv, kv]);
+    let (scores, results) = (2 * 4 * 3 * 7, 2 * 4 * 3 * 5);
+    assert_eq!(all, in_products);
+    assert!((10 * scores..=30 * scores).contains(&(elementwise - 5 * results)), "{elementwise}");
+    let [_, _, causal] = counts(attention(true), &[q, kv, kv]);
+    assert_eq!(2 * (causal - 5 * results), elementwise - 5 * results);
+    let [all, in_products, backward] = counts(grad, &operands);
+    assert_eq!(all, in_products);
+    assert!(backward > 10 * scores, "{backward}");
 }
 
 /// What computes costs at least one operation for each element it touches, and not more than a few dozen; what moves
@@ -117,6 +135,13 @@ fn costs_follow_sizes() {
     for case in cases::all(2, DType::F32) {
         let (results, name) = (case.results(), case.op.name());
         let found = case.op.flops(&case.types(), &results);
+        let [products, elementwise] =
+            [case.op.products(&case.types(), &results), case.op.elementwise(&case.types(), &results)];
+        let is_product = case.op.class() == Class::Contract || name.starts_with("attention");
+        assert_eq!(products, if is_product { found } else { 0 }, "{}", case.text());
+        let largest = case.operands.iter().map(|o| o.ty.elements()).chain(results.iter().map(|r| r.elements())).max();
+        let most = 40 * largest.unwrap_or(0) as u64;
+        assert!(is_product || (found..=most).contains(&elementwise), "{}: {elementwise}", case.text());
         if matches!(case.op.class(), Class::Move | Class::View | Class::Source | Class::Collective) || name == "cast" {
             assert_eq!(found, 0, "{}", case.text());
         } else if case.op.class() != Class::Contract && !name.starts_with("attention") {

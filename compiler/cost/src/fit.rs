@@ -31,6 +31,9 @@ const POINTS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
 /// A rate that is this much slower makes a difference, if kernels know it at all.
 const SLOW: f64 = 1e-3;
 
+/// A point of a curve stands for at least this share of the time of kernels with products.
+const SHARE: f64 = 0.01;
+
 /// The first steps of the search and the last, as logarithms of a rate.
 const STEPS: [f64; 2] = [0.5, 1e-4];
 
@@ -43,7 +46,9 @@ pub fn rates(timed: &[Timed]) -> Option<Rates> {
     let timed: Vec<Timed> = timed.iter().copied().filter(|t| t.seconds > 0.0).collect();
     let mut rates = first(&timed)?;
     let mut loss = off(&rates, &timed);
-    let figures = rates.figures().count();
+    // What no kernel showed is taken to be out of reach.
+    let most: Vec<f64> = rates.figures().map(|rate| *rate).collect();
+    let figures = most.len();
     let mut step = STEPS[0];
     for _ in 0..ROUNDS {
         if step < STEPS[1] {
@@ -53,7 +58,8 @@ pub fn rates(timed: &[Timed]) -> Option<Rates> {
         for figure in 0..figures {
             for factor in [step.exp(), (-step).exp()] {
                 loop {
-                    let next = rates.with(figure, factor);
+                    let mut next = rates.with(figure, factor);
+                    next.figures().zip(&most).for_each(|(rate, most)| *rate = rate.min(*most));
                     let found = off(&next, &timed);
                     if !(found < loss) {
                         break;
@@ -78,11 +84,13 @@ fn first(timed: &[Timed]) -> Option<Rates> {
     };
     let products = |which: usize| {
         let rate = fastest(which, &|t| (t.types.products, t.work.products))?;
-        let gflop = timed.iter().filter(|t| narrow(t.types.products) == which && t.work.products > 0);
-        let gflop: Vec<f64> = gflop.map(|t| t.work.products as f64 * 1e-9).collect();
-        // Points that kernels are near: the ones around each.
-        let near = |at: f64| gflop.iter().any(|work| (work / at).log10().abs() <= 0.5);
-        Some(POINTS.into_iter().filter(|at| near(*at)).map(|at| [at, rate]).collect::<Vec<_>>())
+        let here: Vec<&Timed> =
+            timed.iter().filter(|t| narrow(t.types.products) == which && t.work.products > 0).collect();
+        let near = |t: &&&Timed, at: f64| (t.work.products as f64 * 1e-9 / at).log10().abs() <= 0.5;
+        let all: f64 = here.iter().map(|t| t.seconds).sum();
+        let weighs = |at: f64| here.iter().filter(|t| near(t, at)).map(|t| t.seconds).sum::<f64>() >= all * SHARE;
+        let points: Vec<[f64; 2]> = POINTS.into_iter().filter(|at| weighs(*at)).map(|at| [at, rate]).collect();
+        Some(points).filter(|points| !points.is_empty())
     };
     let vector = |which| fastest(which, &|t| (t.types.moved, t.work.elementwise));
     let bandwidth = |which| fastest(which, &|t| (t.types.moved, t.work.bytes));

@@ -20,8 +20,8 @@ use crate::{Done, compile};
 /// Transformers of the sizes that small models have: a narrow and a wide one that denoise 1,024 tokens, and one that
 /// predicts words, whose loss is taken in chunks.
 const PROBES: [&str; 3] = [
-    "wan2.2.mm --preset mini --set HEADS=4 --set HEAD=64 --set FFN=1024 --set H=64 --set W=64 --set LAYERS=2",
-    "wan2.2.mm --preset mini --set HEADS=16 --set HEAD=64 --set FFN=4096 --set H=64 --set W=64 --set LAYERS=1",
+    "wan2.2.mm --preset mini --set HEADS=4 --set HEAD=64 --set FFN=1024 --set H=32 --set W=32 --set LAYERS=2",
+    "wan2.2.mm --preset mini --set HEADS=16 --set HEAD=64 --set FFN=4096 --set H=32 --set W=32 --set LAYERS=1",
     "qwen3.mm --set S=1024 --set LAYERS=1 --set HIDDEN=512 --set HEADS=8 --set KV_HEADS=4 --set HEAD=64 --set FFN=1536 \
      --set VOCAB=16000",
 ];
