@@ -5,6 +5,7 @@
 
 mod ahead;
 mod buckets;
+mod fill;
 mod keep;
 mod lanes;
 mod lives;

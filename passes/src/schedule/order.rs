@@ -10,7 +10,7 @@ use super::places::Recorder;
 use super::times::Times;
 use super::unroll::Unrolled;
 use super::update::accesses;
-use super::{ahead, lanes, lives};
+use super::{ahead, fill, lanes, lives};
 
 /// A place in the new order: beside an instruction of the old one, ahead of it or not. What shares a place keeps the
 /// old order.
@@ -42,6 +42,7 @@ impl Blocks {
 /// - With streamed gradients, launches that write nothing but persistent buffers, and emits, follow the last instruction
 ///   that they depend on; if a message brings it, they stay where they are. If that is a collective, they keep away from
 ///   it until compute is through with the whole next block, and so do launches that only move what was exchanged.
+/// - Where compute would still wait for other ranks, it does work that was to be done before and that nobody needs yet.
 /// - Then small collectives of a block travel together.
 pub fn arrange(
     unrolled: Unrolled,
@@ -49,37 +50,61 @@ pub fn arrange(
     kernels: &[Kernel],
     gradients: Gradients,
     times: &mut Times<'_>,
-    places: &mut Recorder<'_>,
+    recorder: &mut Recorder<'_>,
 ) -> Unrolled {
+    let work = times.seconds(&unrolled, persistent);
     let Unrolled { buffers, instructions, mut turns, updates, once } = unrolled;
     let count = persistent.len() + buffers.len();
-    let buffer = |id: usize| match id.checked_sub(persistent.len()) {
-        None => persistent.get(id),
-        Some(own) => buffers.get(own),
-    };
     let mut order = Order {
         kernels,
         persistent: persistent.len(),
         gradients,
         blocks: Blocks(turns.iter().filter(|turn| turn.is_block).map(|turn| turn.at).collect()),
         ahead: ahead::find(&instructions, kernels, persistent.len(), count),
-        work: times.work(instructions.iter(), buffer),
+        seconds: instructions.iter().zip(&work).map(|(i, &kernel)| times.exchange_of(i).unwrap_or(kernel)).collect(),
+        work: before(work.iter().copied()),
         first_reads: first_reads(&instructions, kernels, count),
+        later: vec![],
         written: vec![(0, AHEAD); count],
         touched: vec![(0, AHEAD); count],
         exchanged: vec![false; count],
         received: vec![false; count],
     };
-    let placed = instructions.into_iter().enumerate().map(|(i, instruction)| order.put(i, instruction, times));
-    let mut placed: Vec<Placed> = placed.collect();
+    let mut places = order.places(&instructions);
+    let may_wait = |(i, instruction): (usize, &Instruction)| {
+        matches!(instruction.op, Op::Launch(_)) && !order.ahead[i] && !hands_on(&instruction.op, kernels)
+    };
+    let later = fill::find(&fill::Order {
+        instructions: &instructions,
+        kernels,
+        buffers: count,
+        places: &places,
+        seconds: &order.seconds,
+        may_wait: &instructions.iter().enumerate().map(may_wait).collect::<Vec<_>>(),
+        blocks: &order.blocks.0,
+        units: &turns.iter().filter(|turn| turn.unit.is_some()).map(|turn| turn.at).collect::<Vec<_>>(),
+    });
+    if later.iter().any(Option::is_some) {
+        order.later = later;
+        places = order.places(&instructions);
+    }
+    let mut sequence: Vec<usize> = (0..instructions.len()).collect();
+    sequence.sort_by_key(|&i| places[i]);
+    let work = before(sequence.iter().map(|&i| work[i]));
+    let mut placed = order.placed(instructions, &places);
     placed.sort_by_key(|p| p.place);
-    let work = times.work(placed.iter().map(|p| &p.instruction), buffer);
-    let placed = buckets::join(placed, &work, kernels, count, times, places);
+    let placed = buckets::join(placed, &work, kernels, count, times, recorder);
     for turn in &mut turns {
         turn.at = placed.partition_point(|p| p.place < (turn.at, AHEAD));
     }
     let instructions = placed.into_iter().map(|p| p.instruction).collect();
     Unrolled { buffers, instructions, turns, updates, once }
+}
+
+/// The sum of what comes before each.
+fn before(seconds: impl Iterator<Item = f64>) -> Vec<f64> {
+    let before = |sum: &mut f64, seconds: f64| Some(std::mem::replace(sum, *sum + seconds));
+    seconds.scan(0.0, before).collect()
 }
 
 /// What is known of the old order, and of the new one as far as it is made.
@@ -89,11 +114,14 @@ struct Order<'a> {
     persistent: usize,
     gradients: Gradients,
     blocks: Blocks,
-    /// By instruction: whether it can be done ahead, and the seconds of work before it.
+    /// By instruction: whether it can be done ahead, the seconds that it takes on its lane, and those of work before it.
     ahead: Vec<bool>,
+    seconds: Vec<f64>,
     work: Vec<f64>,
     /// By buffer: see [`first_reads`].
     first_reads: Vec<(usize, usize)>,
+    /// By instruction, if any is: where it fills a wait.
+    later: Vec<Option<Place>>,
     /// By buffer: the place of the last write and of the last use, and whether ranks exchanged it and did not go ahead.
     written: Vec<Place>,
     touched: Vec<Place>,
@@ -109,14 +137,27 @@ impl Order<'_> {
         (self.blocks.begin(block), AHEAD)
     }
 
-    fn put(&mut self, i: usize, instruction: Instruction, times: &mut Times<'_>) -> Placed {
+    /// By instruction.
+    fn places(&mut self, instructions: &[Instruction]) -> Vec<Place> {
+        self.written.fill((0, AHEAD));
+        self.touched.fill((0, AHEAD));
+        self.exchanged.fill(false);
+        self.received.fill(false);
+        instructions.iter().enumerate().map(|(i, instruction)| self.place(i, instruction)).collect()
+    }
+
+    fn place(&mut self, i: usize, instruction: &Instruction) -> Place {
         let touches = instruction.op.touches(|k| accesses(self.kernels, k));
         let needs = touches.iter().map(|(s, a)| {
             let id = s.buffer.index();
             if a.writes() { self.touched[id] } else { self.written[id] }
         });
         let needs = needs.max().unwrap_or((0, AHEAD));
-        let place = self.wish(i, &instruction.op, &touches, times).unwrap_or(needs).max(needs);
+        let wish = match self.later.get(i).copied().flatten() {
+            Some(later) => Some(later),
+            None => self.wish(i, &instruction.op, &touches),
+        };
+        let place = wish.unwrap_or(needs).max(needs);
         let meets = matches!(instruction.op, Op::Collect(_)) && !is_message(&instruction.op);
         for (slice, access) in &touches {
             let id = slice.buffer.index();
@@ -127,14 +168,21 @@ impl Order<'_> {
                 self.received[id] = is_message(&instruction.op);
             }
         }
-        // What begins with a block finds its company there, anything else until its own block is over.
-        let block = self.blocks.of(place.0);
-        let until = if place == self.begin(block) { (place.0, BEHIND) } else { self.begin(block + 1) };
-        Placed { place, block: self.blocks.of(i), until, instruction }
+        place
+    }
+
+    fn placed(&self, instructions: Vec<Instruction>, places: &[Place]) -> Vec<Placed> {
+        let placed = instructions.into_iter().zip(places).enumerate().map(|(i, (instruction, &place))| {
+            // What begins with a block finds its company there, anything else until its own block is over.
+            let block = self.blocks.of(place.0);
+            let until = if place == self.begin(block) { (place.0, BEHIND) } else { self.begin(block + 1) };
+            Placed { place, block: self.blocks.of(i), until, instruction }
+        });
+        placed.collect()
     }
 
     /// Where an instruction should stand, if its operands are there by then; none: as soon as they are.
-    fn wish(&self, i: usize, op: &Op, touches: &Touches, times: &mut Times<'_>) -> Option<Place> {
+    fn wish(&self, i: usize, op: &Op, touches: &Touches) -> Option<Place> {
         let block = self.blocks.of(i);
         let reads = || touches.iter().filter(|(_, a)| a.reads()).map(|(s, _)| s.buffer.index());
         let arrived = reads().filter(|&id| self.exchanged[id]).map(|id| self.written[id].0).max();
@@ -146,8 +194,8 @@ impl Order<'_> {
             (Op::Collect(_), Some(at)) if hands_on && at < self.blocks.of(self.reader(i, touches)) => {
                 self.begin(at + 1)
             }
-            (Op::Collect(collect), _) => {
-                let hidden = self.work[i] - times.exchange(collect);
+            (Op::Collect(_), _) => {
+                let hidden = self.work[i] - self.seconds[i];
                 let enough = self.work.partition_point(|w| *w <= hidden).saturating_sub(1);
                 (enough, AHEAD).max(self.begin(block))
             }

@@ -4,6 +4,7 @@ use cost::{Groups, KernelTypes, Machine};
 use plan::{Buffer, Collect, Instruction, Kernel, Op};
 use types::Mesh;
 
+use super::lanes::is_message;
 use super::unroll::Unrolled;
 use super::update::accesses;
 
@@ -21,21 +22,6 @@ pub struct Times<'a> {
 impl<'a> Times<'a> {
     pub fn new(machine: &'a Machine, mesh: &'a Mesh, kernels: &'a [Kernel]) -> Self {
         Self { machine, mesh, kernels, groups: Groups::new(machine, mesh) }
-    }
-
-    /// By instruction: the seconds that kernels take before it.
-    pub fn work<'b, 'i>(
-        &self,
-        instructions: impl Iterator<Item = &'i Instruction>,
-        buffer: impl Fn(usize) -> Option<&'b Buffer>,
-    ) -> Vec<f64> {
-        let mut sum = 0.0;
-        let before = instructions.map(|instruction| {
-            let before = sum;
-            sum += self.kernel(instruction, &buffer);
-            before
-        });
-        before.collect()
     }
 
     fn kernel<'b>(&self, instruction: &Instruction, buffer: &impl Fn(usize) -> Option<&'b Buffer>) -> f64 {
@@ -58,6 +44,14 @@ impl<'a> Times<'a> {
     /// Seconds of a collective, on rank 0 as on any other.
     pub fn exchange(&mut self, collect: &Collect) -> f64 {
         self.groups.seconds(collect, 0)
+    }
+
+    /// The same of an instruction, if it is one in which all ranks of a group meet.
+    pub fn exchange_of(&mut self, instruction: &Instruction) -> Option<f64> {
+        match &instruction.op {
+            Op::Collect(collect) if !is_message(&instruction.op) => Some(self.exchange(collect)),
+            _ => None,
+        }
     }
 
     /// What a rank moves to the host or back.
