@@ -1,7 +1,7 @@
 //! Fills waits: where compute would stand still for other ranks, it does what was to be done before and nobody needs yet.
 //! The gradient of a weight so stands behind the exchange of an activation's gradient, which leaves the earlier for it.
 
-use plan::{Access, Instruction, Kernel, Op, Slice};
+use plan::{Instruction, Kernel, Op};
 use smallvec::SmallVec;
 
 use super::lanes::is_message;
@@ -49,8 +49,7 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
     let mut found = vec![None; order.instructions.len()];
     let mut sequence: Vec<usize> = (0..order.instructions.len()).collect();
     sequence.sort_by_key(|&i| (order.places[i], i));
-    let touches: Vec<Touches> =
-        sequence.iter().map(|&i| order.instructions[i].op.touches(|k| accesses(order.kernels, k))).collect();
+    let touches = Touches::of(order, &sequence);
     let mut exchanges = play(order, &sequence, &touches);
     let mut waits: Vec<usize> = (0..exchanges.len()).filter(|&e| exchanges[e].slack < 0.0).collect();
     if waits.is_empty() {
@@ -58,25 +57,32 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
     }
     waits.sort_by(|&a, &b| exchanges[a].slack.total_cmp(&exchanges[b].slack));
     let conflicts = conflicts(&touches, order.buffers);
+    // Positions of work that may be done later.
+    let work: Vec<usize> = (0..sequence.len()).filter(|&at| order.may_wait[sequence[at]]).collect();
     for wait in waits {
         let Exchange { issued, needed, slack } = exchanges[wait];
         let (mut left, place) = (-slack, (order.places[sequence[needed]].0, AHEAD));
-        for at in (order.begin(&sequence, needed)..issued).rev() {
+        let begin = order.begin(&sequence, needed);
+        if issued <= begin {
+            continue;
+        }
+        let around = work.partition_point(|&at| at < begin)..work.partition_point(|&at| at < issued);
+        let before = exchanges.partition_point(|e| e.issued < begin);
+        for &at in work[around].iter().rev() {
             let i = sequence[at];
             let seconds = order.seconds[i];
-            let fits =
-                order.may_wait[i] && found[i].is_none() && seconds <= LONGEST * left && seconds >= SHORTEST * left;
-            if !fits || (conflicts[at] <= needed && !order.leaves(&sequence, &touches, &exchanges, at, needed)) {
+            let fits = seconds <= LONGEST * left && seconds >= SHORTEST * left && found[i].is_none();
+            if !fits || !order.leaves(&sequence, &touches, &exchanges, (at, conflicts[at]), needed) {
                 continue;
             }
             // Exchanges that it hides.
-            let hides = |e: &Exchange| e.issued < at && at < e.needed && e.needed <= needed;
+            let hides = |e: &Exchange| at < e.needed && e.needed <= needed;
             let until = exchanges.partition_point(|e| e.issued < at);
-            let begin = exchanges[..until].partition_point(|e| e.issued < order.begin(&sequence, at));
-            if exchanges[begin..until].iter().any(|e| hides(e) && e.slack < seconds) {
+            let hidden = &mut exchanges[before..until];
+            if hidden.iter().any(|e| hides(e) && e.slack < seconds) {
                 continue;
             }
-            exchanges[begin..until].iter_mut().filter(|e| hides(e)).for_each(|e| e.slack -= seconds);
+            hidden.iter_mut().filter(|e| hides(e)).for_each(|e| e.slack -= seconds);
             found[i] = Some(place);
             left -= seconds;
             if left <= SHORTEST * -slack {
@@ -87,10 +93,31 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
     found
 }
 
-type Touches = SmallVec<[(Slice, Access); 8]>;
+/// By position: the buffers that it touches, and whether it writes them.
+struct Touches {
+    all: Vec<(u32, bool)>,
+    begins: Vec<u32>,
+}
+
+impl Touches {
+    fn of(order: &Order<'_>, sequence: &[usize]) -> Self {
+        let (mut all, mut begins) = (vec![], Vec::with_capacity(sequence.len() + 1));
+        begins.push(0);
+        for &i in sequence {
+            let touches = order.instructions[i].op.touches(|k| accesses(order.kernels, k));
+            all.extend(touches.iter().map(|(slice, access)| (slice.buffer.0, access.writes())));
+            begins.push(all.len() as u32);
+        }
+        Self { all, begins }
+    }
+
+    fn at(&self, position: usize) -> &[(u32, bool)] {
+        &self.all[self.begins[position] as usize..self.begins[position + 1] as usize]
+    }
+}
 
 /// The exchanges in the order in which they are issued, as they would go on lanes beside compute.
-fn play(order: &Order<'_>, sequence: &[usize], touches: &[Touches]) -> Vec<Exchange> {
+fn play(order: &Order<'_>, sequence: &[usize], touches: &Touches) -> Vec<Exchange> {
     let mut exchanges: Vec<Exchange> = vec![];
     let mut ends: Vec<f64> = vec![];
     // By group: when its lane is free.
@@ -98,7 +125,7 @@ fn play(order: &Order<'_>, sequence: &[usize], touches: &[Touches]) -> Vec<Excha
     // By buffer: the exchange that brings it, and the last that sends it.
     let (mut brought, mut sent) = (vec![None; order.buffers], vec![None; order.buffers]);
     let mut now = 0.0_f64;
-    for (at, (&i, touches)) in sequence.iter().zip(touches).enumerate() {
+    for (at, &i) in sequence.iter().enumerate() {
         match &order.instructions[i].op {
             op if is_message(op) => {}
             Op::Collect(collect) => {
@@ -115,9 +142,9 @@ fn play(order: &Order<'_>, sequence: &[usize], touches: &[Touches]) -> Vec<Excha
                 ends.push(end);
             }
             _ => {
-                for (slice, access) in touches {
-                    let id = slice.buffer.index();
-                    let sent = if access.writes() { sent[id].take() } else { None };
+                for &(buffer, writes) in touches.at(at) {
+                    let id = buffer as usize;
+                    let sent = if writes { sent[id].take() } else { None };
                     for e in brought[id].take().into_iter().chain(sent) {
                         if exchanges[e].needed == usize::MAX {
                             (exchanges[e].needed, exchanges[e].slack) = (at, now - ends[e]);
@@ -133,18 +160,18 @@ fn play(order: &Order<'_>, sequence: &[usize], touches: &[Touches]) -> Vec<Excha
 }
 
 /// By position: the first one behind it that has to stay behind it.
-fn conflicts(touches: &[Touches], buffers: usize) -> Vec<usize> {
+fn conflicts(touches: &Touches, buffers: usize) -> Vec<usize> {
     // By buffer: the next use and the next write.
     let mut next = vec![(usize::MAX, usize::MAX); buffers];
-    let mut conflicts = vec![usize::MAX; touches.len()];
-    for (at, touches) in touches.iter().enumerate().rev() {
-        for (slice, access) in touches {
-            let (used, written) = next[slice.buffer.index()];
-            conflicts[at] = conflicts[at].min(if access.writes() { used } else { written });
+    let mut conflicts = vec![usize::MAX; touches.begins.len() - 1];
+    for (at, conflict) in conflicts.iter_mut().enumerate().rev() {
+        for &(buffer, writes) in touches.at(at) {
+            let (used, written) = next[buffer as usize];
+            *conflict = (*conflict).min(if writes { used } else { written });
         }
-        for (slice, access) in touches {
-            let next = &mut next[slice.buffer.index()];
-            *next = (at, if access.writes() { at } else { next.1 });
+        for &(buffer, writes) in touches.at(at) {
+            let next = &mut next[buffer as usize];
+            *next = (at, if writes { at } else { next.1 });
         }
     }
     conflicts
@@ -162,23 +189,23 @@ impl Order<'_> {
     }
 
     /// Whether the work at a position can go behind `needed` with all that follows from it until there: little work, and
-    /// exchanges that nobody waits for in that block.
+    /// exchanges that nobody waits for in that block. What follows begins at `conflict`.
     fn leaves(
         &self,
         sequence: &[usize],
-        touches: &[Touches],
+        touches: &Touches,
         exchanges: &[Exchange],
-        at: usize,
+        (at, conflict): (usize, usize),
         needed: usize,
     ) -> bool {
         let block = |at: usize| self.blocks.partition_point(|&b| b <= self.places[sequence[at]].0);
         let mut moved: SmallVec<[usize; FOLLOWERS]> = SmallVec::from_slice(&[at]);
         let mut seconds = 0.0;
-        for next in at + 1..=needed {
+        for next in conflict..=needed {
             let follows = |before: &usize| {
-                touches[*before].iter().any(|(a, first)| {
-                    touches[next].iter().any(|(b, then)| a.buffer == b.buffer && (first.writes() || then.writes()))
-                })
+                let conflicts =
+                    |(a, writes): &(u32, bool)| touches.at(next).iter().any(|(b, then)| a == b && (*writes || *then));
+                touches.at(*before).iter().any(conflicts)
             };
             if !moved.iter().any(follows) {
                 continue;
