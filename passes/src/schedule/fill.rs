@@ -232,3 +232,95 @@ impl Order<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plan::{Access, BufferId, Collect, CollectKind, LaneId, Launch, PlaceId, Slice};
+
+    use super::super::order::BEHIND;
+    use super::*;
+
+    /// An instruction: what it reads, what it writes, its seconds, and whether ranks exchange it.
+    type Line = (&'static [u32], u32, f64, bool);
+
+    fn later(lines: &[Line], blocks: &[usize], units: &[usize]) -> Vec<Option<Place>> {
+        let reads = |n: usize| [vec![Access::Read; n], vec![Access::Write]].concat();
+        let kernel = |n| Kernel {
+            symbol: "k".into(),
+            args: reads(n),
+            in_place: vec![],
+            scalars: 0,
+            max_parts: 1,
+            flops: 1,
+            products: 0,
+            elementwise: 0,
+            bytes: 0,
+            workspace: 0,
+        };
+        let slices = |buffers: &[u32]| buffers.iter().map(|b| Slice::whole(BufferId(*b), 4)).collect::<Vec<_>>();
+        let instruction = |&(from, to, _, exchanges): &Line| {
+            let (kind, group, why) = (CollectKind::AllGather, vec!["tp".into()], "".into());
+            let op = if exchanges {
+                Op::Collect(Box::new(Collect { id: 0, kind, group, from: slices(from), to: slices(&[to]), why }))
+            } else {
+                let args = slices(&[from, &[to]].concat());
+                Op::Launch(Launch { kernel: plan::KernelId::new(from.len()), args, scalars: vec![] })
+            };
+            Instruction { lane: LaneId::new(0), place: PlaceId::new(0), op }
+        };
+        find(&Order {
+            instructions: &lines.iter().map(instruction).collect::<Vec<_>>(),
+            kernels: &(0..4).map(kernel).collect::<Vec<_>>(),
+            buffers: 12,
+            places: &(0..lines.len()).map(|i| (i, BEHIND)).collect::<Vec<_>>(),
+            seconds: &lines.iter().map(|line| line.2).collect::<Vec<_>>(),
+            may_wait: &lines.iter().map(|line| !line.3).collect::<Vec<_>>(),
+            blocks,
+            units,
+        })
+    }
+
+    fn moved(lines: &[Line], blocks: &[usize], units: &[usize]) -> Vec<(usize, Place)> {
+        let later = later(lines, blocks, units);
+        later.into_iter().enumerate().filter_map(|(i, place)| Some((i, place?))).collect()
+    }
+
+    #[test]
+    fn the_gradient_of_a_weight_goes_behind_the_exchange_of_an_activations() {
+        let weight: Line = (&[0, 1], 2, 3.0, false);
+        let rest: [Line; 3] = [(&[0], 3, 1.0, false), (&[3], 4, 2.0, true), (&[4], 5, 1.0, false)];
+        let [activation, exchange, user] = rest;
+        assert_eq!(moved(&[weight, activation, exchange, user], &[0], &[]), [(0, (3, AHEAD))]);
+        // Behind the exchange it hides it already.
+        assert_eq!(moved(&[activation, exchange, weight, user], &[0], &[]), []);
+        // What the exchange leads to is never put off.
+        assert_eq!(moved(&rest, &[0], &[]), []);
+        // Where somebody works with it before, it stays.
+        let reader: Line = (&[2], 6, 5.0, false);
+        assert_eq!(moved(&[weight, reader, activation, exchange, user], &[0], &[]), []);
+        // Light work that follows goes with it.
+        let light: Line = (&[2], 6, 0.1, false);
+        assert_eq!(moved(&[weight, light, activation, exchange, user], &[0], &[]), [(0, (4, AHEAD))]);
+    }
+
+    #[test]
+    fn work_comes_from_the_block_before_at_the_farthest_and_from_no_other_unit() {
+        let weight: Line = (&[0, 1], 2, 2.0, false);
+        let rest: [Line; 3] = [(&[0], 3, 1.0, false), (&[3], 4, 2.0, true), (&[4], 5, 1.0, false)];
+        let lines = [&[weight][..], &rest].concat();
+        assert_eq!(moved(&lines, &[0, 1], &[]), [(0, (3, AHEAD))]);
+        assert_eq!(moved(&lines, &[0, 1, 2], &[]), []);
+        assert_eq!(moved(&lines, &[0, 1], &[1]), []);
+    }
+
+    #[test]
+    fn what_hides_one_exchange_is_not_taken_for_another() {
+        let first: [Line; 3] = [(&[0], 1, 2.0, true), (&[2], 3, 2.0, false), (&[1], 4, 1.0, false)];
+        let second: [Line; 2] = [(&[4], 5, 2.0, true), (&[5], 6, 1.0, false)];
+        assert_eq!(moved(&[&first[..], &second].concat(), &[0], &[]), []);
+        // With as much again beside it, one of the two is free.
+        let spare: Line = (&[2], 7, 2.0, false);
+        let lines = [&first[..2], &[spare], &first[2..], &second].concat();
+        assert_eq!(moved(&lines, &[0], &[]), [(2, (5, AHEAD))]);
+    }
+}
