@@ -1,5 +1,7 @@
 //! An instruction: one step of one lane.
 
+use std::slice;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use types::{DType, Name};
@@ -123,16 +125,21 @@ impl CollectKind {
 impl Op {
     /// The slices that this instruction touches, and how. `kernel` gives the declared accesses of a launch's kernel.
     pub fn touches<'p>(&self, kernel: impl Fn(KernelId) -> &'p [Access]) -> SmallVec<[(Slice, Access); 8]> {
-        match self {
-            Op::Launch(launch) => launch.args.iter().copied().zip(kernel(launch.kernel).iter().copied()).collect(),
-            Op::Collect(collect) => {
-                let from = collect.from.iter().map(|s| (*s, Access::Read));
-                from.chain(collect.to.iter().map(|s| (*s, Access::Write))).collect()
-            }
-            Op::Copy { from, to } => [(*from, Access::Read), (*to, Access::Write)].into_iter().collect(),
-            Op::Record { .. } | Op::Wait { .. } => SmallVec::new(),
-            Op::Feed { to, .. } => [(*to, Access::Write)].into_iter().collect(),
-            Op::Emit { from, .. } => [(*from, Access::Read)].into_iter().collect(),
-        }
+        self.slices(kernel).collect()
+    }
+
+    /// The same, one after another.
+    pub fn slices<'p>(&self, kernel: impl Fn(KernelId) -> &'p [Access]) -> impl Iterator<Item = (Slice, Access)> {
+        let (launch, from, to): ((&[Slice], &[Access]), &[Slice], &[Slice]) = match self {
+            Op::Launch(launch) => ((&launch.args, kernel(launch.kernel)), &[], &[]),
+            Op::Collect(collect) => ((&[], &[]), &collect.from, &collect.to),
+            Op::Copy { from, to } => ((&[], &[]), slice::from_ref(from), slice::from_ref(to)),
+            Op::Record { .. } | Op::Wait { .. } => ((&[], &[]), &[], &[]),
+            Op::Feed { to, .. } => ((&[], &[]), &[], slice::from_ref(to)),
+            Op::Emit { from, .. } => ((&[], &[]), slice::from_ref(from), &[]),
+        };
+        let launch = launch.0.iter().copied().zip(launch.1.iter().copied());
+        let from = from.iter().map(|slice| (*slice, Access::Read));
+        launch.chain(from).chain(to.iter().map(|slice| (*slice, Access::Write)))
     }
 }

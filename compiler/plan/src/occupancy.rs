@@ -54,7 +54,7 @@ impl Buffer {
 pub fn makers(plan: &Plan, class: &Class, body: &Body) -> Vec<Option<usize>> {
     let mut makers: Vec<Option<usize>> = vec![None; body.buffers.len()];
     for (i, instruction) in body.instructions.iter().enumerate() {
-        for (slice, access) in instruction.op.touches(|k| plan.accesses(k)) {
+        for (slice, access) in instruction.op.slices(|k| plan.accesses(k)) {
             let own = slice.buffer.index().checked_sub(class.persistent.len());
             if let Some(maker) = own.filter(|_| access.writes()).and_then(|own| makers.get_mut(own)) {
                 maker.get_or_insert(i);

@@ -47,7 +47,7 @@ pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, 
     let ahead = find(&instructions, kernels, persistent, persistent + buffers.len());
     let mut makers: HashMap<BufferId, Vec<usize>> = HashMap::new();
     for (i, instruction) in instructions.iter().enumerate().filter(|(i, _)| ahead[*i]) {
-        for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)).iter().filter(|(_, a)| a.writes()) {
+        for (slice, _) in instruction.op.slices(|k| accesses(kernels, k)).filter(|(_, a)| a.writes()) {
             makers.entry(slice.buffer).or_default().push(i);
         }
     }

@@ -104,7 +104,7 @@ fn needs(placed: &[Placed], work: &[f64], kernels: &[Kernel], buffers: usize) ->
             needs[i] = uses.chain(writes).fold(Need::NONE, Need::first);
             here.work = needs[i].work;
         }
-        for (slice, access) in instruction.op.touches(|k| accesses(kernels, k)) {
+        for (slice, access) in instruction.op.slices(|k| accesses(kernels, k)) {
             let id = slice.buffer.index();
             used[id] = Need { touch: i, work: used[id].work.min(here.work) };
             if access.writes() {

@@ -20,7 +20,7 @@ pub fn lives(
     let ends = ends(instructions);
     let mut spans: Vec<Option<(u32, u32)>> = vec![None; buffers.len()];
     for (i, instruction) in instructions.iter().enumerate() {
-        for (slice, _) in instruction.op.touches(|k| accesses(kernels, k)) {
+        for (slice, _) in instruction.op.slices(|k| accesses(kernels, k)) {
             if let Some(own) = slice.buffer.index().checked_sub(persistent) {
                 let span = spans[own].get_or_insert((begins[i], ends[i]));
                 *span = (span.0.min(begins[i]), span.1.max(ends[i]));

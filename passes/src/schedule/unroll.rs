@@ -125,7 +125,7 @@ pub fn unroll(
     }
     let mut origins = u.origins;
     let begin = origins.of.iter().position(|origin| origin.microbatch.is_some()).unwrap_or(0);
-    let before = u.instructions[..begin].iter().flat_map(|i| i.op.touches(|k| accesses(kernels, k)));
+    let before = u.instructions[..begin].iter().flat_map(|i| i.op.slices(|k| accesses(kernels, k)));
     let once = before.filter(|(_, access)| access.writes()).map(|(slice, _)| slice.buffer).collect();
     let mut unrolled = Unrolled { buffers: u.buffers, instructions: u.instructions, turns: u.turns, updates, once };
     drop_unread_feeds(&mut unrolled, &mut origins, kernels);
@@ -136,7 +136,7 @@ pub fn unroll(
 fn drop_unread_feeds(unrolled: &mut Unrolled, origins: &mut Origins, kernels: &[Kernel]) {
     let mut read: HashSet<BufferId> = unrolled.updates.iter().map(|(from, _)| from.buffer).collect();
     for instruction in unrolled.instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
-        read.extend(instruction.op.touches(|k| accesses(kernels, k)).iter().map(|(slice, _)| slice.buffer));
+        read.extend(instruction.op.slices(|k| accesses(kernels, k)).map(|(slice, _)| slice.buffer));
     }
     let is_read = |i: &Instruction| match &i.op {
         Op::Feed { to, .. } => read.contains(&to.buffer),

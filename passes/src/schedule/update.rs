@@ -62,7 +62,7 @@ impl Touched {
     fn of(instructions: &[Instruction], kernels: &[Kernel]) -> Self {
         let mut map: HashMap<BufferId, Touch> = HashMap::new();
         for (i, instruction) in instructions.iter().enumerate() {
-            for (slice, access) in instruction.op.touches(|k| accesses(kernels, k)) {
+            for (slice, access) in instruction.op.slices(|k| accesses(kernels, k)) {
                 let none = Touch { first_write: usize::MAX, writes: 0, last_read: None };
                 let touch = map.entry(slice.buffer).or_insert(none);
                 if access.writes() {

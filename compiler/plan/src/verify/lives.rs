@@ -48,7 +48,7 @@ fn apart(class: &Class, body: &Body, findings: &mut Findings) {
 
 fn inside(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
     for (index, instruction) in body.instructions.iter().enumerate() {
-        for (slice, _) in instruction.op.touches(|k| plan.accesses(k)) {
+        for (slice, _) in instruction.op.slices(|k| plan.accesses(k)) {
             if let Some(Buffer { name, life: Life::Span { first, last }, .. }) = body.buffer(class, slice.buffer)
                 && !(*first as usize..=*last as usize).contains(&index)
             {

@@ -1,7 +1,6 @@
 //! A program as it was written out, seen as a graph: what reads what, what it depends on, and which part of a step it is.
 
 use plan::{Access, Buffer, BufferId, BufferKind, Emit, Kernel, Op, Slice, When};
-use smallvec::SmallVec;
 
 use super::super::unroll::{Origins, Unrolled};
 use super::super::update::accesses;
@@ -73,16 +72,16 @@ impl<'a> Written<'a> {
         &self.unrolled.instructions[index].op
     }
 
-    pub fn touches(&self, index: usize) -> SmallVec<[(Slice, Access); 8]> {
-        self.op(index).touches(|k| accesses(self.kernels, k))
+    pub fn touches(&self, index: usize) -> impl Iterator<Item = (Slice, Access)> {
+        self.op(index).slices(|k| accesses(self.kernels, k))
     }
 
     pub fn reads(&self, index: usize) -> impl Iterator<Item = Slice> {
-        self.touches(index).into_iter().filter(|(_, a)| a.reads()).map(|(s, _)| s)
+        self.touches(index).filter(|(_, a)| a.reads()).map(|(s, _)| s)
     }
 
     pub fn writes(&self, index: usize) -> impl Iterator<Item = Slice> {
-        self.touches(index).into_iter().filter(|(_, a)| a.writes()).map(|(s, _)| s)
+        self.touches(index).filter(|(_, a)| a.writes()).map(|(s, _)| s)
     }
 
     /// Whether it emits one number of the whole step, such as the loss: the first rank tells it, once all is done.

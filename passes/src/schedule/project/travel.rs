@@ -1,6 +1,6 @@
 //! What travels between the ranks of a pipeline: each value once to each rank that reads it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use plan::{BufferId, Collect, CollectKind, Op, Slice};
 
@@ -13,24 +13,25 @@ use crate::stages::Timeline;
 pub struct Uses {
     /// In the order of the program.
     pub own: Vec<(When, usize)>,
-    first: HashMap<usize, When>,
+    /// By buffer.
+    first: Vec<Option<When>>,
     /// Ids of collectives that other ranks may do too.
     pub shared: HashSet<u32>,
 }
 
 /// The instructions of a rank's stages, and all that it does for itself since they read it.
 pub fn uses(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
-    let mut uses = Uses { own: vec![], first: HashMap::new(), shared: HashSet::new() };
+    let mut uses = Uses { own: vec![], first: vec![None; written.buffers()], shared: HashSet::new() };
     for (value, home) in &written.unrolled.updates {
         if assigned.homes[home.index()].is_none_or(|stage| stage % ranks == rank) {
-            uses.first.insert(value.buffer.index(), When::END);
+            uses.first[value.buffer.index()] = Some(When::END);
         }
     }
     for i in (0..written.len()).rev() {
         let when = match (assigned.stages[i], whens[i]) {
             (Some(stage), Some(when)) if stage % ranks == rank => Some(when),
             (None, _) if written.natures[i] != Nature::Own => {
-                let reader = written.writes(i).filter_map(|s| uses.first.get(&s.buffer.index())).min();
+                let reader = written.writes(i).filter_map(|s| uses.first[s.buffer.index()]).min();
                 reader.map(|reader| When { during: reader.during, index: i, beside: Beside::Itself })
             }
             _ => None,
@@ -41,8 +42,8 @@ pub fn uses(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When>], 
             uses.shared.insert(collect.id);
         }
         for slice in written.reads(i) {
-            let first = uses.first.entry(slice.buffer.index()).or_insert(when);
-            *first = when.min(*first);
+            let first = &mut uses.first[slice.buffer.index()];
+            *first = Some(first.map_or(when, |first| first.min(when)));
         }
     }
     uses.own.reverse();
@@ -75,7 +76,7 @@ pub fn messages(written: &Written<'_>, assigned: &Assigned, whens: &[Option<When
         let Some(stage) = home else { continue };
         let from = stage % uses.len();
         for (to, uses) in uses.iter().enumerate().filter(|(to, _)| *to != from) {
-            let Some(&first) = uses.first.get(&buffer) else { continue };
+            let Some(first) = uses.first[buffer] else { continue };
             let sent = When { beside: Beside::After, ..made[buffer] };
             let received = first.a_unit_earlier();
             let read = if matches!(sent.during, During::Unit(_)) { first.during } else { sent.during };
