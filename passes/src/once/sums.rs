@@ -62,11 +62,7 @@ impl Sum {
     ) -> Option<Self> {
         let callee = &module.functions[call.callee];
         let (param, grown) = (callee.params[index], callee.results[index]);
-        let only = |f: &Function, id: NodeId, user: NodeId| {
-            f.users()[id.index()].as_slice() == [user] && !f.results.contains(&id)
-        };
-        let returned = callee.results.iter().filter(|&&r| r == grown).count();
-        if returned != 1 || !callee.users()[grown.index()].is_empty() || !only(callee, param, grown) {
+        if callee.results.iter().filter(|&&r| r == grown).count() != 1 {
             return None;
         }
         let args = callee.nodes[grown].args.as_slice();
@@ -79,7 +75,12 @@ impl Sum {
         };
         let &[a, b] = args else { return None };
         let addend = if a == param { b } else { a };
-        if !adds || a == b || !only(callee, addend, grown) {
+        if !adds || a == b {
+            return None;
+        }
+        let users = callee.users();
+        let only = |id: NodeId| users[id.index()].as_slice() == [grown] && !callee.results.contains(&id);
+        if !users[grown.index()].is_empty() || !only(param) || !only(addend) {
             return None;
         }
         // From a start that is not zero, a stack would take one more addition each.

@@ -1,13 +1,12 @@
 //! What can be done ahead: collectives that depend on parameters and state alone, such as gathers of parameters that are
 //! cut, and what leads to them.
 
-use std::collections::{HashMap, HashSet};
-
 use plan::{Buffer, BufferId, Instruction, Kernel, Op, Slice};
 
 use super::lanes::is_message;
 use super::unroll::Unrolled;
 use super::update::{accesses, slices_mut};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// By instruction: whether it is a collective that depends on persistent buffers alone, or something that only leads to
 /// such collectives.
@@ -45,7 +44,7 @@ pub fn find(instructions: &[Instruction], kernels: &[Kernel], persistent: usize,
 pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, collects: &mut u32) -> Unrolled {
     let Unrolled { buffers, instructions, mut turns, updates, once } = unrolled;
     let ahead = find(&instructions, kernels, persistent, persistent + buffers.len());
-    let mut makers: HashMap<BufferId, Vec<usize>> = HashMap::new();
+    let mut makers: FxHashMap<BufferId, Vec<usize>> = FxHashMap::default();
     for (i, instruction) in instructions.iter().enumerate().filter(|(i, _)| ahead[*i]) {
         for (slice, _) in instruction.op.slices(|k| accesses(kernels, k)).filter(|(_, a)| a.writes()) {
             makers.entry(slice.buffer).or_default().push(i);
@@ -59,7 +58,7 @@ pub fn in_each_block(unrolled: Unrolled, kernels: &[Kernel], persistent: usize, 
         collects,
         buffers,
         out: Vec::with_capacity(instructions.len()),
-        used: HashSet::new(),
+        used: FxHashSet::default(),
         once: &once,
         step: Block::default(),
         block: Block::default(),
@@ -89,15 +88,15 @@ struct Makes<'a> {
     kernels: &'a [Kernel],
     persistent: usize,
     /// By buffer: the instructions that write it, if they can be done ahead.
-    makers: HashMap<BufferId, Vec<usize>>,
+    makers: FxHashMap<BufferId, Vec<usize>>,
     /// Number of collectives of the plan so far.
     collects: &'a mut u32,
     buffers: Vec<Buffer>,
     out: Vec<Instruction>,
     /// What was done in any block.
-    used: HashSet<usize>,
+    used: FxHashSet<usize>,
     /// Buffers that are written once a step.
-    once: &'a HashSet<BufferId>,
+    once: &'a FxHashSet<BufferId>,
     step: Block,
     block: Block,
 }
@@ -105,11 +104,11 @@ struct Makes<'a> {
 /// What was done ahead in a block, or in the whole step.
 #[derive(Default)]
 struct Block {
-    done: HashSet<usize>,
+    done: FxHashSet<usize>,
     /// Buffers that hold here what others hold in the order that was.
-    instead: HashMap<BufferId, BufferId>,
+    instead: FxHashMap<BufferId, BufferId>,
     /// By what they read: instructions without what they write, and that.
-    made: HashMap<Vec<Slice>, Vec<(Op, Vec<BufferId>)>>,
+    made: FxHashMap<Vec<Slice>, Vec<(Op, Vec<BufferId>)>>,
 }
 
 impl Makes<'_> {

@@ -1,6 +1,5 @@
 //! Writes a program out: every call becomes launches, every value a slice of a buffer.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diag::{Diagnostics, PlaceId};
@@ -12,6 +11,7 @@ use plan::{
     Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Instruction, Kernel, KernelId, LaneId, Launch,
     Layout, Life, Manifest, Op, Reduce, ReduceKind, Slice, Source, Space, When,
 };
+use rustc_hash::{FxHashMap, FxHashSet};
 use types::{DType, Name, TensorType};
 
 use super::places::Recorder;
@@ -27,7 +27,7 @@ pub struct Unrolled {
     /// Values that must end in a persistent buffer.
     pub updates: Vec<(Slice, BufferId)>,
     /// What is written before the first micro-batch.
-    pub once: HashSet<BufferId>,
+    pub once: FxHashSet<BufferId>,
 }
 
 /// Where a turn of a repeated call begins that is inside no other, or a block, or what stands between them.
@@ -134,7 +134,7 @@ pub fn unroll(
 
 /// Nothing would wait for such a feed, so that its memory could never be used again.
 fn drop_unread_feeds(unrolled: &mut Unrolled, origins: &mut Origins, kernels: &[Kernel]) {
-    let mut read: HashSet<BufferId> = unrolled.updates.iter().map(|(from, _)| from.buffer).collect();
+    let mut read: FxHashSet<BufferId> = unrolled.updates.iter().map(|(from, _)| from.buffer).collect();
     for instruction in unrolled.instructions.iter().filter(|i| !matches!(i.op, Op::Feed { .. })) {
         read.extend(instruction.op.slices(|k| accesses(kernels, k)).map(|(slice, _)| slice.buffer));
     }
@@ -164,8 +164,8 @@ struct Unroller<'a, 'p> {
     kernels: &'a [Kernel],
     persistent: &'a [Buffer],
     /// Persistent buffers and emits by name.
-    homes: HashMap<Name, usize>,
-    emits: HashMap<Name, usize>,
+    homes: FxHashMap<Name, usize>,
+    emits: FxHashMap<Name, usize>,
     manifest: &'a mut Manifest,
     places: &'a mut Recorder<'p>,
     /// Number of collectives of the plan so far.

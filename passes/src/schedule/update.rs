@@ -1,17 +1,16 @@
 //! Updates in place: a value that ends in a persistent buffer is written there at once where that is safe, and copied
 //! there at the end where it is not.
 
-use std::collections::{HashMap, HashSet};
-
 use plan::{Access, BufferId, Instruction, Kernel, Op, Slice};
+use rustc_hash::{FxHashMap, FxHashSet};
 use target::KernelFacts;
 
 use super::unroll::Unrolled;
 
 pub fn in_place(mut unrolled: Unrolled, kernels: &[Kernel], facts: &[KernelFacts], persistent: usize) -> Unrolled {
     let touched = Touched::of(&unrolled.instructions, kernels);
-    let mut renamed: HashMap<BufferId, BufferId> = HashMap::new();
-    let mut taken: HashSet<BufferId> = HashSet::new();
+    let mut renamed: FxHashMap<BufferId, BufferId> = FxHashMap::default();
+    let mut taken: FxHashSet<BufferId> = FxHashSet::default();
     let mut copies = vec![];
     for &(value, home) in &unrolled.updates {
         if value.buffer == home {
@@ -56,11 +55,11 @@ struct Touch {
     last_read: Option<usize>,
 }
 
-struct Touched(HashMap<BufferId, Touch>);
+struct Touched(FxHashMap<BufferId, Touch>);
 
 impl Touched {
     fn of(instructions: &[Instruction], kernels: &[Kernel]) -> Self {
-        let mut map: HashMap<BufferId, Touch> = HashMap::new();
+        let mut map: FxHashMap<BufferId, Touch> = FxHashMap::default();
         for (i, instruction) in instructions.iter().enumerate() {
             for (slice, access) in instruction.op.slices(|k| accesses(kernels, k)) {
                 let none = Touch { first_write: usize::MAX, writes: 0, last_read: None };

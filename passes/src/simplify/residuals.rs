@@ -1,6 +1,8 @@
 //! Residuals are kept as the backward uses them: what a function would ask of other ranks about one value alone moves to
 //! the function that the value comes from, where the answer is often at hand.
 
+use std::cell::LazyCell;
+
 use ir::{Builder, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use smallvec::SmallVec;
 use types::TensorType;
@@ -30,6 +32,8 @@ impl Handover {
         let mut out = vec![];
         for (at, node) in function.nodes.iter() {
             let Some(to) = only_call(module, &node.inst) else { continue };
+            let callee = &module.functions[to.callee];
+            let reads = LazyCell::new(|| callee.users());
             for (operand, &value) in node.args.iter().enumerate() {
                 let (source, result) = match function.nodes[value].inst {
                     Inst::Get(i) => (function.nodes[value].args[0], i),
@@ -41,9 +45,7 @@ impl Handover {
                 if !(stacked || plain) {
                     continue;
                 }
-                let callee = &module.functions[to.callee];
                 let param = callee.params[operand];
-                let reads = callee.users();
                 let Some(question) = alone(callee, &reads, param) else { continue };
                 let asked = |users: &[NodeId], results: &[NodeId], id| {
                     users.len() + results.iter().filter(|&&r| r == id).count()
