@@ -61,7 +61,7 @@ pub fn rates(timed: &[Timed]) -> Option<Rates> {
                     let mut next = rates.with(figure, factor);
                     next.figures().zip(&most).for_each(|(rate, most)| *rate = rate.min(*most));
                     let found = off(&next, &timed);
-                    if !(found < loss) {
+                    if found >= loss || found.is_nan() {
                         break;
                     }
                     (rates, loss) = (next, found);

@@ -130,15 +130,18 @@ impl Op {
 
     /// The same, one after another.
     pub fn slices<'p>(&self, kernel: impl Fn(KernelId) -> &'p [Access]) -> impl Iterator<Item = (Slice, Access)> {
-        let (launch, from, to): ((&[Slice], &[Access]), &[Slice], &[Slice]) = match self {
-            Op::Launch(launch) => ((&launch.args, kernel(launch.kernel)), &[], &[]),
-            Op::Collect(collect) => ((&[], &[]), &collect.from, &collect.to),
-            Op::Copy { from, to } => ((&[], &[]), slice::from_ref(from), slice::from_ref(to)),
-            Op::Record { .. } | Op::Wait { .. } => ((&[], &[]), &[], &[]),
-            Op::Feed { to, .. } => ((&[], &[]), &[], slice::from_ref(to)),
-            Op::Emit { from, .. } => ((&[], &[]), slice::from_ref(from), &[]),
+        let (args, accesses): (&[Slice], &[Access]) = match self {
+            Op::Launch(launch) => (&launch.args, kernel(launch.kernel)),
+            _ => (&[], &[]),
         };
-        let launch = launch.0.iter().copied().zip(launch.1.iter().copied());
+        let (from, to): (&[Slice], &[Slice]) = match self {
+            Op::Launch(_) | Op::Record { .. } | Op::Wait { .. } => (&[], &[]),
+            Op::Collect(collect) => (&collect.from, &collect.to),
+            Op::Copy { from, to } => (slice::from_ref(from), slice::from_ref(to)),
+            Op::Feed { to, .. } => (&[], slice::from_ref(to)),
+            Op::Emit { from, .. } => (slice::from_ref(from), &[]),
+        };
+        let launch = args.iter().copied().zip(accesses.iter().copied());
         let from = from.iter().map(|slice| (*slice, Access::Read));
         launch.chain(from).chain(to.iter().map(|slice| (*slice, Access::Write)))
     }
