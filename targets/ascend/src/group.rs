@@ -2,16 +2,23 @@
 //!
 //! An operator's level is the number of collectives and calls that must come before it. Operators of one level are a
 //! segment: levels never fall along a path and rise across a collective, so a segment is convex, and no longer one is.
+//!
+//! Where a level has products that neither lead to one of its collectives nor to other products, such as gradients of weights
+//! beside the sum of an activation's gradient, they are a second segment: it can be done while that sum travels.
 
 use ir::{Class, Function, Inst, NodeId};
+
+/// A second segment's products are more than this part of the function's largest.
+const WORTH: u64 = 16;
 
 pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     let live = function.live();
     let levels = levels(function);
+    let later = later(function, &live, &levels);
     let mut groups: Vec<Vec<NodeId>> = vec![];
     let mut of = vec![usize::MAX; function.nodes.len()];
     for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
-        let level = levels[id.index()];
+        let level = 2 * levels[id.index()] + usize::from(later[id.index()]);
         let inside = |arg: &NodeId| of[arg.index()] == level;
         let member = match &node.inst {
             Inst::Op(op) => match op.class() {
@@ -33,6 +40,49 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     }
     groups.retain(|g| !g.is_empty());
     groups
+}
+
+fn flops(function: &Function, node: &ir::Node) -> u64 {
+    let Inst::Op(op) = &node.inst else { return 0 };
+    let args: Vec<_> = node.args.iter().filter_map(|arg| function.ty(*arg).tensor()).collect();
+    op.flops(&args, node.ty.tensor().map_or(&[], std::slice::from_ref))
+}
+
+/// By node: whether it is in the second segment of its level.
+fn later(function: &Function, live: &[bool], levels: &[usize]) -> Vec<bool> {
+    let is = |node: &ir::Node, classes: &[Class]| matches!(&node.inst, Inst::Op(op) if classes.contains(&op.class()));
+    // What products and whole formulas follow from, and what leads to a collective of its own level from which they do.
+    let (mut followed, mut leads) = (vec![false; function.nodes.len()], vec![false; function.nodes.len()]);
+    for (id, node) in function.nodes.iter().rev().filter(|(id, _)| live[id.index()]) {
+        let i = id.index();
+        let asks = is(node, &[Class::Collective]) && !node.args.is_empty() && followed[i];
+        for arg in &node.args {
+            followed[arg.index()] |= followed[i] || is(node, &[Class::Contract, Class::Composite]);
+            leads[arg.index()] |= (asks || leads[i]) && levels[arg.index()] == levels[i];
+        }
+    }
+    let last = levels.iter().copied().max().unwrap_or(0);
+    let (mut urgent, mut products) = (vec![false; last + 1], vec![0; last + 1]);
+    let mut largest = 0;
+    let ends = |i: usize| !leads[i] && !followed[i];
+    for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
+        let i = id.index();
+        urgent[levels[i]] |= leads[i] && is(node, &[Class::Contract, Class::Composite]);
+        if is(node, &[Class::Contract]) {
+            let work = flops(function, node);
+            largest = work.max(largest);
+            products[levels[i]] += if ends(i) { work } else { 0 };
+        }
+    }
+    let second = |i: usize| ends(i) && urgent[levels[i]] && products[levels[i]] * WORTH > largest;
+    let mut later: Vec<bool> = (0..leads.len()).map(second).collect();
+    for (id, node) in function.nodes.iter() {
+        // An item is where its tuple is.
+        if let (Inst::Get(_), [of]) = (&node.inst, &node.args[..]) {
+            later[id.index()] = later[of.index()];
+        }
+    }
+    later
 }
 
 fn levels(function: &Function) -> Vec<usize> {
@@ -66,4 +116,34 @@ fn levels(function: &Function) -> Vec<usize> {
         }
     }
     levels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The backward of two products, of which the second's activation is summed over ranks.
+    const BACKWARD: &str = r#"
+module "case"
+mesh [tp:2]
+level local
+
+fn @backward(%0: f32[L:8, F:4], %1: f32[F:4, D:6], %2: f32[L:8, D:6], %3: f32[D:6, E:5]) {
+  %4 = matmul(%0, %2) {"spec":"lf,ld->fd","dims":["F","D"]} : f32[F:4, D:6]
+  %5 = matmul(%0, %1) {"spec":"lf,fd->ld","dims":["L","D"]} : f32[L:8, D:6]
+  %6 = all_reduce(%5) {"axes":["tp"],"ranks":2} : f32[L:8, D:6]
+  %7 = matmul(%6, %3) {"spec":"ld,de->le","dims":["L","E"]} : f32[L:8, E:5]
+  %8 = neg(%4) : f32[F:4, D:6]
+  return %7, %8
+}
+"#;
+
+    #[test]
+    fn gradients_of_weights_are_apart_from_what_is_summed_beside_them() {
+        let module = ir::parse(BACKWARD).expect("a module");
+        let (_, function) = module.functions.iter().next().expect("a function");
+        let groups: Vec<Vec<usize>> =
+            group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect();
+        assert_eq!(groups, [vec![5], vec![4, 8], vec![7]]);
+    }
 }
