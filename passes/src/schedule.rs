@@ -106,18 +106,16 @@ pub fn schedule(
         let lowered = at_once(shares.into_iter().enumerate(), |(rank, share)| {
             let Share { unrolled, sites, holds, settles, order } = share;
             let messages = Messages { here: rank, order, settles };
-            let mut lower = |unrolled,
-                             persistent: &[Buffer],
-                             around: &mut Surroundings<'_, '_>,
-                             counted: &mut Counted<'_>| {
-                let kernels = around.kernels;
-                let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
-                let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
-                let unrolled =
-                    order::arrange(unrolled, persistent, kernels, keeping.gradients, around.times, &mut counted.places);
-                let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
-                order::close(unrolled, kernels, persistent, &mut counted.communicators, &messages)
-            };
+            let mut lower =
+                |unrolled, persistent: &[Buffer], around: &mut Surroundings<'_, '_>, counted: &mut Counted<'_>| {
+                    let kernels = around.kernels;
+                    let unrolled = ahead::in_each_block(unrolled, kernels, persistent.len(), &mut counted.collects);
+                    let unrolled = update::in_place(unrolled, kernels, &facts, persistent.len());
+                    let unrolled =
+                        order::arrange(unrolled, persistent, kernels, keeping, around.times, &mut counted.places);
+                    let unrolled = keep::bring(unrolled, persistent, kernels, alignment);
+                    order::close(unrolled, kernels, persistent, &mut counted.communicators, &messages)
+                };
             let (mut counted, mut times) = (begin.clone(), times.clone());
             let (persistent, kernels) = (&persistent[..], &kernels[..]);
             let mut around = Surroundings { persistent, kernels, alignment, times: &mut times };

@@ -537,3 +537,14 @@ fn memory_changes_no_bit() {
         }
     }
 }
+
+/// Work that waits for exchanges to hide holds its operands for longer: where memory is short, it is not put off.
+#[test]
+fn a_model_of_full_size_fits_what_is_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let size = "wan2.2.mm --preset t2v-a14b --set H=90 --set W=160 --tp 4 --pp 2 --target none";
+    let plan = compile(folder.path(), "plan", &format!("{size} --recompute auto --offload auto --memory 64GiB"));
+    for rank in explain(&plan)["ranks"].as_array().expect("ranks") {
+        assert!(rank["arena_bytes"].as_u64() <= Some(64 << 30), "{rank}");
+    }
+}

@@ -41,6 +41,7 @@ pub fn keeping(gradients: Gradients, numbers: &[u32]) -> Keeping {
         optimizer: offload(6),
         // What nothing fits in makes decisions as far as they go.
         room: Some(Room { bytes: 1, communicator: 0 }),
+        eager: roll % 2 == 1,
     }
 }
 

@@ -174,19 +174,27 @@ pub fn lower(
         asked if asked == all => passes::Offload::All,
         _ => passes::Offload::None,
     };
-    let keeping = Keeping {
+    let mut keeping = Keeping {
         gradients,
         recompute: options.recompute == Recompute::Auto,
         activations: offload(Offload::Activations),
         optimizer: offload(Offload::Optimizer),
         room: limit.map(|limit| Room { bytes: limit.bytes, communicator: limit.communicator }),
+        eager: false,
     };
+    // Where memory is asked for, none of it is spent on time.
+    keeping.eager = keeping.asks();
     let _span = tracing::info_span!("schedule").entered();
-    let mut plan = passes::schedule(module, sources, target, header, machine, pipelining, &keeping)?;
-    // What was picked is in its places already.
-    let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
-    allocate(&mut plan, target.alignment());
-    Ok(plan)
+    let make = |keeping: &Keeping| {
+        let mut plan = passes::schedule(module, sources, target, header.clone(), machine, pipelining, keeping)?;
+        // What was picked is in its places already.
+        let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
+        allocate(&mut plan, target.alignment());
+        Ok(plan)
+    };
+    let plan = make(&keeping)?;
+    let fits = |limit: &Limit| limit.largest(&plan).is_none_or(|(_, bytes)| bytes <= limit.bytes);
+    if keeping.eager || limit.is_none_or(fits) { Ok(plan) } else { make(&Keeping { eager: true, ..keeping }) }
 }
 
 fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Plan, Diagnostics> {

@@ -44,6 +44,8 @@ pub struct Keeping {
     pub optimizer: Offload,
     /// None is as much as there may be.
     pub room: Option<Room>,
+    /// Work is done as early as it stands in the program. What waits for an exchange to hide holds its operands for longer.
+    pub eager: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use plan::{Access, Body, Buffer, Instruction, Kernel, Op, Slice};
 
 use super::buckets::{self, Placed};
-use super::keep::Gradients;
+use super::keep::{Gradients, Keeping};
 use super::lanes::{Communicators, Messages, is_message};
 use super::places::Recorder;
 use super::times::Times;
@@ -42,13 +42,14 @@ impl Blocks {
 /// - With streamed gradients, launches that write nothing but persistent buffers, and emits, follow the last instruction
 ///   that they depend on; if a message brings it, they stay where they are. If that is a collective, they keep away from
 ///   it until compute is through with the whole next block, and so do launches that only move what was exchanged.
-/// - Where compute would still wait for other ranks, it does work that was to be done before and that nobody needs yet.
+/// - Where compute would still wait for other ranks, it does work that was to be done before and that nobody needs yet, if it
+///   need not be eager.
 /// - Then small collectives of a block travel together.
 pub fn arrange(
     unrolled: Unrolled,
     persistent: &[Buffer],
     kernels: &[Kernel],
-    gradients: Gradients,
+    keeping: &Keeping,
     times: &mut Times<'_>,
     recorder: &mut Recorder<'_>,
 ) -> Unrolled {
@@ -58,7 +59,7 @@ pub fn arrange(
     let mut order = Order {
         kernels,
         persistent: persistent.len(),
-        gradients,
+        gradients: keeping.gradients,
         blocks: Blocks(turns.iter().filter(|turn| turn.is_block).map(|turn| turn.at).collect()),
         ahead: ahead::find(&instructions, kernels, persistent.len(), count),
         seconds: instructions.iter().zip(&work).map(|(i, &kernel)| times.exchange_of(i).unwrap_or(kernel)).collect(),
@@ -72,7 +73,8 @@ pub fn arrange(
     };
     let mut places = order.places(&instructions);
     let may_wait = |(i, instruction): (usize, &Instruction)| {
-        matches!(instruction.op, Op::Launch(_)) && !order.ahead[i] && !hands_on(&instruction.op, kernels)
+        let is_work = matches!(instruction.op, Op::Launch(_)) && !order.ahead[i] && !hands_on(&instruction.op, kernels);
+        is_work && !keeping.eager
     };
     let later = fill::find(&fill::Order {
         instructions: &instructions,
