@@ -193,8 +193,12 @@ pub fn lower(
         Ok(plan)
     };
     let plan = make(&keeping)?;
-    let fits = |limit: &Limit| limit.largest(&plan).is_none_or(|(_, bytes)| bytes <= limit.bytes);
-    if keeping.eager || limit.is_none_or(fits) { Ok(plan) } else { make(&Keeping { eager: true, ..keeping }) }
+    let fits = |plan: &Plan| limit.and_then(|l| Some(l.largest(plan)?.1 <= l.bytes)).unwrap_or(true);
+    if keeping.eager || fits(&plan) {
+        return Ok(plan);
+    }
+    let eager = make(&Keeping { eager: true, ..keeping })?;
+    Ok(if fits(&eager) { eager } else { plan })
 }
 
 fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Plan, Diagnostics> {
