@@ -190,7 +190,7 @@ pub fn lower(
         // What was picked is in its places already.
         let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
         allocate(&mut plan, target.alignment());
-        Ok(plan)
+        Ok::<Plan, Diagnostics>(plan)
     };
     let plan = make(&keeping)?;
     let fits = |plan: &Plan| limit.and_then(|l| Some(l.largest(plan)?.1 <= l.bytes)).unwrap_or(true);
