@@ -7,6 +7,7 @@
 mod assign;
 mod copy;
 mod expand;
+mod fills;
 mod insert;
 mod propagate;
 mod seed;
@@ -30,6 +31,7 @@ impl Pass for Shard {
         }
         seed::check(module)?;
         copy::by_call(module);
+        fills::by_use(module)?;
         // What must be whole and is wished cut is written as the sums it consists of, which may be cut.
         let mut table = propagate::model(module)?;
         while expand::blocked(module, &table) {

@@ -105,6 +105,17 @@ fn small_collectives_of_a_block_travel_together() {
     }
 }
 
+/// Zeros that gradients of all micro-batches are added to bind nothing: each micro-batch sends what it would send alone.
+#[test]
+fn micro_batches_send_what_one_alone_would() {
+    let bytes = |plan: &Plan| plan::traffic(plan, body(plan)).iter().map(|t| t.bytes).sum::<u64>();
+    for model in [WAN, QWEN].map(|model| model.trim_end_matches(" --batch 8")) {
+        let one = bytes(&compile(&format!("{model} --tp 2 --batch 1")));
+        let four = bytes(&compile(&format!("{model} --tp 2 --batch 4 --microbatches 4")));
+        assert!(four <= 4 * one, "{model}: {four} bytes, {one} alone");
+    }
+}
+
 /// With stages, each rank gathers a parameter once a step and scatters its gradient once, however many micro-batches there are;
 /// a machine without the memory for that gathers in each micro-batch, and it is told.
 #[test]

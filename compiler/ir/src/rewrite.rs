@@ -48,8 +48,13 @@ impl<'f> Rewriter<'f> {
 
     /// The same node over the new operands. Its type is inferred again if it is an operator, else kept.
     pub fn copy(&mut self, old: NodeId) -> NodeId {
-        let node = &self.from.nodes[old];
         let args = self.args(old);
+        self.copy_over(old, args)
+    }
+
+    /// The same over these operands.
+    pub fn copy_over(&mut self, old: NodeId, args: Vec<NodeId>) -> NodeId {
+        let node = &self.from.nodes[old];
         self.b.place = node.place;
         let new = match &node.inst {
             Inst::Op(op) => self.b.op(op.clone(), &args),
