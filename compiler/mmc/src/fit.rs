@@ -113,7 +113,7 @@ pub struct Holder {
     pub bytes: u64,
 }
 
-/// What lives when most does, the largest first: other buffers by the place in the model that makes them.
+/// What lives on the device when most does, the largest first: other buffers by the place in the model that makes them.
 pub fn holders(plan: &Plan, class: &Class, body: &Body) -> Vec<Holder> {
     let at = fullest(body);
     let mut held: BTreeMap<String, (u64, usize)> = BTreeMap::new();
@@ -121,7 +121,7 @@ pub fn holders(plan: &Plan, class: &Class, body: &Body) -> Vec<Holder> {
         let entry = held.entry(what).or_default();
         *entry = (entry.0 + bytes, entry.1 + 1);
     };
-    for buffer in &class.persistent {
+    for buffer in class.persistent.iter().filter(|buffer| !buffer.on_host()) {
         add(kind(buffer.kind).to_owned(), buffer.bytes);
     }
     let mut makers: Vec<Option<usize>> = vec![None; body.buffers.len()];
@@ -134,8 +134,7 @@ pub fn holders(plan: &Plan, class: &Class, body: &Body) -> Vec<Holder> {
         }
     }
     for (buffer, maker) in body.buffers.iter().zip(makers) {
-        let Life::Span { first, last } = buffer.life else { continue };
-        if !(first as usize..=last as usize).contains(&at) {
+        if buffer.on_host() || !buffer.lives_at(at) {
             continue;
         }
         let place = maker.and_then(|i| {
@@ -175,7 +174,7 @@ const fn kind(kind: BufferKind) -> &'static str {
 /// The first instruction at which the most lives.
 fn fullest(body: &Body) -> usize {
     let mut change = vec![0i128; body.instructions.len() + 1];
-    for buffer in &body.buffers {
+    for buffer in body.buffers.iter().filter(|buffer| !buffer.on_host()) {
         if let Life::Span { first, last } = buffer.life {
             change[first as usize] += i128::from(buffer.bytes);
             change[last as usize + 1] -= i128::from(buffer.bytes);

@@ -14,6 +14,8 @@ const SMALL: usize = 8_000;
 const LEVELS: usize = 32;
 /// Of the room, what an estimate may fill: buffers do not lie without gaps, and gathered parameters come on top.
 const FILLED: f64 = 0.96;
+/// The frontier goes on to this part of the room, for where the estimate was too low.
+const LEAST: f64 = 0.85;
 
 /// What is counted over a whole plan.
 #[derive(Clone)]
@@ -81,11 +83,11 @@ pub fn pick<'p>(
     let fixed: u64 = (0..facts.persistent).filter(|b| held[*b] && !facts.is_moment[*b]).map(|b| facts.bytes[b]).sum();
     let is_small = facts.len() <= SMALL;
     let room = keeping.room.unwrap_or(Room { bytes: u64::MAX, communicator: 0 });
-    let filled = (room.bytes as f64 * FILLED) as i64 - fixed as i64;
+    let [filled, least] = [FILLED, LEAST].map(|part| (room.bytes as f64 * part) as i64 - fixed as i64);
     let enough = match keeping.room {
         None => i64::MAX,
         Some(_) if is_small => i64::MIN,
-        Some(_) => filled,
+        Some(_) => least,
     };
     let frontier = Frontier::new(&facts, sites, held, keeping, around, enough);
     let mut trial = |step: usize| {
