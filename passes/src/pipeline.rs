@@ -22,6 +22,8 @@ pub trait Pass {
 #[derive(Default)]
 pub struct Context<'a> {
     pub target: Option<&'a dyn Target>,
+    /// The machine whose figures decide; a typical one if there is none.
+    pub machine: Option<&'a cost::Machine>,
     pub stats: Stats,
     pub warnings: Diagnostics,
 }

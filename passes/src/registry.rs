@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use target::NoTarget;
 
 use crate::{
-    Autodiff, Context, Fuse, Hoist, Inline, Microbatches, Once, Optimizer, Partition, Pass, Precision, Recompute,
-    Shard, Simplify,
+    Autodiff, Context, Fuse, Hoist, Inline, Microbatches, Once, Optimizer, Overlap, Partition, Pass, Precision,
+    Recompute, Shard, Simplify,
 };
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
@@ -36,6 +36,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),
     entry::<Once>("once", "gathers parameters and scatters gradients once a step instead of in each micro-batch"),
+    entry::<Overlap>("overlap", "cuts products and the collectives beside them into pieces where ranks would wait"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
 ];
 

@@ -78,6 +78,7 @@ fn wan_tiny_trains() {
     check("wan2.2.mm --preset tiny", 1e-4);
     check("wan2.2.mm --preset tiny --fsdp 2", 1e-4);
     check("wan2.2.mm --preset tiny --tp 2 --pp 2", 1e-4);
+    check("wan2.2.mm --preset tiny --tp 2 --overlap 2", 1e-4);
 }
 
 #[test]

@@ -132,7 +132,11 @@ fn full_size() {
     let exported = check("wan2.2.mm --set H=90 --set W=160 --tp 4 --pp 2 --dtype bf16");
     let manifest = exported.manifest();
     let segments = list(&manifest, "segments");
-    assert!(segments.len() <= 96, "{} segments", segments.len());
+    let whole = export("wan2.2.mm --set H=90 --set W=160 --tp 4 --pp 2 --dtype bf16 --overlap off").manifest();
+    let whole = list(&whole, "segments").len();
+    assert!(whole <= 96, "{whole} segments");
+    // Pieces are alike: a product has one more segment for them, and one for what becomes of all.
+    assert!((whole + 1..=whole + 8).contains(&segments.len()), "{} segments in pieces, {whole} whole", segments.len());
     assert!(exported.said.contains(&format!("{} distinct", segments.len())), "{}", exported.said);
     let launches: u64 = segments.iter().filter_map(|s| s["launches"].as_u64()).sum();
     assert!(launches > 40 * 20, "{launches} launches");

@@ -431,6 +431,20 @@ fn a_plan_that_does_not_fit_is_refused_with_the_ways_out() {
     }
     let said = refused("1KiB");
     assert!(said.contains("of the changes that were tried none is enough"), "{said}");
+    // What waits in the host's memory is not among it.
+    let words = format!("{words} --recompute auto --offload auto --memory 100KiB");
+    let output = mmc(&format!("compile {words}")).arg("-o").arg(folder.path().join("plan.bin")).output().expect("mmc");
+    let said = String::from_utf8(output.stderr).expect("text");
+    let size = |line: &str| -> Option<f64> {
+        let mut words = line.split_whitespace();
+        let number: f64 = words.next()?.parse().ok()?;
+        let unit = ["B", "KiB", "MiB"].iter().position(|unit| Some(*unit) == words.clone().next())?;
+        Some(number * 1024f64.powi(unit as i32))
+    };
+    let need = said.split_once("needs ").and_then(|(_, rest)| size(rest)).expect("a size");
+    let lines = said.lines().skip_while(|line| !line.contains("at the peak")).take_while(|line| !line.contains("help"));
+    let held: f64 = lines.filter_map(size).sum();
+    assert!((0.8 * need..=1.02 * need).contains(&held), "{held} of {need}: {said}");
     let said = refused("lots");
     assert!(said.contains("expected a size such as 64GiB"), "{said}");
 }
@@ -536,6 +550,35 @@ fn memory_changes_no_bit() {
             assert_eq!(beside > 0, rows.iter().any(|row| row["way"] == "offloaded"), "{model} {ways}");
         }
     }
+}
+
+/// Products and exchanges in pieces have the same bits as whole ones, and `mmc explain` says which they are.
+#[test]
+fn pieces_change_no_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for model in [
+        "wan2.2.mm --preset tiny --tp 2",
+        "wan2.2.mm --preset tiny --batch 2 --dtype bf16 --tp 2 --cp 2",
+        "wan2.2.mm --preset tiny --batch 4 --tp 2 --pp 2 --microbatches 2",
+        "wan2.2.mm --preset tiny --batch 2 --tp 2 --fsdp 2 --recompute full",
+        "qwen3.mm --preset tiny --batch 2 --tp 2",
+    ] {
+        let whole = compile(folder.path(), "whole", &format!("{model} --overlap off"));
+        let bits = train(&whole, folder.path(), "--steps 2");
+        // Nothing is gained by pieces of tensors as small as these.
+        let asked = compile(folder.path(), "asked", model);
+        assert!(std::fs::read(&asked).expect("a plan") == std::fs::read(&whole).expect("a plan"), "{model}");
+        for count in ["2", "4"] {
+            let plan = compile(folder.path(), "plan", &format!("{model} --overlap {count}"));
+            assert!(train(&plan, folder.path(), "--steps 2 --threads 2") == bits, "{model} in {count}: other bits");
+            let said = explain(&plan)["ranks"][0]["reshards"].to_string();
+            assert!(said.contains(&format!(", in {count} pieces")), "{model}: {said}");
+        }
+    }
+    let refused = mmc("compile wan2.2.mm --overlap some").output().expect("mmc");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("expected auto, off, or a number of pieces from 2 to 64")
+    );
 }
 
 /// Work that waits for exchanges to hide holds its operands for longer: where memory is short, it is not put off.

@@ -31,6 +31,16 @@ fn gradients_of_weights_hide_exchanges_of_tensor_parallelism() {
     }
 }
 
+/// Gathers of rows that products need and sums of what they make travel in pieces beside the products (Wang et al., 2023,
+/// "Overlap communication with dependent computation via decomposition").
+#[test]
+fn pieces_hide_exchanges_of_tensor_parallelism() {
+    let [(whole, exposed), (pieces, left)] =
+        ["off", "auto"].map(|overlap| step(&format!("--machine ascend-910b3 --tp 8 --overlap {overlap}")));
+    println!("whole {whole:.2} s, {:.2} % exposed; in pieces {pieces:.2} s, {:.2} %", exposed * 100.0, left * 100.0);
+    assert!(pieces < 0.98 * whole && left < 0.6 * exposed, "{whole} {exposed} {pieces} {left}");
+}
+
 /// DeepSpeed-Ulysses (Jacobs et al., 2023) against ring attention (Liu et al., 2023), where heads divide: fewer bytes, all
 /// links at once.
 #[test]

@@ -14,7 +14,12 @@ pub fn seconds_of_launch(machine: &Machine, plan: &Plan, class: &Class, body: &B
 
 /// Seconds of one launch of a kernel on one of `world` ranks.
 pub fn seconds_of_kernel(machine: &Machine, world: usize, kernel: &Kernel, types: KernelTypes) -> f64 {
-    machine.device.launch_us * 1e-6 + Work::of(kernel).seconds(machine, types) / machine.share(world)
+    seconds_of_work(machine, world, Work::of(kernel), types)
+}
+
+/// The same of a kernel that does this.
+pub fn seconds_of_work(machine: &Machine, world: usize, work: Work, types: KernelTypes) -> f64 {
+    machine.device.launch_us * 1e-6 + work.seconds(machine, types) / machine.share(world)
 }
 
 /// What a kernel does, in the quantities that take time.

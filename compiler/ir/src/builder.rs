@@ -2,7 +2,7 @@
 
 use diag::PlaceId;
 use smallvec::SmallVec;
-use types::{DType, Name, TensorType};
+use types::{DType, Dim, Name, TensorType};
 
 use crate::op::{Class, NodeIds};
 use crate::ops::{self, Op};
@@ -139,6 +139,47 @@ impl Builder {
     pub fn spread(&mut self, x: NodeId, count: usize) -> NodeId {
         let of = self.ty(x).clone();
         self.push(Inst::Spread { count }, [x], Type::Stack { count, of })
+    }
+
+    /// Equal pieces along a dim: runs of the same memory if only dims of one element stand before it.
+    pub fn pieces(&mut self, x: NodeId, dim: usize, count: usize) -> Vec<NodeId> {
+        let ty = self.ty(x).clone();
+        let size = ty.dims[dim].size / count;
+        if ty.dims[..dim].iter().any(|dim| dim.size != 1) {
+            let slice = |i| ops::Slice { dim: ty.dims[dim].name.clone(), start: i * size, size };
+            return (0..count).map(|i| self.op(slice(i), &[x])).collect();
+        }
+        let flat = self.reshape(x, &TensorType::new(ty.dtype, ty.dims[dim..].iter().cloned()));
+        let stack = self.chunk(flat, count);
+        let mut piece = ty.clone();
+        piece.dims[dim].size = size;
+        let of = TensorType::new(ty.dtype, piece.dims[dim..].iter().cloned());
+        let get = |i| {
+            let one = self.push(Inst::Get(i), [stack], of.clone().into());
+            self.reshape(one, &piece)
+        };
+        (0..count).map(get).collect()
+    }
+
+    /// The inverse of [`Builder::pieces`], as `to`. The dim counts `outer` runs, and each piece has a part of every run.
+    pub fn joined(&mut self, pieces: &[NodeId], dim: usize, outer: usize, to: &TensorType) -> NodeId {
+        let name = to.dims[dim].name.clone();
+        if outer == 1 {
+            return self.op(ops::Concat { dim: name }, pieces);
+        }
+        let mut fresh = String::from("RUNS");
+        while to.position(&fresh).is_some() {
+            fresh.push('_');
+        }
+        let runs = |x: &NodeId| {
+            let mut ty = self.ty(*x).clone();
+            ty.dims[dim].size /= outer;
+            ty.dims.insert(dim, Dim { name: fresh.as_str().into(), size: outer });
+            self.reshape(*x, &ty)
+        };
+        let pieces: Vec<NodeId> = pieces.iter().map(runs).collect();
+        let whole = self.op(ops::Concat { dim: name }, &pieces);
+        self.reshape(whole, to)
     }
 
     pub fn constant(&mut self, value: f64, dtype: DType) -> NodeId {

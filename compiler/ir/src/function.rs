@@ -30,7 +30,7 @@ impl Node {
 pub enum Inst {
     /// The n-th parameter of the function.
     Param(usize),
-    /// The n-th item of a tuple.
+    /// The n-th item of a tuple, or the n-th tensor of a stack.
     Get(usize),
     Call(Call),
     /// A tensor as a stack of equal pieces along its first dim: `[T:12, H:4]` as `3 x [T:4, H:4]`.

@@ -89,6 +89,7 @@ impl<'m> Interpreter<'m> {
             Inst::Param(i) => retype(args[*i].clone(), &node.ty),
             Inst::Get(i) => match operand(0) {
                 Value::Tuple(items) => items[*i].clone(),
+                Value::Stack(items) => Value::Tensor(items[*i].clone()),
                 other => other.clone(),
             },
             Inst::Call(call) => {

@@ -121,6 +121,13 @@ pub trait Semantics: Clone {
         None
     }
 
+    /// One of so many pieces of it, where ranks exchange them one by one.
+    #[must_use]
+    fn in_pieces(&self, count: usize) -> Self {
+        let _ = count;
+        self.clone()
+    }
+
     /// What it asks of other ranks.
     fn collective(&self) -> Option<Collective> {
         None

@@ -163,6 +163,7 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
             node.ty.clone()
         }
         (Inst::Get(i), [Type::Tuple(items)]) => items.get(*i).cloned().ok_or("reads past the end of a tuple")?,
+        (Inst::Get(i), [Type::Stack { count, of }]) if i < count => Type::Tensor(of.clone()),
         (Inst::Call(call), _) => {
             if call.callee >= at {
                 return Err("calls a function that does not stand before it".into());

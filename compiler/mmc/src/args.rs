@@ -113,6 +113,10 @@ pub struct Options {
     /// What waits in the host's memory while nobody needs it: nothing, activations, the optimiser's state, or as memory asks for.
     #[arg(long, default_value = "none")]
     pub offload: Offload,
+    /// Products and the collectives beside them in pieces, one of which travels while the next is computed: where and in as
+    /// many as the machine's figures say that it pays (auto), nowhere (off), or wherever they fall into so many.
+    #[arg(long, default_value = "auto", value_name = "auto|off|N", value_parser = overlap)]
+    pub overlap: Overlap,
     /// What one device may hold, such as 64GiB; a plan that needs more is refused. Without it, what the machine's devices have
     /// is what automatic choices go by, and a plan that needs more gets a warning.
     #[arg(long, value_name = "BYTES", value_parser = memory)]
@@ -332,6 +336,15 @@ pub enum Offload {
     Auto,
 }
 
+/// Whether products and collectives go in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    Auto,
+    Off,
+    /// All that can, in so many.
+    Pieces(usize),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Schedule {
     /// All forwards, then all backwards.
@@ -369,6 +382,16 @@ impl Mesh {
     /// The axes in the order of the contract, tp fastest.
     pub fn axes(&self) -> [(&'static str, u32); 5] {
         [("pp", self.pp), ("dp", self.dp), ("fsdp", self.fsdp), ("cp", self.cp), ("tp", self.tp)]
+    }
+}
+
+/// `auto`, `off`, or a number of pieces.
+fn overlap(text: &str) -> Result<Overlap, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Overlap::Auto),
+        ("off", _) => Ok(Overlap::Off),
+        (_, Ok(count)) if (2..=64).contains(&count) => Ok(Overlap::Pieces(count)),
+        _ => Err("expected auto, off, or a number of pieces from 2 to 64".into()),
     }
 }
 

@@ -67,7 +67,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
     let pipeline = model::pipeline(&traced, &args.options);
-    let group = model::group(&args.options);
+    let group = model::group(&args.options, &traced.evaluated.module.mesh);
     let once = model::wants_once(&traced, &args.options.mesh);
     let pipelining = crate::mesh::pipelining(&args.options.mesh, &traced.evaluated.wishes);
     let model::Traced { evaluated, microbatches } = traced;
@@ -76,7 +76,9 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let evaluation = start.elapsed();
 
     let start_passes = Instant::now();
-    let mut cx = Context { target: Some(&*target), ..Context::default() };
+    let known = asked.clone().or_else(|| cost::built_in(target.name()));
+    let machine = known.clone().unwrap_or_else(|| machines::of_target(target.name()));
+    let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
     let mut pass = |text: &str, module: &mut Module, sources: &mut Sources| {
         model::run(text, None, module, &mut cx, sources, |name, module| {
             if args.dump_after.as_deref() == Some(name) {
@@ -91,8 +93,6 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
-    let known = asked.or_else(|| cost::built_in(target.name()));
-    let machine = known.clone().unwrap_or_else(|| machines::of_target(target.name()));
     let limit = Limit::of(&args.options, known.as_ref());
     let mut plan = None;
     if once {
@@ -115,7 +115,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let (mut plan, module) = match plan {
         Some(made) => made,
         None => {
-            pass(group, &mut module, sources)?;
+            pass(&group, &mut module, sources)?;
             (
                 lower(
                     &module,

@@ -9,7 +9,7 @@ use passes::{Context, Stats};
 
 use crate::args::{Ir, Model, Opt};
 use crate::summary::{count, seconds};
-use crate::{Done, model, print, targets};
+use crate::{Done, machines, model, print, targets};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
@@ -65,10 +65,13 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options, None)?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
     let once = if model::wants_once(&traced, &args.options.mesh) { " | once" } else { "" };
-    let pipeline = format!("{}{once} | {}", model::pipeline(&traced, &args.options), model::group(&args.options));
+    let group = model::group(&args.options, &traced.evaluated.module.mesh);
+    let pipeline = format!("{}{once} | {group}", model::pipeline(&traced, &args.options));
+    let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
+    let machine = asked.unwrap_or_else(|| machines::of_target(target.name()));
     let mut module = traced.evaluated.module;
     let mut warnings = traced.evaluated.warnings;
-    let mut cx = Context { target: Some(&*target), ..Context::default() };
+    let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
     if args.after.as_deref() != Some("eval") {
         let stop = args.after.as_deref().unwrap_or("simplify");
         model::run(&pipeline, Some(stop), &mut module, &mut cx, sources, |_, _| {})?;

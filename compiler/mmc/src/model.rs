@@ -8,7 +8,7 @@ use eval::Evaluated;
 use ir::Module;
 use passes::{Context, Pipeline};
 
-use crate::args::{self, Model, Options, Recompute, WorkType};
+use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
 
 /// The published models, for those who have the compiler but not its source tree.
 const BUILT_IN: &[(&str, &str)] =
@@ -111,9 +111,16 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
     format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist} | simplify{shards}")
 }
 
-/// The last pass before a plan is made.
-pub fn group(options: &Options) -> &'static str {
-    if options.mesh.pp > 1 { "group{stages=true}" } else { "group" }
+/// The last passes before a plan is made.
+pub fn group(options: &Options, mesh: &types::Mesh) -> String {
+    let overlap = match options.overlap {
+        _ if mesh.world() == 1 => String::new(),
+        Overlap::Off => String::new(),
+        Overlap::Auto => "overlap | ".into(),
+        Overlap::Pieces(count) => format!("overlap{{pieces={count}}} | "),
+    };
+    let group = if options.mesh.pp > 1 { "group{stages=true}" } else { "group" };
+    format!("{overlap}{group}")
 }
 
 /// Whether each micro-batch of a pipeline would gather and scatter the same anew.

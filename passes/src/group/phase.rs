@@ -50,7 +50,10 @@ impl Walk<'_> {
             let most = own.iter().copied().max().unwrap_or_default();
             match &node.inst {
                 Inst::Get(i) => {
-                    let item = &mut leads[node.args[0].index()][*i];
+                    let items = &mut leads[node.args[0].index()];
+                    // A stack is one.
+                    let i = if items.len() == 1 { 0 } else { *i };
+                    let item = &mut items[i];
                     *item = most.max(*item);
                 }
                 Inst::Call(call) if !self.chain.stacks.contains(&(id, at)) => {

@@ -345,6 +345,9 @@ impl Unroller<'_, '_> {
             (Inst::Get(i), [Storage::Tuple(items)]) => {
                 items.get(*i).cloned().ok_or_else(|| internal("`get` past the end"))?
             }
+            (Inst::Get(i), [Storage::Stack(items)]) => {
+                Storage::Slice(*items.get(*i).ok_or_else(|| internal("`get` past the end of a stack"))?)
+            }
             (Inst::Call(call), _) => {
                 let mut results = if self.module.functions[call.callee].kind == FunctionKind::Kernel {
                     self.launch(call.callee, operands, node.place)?

@@ -4,22 +4,28 @@
 //! segment: levels never fall along a path and rise across a collective, so a segment is convex, and no longer one is.
 //!
 //! Where a level has products that neither lead to one of its collectives nor to other products, such as gradients of weights
-//! beside the sum of an activation's gradient, they are a second segment: it can be done while that sum travels.
+//! beside the sum of an activation's gradient, they are a second segment: it can be done while that sum travels. Where its
+//! products wait for different pieces of one exchange, or lead to them, there is a segment for each.
+
+mod apart;
+
+use std::collections::BTreeMap;
 
 use ir::{Class, Function, Inst, NodeId};
 
-/// A second segment's products are more than this part of the function's largest.
+/// What stands for itself is more than this part of the function's largest.
 const WORTH: u64 = 16;
 
 pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     let live = function.live();
     let levels = levels(function);
     let later = later(function, &live, &levels);
-    let mut groups: Vec<Vec<NodeId>> = vec![];
-    let mut of = vec![usize::MAX; function.nodes.len()];
+    let apart = apart::of(function, &live, &levels);
+    let mut groups: BTreeMap<_, Vec<NodeId>> = BTreeMap::new();
+    let mut of = vec![None; function.nodes.len()];
     for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
-        let level = 2 * levels[id.index()] + usize::from(later[id.index()]);
-        let inside = |arg: &NodeId| of[arg.index()] == level;
+        let segment = (levels[id.index()], later[id.index()], apart[id.index()]);
+        let inside = |arg: &NodeId| of[arg.index()] == Some(segment);
         let member = match &node.inst {
             Inst::Op(op) => match op.class() {
                 Class::Source | Class::Collective => false,
@@ -31,15 +37,11 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
             _ => false,
         };
         if member {
-            if groups.len() <= level {
-                groups.resize(level + 1, vec![]);
-            }
-            groups[level].push(id);
-            of[id.index()] = level;
+            groups.entry(segment).or_default().push(id);
+            of[id.index()] = Some(segment);
         }
     }
-    groups.retain(|g| !g.is_empty());
-    groups
+    groups.into_values().collect()
 }
 
 fn flops(function: &Function, node: &ir::Node) -> u64 {
@@ -145,5 +147,36 @@ fn @backward(%0: f32[L:8, F:4], %1: f32[F:4, D:6], %2: f32[L:8, D:6], %3: f32[D:
         let groups: Vec<Vec<usize>> =
             group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect();
         assert_eq!(groups, [vec![5], vec![4, 8], vec![7]]);
+    }
+
+    /// Two halves of rows are gathered, multiplied, and summed.
+    const PIECES: &str = r#"
+module "case"
+mesh [tp:2]
+level local
+
+fn @forward(%0: f32[L:4, D:6], %1: f32[L:4, D:6], %2: f32[F:4, D:6], %3: f32[D:6, F:4]) {
+  %4 = silu(%0) : f32[L:4, D:6]
+  %5 = silu(%1) : f32[L:4, D:6]
+  %6 = all_gather(%4) {"axes":["tp"],"dim":{"name":"R","size":2}} : f32[R:2, L:4, D:6]
+  %7 = all_gather(%5) {"axes":["tp"],"dim":{"name":"R","size":2}} : f32[R:2, L:4, D:6]
+  %8 = matmul(%6, %2) {"spec":"rld,fd->rlf","dims":["R","L","F"]} : f32[R:2, L:4, F:4]
+  %9 = matmul(%7, %2) {"spec":"rld,fd->rlf","dims":["R","L","F"]} : f32[R:2, L:4, F:4]
+  %10 = matmul(%8, %3) {"spec":"rlf,df->rld","dims":["R","L","D"]} : f32[R:2, L:4, D:6]
+  %11 = matmul(%9, %3) {"spec":"rlf,df->rld","dims":["R","L","D"]} : f32[R:2, L:4, D:6]
+  %12 = reduce_scatter(%10) {"axes":["tp"]} : f32[L:4, D:6]
+  %13 = reduce_scatter(%11) {"axes":["tp"]} : f32[L:4, D:6]
+  return %12, %13
+}
+"#;
+
+    #[test]
+    fn pieces_of_exchanges_have_segments_of_their_own() {
+        let module = ir::parse(PIECES).expect("a module");
+        let (_, function) = module.functions.iter().next().expect("a function");
+        let groups: Vec<Vec<usize>> =
+            group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect();
+        // Nothing is won by two segments for what leads to the gathers.
+        assert_eq!(groups, [vec![4, 5], vec![8, 10], vec![9, 11]]);
     }
 }

@@ -43,6 +43,10 @@ impl Semantics for AllGather {
         smallvec![Array::zip(&results[0], args, |x| x[0])]
     }
 
+    fn in_pieces(&self, count: usize) -> Self {
+        Self { why: format!("{}, in {count} pieces", self.why).into(), ..self.clone() }
+    }
+
     fn collective(&self) -> Option<Collective> {
         Some(Collective::AllGather { axes: self.axes.clone(), why: self.why.clone() })
     }

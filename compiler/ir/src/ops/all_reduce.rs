@@ -45,6 +45,10 @@ impl Semantics for AllReduce {
         smallvec![Array::zip(&results[0], args, |x| x[0] * times)]
     }
 
+    fn in_pieces(&self, count: usize) -> Self {
+        Self { why: format!("{}, in {count} pieces", self.why).into(), ..self.clone() }
+    }
+
     fn collective(&self) -> Option<Collective> {
         let kind = if self.max { PartialKind::Max } else { PartialKind::Sum };
         Some(Collective::AllReduce { kind, axes: self.axes.clone(), why: self.why.clone() })

@@ -71,6 +71,11 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.indices(args)),* }
             }
 
+            #[must_use]
+            pub fn in_pieces(&self, count: usize) -> Self {
+                match self { $(Op::$op(op) => Op::$op(op.in_pieces(count))),* }
+            }
+
             pub fn collective(&self) -> Option<Collective> {
                 match self { $(Op::$op(op) => op.collective()),* }
             }

@@ -44,6 +44,10 @@ impl Semantics for ReduceScatter {
         smallvec![Array::new(results[0].clone(), args[0].data[..piece].iter().map(|x| x * ranks).collect())]
     }
 
+    fn in_pieces(&self, count: usize) -> Self {
+        Self { why: format!("{}, in {count} pieces", self.why).into(), ..self.clone() }
+    }
+
     fn collective(&self) -> Option<Collective> {
         Some(Collective::ReduceScatter { axes: self.axes.clone(), why: self.why.clone() })
     }

@@ -1,0 +1,238 @@
+//! What falls into pieces together with a collective: products beside it and what stands between, and the dim along which
+//! each of their values is cut.
+
+use std::collections::BTreeMap;
+
+use ir::{Class, Collective, FactorKind, Function, Inst, NodeId, Op};
+use smallvec::SmallVec;
+use types::{Dim, TensorType};
+
+/// One dim of a tensor. It counts `outer` runs, as where ranks' parts were joined, and each of the runs falls into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cut {
+    pub dim: usize,
+    pub outer: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Region {
+    pub collective: NodeId,
+    /// In node order, the collective among them.
+    pub members: Vec<NodeId>,
+    /// Of members.
+    pub cuts: BTreeMap<NodeId, Cut>,
+    /// Elements that fall into pieces.
+    pub size: usize,
+    /// Members that others read.
+    pub outputs: Vec<NodeId>,
+    /// The operand that is cut, where the collective comes before products.
+    pub first: Option<(NodeId, Cut)>,
+}
+
+/// How one node's operands and result are cut.
+pub struct Step {
+    pub args: SmallVec<[Option<Cut>; 4]>,
+    pub result: Cut,
+}
+
+/// Ways back from a sum to a product are no longer than this.
+const DEPTH: usize = 12;
+
+/// All regions of one collective.
+pub fn around(function: &Function, collective: NodeId) -> Vec<Region> {
+    let users = function.users();
+    let [operand] = function.nodes[collective].args[..] else { return vec![] };
+    let mut found = vec![];
+    let only = |id: NodeId| users[id.index()].len() == 1 && !function.results.contains(&id);
+    if let Some(chain) = back(function, operand, &only, DEPTH) {
+        found.extend(behind(function, collective, &chain));
+    }
+    let rank = function.ty(operand).tensor().map_or(0, TensorType::rank);
+    found.extend((0..rank).filter_map(|dim| before(function, collective, (operand, dim), &only)));
+    found
+}
+
+impl Region {
+    pub fn step(&self, function: &Function, id: NodeId) -> Option<Step> {
+        if let Some((operand, cut)) = self.first.filter(|_| id == self.collective) {
+            return step(function, id, self.size, |arg| (arg == operand).then_some(cut));
+        }
+        let product = self.members.first().filter(|first| **first == id && self.first.is_none());
+        if product.is_some() {
+            return seed(function, id, self.cuts.get(&id)?.dim).map(|(step, _)| step);
+        }
+        step(function, id, self.size, |arg| self.cuts.get(&arg).copied())
+    }
+}
+
+/// From a product to a node, each read by the next alone.
+fn back(function: &Function, id: NodeId, only: &dyn Fn(NodeId) -> bool, depth: usize) -> Option<Vec<NodeId>> {
+    let Inst::Op(op) = &function.nodes[id].inst else { return None };
+    if depth == 0 || !only(id) {
+        return None;
+    }
+    match op.class() {
+        Class::Contract => Some(vec![id]),
+        Class::View | Class::Elementwise | Class::Move => {
+            let mut way = function.nodes[id].args.iter().find_map(|arg| back(function, *arg, only, depth - 1))?;
+            way.push(id);
+            Some(way)
+        }
+        _ => None,
+    }
+}
+
+/// Regions of a product and the collective behind it, one for each dim of the product that can be cut.
+fn behind(function: &Function, collective: NodeId, chain: &[NodeId]) -> Vec<Region> {
+    let Some(rank) = function.ty(chain[0]).tensor().map(TensorType::rank) else { return vec![] };
+    let region = |dim: usize| {
+        let (Step { result, .. }, size) = seed(function, chain[0], dim)?;
+        let mut cuts = BTreeMap::from([(chain[0], result)]);
+        for &id in chain[1..].iter().chain([&collective]) {
+            let step = step(function, id, size, |arg| cuts.get(&arg).copied())?;
+            let fits = |(arg, cut): (&NodeId, &Option<Cut>)| match cuts.get(arg) {
+                Some(known) => *cut == Some(*known),
+                None => cut.is_none_or(|cut| cut.outer == 1),
+            };
+            if !function.nodes[id].args.iter().zip(&step.args).all(fits) {
+                return None;
+            }
+            cuts.insert(id, step.result);
+        }
+        let members = chain.iter().copied().chain([collective]).collect();
+        Some(Region { collective, members, cuts, size, outputs: vec![collective], first: None })
+    };
+    (0..rank).filter_map(region).collect()
+}
+
+/// The collective and the products that read what it brings along `dim` of its operand, with what follows them elementwise.
+fn before(
+    function: &Function,
+    collective: NodeId,
+    (operand, dim): (NodeId, usize),
+    only: &dyn Fn(NodeId) -> bool,
+) -> Option<Region> {
+    let (cut, size) = (Cut { dim, outer: 1 }, function.ty(operand).tensor()?.dims[dim].size);
+    let first = step(function, collective, size, |arg| (arg == operand).then_some(cut))?;
+    let mut cuts = BTreeMap::from([(collective, first.result)]);
+    let mut members = vec![collective];
+    let mut is_product = BTreeMap::from([(collective, false)]);
+    let mut depends = vec![false; function.nodes.len()];
+    depends[collective.index()] = true;
+    for (id, node) in function.nodes.iter().skip(collective.index() + 1) {
+        let read: Vec<NodeId> = node.args.iter().copied().filter(|arg| cuts.contains_key(arg)).collect();
+        depends[id.index()] = node.args.iter().any(|arg| depends[arg.index()]);
+        if read.is_empty() {
+            continue;
+        }
+        let class = match &node.inst {
+            Inst::Op(op) => op.class(),
+            _ => Class::Collective,
+        };
+        let whole = read.iter().any(|arg| !is_product[arg]);
+        let may = match class {
+            Class::Contract => whole,
+            Class::View | Class::Move => whole,
+            Class::Elementwise => whole || read.iter().all(|arg| only(*arg)),
+            _ => false,
+        };
+        let step = step(function, id, size, |arg| cuts.get(&arg).copied()).filter(|step| {
+            node.args.iter().zip(&step.args).all(|(arg, cut)| match cuts.get(arg) {
+                Some(known) => *cut == Some(*known),
+                None => !depends[arg.index()] && cut.is_none_or(|cut| cut.outer == 1),
+            })
+        });
+        match step.filter(|_| may) {
+            Some(step) => {
+                cuts.insert(id, step.result);
+                members.push(id);
+                is_product.insert(id, class == Class::Contract || read.iter().any(|arg| is_product[arg]));
+            }
+            // What is gathered would be needed whole anyway.
+            None if whole => return None,
+            None => {}
+        }
+    }
+    if members.iter().any(|id| !is_product[id] && function.results.contains(id)) {
+        return None;
+    }
+    let read_outside = |id: &NodeId| {
+        let read = |(_, node): (NodeId, &ir::Node)| node.args.contains(id);
+        let outside = function.nodes.iter().filter(|(user, _)| !cuts.contains_key(user)).any(read);
+        outside || function.results.contains(id)
+    };
+    let outputs: Vec<NodeId> = members.iter().copied().filter(|id| is_product[id] && read_outside(id)).collect();
+    (!outputs.is_empty()).then_some(Region { collective, members, cuts, size, outputs, first: Some((operand, cut)) })
+}
+
+/// A product cut along a dim of its result, and how long that is.
+fn seed(function: &Function, id: NodeId, dim: usize) -> Option<(Step, usize)> {
+    let (op, args, result) = operator(function, id)?;
+    let factors = op.factors(&args, std::slice::from_ref(result));
+    let [f] = factors.results.first()?.get(dim)?[..] else { return None };
+    let step = by_factor(&factors, f, 1)?;
+    Some((step, factors.factors[f].size))
+}
+
+/// How a node is cut if so much is known of its operands.
+fn step(function: &Function, id: NodeId, size: usize, known: impl Fn(NodeId) -> Option<Cut>) -> Option<Step> {
+    let (op, args, result) = operator(function, id)?;
+    let (at, cut) = function.nodes[id].args.iter().enumerate().find_map(|(i, arg)| Some((i, known(*arg)?)))?;
+    match op.class() {
+        Class::View => {
+            Some(Step { args: [Some(cut)].into_iter().collect(), result: viewed(args[0], result, cut, size)? })
+        }
+        Class::Collective => {
+            let dim = match op.collective()? {
+                Collective::AllReduce { .. } => cut.dim,
+                // The pieces of the ranks stand along the first dim.
+                Collective::AllGather { .. } => cut.dim + 1,
+                Collective::ReduceScatter { .. } => cut.dim.checked_sub(1)?,
+                _ => return None,
+            };
+            Some(Step { args: [Some(cut)].into_iter().collect(), result: Cut { dim, ..cut } })
+        }
+        Class::Elementwise | Class::Contract | Class::Move if op.indices(&args).is_none() => {
+            let factors = op.factors(&args, std::slice::from_ref(result));
+            let [f] = factors.args.get(at)?.get(cut.dim)?[..] else { return None };
+            by_factor(&factors, f, cut.outer)
+        }
+        _ => None,
+    }
+}
+
+fn operator(function: &Function, id: NodeId) -> Option<(&Op, SmallVec<[&TensorType; 4]>, &TensorType)> {
+    let node = &function.nodes[id];
+    let Inst::Op(op) = &node.inst else { return None };
+    let args: Option<SmallVec<_>> = node.args.iter().map(|arg| function.ty(*arg).tensor()).collect();
+    Some((op, args?, node.ty.tensor()?))
+}
+
+/// All that has the factor is cut along it, and has it in one dim that is nothing else.
+fn by_factor(factors: &ir::Factors, f: usize, outer: usize) -> Option<Step> {
+    if factors.factors[f].kind != FactorKind::Parallel {
+        return None;
+    }
+    let dim = |dims: &Vec<SmallVec<[usize; 2]>>| -> Option<Option<Cut>> {
+        let mut with = (0..dims.len()).filter(|d| dims[*d].contains(&f));
+        match (with.next(), with.next()) {
+            (None, _) => Some(None),
+            (Some(dim), None) if dims[dim].len() == 1 => Some(Some(Cut { dim, outer })),
+            _ => None,
+        }
+    };
+    let args: Option<SmallVec<_>> = factors.args.iter().map(dim).collect();
+    Some(Step { args: args?, result: dim(factors.results.first()?)?? })
+}
+
+/// The dim of another view that counts the same elements as its last ones.
+fn viewed(from: &TensorType, to: &TensorType, cut: Cut, size: usize) -> Option<Cut> {
+    let inner = |dims: &[Dim]| dims.iter().map(|d| d.size).product::<usize>();
+    let behind = inner(&from.dims[cut.dim + 1..]);
+    let fits = |dim: &usize| {
+        let of = to.dims[*dim].size;
+        of.is_multiple_of(size) && inner(&to.dims[dim + 1..]) == behind
+    };
+    let dim = (0..to.dims.len()).find(fits)?;
+    Some(Cut { dim, outer: to.dims[dim].size / size })
+}

@@ -1,0 +1,138 @@
+//! Times of nodes and of regions in pieces, as the figures of a machine predict them.
+
+use cost::{Groups, KernelTypes, Machine, Work};
+use ir::{Class, Collective, Function, Inst, NodeId, Op, PartialKind};
+use plan::{Access, BufferId, Collect, CollectKind, Reduce, ReduceKind, Slice};
+use smallvec::SmallVec;
+use types::{Mesh, TensorType};
+
+use super::region::{Cut, Region};
+
+/// A piece of a collective takes at least this many times what an empty one does.
+const FULL: f64 = 20.0;
+
+pub struct Times<'a> {
+    machine: &'a Machine,
+    world: usize,
+    groups: Groups<'a>,
+}
+
+type Types = SmallVec<[TensorType; 4]>;
+
+impl<'a> Times<'a> {
+    pub fn new(machine: &'a Machine, mesh: &'a Mesh) -> Self {
+        Self { machine, world: mesh.world(), groups: Groups::new(machine, mesh) }
+    }
+
+    /// Seconds of a node as a kernel of its own, or as a collective.
+    pub fn node(&mut self, function: &Function, id: NodeId) -> f64 {
+        let node = &function.nodes[id];
+        let Inst::Op(op) = &node.inst else { return 0.0 };
+        let args = node.args.iter().filter_map(|arg| function.ty(*arg).tensor().cloned()).collect();
+        let results = match &node.ty {
+            ir::Type::Tuple(items) => items.iter().filter_map(|ty| ty.tensor().cloned()).collect(),
+            ty => ty.tensor().cloned().into_iter().collect(),
+        };
+        self.operator(op, &args, &results)
+    }
+
+    fn operator(&mut self, op: &Op, args: &Types, results: &Types) -> f64 {
+        match op.class() {
+            Class::View | Class::Source => 0.0,
+            Class::Collective => self.exchange(op, bytes(args), bytes(results)),
+            _ => {
+                let of: SmallVec<[&TensorType; 4]> = args.iter().collect();
+                let work = Work {
+                    products: op.products(&of, results),
+                    elementwise: op.elementwise(&of, results),
+                    bytes: bytes(args) + bytes(results),
+                };
+                self.kernel(work, args, results)
+            }
+        }
+    }
+
+    fn kernel(&self, work: Work, args: &Types, results: &Types) -> f64 {
+        let reads = args.iter().map(|ty| (Access::Read, ty));
+        let types = KernelTypes::of(reads.chain(results.iter().map(|ty| (Access::Write, ty))));
+        cost::seconds_of_work(self.machine, self.world, work, types)
+    }
+
+    fn exchange(&mut self, op: &Op, from: u64, to: u64) -> f64 {
+        let Some(collective) = op.collective() else { return 0.0 };
+        let reduce = |kind| Reduce {
+            kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
+            dtype: types::DType::F32,
+        };
+        let (kind, group) = match collective {
+            Collective::Coordinate(_) => return 0.0,
+            Collective::AllReduce { kind, axes, .. } => (CollectKind::AllReduce(reduce(kind)), axes),
+            Collective::AllGather { axes, .. } => (CollectKind::AllGather, axes),
+            Collective::ReduceScatter { axes, .. } => (CollectKind::ReduceScatter(reduce(PartialKind::Sum)), axes),
+            Collective::AllToAll { axes, .. } => (CollectKind::AllToAll, axes),
+            Collective::Permute { axes, shift, .. } => (CollectKind::Permute { shifts: vec![shift] }, axes),
+        };
+        let slice = |bytes| vec![Slice::whole(BufferId::new(0), bytes)];
+        self.groups.seconds(&Collect { id: 0, kind, group, from: slice(from), to: slice(to), why: "".into() }, 0)
+    }
+
+    /// Seconds that a region in so many pieces takes less, where compute would wait `exposed` seconds for its collective;
+    /// none if a piece would be too small or is no whole number of elements.
+    pub fn gain(&mut self, function: &Function, region: &Region, count: usize, exposed: f64) -> Option<f64> {
+        let (mut whole, mut piece, mut travels, mut aside) = (0.0, 0.0, 0.0, 0.0);
+        for &id in &region.members {
+            let node = &function.nodes[id];
+            let Inst::Op(op) = &node.inst else { return None };
+            let step = region.step(function, id)?;
+            let result = node.ty.tensor()?;
+            let mut args = Types::new();
+            for (arg, cut) in node.args.iter().zip(&step.args) {
+                let ty = function.ty(*arg).tensor()?;
+                args.push(cut.map_or_else(|| ty.clone(), |cut| smaller(ty, cut, count)));
+                if let Some(cut) = cut.filter(|cut| !region.cuts.contains_key(arg) && !is_run(ty, *cut)) {
+                    aside += count as f64 * self.moved(&smaller(ty, cut, count));
+                }
+            }
+            let results = [smaller(result, step.result, count)].into_iter().collect();
+            let seconds = self.operator(op, &args, &results);
+            if id == region.collective {
+                travels = seconds;
+                if seconds < FULL * self.exchange(op, 0, 0) {
+                    return None;
+                }
+            } else {
+                whole += self.node(function, id);
+                piece += seconds;
+            }
+        }
+        for id in &region.outputs {
+            aside += self.moved(function.ty(*id).tensor()?);
+        }
+        // Two lanes: what comes first goes on without a break, and the other follows it piece by piece.
+        let (first, second) = if region.first.is_some() { (travels, piece) } else { (piece, travels) };
+        let both = first + second + (count as f64 - 1.0) * first.max(second);
+        Some(whole + exposed - both - aside)
+    }
+
+    /// Seconds in which a tensor is copied.
+    fn moved(&self, ty: &TensorType) -> f64 {
+        let types: Types = [ty.clone()].into_iter().collect();
+        self.kernel(Work { products: 0, elementwise: 0, bytes: 2 * bytes(&types) }, &types, &types)
+    }
+}
+
+fn bytes(types: &Types) -> u64 {
+    types.iter().map(|ty| ty.bytes() as u64).sum()
+}
+
+/// Whether pieces are runs of memory.
+pub fn is_run(ty: &TensorType, cut: Cut) -> bool {
+    cut.outer == 1 && ty.dims[..cut.dim].iter().all(|dim| dim.size == 1)
+}
+
+/// The type of one of `count` pieces.
+pub fn smaller(ty: &TensorType, cut: Cut, count: usize) -> TensorType {
+    let mut ty = ty.clone();
+    ty.dims[cut.dim].size /= count;
+    ty
+}
