@@ -13,21 +13,24 @@ use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
 use crate::matmul::{Micro, Word};
 use crate::nest::points;
 
-/// Queries in a tile.
+/// Queries in a tile, at the least.
 const QUERIES: u64 = 64;
 
-/// Keys in a tile.
+/// Keys in a tile, at the least.
 const KEYS: u64 = 128;
 
 /// Heads from which on a task has all keys and queries of one.
 const HEADS: u64 = 4;
 
-/// Keys or queries of a task, where heads are few.
-const SHARE: u64 = 4 * KEYS;
+/// Tiles of keys or queries of a task, where heads are few.
+const SHARE: u64 = 4;
 
 /// The tasks of a problem and their scratch, in words.
 struct Plan {
     form: Form,
+    /// Queries and keys in a tile; the keys are a multiple of the queries.
+    queries_tile: u64,
+    keys_tile: u64,
     heads: u64,
     /// Keys and queries of a task.
     keys_here: u64,
@@ -61,26 +64,30 @@ struct Plan {
 impl Attention {
     fn backward(&self, cpu: &Cpu) -> Plan {
         let form = self.form(cpu, self.keys.size);
+        let queries_tile = form.tile(QUERIES, form.lanes);
+        let keys_tile = form.tile(KEYS, form.span).next_multiple_of(queries_tile);
         let heads = points(&self.batch) * self.kv_heads.size;
         let whole = heads >= HEADS;
         let (keys_here, queries_here) = if whole {
             (self.keys.size, self.queries.size)
         } else {
-            (SHARE.min(self.keys.size), SHARE.min(self.queries.size))
+            ((SHARE * keys_tile).min(self.keys.size), (SHARE * keys_tile).min(self.queries.size))
         };
         let shares = |size: u64, here: u64| heads * size.div_ceil(here.max(1));
         let tasks = match whole {
             true => heads,
             false => shares(self.keys.size, keys_here) + shares(self.queries.size, queries_here),
         };
-        let rows = self.queries.size.next_multiple_of(QUERIES);
-        let line = KEYS + form.lanes;
-        let (half_line, group) = (KEYS / 2 + form.lanes, self.group_size());
+        let rows = self.queries.size.next_multiple_of(queries_tile);
+        let line = keys_tile + form.lanes;
+        let (half_line, group) = (keys_tile / 2 + form.lanes, self.group_size());
         let mut scratch = Scratch::default();
         let pairs = form.word == Word::Bf16Pair;
         let extra = |words: u64, scratch: &mut Scratch| scratch.take(if pairs { words } else { 0 });
         let mut plan = Plan {
             form,
+            queries_tile,
+            keys_tile,
             heads,
             keys_here,
             queries_here,
@@ -90,21 +97,21 @@ impl Attention {
             half_line,
             lses: scratch.take(group * rows),
             deltas: scratch.take(group * rows),
-            q_sums: scratch.take(group * queries_here.next_multiple_of(QUERIES) * form.depth),
-            k_sums: scratch.take(KEYS * form.woven),
-            v_sums: scratch.take(KEYS * form.woven),
-            k_panels: scratch.take(KEYS / form.span * form.panel),
-            v_panels: scratch.take(KEYS / form.span * form.panel),
-            keys: scratch.take(KEYS * form.woven),
-            queries: scratch.take(QUERIES * form.stride.max(form.woven)),
-            douts: scratch.take(QUERIES * form.stride.max(form.woven)),
-            scores: scratch.take(QUERIES * line),
-            slopes: scratch.take(QUERIES * line),
-            woven_queries: extra(QUERIES / 2 * form.woven, &mut scratch),
-            woven_douts: extra(QUERIES / 2 * form.woven, &mut scratch),
-            woven_weights: extra(QUERIES / 2 * line, &mut scratch),
-            woven_slopes: extra(QUERIES / 2 * line, &mut scratch),
-            slope_rows: extra(QUERIES * half_line, &mut scratch),
+            q_sums: scratch.take(group * queries_here.next_multiple_of(queries_tile) * form.depth),
+            k_sums: scratch.take(keys_tile * form.woven),
+            v_sums: scratch.take(keys_tile * form.woven),
+            k_panels: scratch.take(keys_tile / form.span * form.panel),
+            v_panels: scratch.take(keys_tile / form.span * form.panel),
+            keys: scratch.take(keys_tile * form.woven),
+            queries: scratch.take(queries_tile * form.stride.max(form.woven)),
+            douts: scratch.take(queries_tile * form.stride.max(form.woven)),
+            scores: scratch.take(queries_tile * line),
+            slopes: scratch.take(queries_tile * line),
+            woven_queries: extra(queries_tile / 2 * form.woven, &mut scratch),
+            woven_douts: extra(queries_tile / 2 * form.woven, &mut scratch),
+            woven_weights: extra(queries_tile / 2 * line, &mut scratch),
+            woven_slopes: extra(queries_tile / 2 * line, &mut scratch),
+            slope_rows: extra(queries_tile * half_line, &mut scratch),
             scratch: 0,
         };
         if !pairs {
@@ -244,7 +251,7 @@ impl Task<'_> {
 
     /// The row of dq's sums of a member's query.
     fn sum_row(&self, e: &mut Emitter, member: Val, query: Val) -> Val {
-        let rows = e.i64(self.plan.queries_here.next_multiple_of(QUERIES) as i64);
+        let rows = e.i64(self.plan.queries_here.next_multiple_of(self.plan.queries_tile) as i64);
         let own = e.sub(query, self.queries.0);
         let start = e.mul(member, rows);
         e.add(start, own)
@@ -256,19 +263,19 @@ impl Task<'_> {
         e.for_count(group, 1, |e, member| self.row_numbers(e, member));
         if self.by_queries {
             let sums = self.area(e, plan.q_sums);
-            e.clear(sums, group * plan.queries_here.next_multiple_of(QUERIES) * form.depth);
+            e.clear(sums, group * plan.queries_here.next_multiple_of(plan.queries_tile) * form.depth);
         }
         let end = self.window.seen_before(e, attention, self.queries.1);
         let end = e.min_int(end, self.keys.1);
         let (Some(k), Some(v)) = (self.rows(e, zero, K), self.rows(e, zero, V)) else { return };
         let (k_panels, v_panels) = (self.area(e, plan.k_panels), self.area(e, plan.v_panels));
         let (keys, k_sums, v_sums) = (self.area(e, plan.keys), self.area(e, plan.k_sums), self.area(e, plan.v_sums));
-        e.for_each((self.keys.0, self.keys.1, KEYS as i64), &[], |e, key, _| {
+        e.for_each((self.keys.0, self.keys.1, plan.keys_tile as i64), &[], |e, key, _| {
             if self.by_keys {
-                e.clear(k_sums, KEYS * form.woven);
-                e.clear(v_sums, KEYS * form.woven);
+                e.clear(k_sums, plan.keys_tile * form.woven);
+                e.clear(v_sums, plan.keys_tile * form.woven);
             }
-            let (most, left) = (e.i64(KEYS as i64), e.sub(end, key));
+            let (most, left) = (e.i64(plan.keys_tile as i64), e.sub(end, key));
             let count = e.min_int(left, most);
             let any = e.cmp(Cmp::Gt, count, zero);
             e.if_then(any, |e| {
@@ -290,14 +297,14 @@ impl Task<'_> {
                         let seen = e.sub(key, self.window.reach);
                         let behind = e.sub(seen, self.queries.0);
                         let behind = e.max_int(behind, zero);
-                        let size = e.i64(QUERIES as i64);
+                        let size = e.i64(plan.queries_tile as i64);
                         let tiles = e.div_unsigned(behind, size);
                         let skipped = e.mul(tiles, size);
                         e.add(self.queries.0, skipped)
                     }
                 };
                 e.for_count(group, 1, |e, member| {
-                    e.for_each((start, self.queries.1, QUERIES as i64), &[], |e, query, _| {
+                    e.for_each((start, self.queries.1, plan.queries_tile as i64), &[], |e, query, _| {
                         let rows = e.i64(plan.rows as i64);
                         let row = e.mul(member, rows);
                         let tile = Tile { query, key, keys: count, lanes, row: e.add(row, query) };
@@ -348,7 +355,7 @@ impl Task<'_> {
         };
         let (lses, deltas) = (line(e, plan.lses), line(e, plan.deltas));
         let (from, to) = self.queries;
-        let past = e.next_multiple(to, QUERIES);
+        let past = e.next_multiple(to, plan.queries_tile);
         e.for_each((from, past, lanes as i64), &[], |e, query, _| {
             let left = e.sub(to, query);
             let mask = e.lanes_below(left);
@@ -383,9 +390,11 @@ impl Task<'_> {
     fn tile(&self, e: &mut Emitter, member: Val, tile: &Tile) {
         let (plan, form) = (self.plan, &self.plan.form);
         let (Some(q), Some(dout)) = (self.rows(e, member, Q), self.rows(e, member, DOUT)) else { return };
-        let (zero, most) = (e.i64(0), e.i64(QUERIES as i64));
+        let (zero, most) = (e.i64(0), e.i64(plan.queries_tile as i64));
         let left = e.sub(self.queries.1, tile.query);
-        let count = (e.min_int(left, most), most);
+        let here = e.min_int(left, most);
+        let padded = e.next_multiple(here, form.rows);
+        let count = (here, padded);
         let (queries, douts) = (self.area(e, plan.queries), self.area(e, plan.douts));
         let (woven_queries, woven_douts) = (self.area(e, plan.woven_queries), self.area(e, plan.woven_douts));
         e.copy_rows(q, form, tile.query, count, queries);
@@ -402,7 +411,7 @@ impl Task<'_> {
             e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
                 let panel = self.panel(e, panels, lane);
                 let to = e.at(to, Elem::F32, lane);
-                e.for_count(QUERIES, form.rows, |e, row| {
+                e.for_range((zero, padded, form.rows as i64), |e, row| {
                     let (a, c) = (e.offset_words(rows, row, form.stride), e.offset_words(to, row, plan.line));
                     e.micro_words((form.word, inner), (a, panel, c), words, zero);
                 });
@@ -417,18 +426,20 @@ impl Task<'_> {
             whole,
             &[],
             |e| {
-                self.weigh(e, tile, false);
+                self.weigh(e, tile, padded, false);
                 Vec::new()
             },
             |e| {
-                self.weigh(e, tile, true);
+                self.weigh(e, tile, padded, true);
                 Vec::new()
             },
         );
         if self.by_keys {
             let inner = form.micro(form.breadth, (1, plan.line), form.woven, form.woven);
-            let words = e.i64((QUERIES / form.word.depth()) as i64);
+            let pair = e.i64(form.word.depth() as i64);
+            let words = e.div_unsigned(padded, pair);
             let rows = e.next_multiple(tile.keys, form.rows);
+            self.close(e, (padded, rows), tile.lanes);
             for (weights, with, sums) in
                 [(plan.woven_weights, woven_douts, plan.v_sums), (plan.woven_slopes, woven_queries, plan.k_sums)]
             {
@@ -449,13 +460,33 @@ impl Task<'_> {
                 (self.area(e, plan.slope_rows), self.area(e, plan.keys), self.area(e, plan.q_sums));
             let first = self.sum_row(e, member, tile.query);
             let sums = e.offset_words(sums, first, form.depth);
-            self.columns(e, (zero, most), |e, row, d| {
+            self.columns(e, (zero, padded), |e, row, d| {
                 let (a, b) = (e.offset_words(slopes, row, plan.half_line), e.at(keys, Elem::F32, d));
                 let c = e.offset_words(sums, row, form.depth);
                 let c = e.at(c, Elem::F32, d);
                 (inner, (a, b, c), words)
             });
         }
+    }
+
+    /// Zeros behind the last panel, where tiles of keys reach beyond it.
+    fn close(&self, e: &mut Emitter, (queries, keys): (Val, Val), lanes: Val) {
+        let (plan, form) = (self.plan, &self.plan.form);
+        if form.lanes.is_multiple_of(form.rows) {
+            return;
+        }
+        let beyond = e.cmp(Cmp::Gt, keys, lanes);
+        e.if_then(beyond, |e| {
+            let zero = e.i64(0);
+            e.for_range((zero, queries, 1), |e, row| {
+                for area in [plan.woven_weights, plan.woven_slopes] {
+                    let line = self.area(e, area);
+                    let line = e.offset_words(line, row, plan.line);
+                    let line = e.at(line, Elem::F32, lanes);
+                    e.clear(line, form.lanes);
+                }
+            });
+        });
     }
 
     /// Adds to all tiles of `rows` sums as wide as a head.
@@ -476,7 +507,7 @@ impl Task<'_> {
     }
 
     /// Turns scores into weights, and products of dout and v into gradients of scores.
-    fn weigh(&self, e: &mut Emitter, tile: &Tile, masked: bool) {
+    fn weigh(&self, e: &mut Emitter, tile: &Tile, rows: Val, masked: bool) {
         let (plan, form, vf32) = (self.plan, &self.plan.form, e.vf32());
         let [scores, slopes, lses, deltas] =
             [plan.scores, plan.slopes, plan.lses, plan.deltas].map(|offset| self.area(e, offset));
@@ -484,7 +515,8 @@ impl Task<'_> {
             [plan.woven_weights, plan.woven_slopes, plan.slope_rows].map(|offset| self.area(e, offset));
         let vectors: Vec<i64> = (0..form.span / form.lanes).map(|vector| (vector * form.lanes) as i64).collect();
         // Rows two by two, whatever the words are.
-        e.for_count(QUERIES, 2, |e, row| {
+        let zero = e.i64(0);
+        e.for_range((zero, rows, 2), |e, row| {
             let one = e.i64(1);
             let rows = [row, e.add(row, one)];
             let numbers = rows.map(|row| {

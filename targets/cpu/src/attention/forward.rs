@@ -7,18 +7,23 @@ use super::tiles::Form;
 use super::{Attention, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
-use crate::matmul::Word;
+use crate::matmul::{Micro, Word};
 use crate::nest::points;
 
-/// Queries of a task, over all heads that share its keys.
-const QUERIES: u64 = 256;
+/// Queries of a task, over all heads that share its keys: keys are copied once for all of them. Fewer where there would be
+/// too few tasks.
+const QUERIES: u64 = 1024;
+const FEWEST: u64 = 256;
+const TASKS: u64 = 16;
 
-/// Keys in a tile.
+/// Keys in a tile, at the least.
 const KEYS: u64 = 128;
 
 /// The tasks of a problem and their scratch, in words.
 struct Plan {
     form: Form,
+    /// Keys in a tile.
+    tile: u64,
     /// Queries of a task: whole panels.
     block: u64,
     blocks: u64,
@@ -38,24 +43,30 @@ struct Plan {
 impl Attention {
     fn forward(&self, cpu: &Cpu) -> Plan {
         let form = self.form(cpu, self.queries.size);
-        let most = (QUERIES / self.group_size()).max(form.span);
+        let heads = points(&self.batch) * self.kv_heads.size;
+        let few = |queries: &u64| heads * (self.queries.size * self.group_size()).div_ceil(*queries) < TASKS;
+        let halves = std::iter::successors(Some(QUERIES), |queries| Some(queries / 2));
+        let queries = halves.take_while(|queries| *queries >= FEWEST).find(|queries| !few(queries)).unwrap_or(FEWEST);
+        let most = (queries / self.group_size()).max(form.span);
         let block = self.queries.size.div_ceil(self.queries.size.div_ceil(most)).next_multiple_of(form.span);
         let blocks = self.queries.size.div_ceil(block);
         let panels = block / form.span * self.group_size();
+        let tile = form.tile(KEYS, form.lanes);
         let mut scratch = Scratch::default();
         Plan {
             form,
+            tile,
             block,
             blocks,
-            tasks: points(&self.batch) * self.kv_heads.size * blocks,
+            tasks: heads * blocks,
             columns: scratch.take(panels * form.panel),
             sums: scratch.take(panels * form.depth * form.span),
             highest: scratch.take(panels * form.span),
             totals: scratch.take(panels * form.span),
-            keys: scratch.take(KEYS * form.stride),
-            values: scratch.take(KEYS * form.woven),
-            scores: scratch.take(KEYS * form.span),
-            weights: scratch.take(KEYS * form.span),
+            keys: scratch.take(tile * form.stride),
+            values: scratch.take(tile * form.woven),
+            scores: scratch.take(tile * form.span),
+            weights: scratch.take(tile * form.span),
             line: scratch.take(form.lanes * form.lanes),
             scratch: scratch.words,
         }
@@ -177,9 +188,9 @@ impl Task<'_> {
         let (zero, block) = (e.i64(0), e.i64(plan.block as i64));
         let past = e.add(self.first, block);
         let end = self.window.seen_before(e, attention, past);
-        e.for_each((zero, end, KEYS as i64), &[], |e, key, _| {
+        e.for_each((zero, end, self.plan.tile as i64), &[], |e, key, _| {
             let left = e.sub(end, key);
-            let most = e.i64(KEYS as i64);
+            let most = e.i64(self.plan.tile as i64);
             let count = e.min_int(left, most);
             let padded = e.next_multiple(count, form.rows);
             e.copy_rows(k, form, key, (count, padded), keys);
@@ -226,13 +237,20 @@ impl Task<'_> {
                     Vec::new()
                 },
             );
-            let inner = form.micro(form.span, (1, form.woven), form.span, form.span);
             let pair = e.i64(form.word.depth() as i64);
             let (words, one) = (e.div_unsigned(count, pair), e.i64(1));
-            e.for_count(attention.head.size.next_multiple_of(form.rows), form.rows, |e, d| {
+            let inner = form.micro(form.span, (1, form.woven), form.span, form.span);
+            let sums = |e: &mut Emitter, d: Val, rows: u64| {
                 let (a, c) = (e.at(values, Elem::F32, d), e.offset_words(panel.sums, d, form.span));
+                let inner = Micro { rows: rows as u32, ..inner };
                 e.micro_words((form.word, inner), (a, weights, c), words, one);
-            });
+            };
+            let (depth, rest) = (attention.head.size, attention.head.size % form.rows);
+            e.for_count(depth - rest, form.rows, |e, d| sums(e, d, form.rows));
+            if rest > 0 {
+                let d = e.i64((depth - rest) as i64);
+                sums(e, d, rest);
+            }
         });
     }
 
@@ -249,6 +267,8 @@ impl Task<'_> {
         let vf32 = e.vf32();
         let (zero, lowest) = (e.i64(0), e.vconst(f32::NEG_INFINITY));
         let vectors: Vec<u64> = (0..form.span / form.lanes).map(|vector| vector * form.lanes).collect();
+        // The largest product has the largest exponent, so that factors can wait until it is known.
+        let keeps_order = attention.factor() > 0.0;
         // Keys of this tile that each lane sees.
         let seen: Vec<Option<Val>> =
             vectors.iter().map(|&lane| masked.then(|| self.seen_lanes(e, panel.first, lane, key))).collect();
@@ -256,9 +276,11 @@ impl Task<'_> {
             let at = e.offset_words(scores, row, form.span);
             let offset = e.i64(vectors[vector] as i64);
             let at = e.at(at, Elem::F32, offset);
-            let score = e.load(at, vf32);
-            let factor = e.vconst(attention.factor());
-            let score = e.mul(score, factor);
+            let mut score = e.load(at, vf32);
+            if !keeps_order {
+                let factor = e.vconst(attention.factor());
+                score = e.mul(score, factor);
+            }
             let Some(seen) = seen[vector] else { return score };
             let row = e.truncate(row, Elem::I32);
             let row = e.splat(row);
@@ -275,8 +297,8 @@ impl Task<'_> {
             old.push(e.load(at, vf32));
         }
         // Rows two by two, whatever the words are.
-        let one = e.i64(1);
-        let new = e.for_each((zero, count, 2), &old, |e, row, high| {
+        let (one, unseen) = (e.i64(1), vec![lowest; vectors.len()]);
+        let best = e.for_each((zero, count, 2), &unseen, |e, row, high| {
             let next = e.add(row, one);
             let mut highest = Vec::new();
             for (vector, &high) in high.iter().enumerate() {
@@ -286,6 +308,12 @@ impl Task<'_> {
             }
             highest
         });
+        let factor = e.vconst(if keeps_order { attention.factor() } else { 1.0 });
+        let mut new = Vec::new();
+        for (&old, &best) in old.iter().zip(&best) {
+            let scaled = e.mul(best, factor);
+            new.push(e.max_fast(old, scaled));
+        }
         let none = e.vconst(0.0);
         let mut base = Vec::new();
         for (vector, &lane) in vectors.iter().enumerate() {
@@ -295,6 +323,7 @@ impl Task<'_> {
             let blind = e.cmp(Cmp::Eq, new[vector], lowest);
             base.push(if masked { e.select(blind, none, new[vector]) } else { new[vector] });
         }
+        let below: Vec<Val> = base.iter().map(|&base| e.neg(base)).collect();
         let start = vec![none; 2 * vectors.len()];
         let sums = e.for_each((zero, count, 2), &start, |e, row, sums| {
             let next = e.add(row, one);
@@ -302,7 +331,7 @@ impl Task<'_> {
             for (vector, &lane) in vectors.iter().enumerate() {
                 let mut pair = [row, next].map(|row| {
                     let score = score(e, row, vector);
-                    e.sub(score, base[vector])
+                    e.fma(score, factor, below[vector])
                 });
                 pair = pair.map(|exponent| e.exp2_fast(exponent));
                 totals.push(e.add(sums[2 * vector], pair[0]));

@@ -40,7 +40,7 @@ impl Form {
         let copied = if word == Word::F32 { depth } else { words.next_multiple_of(lanes) };
         Form {
             word,
-            rows: if cpu.registers >= 32 { 8 } else { 4 },
+            rows: if cpu.registers >= 32 { 8 } else { 6 },
             lanes,
             span,
             breadth,
@@ -51,6 +51,15 @@ impl Form {
             stride: copied + lanes,
             woven: depth + lanes,
         }
+    }
+
+    /// The least number of rows from `least` on that is whole tiles of the inner kernel and whole runs of `of` lanes.
+    pub fn tile(&self, least: u64, of: u64) -> u64 {
+        let mut rows = least.next_multiple_of(of);
+        while !rows.is_multiple_of(self.rows) {
+            rows += of;
+        }
+        rows
     }
 
     /// The inner kernel whose columns are lanes of a panel of `width`; strides in words.

@@ -231,10 +231,10 @@ impl Block<'_> {
     /// Where a panel of the left operand starts; words from row to row and from one word of K to the next.
     fn lhs_panel(&self, e: &mut Emitter, span: &Span, m_panel: Val) -> (Val, i64, i64) {
         let Region { matmul, tiling, buffers, scratch, .. } = self.region;
-        let (row, k) = tiling.lhs_steps();
+        let [panel, row, k] = tiling.lhs_steps();
         match tiling.lhs {
             Lhs::Rows | Lhs::Steps => {
-                let step = e.i64(i64::from(tiling.rows) * row as i64);
+                let step = e.i64(panel as i64);
                 let offset = e.mul(m_panel, step);
                 (e.at(scratch.lhs, Elem::F32, offset), row as i64, k as i64)
             }

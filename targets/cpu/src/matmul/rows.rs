@@ -22,7 +22,7 @@ pub fn pack(e: &mut Emitter, matmul: &Matmul, tiling: &Tiling, base: Val, span: 
     let total = e.i64(points(&matmul.m) as i64);
     let left = e.sub(total, first);
     let count = e.min_int(count, left);
-    let (row_step, k_step) = tiling.lhs_steps();
+    let [panel_step, row_step, k_step] = tiling.lhs_steps();
     if let (Lhs::Steps, [dim]) = (tiling.lhs, &matmul.m[..])
         && dim.strides[LHS] == 1
     {
@@ -33,8 +33,10 @@ pub fn pack(e: &mut Emitter, matmul: &Matmul, tiling: &Tiling, base: Val, span: 
         let m = e.add(first, row);
         let offset = e.offset_linear(&matmul.m, m, LHS);
         let from = e.add(start, offset);
-        let step = e.i64(row_step as i64);
-        let to_row = e.mul(row, step);
+        let (panel, within) = (e.div_unsigned(row, rows), e.rem_unsigned(row, rows));
+        let (panel_step, row_step) = (e.i64(panel_step as i64), e.i64(row_step as i64));
+        let (panel, within) = (e.mul(panel, panel_step), e.mul(within, row_step));
+        let to_row = e.add(panel, within);
         let to_row = e.at(to, Elem::F32, to_row);
         match tiling.lhs {
             Lhs::Rows => whole_row(e, &source, from, to_row, span),
@@ -118,22 +120,26 @@ fn weave(e: &mut Emitter, low: Val, high: Val) -> Val {
     e.bitcast(pair, Elem::F32)
 }
 
-/// An operand whose rows are neighbours in memory is copied as it lies.
+/// An operand whose rows are neighbours in memory: each panel's share of a word of K is a vector or two. What a vector holds
+/// beyond the panel is overwritten by the next word's.
 fn across_rows(e: &mut Emitter, tiling: &Tiling, source: &Source, (from, rows): (Val, Val), to: Val, span: &Span) {
     let zero = e.i64(0);
-    let lanes = i64::from(e.lanes());
+    let [panel_step, _, k_step] = tiling.lhs_steps();
     e.for_range((zero, span.words, 1), |e, k| {
-        let step = e.i64(tiling.lhs_steps().1 as i64);
+        let step = e.i64(k_step as i64);
         let line = e.mul(k, step);
         let line = e.at(to, Elem::F32, line);
-        e.for_range((zero, rows, lanes), |e, row| {
-            let rest = e.sub(rows, row);
-            let mask = e.lanes_below(rest);
+        e.for_range((zero, rows, i64::from(tiling.rows)), |e, row| {
+            let (panel_rows, step) = (e.i64(i64::from(tiling.rows)), e.i64(panel_step as i64));
+            let panel = e.div_unsigned(row, panel_rows);
+            let panel = e.mul(panel, step);
+            let line = e.at(line, Elem::F32, panel);
             let from = e.add(from, row);
             source.prefetch(e, from, k);
+            let rest = e.sub(rows, row);
+            let mask = e.lanes_below(rest);
             let values = source.words(e, from, (k, span), 1, Some(mask));
-            let to = e.at(line, Elem::F32, row);
-            e.store(values, to);
+            e.store(values, line);
         });
     });
 }

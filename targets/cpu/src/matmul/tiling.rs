@@ -166,23 +166,21 @@ impl Tiling {
         self.width * self.words().next_multiple_of(16) + 16
     }
 
-    /// Words from row to row of a packed block, and from one word of K to the next. Distances that are a power of two
-    /// would fall into the same cache sets.
-    pub fn lhs_steps(&self) -> (u64, u64) {
+    /// Words of a packed panel of rows, from row to row in it, and from one word of K to the next. Distances that are a
+    /// power of two would fall into the same cache sets.
+    pub fn lhs_steps(&self) -> [u64; 3] {
+        let rows = u64::from(self.rows);
+        let row = self.words().next_multiple_of(16) + 16;
         match self.lhs {
-            Lhs::Steps => (1, (self.mc_panels * u64::from(self.rows)).next_multiple_of(16) + 16),
-            _ => (self.words().next_multiple_of(16) + 16, 1),
+            // Rows are written as whole vectors, so that the last ones reach beyond the panel.
+            Lhs::Steps => [(self.words() * rows).next_multiple_of(16) + 16, 1, rows],
+            _ => [rows * row, row, 1],
         }
     }
 
     /// Words of a packed block of rows.
     fn lhs_words(&self) -> u64 {
-        let (row, k) = self.lhs_steps();
-        match self.lhs {
-            Lhs::InPlace => 0,
-            Lhs::Rows => self.mc_panels * u64::from(self.rows) * row,
-            Lhs::Steps => self.words() * k,
-        }
+        if self.lhs == Lhs::InPlace { 0 } else { self.mc_panels * self.lhs_steps()[0] }
     }
 
     /// Words from one sum of a row to the next row's.
