@@ -83,6 +83,7 @@ impl Attention {
         let (half_line, group) = (keys_tile / 2 + form.lanes, self.group_size());
         let mut scratch = Scratch::default();
         let pairs = form.word == Word::Bf16Pair;
+        let rows_here = group * queries_here.next_multiple_of(queries_tile);
         let extra = |words: u64, scratch: &mut Scratch| scratch.take(if pairs { words } else { 0 });
         let mut plan = Plan {
             form,
@@ -97,18 +98,18 @@ impl Attention {
             half_line,
             lses: scratch.take(group * rows),
             deltas: scratch.take(group * rows),
-            q_sums: scratch.take(group * queries_here.next_multiple_of(queries_tile) * form.depth),
+            q_sums: scratch.take(rows_here * form.depth),
             k_sums: scratch.take(keys_tile * form.woven),
             v_sums: scratch.take(keys_tile * form.woven),
             k_panels: scratch.take(keys_tile / form.span * form.panel),
             v_panels: scratch.take(keys_tile / form.span * form.panel),
             keys: scratch.take(keys_tile * form.woven),
-            queries: scratch.take(queries_tile * form.stride.max(form.woven)),
-            douts: scratch.take(queries_tile * form.stride.max(form.woven)),
+            queries: scratch.take(rows_here * form.stride.max(form.woven)),
+            douts: scratch.take(rows_here * form.stride.max(form.woven)),
             scores: scratch.take(queries_tile * line),
             slopes: scratch.take(queries_tile * line),
-            woven_queries: extra(queries_tile / 2 * form.woven, &mut scratch),
-            woven_douts: extra(queries_tile / 2 * form.woven, &mut scratch),
+            woven_queries: extra(rows_here / 2 * form.woven, &mut scratch),
+            woven_douts: extra(rows_here / 2 * form.woven, &mut scratch),
             woven_weights: extra(queries_tile / 2 * line, &mut scratch),
             woven_slopes: extra(queries_tile / 2 * line, &mut scratch),
             slope_rows: extra(queries_tile * half_line, &mut scratch),
@@ -260,7 +261,10 @@ impl Task<'_> {
     fn emit(&self, e: &mut Emitter) {
         let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
         let (zero, group) = (e.i64(0), attention.group_size());
-        e.for_count(group, 1, |e, member| self.row_numbers(e, member));
+        e.for_count(group, 1, |e, member| {
+            self.row_numbers(e, member);
+            self.copy_queries(e, member);
+        });
         if self.by_queries {
             let sums = self.area(e, plan.q_sums);
             e.clear(sums, group * plan.queries_here.next_multiple_of(plan.queries_tile) * form.depth);
@@ -341,6 +345,32 @@ impl Task<'_> {
         e.offset_words(panels, index, self.plan.form.panel)
     }
 
+    /// Copies a member's queries and the gradients of its results: every tile of keys reads them.
+    fn copy_queries(&self, e: &mut Emitter, member: Val) {
+        let (plan, form) = (self.plan, &self.plan.form);
+        let (Some(q), Some(dout)) = (self.rows(e, member, Q), self.rows(e, member, DOUT)) else { return };
+        let (first, count) = (self.queries.0, e.sub(self.queries.1, self.queries.0));
+        let count = (count, e.next_multiple(count, plan.queries_tile));
+        let row = self.sum_row(e, member, first);
+        for (rows, area, woven) in [(q, plan.queries, plan.woven_queries), (dout, plan.douts, plan.woven_douts)] {
+            let to = self.area(e, area);
+            let to = e.offset_words(to, row, form.stride);
+            e.copy_rows(rows, form, first, count, to);
+            if form.word == Word::Bf16Pair && self.by_keys {
+                let to = self.woven(e, woven, row);
+                e.weave_rows(rows, form, first, count, to);
+            }
+        }
+    }
+
+    /// Where a row of queries lies in an area of woven ones.
+    fn woven(&self, e: &mut Emitter, area: u64, row: Val) -> Val {
+        let form = &self.plan.form;
+        let (area, pair) = (self.area(e, area), e.i64(form.word.depth() as i64));
+        let pair = e.div_unsigned(row, pair);
+        e.offset_words(area, pair, form.woven)
+    }
+
     /// `lse` in the exponent of 2, infinite for rows that are not there; and `rowsum(dout out)`.
     fn row_numbers(&self, e: &mut Emitter, member: Val) {
         let (plan, lanes, vf32) = (self.plan, self.plan.form.lanes, e.vf32());
@@ -389,20 +419,17 @@ impl Task<'_> {
 
     fn tile(&self, e: &mut Emitter, member: Val, tile: &Tile) {
         let (plan, form) = (self.plan, &self.plan.form);
-        let (Some(q), Some(dout)) = (self.rows(e, member, Q), self.rows(e, member, DOUT)) else { return };
         let (zero, most) = (e.i64(0), e.i64(plan.queries_tile as i64));
         let left = e.sub(self.queries.1, tile.query);
         let here = e.min_int(left, most);
         let padded = e.next_multiple(here, form.rows);
-        let count = (here, padded);
-        let (queries, douts) = (self.area(e, plan.queries), self.area(e, plan.douts));
-        let (woven_queries, woven_douts) = (self.area(e, plan.woven_queries), self.area(e, plan.woven_douts));
-        e.copy_rows(q, form, tile.query, count, queries);
-        e.copy_rows(dout, form, tile.query, count, douts);
-        if form.word == Word::Bf16Pair && self.by_keys {
-            e.weave_rows(q, form, tile.query, count, woven_queries);
-            e.weave_rows(dout, form, tile.query, count, woven_douts);
-        }
+        let first = self.sum_row(e, member, tile.query);
+        let [queries, douts] = [plan.queries, plan.douts].map(|area| {
+            let area = self.area(e, area);
+            e.offset_words(area, first, form.stride)
+        });
+        let [woven_queries, woven_douts] =
+            [plan.woven_queries, plan.woven_douts].map(|area| self.woven(e, area, first));
         let (scores, slopes) = (self.area(e, plan.scores), self.area(e, plan.slopes));
         let words = e.i64(form.words as i64);
         let inner = form.micro(form.span, (form.stride, 1), form.span, plan.line);
@@ -458,7 +485,6 @@ impl Task<'_> {
             let words = e.div_unsigned(tile.lanes, pair);
             let (slopes, keys, sums) =
                 (self.area(e, plan.slope_rows), self.area(e, plan.keys), self.area(e, plan.q_sums));
-            let first = self.sum_row(e, member, tile.query);
             let sums = e.offset_words(sums, first, form.depth);
             self.columns(e, (zero, padded), |e, row, d| {
                 let (a, b) = (e.offset_words(slopes, row, plan.half_line), e.at(keys, Elem::F32, d));
