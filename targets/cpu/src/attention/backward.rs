@@ -311,7 +311,21 @@ impl Task<'_> {
                     e.for_each((start, self.queries.1, plan.queries_tile as i64), &[], |e, query, _| {
                         let rows = e.i64(plan.rows as i64);
                         let row = e.mul(member, rows);
-                        let tile = Tile { query, key, keys: count, lanes, row: e.add(row, query) };
+                        let (keys, lanes) = match attention.causal {
+                            false => (count, lanes),
+                            // Nothing is computed behind the last key that the last query sees.
+                            true => {
+                                let size = e.i64(plan.queries_tile as i64);
+                                let past = e.add(query, size);
+                                let past = e.min_int(past, self.queries.1);
+                                let seen = self.window.seen_before(e, attention, past);
+                                let left = e.sub(seen, key);
+                                let left = e.max_int(left, zero);
+                                let keys = e.min_int(count, left);
+                                (keys, e.next_multiple(keys, form.span))
+                            }
+                        };
+                        let tile = Tile { query, key, keys, lanes, row: e.add(row, query) };
                         self.tile(e, member, &tile);
                         Vec::new()
                     });

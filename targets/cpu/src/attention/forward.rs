@@ -214,6 +214,10 @@ impl Task<'_> {
         let any = e.cmp(Cmp::Lt, key, seen);
         e.if_then(any, |e| {
             let zero = e.i64(0);
+            // Nothing is computed behind the last key that the last query sees.
+            let left = e.sub(seen, key);
+            let left = e.next_multiple(left, form.rows);
+            let count = e.min_int(count, left);
             let inner = form.micro(form.span, (form.stride, 1), form.span, form.span);
             let words = e.i64(form.words as i64);
             e.for_each((zero, count, form.rows as i64), &[], |e, row, _| {
