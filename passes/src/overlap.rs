@@ -83,10 +83,8 @@ impl Overlap {
         let depends = rooted::nodes(function, rooted);
         let exposed = waits::exposed(function, &depends, times);
         let mut plans = vec![];
-        for (id, _) in function.nodes.iter().filter(|(id, _)| !depends[id.index()]) {
-            if exposed[id.index()] <= 0.0 && self.pieces == 0 {
-                continue;
-            }
+        let waits = |id: NodeId| self.pieces > 0 || exposed[id.index()] > 0.0;
+        for id in function.nodes.ids().filter(|id| !depends[id.index()] && is_exchange(function, *id) && waits(*id)) {
             let regions = region::around(function, id);
             let best = match self.pieces {
                 0 => best(regions, function, exposed[id.index()], times),

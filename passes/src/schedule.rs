@@ -13,8 +13,8 @@ mod order;
 mod pick;
 mod places;
 mod project;
-mod times;
-mod unroll;
+pub mod times;
+pub mod unroll;
 mod update;
 
 use std::collections::HashMap;

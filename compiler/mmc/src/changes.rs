@@ -2,7 +2,7 @@
 
 use diag::{Diagnostic, Sources};
 
-use crate::args::{Compile, Offload, Recompute};
+use crate::args::{Compile, Offload, Overlap, Recompute, Schedule};
 use crate::compile::{Built, build};
 use crate::fit::Limit;
 use crate::summary::bytes;
@@ -91,6 +91,13 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
         });
     }
     let mesh = &args.options.mesh;
+    // What a deferred gradient of weights needs waits for it, all that was computed again included.
+    if mesh.schedule == Some(Schedule::ZbH1) {
+        add("--schedule 1f1b".into(), &|c| c.options.mesh.schedule = Some(Schedule::OneFOneB));
+    }
+    if args.options.overlap != Overlap::Off && mesh.tp > 1 {
+        add("--overlap off".into(), &|c| c.options.overlap = Overlap::Off);
+    }
     let (parts, replicas) = (crate::mesh::microbatches(mesh, args.model.batch), mesh.dp * mesh.fsdp);
     let batch = args.model.batch.unwrap_or(replicas * parts);
     if batch.is_multiple_of(replicas * parts * 2) {

@@ -1,27 +1,25 @@
 //! Times of nodes and of regions in pieces, as the figures of a machine predict them.
 
-use cost::{Groups, KernelTypes, Machine, Work};
-use ir::{Class, Collective, Function, Inst, NodeId, Op, PartialKind};
-use plan::{Access, BufferId, Collect, CollectKind, Reduce, ReduceKind, Slice};
+use cost::{KernelTypes, Machine, Work};
+use ir::{Class, Function, Inst, NodeId, Op};
+use plan::{Access, BufferId, Collect, Slice};
 use smallvec::SmallVec;
-use types::{Mesh, TensorType};
+use types::{DType, Mesh, TensorType};
 
 use super::region::{Cut, Region};
-
-/// A piece of a collective takes at least this many times what an empty one does.
-const FULL: f64 = 20.0;
+use crate::schedule::{times, unroll};
 
 pub struct Times<'a> {
     machine: &'a Machine,
     world: usize,
-    groups: Groups<'a>,
+    exchanges: times::Times<'a>,
 }
 
 type Types = SmallVec<[TensorType; 4]>;
 
 impl<'a> Times<'a> {
     pub fn new(machine: &'a Machine, mesh: &'a Mesh) -> Self {
-        Self { machine, world: mesh.world(), groups: Groups::new(machine, mesh) }
+        Self { machine, world: mesh.world(), exchanges: times::Times::new(machine, mesh, &[]) }
     }
 
     /// Seconds of a node as a kernel of its own, or as a collective.
@@ -39,7 +37,7 @@ impl<'a> Times<'a> {
     fn operator(&mut self, op: &Op, args: &Types, results: &Types) -> f64 {
         match op.class() {
             Class::View | Class::Source => 0.0,
-            Class::Collective => self.exchange(op, bytes(args), bytes(results)),
+            Class::Collective => collect(op, args, results).map_or(0.0, |c| self.exchanges.exchange(&c)),
             _ => {
                 let of: SmallVec<[&TensorType; 4]> = args.iter().collect();
                 let work = Work {
@@ -56,24 +54,6 @@ impl<'a> Times<'a> {
         let reads = args.iter().map(|ty| (Access::Read, ty));
         let types = KernelTypes::of(reads.chain(results.iter().map(|ty| (Access::Write, ty))));
         cost::seconds_of_work(self.machine, self.world, work, types)
-    }
-
-    fn exchange(&mut self, op: &Op, from: u64, to: u64) -> f64 {
-        let Some(collective) = op.collective() else { return 0.0 };
-        let reduce = |kind| Reduce {
-            kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
-            dtype: types::DType::F32,
-        };
-        let (kind, group) = match collective {
-            Collective::Coordinate(_) => return 0.0,
-            Collective::AllReduce { kind, axes, .. } => (CollectKind::AllReduce(reduce(kind)), axes),
-            Collective::AllGather { axes, .. } => (CollectKind::AllGather, axes),
-            Collective::ReduceScatter { axes, .. } => (CollectKind::ReduceScatter(reduce(PartialKind::Sum)), axes),
-            Collective::AllToAll { axes, .. } => (CollectKind::AllToAll, axes),
-            Collective::Permute { axes, shift, .. } => (CollectKind::Permute { shifts: vec![shift] }, axes),
-        };
-        let slice = |bytes| vec![Slice::whole(BufferId::new(0), bytes)];
-        self.groups.seconds(&Collect { id: 0, kind, group, from: slice(from), to: slice(to), why: "".into() }, 0)
     }
 
     /// Seconds that a region in so many pieces takes less, where compute would wait `exposed` seconds for its collective;
@@ -93,11 +73,12 @@ impl<'a> Times<'a> {
                     aside += count as f64 * self.moved(&smaller(ty, cut, count));
                 }
             }
-            let results = [smaller(result, step.result, count)].into_iter().collect();
+            let results: Types = [smaller(result, step.result, count)].into_iter().collect();
             let seconds = self.operator(op, &args, &results);
             if id == region.collective {
                 travels = seconds;
-                if seconds < FULL * self.exchange(op, 0, 0) {
+                let piece = collect(op, &args, &results)?;
+                if !self.exchanges.is_full(&piece) {
                     return None;
                 }
             } else {
@@ -119,6 +100,14 @@ impl<'a> Times<'a> {
         let types: Types = [ty.clone()].into_iter().collect();
         self.kernel(Work { products: 0, elementwise: 0, bytes: 2 * bytes(&types) }, &types, &types)
     }
+}
+
+/// A collective as it would stand in a plan.
+fn collect(op: &Op, from: &Types, to: &Types) -> Option<Collect> {
+    let dtype = to.first().map_or(DType::F32, |ty| ty.dtype);
+    let (kind, group, why) = unroll::exchange(op.collective()?, dtype, from.len())?;
+    let slices = |types: &Types| vec![Slice::whole(BufferId::new(0), bytes(types))];
+    Some(Collect { id: 0, kind, group, from: slices(from), to: slices(to), why })
 }
 
 fn bytes(types: &Types) -> u64 {

@@ -59,26 +59,21 @@ impl Communicators {
             CollectKind::Receive { peer } => Some([peer.base, here]),
             _ => None,
         };
-        let known = self.0.iter().position(|(group, of)| *group == collect.group && *of == way);
+        self.entry(&collect.group, way)
+    }
+
+    /// By number of `other`: its number here.
+    pub fn take_in(&mut self, other: Self) -> Vec<u32> {
+        other.0.iter().map(|(group, way)| self.entry(group, *way)).collect()
+    }
+
+    fn entry(&mut self, group: &[Name], way: Option<[i64; 2]>) -> u32 {
+        let known = self.0.iter().position(|(known, of)| known == group && *of == way);
         let number = known.unwrap_or_else(|| {
-            self.0.push((collect.group.clone(), way));
+            self.0.push((group.to_vec(), way));
             self.0.len() - 1
         });
         number as u32
-    }
-}
-
-impl Communicators {
-    /// By number of `other`: its number here.
-    pub fn take_in(&mut self, other: Self) -> Vec<u32> {
-        let number = |entry| {
-            let known = self.0.iter().position(|known| *known == entry);
-            known.unwrap_or_else(|| {
-                self.0.push(entry);
-                self.0.len() - 1
-            }) as u32
-        };
-        other.0.into_iter().map(number).collect()
     }
 }
 

@@ -58,6 +58,23 @@ pub struct Origin {
     pub block: Option<usize>,
 }
 
+/// What an instruction says of a collective of so many operands: its kind, the group, and why it is there. None of a
+/// coordinate.
+pub fn exchange(collective: Collective, dtype: DType, operands: usize) -> Option<(CollectKind, Vec<Name>, Name)> {
+    let reduce = |kind: PartialKind| Reduce {
+        kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
+        dtype,
+    };
+    Some(match collective {
+        Collective::Coordinate(_) => return None,
+        Collective::AllReduce { kind, axes, why } => (CollectKind::AllReduce(reduce(kind)), axes, why),
+        Collective::AllGather { axes, why } => (CollectKind::AllGather, axes, why),
+        Collective::ReduceScatter { axes, why } => (CollectKind::ReduceScatter(reduce(PartialKind::Sum)), axes, why),
+        Collective::AllToAll { axes, why } => (CollectKind::AllToAll, axes, why),
+        Collective::Permute { axes, shift, why } => (CollectKind::Permute { shifts: vec![shift; operands] }, axes, why),
+    })
+}
+
 /// The logical tensor of which `ty` is a rank's part, and how it is cut.
 fn whole(ty: &TensorType, logical: Option<&Logical>) -> (TensorType, Layout) {
     match logical {
@@ -385,24 +402,13 @@ impl Unroller<'_, '_> {
             ir::Type::Tuple(items) => items.iter().filter_map(ir::Type::tensor).collect(),
             one => one.tensor().into_iter().collect(),
         };
-        let reduce = |kind: PartialKind| Reduce {
-            kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
-            dtype: types.first().map_or(DType::F32, |t| t.dtype),
-        };
-        let (kind, group, why) = match op.collective().ok_or_else(|| internal("a reshard is left"))? {
-            Collective::Coordinate(axis) => {
-                return Ok(Storage::Slice(Slice { bytes: 8, ..self.persistent_slice(&coordinate(&axis))? }));
-            }
-            Collective::AllReduce { kind, axes, why } => (CollectKind::AllReduce(reduce(kind)), axes, why),
-            Collective::AllGather { axes, why } => (CollectKind::AllGather, axes, why),
-            Collective::ReduceScatter { axes, why } => {
-                (CollectKind::ReduceScatter(reduce(PartialKind::Sum)), axes, why)
-            }
-            Collective::AllToAll { axes, why } => (CollectKind::AllToAll, axes, why),
-            Collective::Permute { axes, shift, why } => {
-                (CollectKind::Permute { shifts: vec![shift; operands.len()] }, axes, why)
-            }
-        };
+        let collective = op.collective().ok_or_else(|| internal("a reshard is left"))?;
+        if let Collective::Coordinate(axis) = &collective {
+            return Ok(Storage::Slice(Slice { bytes: 8, ..self.persistent_slice(&coordinate(axis))? }));
+        }
+        let dtype = types.first().map_or(DType::F32, |t| t.dtype);
+        let (kind, group, why) =
+            exchange(collective, dtype, operands.len()).ok_or_else(|| internal("a coordinate is no exchange"))?;
         let mut from = vec![];
         for operand in operands {
             let Storage::Slice(slice) = operand else {

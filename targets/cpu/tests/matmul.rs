@@ -7,8 +7,8 @@ mod load;
 use half::bf16;
 use load::{Loaded, Numbers, build, cpus, ptr};
 use target_cpu::cpu::Cpu;
-use target_cpu::emit::Elem;
-use target_cpu::matmul::{Buffers, EXTRA, Matmul, Micro, OUT, Word};
+use target_cpu::emit::{Elem, Emitter};
+use target_cpu::matmul::{Buffers, EXTRA, Matmul, Micro, OUT, Site, Word};
 use target_cpu::nest::Dim;
 
 fn row_major(batch: u64, m: u64, n: u64, k: u64) -> Matmul {
@@ -33,7 +33,7 @@ fn kernel(cpu: &Cpu, matmul: &Matmul, out: Elem) -> (Loaded, u64) {
             let exchanged = exchanged(matmul);
             let (lhs, rhs) = if exchanged { (pointers[1], pointers[0]) } else { (pointers[0], pointers[1]) };
             let buffers = Buffers { lhs, rhs, workspace: pointers[3] };
-            e.matmul(kernel, &normal, buffers, |e, site, sum| {
+            e.matmul(kernel, &normal, buffers, |e: &mut Emitter, site: &Site<'_>, sum| {
                 site.store(e, sum, pointers[2], out, OUT);
             });
         });
@@ -185,7 +185,7 @@ fn bf16_and_an_epilogue() {
             e.kernel("matmul", |e, kernel| {
                 let pointers: Vec<_> = (0..5).map(|index| kernel.pointer(e, index)).collect();
                 let buffers = Buffers { lhs: pointers[0], rhs: pointers[1], workspace: pointers[4] };
-                e.matmul(kernel, &normal, buffers, |e, site, sum| {
+                e.matmul(kernel, &normal, buffers, |e: &mut Emitter, site: &Site<'_>, sum| {
                     let sum = e.round_through(sum, Elem::Bf16);
                     let bias = site.load(e, pointers[2], Elem::Bf16, EXTRA);
                     let sum = e.add(sum, bias);

@@ -9,7 +9,7 @@ use super::apply::{apply, constant, stored, truth};
 use super::{LowerError, Needs, Pointers, behind_views};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
-use crate::matmul::{Buffers, EXTRA, Matmul, OUT, Site, Tiling};
+use crate::matmul::{Buffers, EXTRA, Epilogue, Matmul, OUT, Site, Tiling};
 use crate::nest::Dim;
 
 pub struct Plan {
@@ -95,13 +95,7 @@ impl Plan {
         let workspace = Pointers::workspace(e, function, kernel);
         let buffers = Buffers { lhs: base(self.lhs)?, rhs: base(self.rhs)?, workspace };
         let mut result = Ok(());
-        e.matmul(kernel, &self.matmul, buffers, |e, site, sum| {
-            let mut values = BTreeMap::new();
-            let done = self.epilogue(e, function, pointers, site, sum, &mut values);
-            if result.is_ok() {
-                result = done;
-            }
-        });
+        e.matmul(kernel, &self.matmul, buffers, Finish { plan: self, function, pointers, result: &mut result });
         result
     }
 
@@ -164,6 +158,40 @@ impl Plan {
         };
         values.insert(node, value);
         Ok(value)
+    }
+}
+
+/// What follows the product elementwise.
+struct Finish<'a> {
+    plan: &'a Plan,
+    function: &'a Function,
+    pointers: &'a Pointers,
+    result: &'a mut Result<(), LowerError>,
+}
+
+impl Epilogue for Finish<'_> {
+    fn finish(&mut self, e: &mut Emitter, site: &Site<'_>, sum: Val) {
+        let done = self.plan.epilogue(e, self.function, self.pointers, site, sum, &mut BTreeMap::new());
+        if self.result.is_ok() {
+            *self.result = done;
+        }
+    }
+
+    fn ahead(&self, e: &mut Emitter, site: &Site<'_>) -> Vec<(Val, Elem)> {
+        let (function, pointers) = (self.function, self.pointers);
+        let read = self.plan.operands.iter().filter_map(|(node, operand)| {
+            Some((*operand, *pointers.bases.get(&behind_views(function, *node))?, *node))
+        });
+        let written = function.results.iter().zip(&pointers.results).map(|(node, base)| (OUT, *base, *node));
+        let all: Vec<(usize, Val, NodeId)> =
+            read.chain(written).filter(|(operand, ..)| site.is_row_of(*operand)).collect();
+        let mut addresses = Vec::new();
+        for (operand, base, node) in all {
+            let Ok(ty) = tensor(function, node) else { continue };
+            let (elem, offset) = (stored(ty.dtype), site.offset(e, operand));
+            addresses.push((e.at(base, elem, offset), elem));
+        }
+        addresses
     }
 }
 

@@ -1,9 +1,12 @@
 //! The loops of a product around the inner kernel, and the hand-over of finished tiles to the epilogue.
 
 use super::tiling::Lhs;
-use super::{Buffers, LHS, Matmul, Micro, Site, Tiling, columns, rows};
+use super::{Buffers, Epilogue, LHS, Matmul, Micro, Site, Tiling, columns, rows};
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
 use crate::nest::points;
+
+/// Bytes that memory moves at a time.
+const LINE: u64 = 64;
 
 /// The part of K that is multiplied at a time.
 pub struct Span {
@@ -60,14 +63,8 @@ struct Block<'a> {
 }
 
 impl Emitter {
-    /// Emits the product of a [`Matmul::normal`] form. `epilogue` gets each accumulated vector once, and stores it.
-    pub fn matmul(
-        &mut self,
-        kernel: &Kernel,
-        matmul: &Matmul,
-        buffers: Buffers,
-        mut epilogue: impl FnMut(&mut Emitter, &Site<'_>, Val),
-    ) {
+    /// Emits the product of a [`Matmul::normal`] form.
+    pub fn matmul(&mut self, kernel: &Kernel, matmul: &Matmul, buffers: Buffers, mut epilogue: impl Epilogue) {
         let tiling = &matmul.tiling(self.cpu());
         let (from, to) = self.share(kernel, tiling.units(), tiling.useful_parts());
         let [lhs, rhs, sums, all] = tiling.scratch().map(|words| self.i64(words as i64));
@@ -147,7 +144,7 @@ impl Region<'_> {
         e: &mut Emitter,
         (from, to): (Val, Val),
         (span, k_block): (&Span, Val),
-        epilogue: &mut impl FnMut(&mut Emitter, &Site<'_>, Val),
+        epilogue: &mut impl Epilogue,
     ) {
         let tiling = self.tiling;
         e.for_range((from, to, tiling.mc_panels as i64), |e, panel| {
@@ -161,13 +158,7 @@ impl Region<'_> {
 }
 
 impl Block<'_> {
-    fn multiply(
-        &self,
-        e: &mut Emitter,
-        span: &Span,
-        k_block: Val,
-        epilogue: &mut impl FnMut(&mut Emitter, &Site<'_>, Val),
-    ) {
+    fn multiply(&self, e: &mut Emitter, span: &Span, k_block: Val, epilogue: &mut impl Epilogue) {
         let Region { matmul, tiling, buffers, scratch, .. } = self.region;
         if tiling.lhs != Lhs::InPlace {
             rows::pack(e, matmul, tiling, buffers.lhs, span, (self.m, scratch.lhs));
@@ -200,7 +191,7 @@ impl Block<'_> {
         (span, k_block): (&Span, Val),
         rows: u32,
         (m_panel, n_panel, b): (Val, Val, Val),
-        epilogue: &mut impl FnMut(&mut Emitter, &Site<'_>, Val),
+        epilogue: &mut impl Epilogue,
     ) {
         let Region { tiling, scratch, .. } = self.region;
         let (a, a_row, a_k) = self.lhs_panel(e, span, m_panel);
@@ -215,6 +206,9 @@ impl Block<'_> {
                 e.at(scratch.sums, Elem::F32, index)
             }
         };
+        if tiling.k_blocks == 1 {
+            self.ask(e, rows, (m_panel, n_panel), epilogue);
+        }
         let width = tiling.width as i64;
         let micro = Micro { rows, vectors: tiling.vectors, a_row, a_k, b_k: width, c_row: width };
         e.micro_words((tiling.word, micro), (a, b, c), span.words, k_block);
@@ -251,25 +245,42 @@ impl Block<'_> {
         }
     }
 
-    /// Hands each vector of a finished tile to the epilogue.
-    fn finish(
-        &self,
-        e: &mut Emitter,
-        rows: u32,
-        (m_panel, n_panel): (Val, Val),
-        c: Val,
-        epilogue: &mut impl FnMut(&mut Emitter, &Site<'_>, Val),
-    ) {
-        let Region { matmul, tiling, batch, n, .. } = self.region;
-        let (n_outer, n_inner) = matmul.columns();
-        let zero = e.i64(0);
+    /// The first row of a tile, the run of columns that it is in, and the first column of that.
+    fn corner(&self, e: &mut Emitter, (m_panel, n_panel): (Val, Val)) -> [Val; 3] {
+        let Region { matmul, tiling, n, .. } = self.region;
         let panel_rows = e.i64(i64::from(tiling.rows));
-        let first_m = e.add(self.m.first, m_panel);
-        let first_m = e.mul(first_m, panel_rows);
+        let m = e.add(self.m.first, m_panel);
+        let m = e.mul(m, panel_rows);
         let panel = e.add(n.first, n_panel);
-        let at = e.unravel(panel, &[points(n_outer), tiling.run_panels]);
+        let at = e.unravel(panel, &[points(matmul.columns().0), tiling.run_panels]);
         let width = e.i64(tiling.width as i64);
-        let first_n = e.mul(at[1], width);
+        [m, at[0], e.mul(at[1], width)]
+    }
+
+    /// Asks for what the epilogue of a tile will read and write.
+    fn ask(&self, e: &mut Emitter, rows: u32, panels: (Val, Val), epilogue: &impl Epilogue) {
+        let Region { matmul, tiling, batch, .. } = self.region;
+        let [first_m, n_outer, n_inner] = self.corner(e, panels);
+        e.for_count(u64::from(rows), 1, |e, row| {
+            let m = e.add(first_m, row);
+            let site = Site { matmul, batch: *batch, m, n_outer, n_inner, mask: None };
+            for (from, elem) in epilogue.ahead(e, &site) {
+                for line in 0..(tiling.width * elem.bytes()).div_ceil(LINE) {
+                    let elements = e.i64((line * LINE / elem.bytes()) as i64);
+                    let at = e.at(from, elem, elements);
+                    e.prefetch(at);
+                }
+            }
+        });
+    }
+
+    /// Hands each vector of a finished tile to the epilogue.
+    fn finish(&self, e: &mut Emitter, rows: u32, panels: (Val, Val), c: Val, epilogue: &mut impl Epilogue) {
+        let Region { matmul, tiling, batch, .. } = self.region;
+        let n_inner = matmul.columns().1;
+        let zero = e.i64(0);
+        let [first_m, n_outer, first_n] = self.corner(e, panels);
+        let width = e.i64(tiling.width as i64);
         let whole = n_inner.size.is_multiple_of(tiling.width);
         e.for_count(u64::from(rows), 1, |e, row| {
             let m = e.add(first_m, row);
@@ -282,8 +293,8 @@ impl Block<'_> {
                 let mut hand_over = |e: &mut Emitter, mask: Option<Val>| {
                     let vf32 = e.vf32();
                     let sum = e.load(from, vf32);
-                    let site = Site { matmul, batch: *batch, m, n_outer: at[0], n_inner: n, mask };
-                    epilogue(e, &site, sum);
+                    let site = Site { matmul, batch: *batch, m, n_outer, n_inner: n, mask };
+                    epilogue.finish(e, &site, sum);
                 };
                 if whole {
                     hand_over(e, None);

@@ -33,6 +33,25 @@ pub struct Matmul {
     pub rhs: Elem,
 }
 
+/// What becomes of the sums.
+pub trait Epilogue {
+    /// Gets each accumulated vector once, and stores it.
+    fn finish(&mut self, e: &mut Emitter, site: &Site<'_>, sum: Val);
+
+    /// Addresses of what it will read and write from the site on, as far as a row of a tile goes: they are asked for while the
+    /// tile is multiplied.
+    fn ahead(&self, e: &mut Emitter, site: &Site<'_>) -> Vec<(Val, Elem)> {
+        let _ = (e, site);
+        Vec::new()
+    }
+}
+
+impl<F: FnMut(&mut Emitter, &Site<'_>, Val)> Epilogue for F {
+    fn finish(&mut self, e: &mut Emitter, site: &Site<'_>, sum: Val) {
+        self(e, site, sum);
+    }
+}
+
 /// Where an epilogue stands: one vector of one row of the result.
 pub struct Site<'a> {
     matmul: &'a Matmul,
@@ -65,6 +84,11 @@ impl Site<'_> {
     /// Elements of `operand` from one lane to the next.
     pub fn stride(&self, operand: usize) -> i64 {
         self.matmul.columns().1.strides[operand]
+    }
+
+    /// Whether rows of `operand` lie apart and what follows in a row is contiguous.
+    pub fn is_row_of(&self, operand: usize) -> bool {
+        self.stride(operand) == 1 && self.matmul.m.iter().any(|dim| dim.strides[operand] != 0)
     }
 
     /// Loads `operand`, stored as `elem` at `base`, for this vector.
