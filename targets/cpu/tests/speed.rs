@@ -101,6 +101,14 @@ fn speed() {
         measure("rms_norm_grad", &[&x, &x], |b, p| vec![op(b, ops::RmsNormGrad { dim: dim.clone(), eps: 1e-6 }, p)]);
         measure("layer_norm", &[&x], |b, p| vec![op(b, ops::LayerNorm { dim: dim.clone(), eps: 1e-6 }, p)]);
         measure("softmax", &[&x], |b, p| vec![op(b, ops::Softmax { dim: dim.clone() }, p)]);
+        let (logits, rows) = (format!("{dtype}[L:256, V:32000]"), "i64[L:256]");
+        let vocabulary = Name::from("V");
+        measure("cross_entropy", &[&logits, rows], |b, p| {
+            vec![op(b, ops::CrossEntropy { dim: vocabulary.clone(), ignore: -100 }, p)]
+        });
+        measure("cross_entropy_grad", &[&logits, rows, "f32[L:256]"], |b, p| {
+            vec![op(b, ops::CrossEntropyGrad { dim: vocabulary.clone(), ignore: -100 }, p)]
+        });
         measure("sum of columns", &[&x], |b, p| vec![b.reduce_sum(p[0], &names("L"))]);
         measure("sum of all", &[&x], |b, p| vec![b.reduce_sum(p[0], &names("L D"))]);
         measure("transpose", &[&x], |b, p| vec![op(b, ops::Transpose { order: names("D L") }, p)]);
