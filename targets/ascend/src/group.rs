@@ -140,13 +140,16 @@ fn @backward(%0: f32[L:8, F:4], %1: f32[F:4, D:6], %2: f32[L:8, D:6], %3: f32[D:
 }
 "#;
 
+    /// The segments of a module's function, by its nodes' numbers.
+    fn groups(text: &str) -> Vec<Vec<usize>> {
+        let module = ir::parse(text).expect("a module");
+        let (_, function) = module.functions.iter().next().expect("a function");
+        group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect()
+    }
+
     #[test]
     fn gradients_of_weights_are_apart_from_what_is_summed_beside_them() {
-        let module = ir::parse(BACKWARD).expect("a module");
-        let (_, function) = module.functions.iter().next().expect("a function");
-        let groups: Vec<Vec<usize>> =
-            group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect();
-        assert_eq!(groups, [vec![5], vec![4, 8], vec![7]]);
+        assert_eq!(groups(BACKWARD), [vec![5], vec![4, 8], vec![7]]);
     }
 
     /// Two halves of rows are gathered, multiplied, and summed.
@@ -172,11 +175,7 @@ fn @forward(%0: f32[L:4, D:6], %1: f32[L:4, D:6], %2: f32[F:4, D:6], %3: f32[D:6
 
     #[test]
     fn pieces_of_exchanges_have_segments_of_their_own() {
-        let module = ir::parse(PIECES).expect("a module");
-        let (_, function) = module.functions.iter().next().expect("a function");
-        let groups: Vec<Vec<usize>> =
-            group(function).iter().map(|group| group.iter().map(|id| id.index()).collect()).collect();
         // Nothing is won by two segments for what leads to the gathers.
-        assert_eq!(groups, [vec![4, 5], vec![8, 10], vec![9, 11]]);
+        assert_eq!(groups(PIECES), [vec![4, 5], vec![8, 10], vec![9, 11]]);
     }
 }
