@@ -57,8 +57,8 @@ impl Pass for Overlap {
             // One node is in one region.
             let mut taken = vec![false; function.nodes.len()];
             plans.retain(|plan| {
-                let free = plan.region.members.iter().all(|m| !taken[m.index()]);
-                plan.region.members.iter().filter(|_| free).for_each(|m| taken[m.index()] = true);
+                let free = plan.region.steps.keys().all(|m| !taken[m.index()]);
+                plan.region.steps.keys().filter(|_| free).for_each(|m| taken[m.index()] = true);
                 free
             });
             if plans.is_empty() {
@@ -82,10 +82,10 @@ impl Overlap {
     fn plans(&self, function: &Function, rooted: &[bool], times: &mut Times<'_>) -> Vec<Cutting> {
         let depends = rooted::nodes(function, rooted);
         let exposed = waits::exposed(function, &depends, times);
-        let mut plans = vec![];
+        let (mut plans, users) = (vec![], function.users());
         let waits = |id: NodeId| self.pieces > 0 || exposed[id.index()] > 0.0;
         for id in function.nodes.ids().filter(|id| !depends[id.index()] && is_exchange(function, *id) && waits(*id)) {
-            let regions = region::around(function, id);
+            let regions = region::around(function, &users, id);
             let best = match self.pieces {
                 0 => best(regions, function, exposed[id.index()], times),
                 count => {

@@ -58,6 +58,11 @@ pub enum Collective {
     },
 }
 
+/// Why one of so many pieces is there.
+pub fn piece(why: &str, count: usize) -> Name {
+    format!("{why}, in {count} pieces").into()
+}
+
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
 pub trait Semantics: Clone {
     /// The name in text IR.

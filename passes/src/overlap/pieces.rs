@@ -11,7 +11,7 @@ use super::times::smaller;
 pub fn rewrite(function: &Function, plans: &[Cutting]) -> Result<Function, Mismatch> {
     let mut of: BTreeMap<NodeId, &Cutting> = BTreeMap::new();
     for plan in plans {
-        of.extend(plan.region.members.iter().map(|member| (*member, plan)));
+        of.extend(plan.region.steps.keys().map(|member| (*member, plan)));
     }
     let live = function.live();
     let mut r = Rewriter::new(function);
@@ -31,8 +31,8 @@ fn make(r: &mut Rewriter<'_>, id: NodeId, of: &BTreeMap<NodeId, &Cutting>) -> Re
             _ if r.done(id) => vec![],
             None => r.from.nodes[id].args.to_vec(),
             Some(Cutting { region, .. }) => {
-                let args = region.members.iter().flat_map(|m| r.from.nodes[*m].args.iter().copied());
-                args.filter(|arg| !region.members.contains(arg)).collect()
+                let args = region.steps.keys().flat_map(|m| r.from.nodes[*m].args.iter().copied());
+                args.filter(|arg| !region.steps.contains_key(arg)).collect()
             }
         };
         let before = todo.len();
@@ -57,12 +57,9 @@ fn in_pieces(r: &mut Rewriter<'_>, region: &Region, count: usize) -> Result<(), 
     let mut cut: BTreeMap<(NodeId, Cut), Vec<NodeId>> = BTreeMap::new();
     let mut made: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for piece in 0..count {
-        for &id in &region.members {
+        for (&id, step) in &region.steps {
             let node = &function.nodes[id];
-            let (Some(step), Inst::Op(op), Some(result)) = (region.step(function, id), &node.inst, node.ty.tensor())
-            else {
-                return Err(misfit());
-            };
+            let (Inst::Op(op), Some(result)) = (&node.inst, node.ty.tensor()) else { return Err(misfit()) };
             r.b.place = node.place;
             let mut args = vec![];
             for (arg, how) in node.args.iter().zip(&step.args) {
@@ -81,8 +78,8 @@ fn in_pieces(r: &mut Rewriter<'_>, region: &Region, count: usize) -> Result<(), 
             made.entry(id).or_default().push(new);
         }
     }
-    for &id in &region.members {
-        let (ty, how) = (function.ty(id).tensor().ok_or_else(misfit)?, region.cuts[&id]);
+    for (&id, step) in &region.steps {
+        let (ty, how) = (function.ty(id).tensor().ok_or_else(misfit)?, step.result);
         r.b.place = function.nodes[id].place;
         let whole = match region.outputs.contains(&id) {
             true => r.b.joined(&made[&id], how.dim, how.outer, ty),

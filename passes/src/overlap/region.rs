@@ -17,19 +17,16 @@ pub struct Cut {
 #[derive(Clone, Debug)]
 pub struct Region {
     pub collective: NodeId,
-    /// In node order, the collective among them.
-    pub members: Vec<NodeId>,
-    /// Of members.
-    pub cuts: BTreeMap<NodeId, Cut>,
+    /// By member, the collective among them: operands come first.
+    pub steps: BTreeMap<NodeId, Step>,
     /// Elements that fall into pieces.
     pub size: usize,
     /// Members that others read.
     pub outputs: Vec<NodeId>,
-    /// The operand that is cut, where the collective comes before products.
-    pub first: Option<(NodeId, Cut)>,
 }
 
 /// How one node's operands and result are cut.
+#[derive(Clone, Debug)]
 pub struct Step {
     pub args: SmallVec<[Option<Cut>; 4]>,
     pub result: Cut,
@@ -38,9 +35,11 @@ pub struct Step {
 /// Ways back from a sum to a product are no longer than this.
 const DEPTH: usize = 12;
 
+/// By node: the nodes that read it.
+type Users = [SmallVec<[NodeId; 4]>];
+
 /// All regions of one collective.
-pub fn around(function: &Function, collective: NodeId) -> Vec<Region> {
-    let users = function.users();
+pub fn around(function: &Function, users: &Users, collective: NodeId) -> Vec<Region> {
     let [operand] = function.nodes[collective].args[..] else { return vec![] };
     let mut found = vec![];
     let only = |id: NodeId| users[id.index()].len() == 1 && !function.results.contains(&id);
@@ -48,20 +47,14 @@ pub fn around(function: &Function, collective: NodeId) -> Vec<Region> {
         found.extend(behind(function, collective, &chain));
     }
     let rank = function.ty(operand).tensor().map_or(0, TensorType::rank);
-    found.extend((0..rank).filter_map(|dim| before(function, collective, (operand, dim), &only)));
+    found.extend((0..rank).filter_map(|dim| before(function, users, collective, (operand, dim), &only)));
     found
 }
 
 impl Region {
-    pub fn step(&self, function: &Function, id: NodeId) -> Option<Step> {
-        if let Some((operand, cut)) = self.first.filter(|_| id == self.collective) {
-            return step(function, id, self.size, |arg| (arg == operand).then_some(cut));
-        }
-        let product = self.members.first().filter(|first| **first == id && self.first.is_none());
-        if product.is_some() {
-            return seed(function, id, self.cuts.get(&id)?.dim).map(|(step, _)| step);
-        }
-        step(function, id, self.size, |arg| self.cuts.get(&arg).copied())
+    /// Whether the collective comes before products, not behind one.
+    pub fn gathers(&self) -> bool {
+        self.steps.first_key_value().is_some_and(|(first, _)| *first == self.collective)
     }
 }
 
@@ -86,21 +79,20 @@ fn back(function: &Function, id: NodeId, only: &dyn Fn(NodeId) -> bool, depth: u
 fn behind(function: &Function, collective: NodeId, chain: &[NodeId]) -> Vec<Region> {
     let Some(rank) = function.ty(chain[0]).tensor().map(TensorType::rank) else { return vec![] };
     let region = |dim: usize| {
-        let (Step { result, .. }, size) = seed(function, chain[0], dim)?;
-        let mut cuts = BTreeMap::from([(chain[0], result)]);
+        let (product, size) = seed(function, chain[0], dim)?;
+        let mut steps = BTreeMap::from([(chain[0], product)]);
         for &id in chain[1..].iter().chain([&collective]) {
-            let step = step(function, id, size, |arg| cuts.get(&arg).copied())?;
-            let fits = |(arg, cut): (&NodeId, &Option<Cut>)| match cuts.get(arg) {
-                Some(known) => *cut == Some(*known),
+            let step = step(function, id, size, |arg| steps.get(&arg).map(|step| step.result))?;
+            let fits = |(arg, cut): (&NodeId, &Option<Cut>)| match steps.get(arg) {
+                Some(known) => *cut == Some(known.result),
                 None => cut.is_none_or(|cut| cut.outer == 1),
             };
             if !function.nodes[id].args.iter().zip(&step.args).all(fits) {
                 return None;
             }
-            cuts.insert(id, step.result);
+            steps.insert(id, step);
         }
-        let members = chain.iter().copied().chain([collective]).collect();
-        Some(Region { collective, members, cuts, size, outputs: vec![collective], first: None })
+        Some(Region { collective, steps, size, outputs: vec![collective] })
     };
     (0..rank).filter_map(region).collect()
 }
@@ -108,19 +100,19 @@ fn behind(function: &Function, collective: NodeId, chain: &[NodeId]) -> Vec<Regi
 /// The collective and the products that read what it brings along `dim` of its operand, with what follows them elementwise.
 fn before(
     function: &Function,
+    users: &Users,
     collective: NodeId,
     (operand, dim): (NodeId, usize),
     only: &dyn Fn(NodeId) -> bool,
 ) -> Option<Region> {
     let (cut, size) = (Cut { dim, outer: 1 }, function.ty(operand).tensor()?.dims[dim].size);
     let first = step(function, collective, size, |arg| (arg == operand).then_some(cut))?;
-    let mut cuts = BTreeMap::from([(collective, first.result)]);
-    let mut members = vec![collective];
+    let mut steps = BTreeMap::from([(collective, first)]);
     let mut is_product = BTreeMap::from([(collective, false)]);
     let mut depends = vec![false; function.nodes.len()];
     depends[collective.index()] = true;
     for (id, node) in function.nodes.iter().skip(collective.index() + 1) {
-        let read: Vec<NodeId> = node.args.iter().copied().filter(|arg| cuts.contains_key(arg)).collect();
+        let read: Vec<NodeId> = node.args.iter().copied().filter(|arg| steps.contains_key(arg)).collect();
         depends[id.index()] = node.args.iter().any(|arg| depends[arg.index()]);
         if read.is_empty() {
             continue;
@@ -136,16 +128,16 @@ fn before(
             Class::Elementwise => whole || read.iter().all(|arg| only(*arg)),
             _ => false,
         };
-        let step = step(function, id, size, |arg| cuts.get(&arg).copied()).filter(|step| {
-            node.args.iter().zip(&step.args).all(|(arg, cut)| match cuts.get(arg) {
-                Some(known) => *cut == Some(*known),
+        let known = |arg| steps.get(&arg).map(|step: &Step| step.result);
+        let step = step(function, id, size, known).filter(|step| {
+            node.args.iter().zip(&step.args).all(|(arg, cut)| match steps.get(arg) {
+                Some(known) => *cut == Some(known.result),
                 None => !depends[arg.index()] && cut.is_none_or(|cut| cut.outer == 1),
             })
         });
         match step.filter(|_| may) {
             Some(step) => {
-                cuts.insert(id, step.result);
-                members.push(id);
+                steps.insert(id, step);
                 is_product.insert(id, class == Class::Contract || read.iter().any(|arg| is_product[arg]));
             }
             // What is gathered would be needed whole anyway.
@@ -153,16 +145,13 @@ fn before(
             None => {}
         }
     }
-    if members.iter().any(|id| !is_product[id] && function.results.contains(id)) {
+    if steps.keys().any(|id| !is_product[id] && function.results.contains(id)) {
         return None;
     }
-    let read_outside = |id: &NodeId| {
-        let read = |(_, node): (NodeId, &ir::Node)| node.args.contains(id);
-        let outside = function.nodes.iter().filter(|(user, _)| !cuts.contains_key(user)).any(read);
-        outside || function.results.contains(id)
-    };
-    let outputs: Vec<NodeId> = members.iter().copied().filter(|id| is_product[id] && read_outside(id)).collect();
-    (!outputs.is_empty()).then_some(Region { collective, members, cuts, size, outputs, first: Some((operand, cut)) })
+    let read_outside =
+        |id: &NodeId| users[id.index()].iter().any(|user| !steps.contains_key(user)) || function.results.contains(id);
+    let outputs: Vec<NodeId> = steps.keys().copied().filter(|id| is_product[id] && read_outside(id)).collect();
+    (!outputs.is_empty()).then_some(Region { collective, steps, size, outputs })
 }
 
 /// A product cut along a dim of its result, and how long that is.

@@ -60,16 +60,15 @@ impl<'a> Times<'a> {
     /// none if a piece would be too small or is no whole number of elements.
     pub fn gain(&mut self, function: &Function, region: &Region, count: usize, exposed: f64) -> Option<f64> {
         let (mut whole, mut piece, mut travels, mut aside) = (0.0, 0.0, 0.0, 0.0);
-        for &id in &region.members {
+        for (&id, step) in &region.steps {
             let node = &function.nodes[id];
             let Inst::Op(op) = &node.inst else { return None };
-            let step = region.step(function, id)?;
             let result = node.ty.tensor()?;
             let mut args = Types::new();
             for (arg, cut) in node.args.iter().zip(&step.args) {
                 let ty = function.ty(*arg).tensor()?;
                 args.push(cut.map_or_else(|| ty.clone(), |cut| smaller(ty, cut, count)));
-                if let Some(cut) = cut.filter(|cut| !region.cuts.contains_key(arg) && !is_run(ty, *cut)) {
+                if let Some(cut) = cut.filter(|cut| !region.steps.contains_key(arg) && !is_run(ty, *cut)) {
                     aside += count as f64 * self.moved(&smaller(ty, cut, count));
                 }
             }
@@ -90,7 +89,7 @@ impl<'a> Times<'a> {
             aside += self.moved(function.ty(*id).tensor()?);
         }
         // Two lanes: what comes first goes on without a break, and the other follows it piece by piece.
-        let (first, second) = if region.first.is_some() { (travels, piece) } else { (piece, travels) };
+        let (first, second) = if region.gathers() { (travels, piece) } else { (piece, travels) };
         let both = first + second + (count as f64 - 1.0) * first.max(second);
         Some(whole + exposed - both - aside)
     }

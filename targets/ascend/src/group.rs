@@ -24,7 +24,9 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     let mut groups: BTreeMap<_, Vec<NodeId>> = BTreeMap::new();
     let mut of = vec![None; function.nodes.len()];
     for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
-        let segment = (levels[id.index()], later[id.index()], apart[id.index()]);
+        // An item is where its tuple is.
+        let of_whole = if let (Inst::Get(_), [of]) = (&node.inst, &node.args[..]) { *of } else { id };
+        let segment = (levels[id.index()], later[of_whole.index()], apart[of_whole.index()]);
         let inside = |arg: &NodeId| of[arg.index()] == Some(segment);
         let member = match &node.inst {
             Inst::Op(op) => match op.class() {
@@ -77,14 +79,7 @@ fn later(function: &Function, live: &[bool], levels: &[usize]) -> Vec<bool> {
         }
     }
     let second = |i: usize| ends(i) && urgent[levels[i]] && products[levels[i]] * WORTH > largest;
-    let mut later: Vec<bool> = (0..leads.len()).map(second).collect();
-    for (id, node) in function.nodes.iter() {
-        // An item is where its tuple is.
-        if let (Inst::Get(_), [of]) = (&node.inst, &node.args[..]) {
-            later[id.index()] = later[of.index()];
-        }
-    }
-    later
+    (0..leads.len()).map(second).collect()
 }
 
 fn levels(function: &Function) -> Vec<usize> {

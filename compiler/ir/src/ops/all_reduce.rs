@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Collective, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
 use crate::{Array, Mismatch, NodeId, PartialKind};
 
 /// The interpreter takes every rank's value to be its own.
@@ -46,7 +46,7 @@ impl Semantics for AllReduce {
     }
 
     fn in_pieces(&self, count: usize) -> Self {
-        Self { why: format!("{}, in {count} pieces", self.why).into(), ..self.clone() }
+        Self { why: piece(&self.why, count), ..self.clone() }
     }
 
     fn collective(&self) -> Option<Collective> {

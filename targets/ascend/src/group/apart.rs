@@ -35,14 +35,7 @@ pub fn of(function: &Function, live: &[bool], levels: &[usize]) -> Vec<usize> {
         worth[kind.0] += usize::from(flops * WORTH > largest);
     }
     let numbers: BTreeMap<&(usize, Set, Set), usize> = work.keys().enumerate().map(|(n, kind)| (*kind, n)).collect();
-    let mut apart: Vec<usize> = kinds.iter().map(|kind| if worth[kind.0] > 1 { numbers[kind] } else { 0 }).collect();
-    for (id, node) in function.nodes.iter() {
-        // An item is where its tuple is.
-        if let (Inst::Get(_), [of]) = (&node.inst, &node.args[..]) {
-            apart[id.index()] = apart[of.index()];
-        }
-    }
-    apart
+    kinds.iter().map(|kind| if worth[kind.0] > 1 { numbers[kind] } else { 0 }).collect()
 }
 
 /// By node: whether it is one of several exchanges that are the same and stand at the same place of the model.

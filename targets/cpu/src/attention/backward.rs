@@ -36,8 +36,9 @@ struct Plan {
     keys_here: u64,
     queries_here: u64,
     tasks: u64,
-    /// Rows of one head's queries, padded to whole tiles.
+    /// Rows of one head's queries, padded to whole tiles: all of them, and those of a task.
     rows: u64,
+    rows_here: u64,
     /// From one row of scores to the next, and of their words.
     line: u64,
     half_line: u64,
@@ -83,7 +84,7 @@ impl Attention {
         let (half_line, group) = (keys_tile / 2 + form.lanes, self.group_size());
         let mut scratch = Scratch::default();
         let pairs = form.word == Word::Bf16Pair;
-        let rows_here = group * queries_here.next_multiple_of(queries_tile);
+        let rows_here = queries_here.next_multiple_of(queries_tile);
         let extra = |words: u64, scratch: &mut Scratch| scratch.take(if pairs { words } else { 0 });
         let mut plan = Plan {
             form,
@@ -94,22 +95,23 @@ impl Attention {
             queries_here,
             tasks,
             rows,
+            rows_here,
             line,
             half_line,
             lses: scratch.take(group * rows),
             deltas: scratch.take(group * rows),
-            q_sums: scratch.take(rows_here * form.depth),
+            q_sums: scratch.take(group * rows_here * form.depth),
             k_sums: scratch.take(keys_tile * form.woven),
             v_sums: scratch.take(keys_tile * form.woven),
             k_panels: scratch.take(keys_tile / form.span * form.panel),
             v_panels: scratch.take(keys_tile / form.span * form.panel),
             keys: scratch.take(keys_tile * form.woven),
-            queries: scratch.take(rows_here * form.stride.max(form.woven)),
-            douts: scratch.take(rows_here * form.stride.max(form.woven)),
+            queries: scratch.take(group * rows_here * form.stride.max(form.woven)),
+            douts: scratch.take(group * rows_here * form.stride.max(form.woven)),
             scores: scratch.take(queries_tile * line),
             slopes: scratch.take(queries_tile * line),
-            woven_queries: extra(rows_here / 2 * form.woven, &mut scratch),
-            woven_douts: extra(rows_here / 2 * form.woven, &mut scratch),
+            woven_queries: extra(group * rows_here / 2 * form.woven, &mut scratch),
+            woven_douts: extra(group * rows_here / 2 * form.woven, &mut scratch),
             woven_weights: extra(queries_tile / 2 * line, &mut scratch),
             woven_slopes: extra(queries_tile / 2 * line, &mut scratch),
             slope_rows: extra(queries_tile * half_line, &mut scratch),
@@ -252,7 +254,7 @@ impl Task<'_> {
 
     /// The row of dq's sums of a member's query.
     fn sum_row(&self, e: &mut Emitter, member: Val, query: Val) -> Val {
-        let rows = e.i64(self.plan.queries_here.next_multiple_of(self.plan.queries_tile) as i64);
+        let rows = e.i64(self.plan.rows_here as i64);
         let own = e.sub(query, self.queries.0);
         let start = e.mul(member, rows);
         e.add(start, own)
@@ -267,7 +269,7 @@ impl Task<'_> {
         });
         if self.by_queries {
             let sums = self.area(e, plan.q_sums);
-            e.clear(sums, group * plan.queries_here.next_multiple_of(plan.queries_tile) * form.depth);
+            e.clear(sums, group * plan.rows_here * form.depth);
         }
         let end = self.window.seen_before(e, attention, self.queries.1);
         let end = e.min_int(end, self.keys.1);
@@ -311,20 +313,7 @@ impl Task<'_> {
                     e.for_each((start, self.queries.1, plan.queries_tile as i64), &[], |e, query, _| {
                         let rows = e.i64(plan.rows as i64);
                         let row = e.mul(member, rows);
-                        let (keys, lanes) = match attention.causal {
-                            false => (count, lanes),
-                            // Nothing is computed behind the last key that the last query sees.
-                            true => {
-                                let size = e.i64(plan.queries_tile as i64);
-                                let past = e.add(query, size);
-                                let past = e.min_int(past, self.queries.1);
-                                let seen = self.window.seen_before(e, attention, past);
-                                let left = e.sub(seen, key);
-                                let left = e.max_int(left, zero);
-                                let keys = e.min_int(count, left);
-                                (keys, e.next_multiple(keys, form.span))
-                            }
-                        };
+                        let (keys, lanes) = self.seen(e, query, (key, count), lanes);
                         let tile = Tile { query, key, keys, lanes, row: e.add(row, query) };
                         self.tile(e, member, &tile);
                         Vec::new()
@@ -351,6 +340,21 @@ impl Task<'_> {
                 e.store_rows(dq, (self.queries.0, count), (sums, form.depth), attention.scale());
             });
         }
+    }
+
+    /// Of a tile's keys and lanes, those up to the last key that its last query sees.
+    fn seen(&self, e: &mut Emitter, query: Val, (key, count): (Val, Val), lanes: Val) -> (Val, Val) {
+        if !self.attention.causal {
+            return (count, lanes);
+        }
+        let size = e.i64(self.plan.queries_tile as i64);
+        let past = e.add(query, size);
+        let past = e.min_int(past, self.queries.1);
+        let seen = self.window.seen_before(e, self.attention, past);
+        let (left, zero) = (e.sub(seen, key), e.i64(0));
+        let left = e.max_int(left, zero);
+        let keys = e.min_int(count, left);
+        (keys, e.next_multiple(keys, self.plan.form.span))
     }
 
     fn panel(&self, e: &mut Emitter, panels: Val, lane: Val) -> Val {
