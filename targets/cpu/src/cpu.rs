@@ -15,7 +15,7 @@ pub struct Cpu {
     pub lanes: u32,
     /// Vector registers.
     pub registers: u32,
-    /// Has `vdpbf16ps`.
+    /// Products of `bf16` take words of two, as `vdpbf16ps` does.
     pub bf16_dot: bool,
 }
 
@@ -72,6 +72,18 @@ impl Cpu {
             registers: 32,
             bf16_dot,
         }
+    }
+
+    /// [`Cpu::parse`]'s `x86-64-v4-bf16` made of the instructions of `x86-64-v3`: the same kernels, slower, for tests on
+    /// machines that have no more.
+    pub fn wide_on_v3() -> Cpu {
+        let wide = Cpu::v4(true);
+        Cpu { lanes: wide.lanes, registers: wide.registers, bf16_dot: wide.bf16_dot, ..Cpu::v3() }
+    }
+
+    /// Whether `vdpbf16ps` and its like are there.
+    pub fn has_bf16_instructions(&self) -> bool {
+        self.required.contains(&BF16)
     }
 
     /// Whether the machine that runs this can run code for `self`.

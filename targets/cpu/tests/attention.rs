@@ -146,6 +146,25 @@ fn whole() {
     }
 }
 
+/// Few heads, so that tasks of the gradient are of keys or of queries, and queries enough for several blocks.
+#[test]
+fn blocks_of_queries() {
+    for (dtype, causal) in [(DType::F32, true), (DType::F32, false), (DType::BF16, true)] {
+        let case = Case {
+            dtype,
+            queries: 1160,
+            keys: 1200,
+            heads: 2,
+            kv_heads: 1,
+            head: 5,
+            causal,
+            heads_first: false,
+            same_name: false,
+        };
+        check_case(&case, &[]);
+    }
+}
+
 /// Heads enough that a task of the gradient has all of one, and heads so few that it has not; more queries and keys than a
 /// task has.
 #[test]

@@ -4,7 +4,7 @@
 //! dv = p^T dout. Lanes run along keys: panels hold keys and values.
 //!
 //! Where there are heads enough, a task is one head of keys and computes each tile once. Otherwise a task makes dk and dv of
-//! some keys, or dq of some queries, and tiles are computed twice.
+//! some keys, or dq of some queries, and tiles are computed twice; queries are then copied block by block.
 
 use super::tiles::{Form, Rows};
 use super::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
@@ -32,11 +32,11 @@ struct Plan {
     queries_tile: u64,
     keys_tile: u64,
     heads: u64,
-    /// Keys and queries of a task.
+    /// Keys of a task, and queries of a task or of a block.
     keys_here: u64,
     queries_here: u64,
     tasks: u64,
-    /// Rows of one head's queries, padded to whole tiles: all of them, and those of a task.
+    /// Rows of one head's queries, padded to whole tiles: all of them, and those of a block.
     rows: u64,
     rows_here: u64,
     /// From one row of scores to the next, and of their words.
@@ -85,6 +85,7 @@ impl Attention {
         let mut scratch = Scratch::default();
         let pairs = form.word == Word::Bf16Pair;
         let rows_here = queries_here.next_multiple_of(queries_tile);
+        let sums = if self.queries.size > queries_here { keys_here.next_multiple_of(keys_tile) } else { keys_tile };
         let extra = |words: u64, scratch: &mut Scratch| scratch.take(if pairs { words } else { 0 });
         let mut plan = Plan {
             form,
@@ -101,8 +102,8 @@ impl Attention {
             lses: scratch.take(group * rows),
             deltas: scratch.take(group * rows),
             q_sums: scratch.take(group * rows_here * form.depth),
-            k_sums: scratch.take(keys_tile * form.woven),
-            v_sums: scratch.take(keys_tile * form.woven),
+            k_sums: scratch.take(sums * form.woven),
+            v_sums: scratch.take(sums * form.woven),
             k_panels: scratch.take(keys_tile / form.span * form.panel),
             v_panels: scratch.take(keys_tile / form.span * form.panel),
             keys: scratch.take(keys_tile * form.woven),
@@ -167,8 +168,9 @@ impl Emitter {
                     by_queries: by_queries && bases[DQ].is_some(),
                     keys: k,
                     queries: q,
+                    kept: false,
                 };
-                task.emit(e);
+                if by_queries { task.block(e) } else { task.blocks(e) }
             };
         self.for_each((from, to, 1), &[], |e, index, _| {
             let zero = e.i64(0);
@@ -222,6 +224,8 @@ struct Task<'a> {
     /// From, to.
     keys: (Val, Val),
     queries: (Val, Val),
+    /// Sums of keys are those of all blocks of queries: [`Task::blocks`] clears and stores them, not each tile of keys.
+    kept: bool,
 }
 
 /// A tile of queries and keys: the first and how many.
@@ -260,7 +264,52 @@ impl Task<'_> {
         e.add(start, own)
     }
 
-    fn emit(&self, e: &mut Emitter) {
+    /// All queries of a task that has more than its scratch holds: block by block.
+    fn blocks(&self, e: &mut Emitter) {
+        let (plan, attention) = (self.plan, self.attention);
+        if attention.queries.size <= plan.queries_here {
+            return self.block(e);
+        }
+        self.clear_sums(e, self.keys.0, plan.keys_here.next_multiple_of(plan.keys_tile));
+        e.for_each((self.queries.0, self.queries.1, plan.queries_here as i64), &[], |e, first, _| {
+            let most = e.i64(plan.queries_here as i64);
+            let end = e.add(first, most);
+            let end = e.min_int(end, self.queries.1);
+            Task { queries: (first, end), kept: true, ..*self }.block(e);
+            Vec::new()
+        });
+        let count = e.sub(self.keys.1, self.keys.0);
+        self.store_sums(e, self.keys.0, count);
+    }
+
+    /// The sums of keys from `key` on.
+    fn key_sums(&self, e: &mut Emitter, area: u64, key: Val) -> Val {
+        let sums = self.area(e, area);
+        if !self.kept {
+            return sums;
+        }
+        let row = e.sub(key, self.keys.0);
+        e.offset_words(sums, row, self.plan.form.woven)
+    }
+
+    fn clear_sums(&self, e: &mut Emitter, key: Val, rows: u64) {
+        for area in [self.plan.k_sums, self.plan.v_sums] {
+            let sums = self.key_sums(e, area, key);
+            e.clear(sums, rows * self.plan.form.woven);
+        }
+    }
+
+    fn store_sums(&self, e: &mut Emitter, key: Val, count: Val) {
+        let (plan, zero) = (self.plan, e.i64(0));
+        for (operand, area, scale) in [(DK, plan.k_sums, self.attention.scale()), (DV, plan.v_sums, 1.0)] {
+            if let Some(rows) = self.rows(e, zero, operand) {
+                let sums = self.key_sums(e, area, key);
+                e.store_rows(rows, (key, count), (sums, plan.form.woven), scale);
+            }
+        }
+    }
+
+    fn block(&self, e: &mut Emitter) {
         let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
         let (zero, group) = (e.i64(0), attention.group_size());
         e.for_count(group, 1, |e, member| {
@@ -275,11 +324,10 @@ impl Task<'_> {
         let end = e.min_int(end, self.keys.1);
         let (Some(k), Some(v)) = (self.rows(e, zero, K), self.rows(e, zero, V)) else { return };
         let (k_panels, v_panels) = (self.area(e, plan.k_panels), self.area(e, plan.v_panels));
-        let (keys, k_sums, v_sums) = (self.area(e, plan.keys), self.area(e, plan.k_sums), self.area(e, plan.v_sums));
+        let keys = self.area(e, plan.keys);
         e.for_each((self.keys.0, self.keys.1, plan.keys_tile as i64), &[], |e, key, _| {
-            if self.by_keys {
-                e.clear(k_sums, plan.keys_tile * form.woven);
-                e.clear(v_sums, plan.keys_tile * form.woven);
+            if self.by_keys && !self.kept {
+                self.clear_sums(e, key, plan.keys_tile);
             }
             let (most, left) = (e.i64(plan.keys_tile as i64), e.sub(end, key));
             let count = e.min_int(left, most);
@@ -320,14 +368,10 @@ impl Task<'_> {
                     });
                 });
             });
-            if self.by_keys {
+            if self.by_keys && !self.kept {
                 let left = e.sub(self.keys.1, key);
                 let count = e.min_int(left, most);
-                for (operand, sums, scale) in [(DK, k_sums, attention.scale()), (DV, v_sums, 1.0)] {
-                    if let Some(rows) = self.rows(e, zero, operand) {
-                        e.store_rows(rows, (key, count), (sums, form.woven), scale);
-                    }
-                }
+                self.store_sums(e, key, count);
             }
             Vec::new()
         });
@@ -488,7 +532,7 @@ impl Task<'_> {
             for (weights, with, sums) in
                 [(plan.woven_weights, woven_douts, plan.v_sums), (plan.woven_slopes, woven_queries, plan.k_sums)]
             {
-                let (weights, sums) = (self.area(e, weights), self.area(e, sums));
+                let (weights, sums) = (self.area(e, weights), self.key_sums(e, sums, tile.key));
                 self.columns(e, (zero, rows), |e, row, d| {
                     let (a, b) = (e.at(weights, Elem::F32, row), e.at(with, Elem::F32, d));
                     let c = e.offset_words(sums, row, form.woven);

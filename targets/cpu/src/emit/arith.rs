@@ -223,54 +223,6 @@ impl Emitter {
         self.op(ty, format_args!("llvm.intr.fma({a}, {b}, {c}) : ({ty}, {ty}, {ty}) -> {ty}"))
     }
 
-    /// `sum + a * b` over pairs of `bf16` that share a lane, held as full vectors of `f32` bits. Denormals are zero.
-    pub fn dot_pairs(&mut self, a: Val, b: Val, sum: Val) -> Val {
-        let pairs = Ty::vector(Elem::Bf16, 2 * sum.ty.lanes);
-        let [a, b] =
-            [a, b].map(|words| self.op(pairs, format_args!("vector.bitcast {words} : {} to {pairs}", words.ty)));
-        let ty = sum.ty;
-        self.op(
-            ty,
-            format_args!(
-                "llvm.call_intrinsic \"llvm.x86.avx512bf16.dpbf16ps.512\"({sum}, {a}, {b}) : ({ty}, {pairs}, {pairs}) -> {ty}"
-            ),
-        )
-    }
-
-    /// Words of two `bf16`, `low` and `high` rounded to nearest even: what [`Emitter::dot_pairs`] takes.
-    pub fn bf16_pairs(&mut self, low: Val, high: Val) -> Val {
-        let lanes = low.ty.lanes;
-        let all = self.bf16_run(low, high);
-        let order: Vec<u32> = (0..2 * lanes).map(|lane| lane / 2 + lane % 2 * lanes).collect();
-        let woven = self.shuffle(all, all, &order);
-        self.words_of(woven)
-    }
-
-    /// Neighbours of two vectors that follow each other as words: the same, before they are woven.
-    pub fn bf16_words(&mut self, first: Val, second: Val) -> Val {
-        let all = self.bf16_run(first, second);
-        self.words_of(all)
-    }
-
-    /// Two vectors of `f32` after each other, as the bits of `bf16`.
-    fn bf16_run(&mut self, first: Val, second: Val) -> Val {
-        let (from, narrow) = (first.ty, Ty::vector(Elem::Bf16, 2 * first.ty.lanes));
-        let to = narrow.with(Elem::I16);
-        let all = self.op(
-            narrow,
-            format_args!(
-                "llvm.call_intrinsic \"llvm.x86.avx512bf16.cvtne2ps2bf16.512\"({second}, {first}) : ({from}, {from}) -> {narrow}"
-            ),
-        );
-        self.op(to, format_args!("vector.bitcast {all} : {narrow} to {to}"))
-    }
-
-    /// Pairs of 16-bit lanes as `f32` bits.
-    pub fn words_of(&mut self, halves: Val) -> Val {
-        let to = Ty::vector(Elem::F32, halves.ty.lanes / 2);
-        self.op(to, format_args!("vector.bitcast {halves} : {} to {to}", halves.ty))
-    }
-
     pub fn abs(&mut self, a: Val) -> Val {
         self.intrinsic("fabs", a)
     }

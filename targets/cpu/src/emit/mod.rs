@@ -7,6 +7,7 @@
 mod arith;
 mod control;
 mod memory;
+mod pairs;
 mod ty;
 mod vector;
 

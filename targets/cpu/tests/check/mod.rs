@@ -114,7 +114,7 @@ pub fn check_sets(
     for cpu in cpus() {
         let compiled = compile(&function, &cpu);
         for arrays in sets {
-            compare(&format!("{name} on {}", cpu.name), &function, &compiled, arrays, loose);
+            compare(&format!("{name} on {} with {} lanes", cpu.name, cpu.lanes), &function, &compiled, arrays, loose);
         }
     }
 }
