@@ -282,7 +282,9 @@ fn cpu_word(cpu: &Cpu, elem: Elem) -> Word {
 fn speed() {
     let default = "1560x512x512,1560x2048x512,1560x512x2048,512x2048x1560,1024x256x1024,256x32000x512,1560x1536x1536";
     let shapes = std::env::var("SHAPES").unwrap_or_else(|_| default.to_owned());
-    for (cpu, elem) in cpus().iter().flat_map(|cpu| [(cpu, Elem::F32), (cpu, Elem::Bf16)]) {
+    let mut cpus = vec![Cpu::parse("native").unwrap(), Cpu::parse("x86-64-v3").unwrap()];
+    cpus.dedup();
+    for (cpu, elem) in cpus.iter().flat_map(|cpu| [(cpu, Elem::F32), (cpu, Elem::Bf16)]) {
         let word = cpu_word(cpu, elem);
         let peak = peak(cpu, word, 1);
         println!("{} {elem}: peak {peak:.0} GFLOP/s a core", cpu.name);

@@ -143,6 +143,7 @@ fn speed() {
 fn peak(dtype: &str) -> f64 {
     const STEPS: i64 = 20_000_000;
     let cpu = Cpu::native().unwrap();
+    let pairs = dtype == "bf16" && cpu.bf16_dot;
     let loaded = load::build(&cpu, |e| {
         e.kernel("peak", |e, kernel| {
             let to = kernel.pointer(e, 0);
@@ -151,7 +152,7 @@ fn peak(dtype: &str) -> f64 {
             let (zero, steps) = (e.i64(0), e.i64(STEPS / 16));
             let (a, b) = (e.load(to, vf32), e.load(to, vf32));
             let sums = e.for_each((zero, steps, 1), &start, |e, _, sums| {
-                let step = |&sum| if dtype == "bf16" { e.dot_pairs(a, b, sum) } else { e.fma(a, b, sum) };
+                let step = |&sum| if pairs { e.dot_pairs(a, b, sum) } else { e.fma(a, b, sum) };
                 sums.iter().map(step).collect()
             });
             for (i, sum) in sums.into_iter().enumerate() {
@@ -162,7 +163,7 @@ fn peak(dtype: &str) -> f64 {
         });
     });
     let buffer = vec![0u8; 16 * 64];
-    let flops = STEPS as f64 * f64::from(cpu.lanes) * if dtype == "bf16" { 4.0 } else { 2.0 };
+    let flops = STEPS as f64 * f64::from(cpu.lanes) * if pairs { 4.0 } else { 2.0 };
     let once = |_| {
         let start = Instant::now();
         loaded.call("peak", &[ptr(&buffer)], 1);
