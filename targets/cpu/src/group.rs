@@ -18,8 +18,9 @@ enum Role {
     Row(Vec<Name>),
     /// These dims of the operand are folded, and they are its last ones.
     FoldRow(Vec<Name>),
-    /// Dims are folded that are not the operand's last ones.
-    FoldColumns,
+    /// Shares no loops with what reads it: dims are folded that are not the operand's last ones, or there are several
+    /// results.
+    Sink,
     /// Elements come from elsewhere.
     Move,
     Product,
@@ -79,7 +80,7 @@ impl State<'_> {
             Role::Map => self.place_map(node),
             Role::Row(dims) => self.place_row(node, &dims),
             Role::FoldRow(dims) => self.place_fold(node, &dims),
-            Role::FoldColumns => self.place_sink(node),
+            Role::Sink => self.place_sink(node),
             Role::Move => {
                 let space = self.dims(node).unwrap_or_default();
                 self.open(Kind::Loops, node, space, None);
@@ -111,8 +112,7 @@ impl State<'_> {
             Op::LayerNorm(op) => row(own, &operand, &op.dim),
             Op::LayerNormGrad(op) => row(own, &operand, &op.dim),
             Op::CrossEntropy(op) => fold(&operand, std::slice::from_ref(&op.dim)),
-            // Results of one shape with the operands.
-            Op::Adamw(_) | Op::SwigluGrad(_) => Role::Alone,
+            Op::Adamw(_) | Op::SwigluGrad(_) => Role::Sink,
             op => match op.class() {
                 Class::Elementwise if own.is_some() => Role::Map,
                 Class::Move => Role::Move,
@@ -217,7 +217,7 @@ impl State<'_> {
         self.open(Kind::Loops, node, space, Some(rows));
     }
 
-    /// A fold that shares no loops with what reads it: it takes in elementwise operands that nothing else reads.
+    /// Takes in elementwise operands that nothing else reads.
     fn place_sink(&mut self, node: NodeId) {
         let sink = self.open(Kind::Closed, node, Vec::new(), None);
         for group in self.candidates(node) {
@@ -339,5 +339,5 @@ fn row(own: Option<Dims>, operand: &Dims, dim: &Name) -> Role {
 fn fold(operand: &Dims, dims: &[Name]) -> Role {
     let kept = operand.len() - dims.len();
     let last = operand[kept..].iter().all(|dim| dims.contains(&dim.name));
-    if last { Role::FoldRow(dims.to_vec()) } else { Role::FoldColumns }
+    if last { Role::FoldRow(dims.to_vec()) } else { Role::Sink }
 }

@@ -68,19 +68,31 @@ impl Emitter {
     }
 
     /// `2^x` within 3 ulp for `x` up to 127; 0 from -127 on. For softmax, where it is most of the work.
-    pub fn exp2_fast(&mut self, x: Val) -> Val {
-        let (low, magic) = (self.like(x, -127.0), self.like(x, 12_582_912.0));
-        let x = self.max_fast(low, x);
-        let shifted = self.add(x, magic);
-        let n = self.sub(shifted, magic);
-        let f = self.sub(x, n);
-        let r = self.horner(f, &[1.326_472_7e-3, 9.671_512e-3, 5.550_734e-2, 2.402_224_2e-1, 6.931_469e-1, 1.0]);
+    ///
+    /// Several at once, step by step for all of them: each waits for its own steps, not for those of the others.
+    pub fn exp2_fast(&mut self, xs: &[Val]) -> Vec<Val> {
+        let Some(&first) = xs.first() else { return Vec::new() };
+        let (low, magic) = (self.like(first, -127.0), self.like(first, 12_582_912.0));
+        let xs: Vec<Val> = xs.iter().map(|&x| self.max_fast(low, x)).collect();
+        let shifted: Vec<Val> = xs.iter().map(|&x| self.add(x, magic)).collect();
+        let ns: Vec<Val> = shifted.iter().map(|&shifted| self.sub(shifted, magic)).collect();
+        let fs: Vec<Val> = xs.iter().zip(ns).map(|(&x, n)| self.sub(x, n)).collect();
+        let mut sums = vec![self.like(first, 1.326_472_7e-3); xs.len()];
+        for coefficient in [9.671_512e-3, 5.550_734e-2, 2.402_224_2e-1, 6.931_469e-1, 1.0] {
+            let term = self.like(first, coefficient);
+            for (sum, &f) in sums.iter_mut().zip(&fs) {
+                *sum = self.fma(*sum, f, term);
+            }
+        }
         // At -127 the exponent of 1 becomes that of 0. The magic number's own bits leave with the shift.
-        let (n, r) = (self.bitcast(shifted, Elem::I32), self.bitcast(r, Elem::I32));
-        let shift = self.int(n.ty, 23);
-        let n = self.shl(n, shift);
-        let bits = self.add(r, n);
-        self.bitcast(bits, Elem::F32)
+        let shift = self.int(first.ty.with(Elem::I32), 23);
+        let scaled = sums.iter().zip(shifted).map(|(&r, shifted)| {
+            let (n, r) = (self.bitcast(shifted, Elem::I32), self.bitcast(r, Elem::I32));
+            let n = self.shl(n, shift);
+            let bits = self.add(r, n);
+            self.bitcast(bits, Elem::F32)
+        });
+        scaled.collect()
     }
 
     /// `2^n` of integers in the normal range.

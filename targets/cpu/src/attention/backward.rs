@@ -433,7 +433,7 @@ impl Task<'_> {
         e.offset_words(area, pair, form.woven)
     }
 
-    /// `lse` in the exponent of 2, infinite for rows that are not there; and `rowsum(dout out)`.
+    /// `-lse` in the exponent of 2, infinite for rows that are not there; and `rowsum(dout out)`.
     fn row_numbers(&self, e: &mut Emitter, member: Val) {
         let (plan, lanes, vf32) = (self.plan, self.plan.form.lanes, e.vf32());
         let (Some(out), Some(dout), Some(lse)) =
@@ -455,9 +455,9 @@ impl Task<'_> {
             let at = lse.at(e, query, zero);
             let stride = if lse.row_stride == 0 { 1 } else { lse.row_stride };
             let values = e.load_strided(at, Elem::F32, stride, Some(mask));
-            let log2e = e.vconst(std::f32::consts::LOG2_E);
+            let log2e = e.vconst(-std::f32::consts::LOG2_E);
             let values = e.mul(values, log2e);
-            let infinite = e.vconst(f32::INFINITY);
+            let infinite = e.vconst(f32::NEG_INFINITY);
             let values = e.select(mask, values, infinite);
             let to = e.at(lses, Elem::F32, query);
             e.store(values, to);
@@ -495,34 +495,30 @@ impl Task<'_> {
         let (scores, slopes) = (self.area(e, plan.scores), self.area(e, plan.slopes));
         let words = e.i64(form.words as i64);
         let inner = form.micro(form.span, (form.stride, 1), form.span, plan.line);
-        for (rows, panels, to) in [(queries, plan.k_panels, scores), (douts, plan.v_panels, slopes)] {
-            let panels = self.area(e, panels);
-            e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
-                let panel = self.panel(e, panels, lane);
-                let to = e.at(to, Elem::F32, lane);
-                e.for_range((zero, padded, form.rows as i64), |e, row| {
-                    let (a, c) = (e.offset_words(rows, row, form.stride), e.offset_words(to, row, plan.line));
-                    e.micro_words((form.word, inner), (a, panel, c), words, zero);
-                });
-                Vec::new()
-            });
-        }
-        // Whether the first query sees all keys, up to the end of the last panel; then they all do.
         let all = self.window.seen(e, self.attention, tile.query);
-        let end = e.add(tile.key, tile.lanes);
-        let whole = e.cmp(Cmp::Le, end, all);
-        e.if_else(
-            whole,
-            &[],
-            |e| {
-                self.weigh(e, tile, padded, false);
-                Vec::new()
-            },
-            |e| {
-                self.weigh(e, tile, padded, true);
-                Vec::new()
-            },
-        );
+        // Scores become weights right after their product, while they are in the nearest cache.
+        e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
+            // Whether the first query sees all keys of the panel; then they all do.
+            let span = e.i64(form.span as i64);
+            let end = e.add(tile.key, lane);
+            let end = e.add(end, span);
+            let whole = e.cmp(Cmp::Le, end, all);
+            e.for_range((zero, padded, form.rows as i64), |e, row| {
+                for (rows, panels, to) in [(queries, plan.k_panels, scores), (douts, plan.v_panels, slopes)] {
+                    let panels = self.area(e, panels);
+                    let panel = self.panel(e, panels, lane);
+                    let (a, c) = (e.offset_words(rows, row, form.stride), e.offset_words(to, row, plan.line));
+                    let c = e.at(c, Elem::F32, lane);
+                    e.micro_words((form.word, inner), (a, panel, c), words, zero);
+                }
+                let weigh = |e: &mut Emitter, masked: bool| {
+                    self.weigh(e, tile, (row, lane), masked);
+                    Vec::new()
+                };
+                e.if_else(whole, &[], |e| weigh(e, false), |e| weigh(e, true));
+            });
+            Vec::new()
+        });
         if self.by_keys {
             let inner = form.micro(form.breadth, (1, plan.line), form.woven, form.woven);
             let pair = e.i64(form.word.depth() as i64);
@@ -594,8 +590,8 @@ impl Task<'_> {
         });
     }
 
-    /// Turns scores into weights, and products of dout and v into gradients of scores.
-    fn weigh(&self, e: &mut Emitter, tile: &Tile, rows: Val, masked: bool) {
+    /// Turns a tile of scores from `(first, lane)` on into weights, and products of dout and v into gradients of scores.
+    fn weigh(&self, e: &mut Emitter, tile: &Tile, (first, lane): (Val, Val), masked: bool) {
         let (plan, form, vf32) = (self.plan, &self.plan.form, e.vf32());
         let [scores, slopes, lses, deltas] =
             [plan.scores, plan.slopes, plan.lses, plan.deltas].map(|offset| self.area(e, offset));
@@ -603,9 +599,9 @@ impl Task<'_> {
             [plan.woven_weights, plan.woven_slopes, plan.slope_rows].map(|offset| self.area(e, offset));
         let vectors: Vec<i64> = (0..form.span / form.lanes).map(|vector| (vector * form.lanes) as i64).collect();
         // Rows two by two, whatever the words are.
-        let zero = e.i64(0);
-        e.for_range((zero, rows, 2), |e, row| {
-            let one = e.i64(1);
+        let (one, count) = (e.i64(1), e.i64(form.rows as i64));
+        let end = e.add(first, count);
+        e.for_range((first, end, 2), |e, row| {
             let rows = [row, e.add(row, one)];
             let numbers = rows.map(|row| {
                 let at = e.add(tile.row, row);
@@ -624,72 +620,69 @@ impl Task<'_> {
                     e.splat(seen)
                 })
             });
-            let zero = e.i64(0);
-            e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
-                let at = |e: &mut Emitter, base, (line, stride), vector: i64| {
-                    let line = e.offset_words(base, line, stride);
-                    let offset = e.i64(vector);
-                    let offset = e.add(lane, offset);
-                    e.at(line, Elem::F32, offset)
-                };
-                let mut cells = Vec::new();
-                for &vector in &vectors {
-                    for (i, &row) in rows.iter().enumerate() {
-                        let (score_at, slope_at) =
-                            (at(e, scores, (row, plan.line), vector), at(e, slopes, (row, plan.line), vector));
-                        let (score, slope) = (e.load(score_at, vf32), e.load(slope_at, vf32));
-                        let factor = e.vconst(self.attention.factor());
-                        let score = e.mul(score, factor);
-                        let mut exponent = e.sub(score, numbers[i][0]);
-                        if let Some(seen) = seen[i] {
-                            let key = e.i64(vector);
-                            let key = e.add(lane, key);
-                            let key = e.truncate(key, Elem::I32);
-                            let key = e.splat(key);
-                            let steps = e.steps(key.ty);
-                            let key = e.add(key, steps);
-                            let sees = e.cmp(Cmp::Lt, key, seen);
-                            let hidden = e.vconst(f32::NEG_INFINITY);
-                            exponent = e.select(sees, exponent, hidden);
-                        }
-                        let most = e.vconst(127.0);
-                        let below = e.cmp(Cmp::Gt, exponent, most);
-                        let exponent = e.select(below, most, exponent);
-                        let weight = e.exp2_fast(exponent);
-                        let centred = e.sub(slope, numbers[i][1]);
-                        let slope = e.mul(weight, centred);
-                        if form.word == Word::F32 {
-                            e.store(weight, score_at);
-                            e.store(slope, slope_at);
-                        }
-                        cells.push((weight, slope));
-                    }
+            let at = |e: &mut Emitter, base, (line, stride), vector: i64| {
+                let line = e.offset_words(base, line, stride);
+                let offset = e.i64(vector);
+                let offset = e.add(lane, offset);
+                e.at(line, Elem::F32, offset)
+            };
+            let places: Vec<(usize, i64)> = vectors.iter().flat_map(|&vector| [(0, vector), (1, vector)]).collect();
+            let mut exponents = Vec::new();
+            for &(i, vector) in &places {
+                let score_at = at(e, scores, (rows[i], plan.line), vector);
+                let score = e.load(score_at, vf32);
+                let factor = e.vconst(self.attention.factor());
+                let mut exponent = e.fma(score, factor, numbers[i][0]);
+                if let Some(seen) = seen[i] {
+                    let key = e.i64(vector);
+                    let key = e.add(lane, key);
+                    let key = e.truncate(key, Elem::I32);
+                    let key = e.splat(key);
+                    let steps = e.steps(key.ty);
+                    let key = e.add(key, steps);
+                    let sees = e.cmp(Cmp::Lt, key, seen);
+                    let hidden = e.vconst(f32::NEG_INFINITY);
+                    exponent = e.select(sees, exponent, hidden);
                 }
+                let most = e.vconst(127.0);
+                let below = e.cmp(Cmp::Gt, exponent, most);
+                exponents.push(e.select(below, most, exponent));
+            }
+            let weights = e.exp2_fast(&exponents);
+            let mut cells = Vec::new();
+            for (&(i, vector), weight) in places.iter().zip(weights) {
+                let slope_at = at(e, slopes, (rows[i], plan.line), vector);
+                let slope = e.load(slope_at, vf32);
+                let centred = e.sub(slope, numbers[i][1]);
+                let slope = e.mul(weight, centred);
                 if form.word == Word::F32 {
-                    return Vec::new();
+                    let score_at = at(e, scores, (rows[i], plan.line), vector);
+                    e.store(weight, score_at);
+                    e.store(slope, slope_at);
                 }
-                let two = e.i64(2);
-                let half = e.div_unsigned(row, two);
-                for (cell, &vector) in cells.chunks(2).zip(&vectors) {
-                    for (base, low, high) in
-                        [(woven_weights, cell[0].0, cell[1].0), (woven_slopes, cell[0].1, cell[1].1)]
-                    {
-                        let words = e.bf16_pairs(low, high);
-                        let to = at(e, base, (half, plan.line), vector);
-                        e.store(words, to);
-                    }
-                }
-                let lane = e.div_unsigned(lane, two);
-                for (i, &row) in rows.iter().enumerate() {
-                    let none = e.float(vf32, 0.0);
-                    let next = if vectors.len() == 2 { cells[2 + i].1 } else { none };
-                    let words = e.bf16_words(cells[i].1, next);
-                    let line = e.offset_words(slope_rows, row, plan.half_line);
-                    let to = e.at(line, Elem::F32, lane);
+                cells.push((weight, slope));
+            }
+            if form.word == Word::F32 {
+                return;
+            }
+            let two = e.i64(2);
+            let half = e.div_unsigned(row, two);
+            for (cell, &vector) in cells.chunks(2).zip(&vectors) {
+                for (base, low, high) in [(woven_weights, cell[0].0, cell[1].0), (woven_slopes, cell[0].1, cell[1].1)] {
+                    let words = e.bf16_pairs(low, high);
+                    let to = at(e, base, (half, plan.line), vector);
                     e.store(words, to);
                 }
-                Vec::new()
-            });
+            }
+            let lane = e.div_unsigned(lane, two);
+            for (i, &row) in rows.iter().enumerate() {
+                let none = e.float(vf32, 0.0);
+                let next = if vectors.len() == 2 { cells[2 + i].1 } else { none };
+                let words = e.bf16_words(cells[i].1, next);
+                let line = e.offset_words(slope_rows, row, plan.half_line);
+                let to = e.at(line, Elem::F32, lane);
+                e.store(words, to);
+            }
         });
     }
 }

@@ -331,18 +331,21 @@ impl Task<'_> {
         let start = vec![none; 2 * vectors.len()];
         let sums = e.for_each((zero, count, 2), &start, |e, row, sums| {
             let next = e.add(row, one);
-            let mut totals = Vec::new();
-            for (vector, &lane) in vectors.iter().enumerate() {
-                let mut pair = [row, next].map(|row| {
+            let mut exponents = Vec::new();
+            for (vector, &below) in below.iter().enumerate() {
+                for row in [row, next] {
                     let score = score(e, row, vector);
-                    e.fma(score, factor, below[vector])
-                });
-                pair = pair.map(|exponent| e.exp2_fast(exponent));
+                    exponents.push(e.fma(score, factor, below));
+                }
+            }
+            let found = e.exp2_fast(&exponents);
+            let mut totals = Vec::new();
+            for (vector, (&lane, pair)) in vectors.iter().zip(found.chunks(2)).enumerate() {
                 totals.push(e.add(sums[2 * vector], pair[0]));
                 totals.push(e.add(sums[2 * vector + 1], pair[1]));
                 match form.word {
                     Word::F32 => {
-                        for (row, weight) in [row, next].into_iter().zip(pair) {
+                        for (row, &weight) in [row, next].into_iter().zip(pair) {
                             let at = e.offset_words(weights, row, form.span);
                             let at = lane_at(e, at, lane);
                             e.store(weight, at);
@@ -360,16 +363,14 @@ impl Task<'_> {
             }
             totals
         });
-        let mut shrinks = Vec::new();
-        for (vector, &lane) in vectors.iter().enumerate() {
+        let fallen: Vec<Val> = old.iter().zip(&base).map(|(&old, &base)| e.sub(old, base)).collect();
+        let shrinks = e.exp2_fast(&fallen);
+        for ((&lane, &shrink), sum) in vectors.iter().zip(&shrinks).zip(sums.chunks(2)) {
             let at = lane_at(e, panel.totals, lane);
             let total = e.load(at, vf32);
-            let shrink = e.sub(old[vector], base[vector]);
-            let shrink = e.exp2_fast(shrink);
-            let sum = e.add(sums[2 * vector], sums[2 * vector + 1]);
+            let sum = e.add(sum[0], sum[1]);
             let total = e.fma(total, shrink, sum);
             e.store(total, at);
-            shrinks.push(shrink);
         }
         e.for_count(attention.head.size, 1, |e, d| {
             let line = e.offset_words(panel.sums, d, form.span);

@@ -1,6 +1,7 @@
 //! Fused kernels: for each shape of results one nest of loops that evaluates and stores them.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use ir::{Function, Inst, NodeId, Op};
 use types::TensorType;
@@ -355,6 +356,7 @@ fn put(
 }
 
 /// Results that may overwrite a parameter: elementwise kernels of one shape read each element just before they write it.
+/// The nearest parameter is chosen, which of an optimiser's results is what each updates.
 fn in_place(function: &Function) -> Vec<(usize, usize)> {
     let live = function.live();
     let Some(shape) = function.results.first().and_then(|&result| function.ty(result).tensor()) else {
@@ -373,10 +375,28 @@ fn in_place(function: &Function) -> Vec<(usize, usize)> {
         return pairs;
     }
     for (r, result) in function.result_types().enumerate() {
+        let steps = steps_from(function, function.results[r]);
         let fits = |(p, ty): &(usize, &ir::Type)| *ty == result && !pairs.iter().any(|pair| pair.0 == *p);
-        if let Some((p, _)) = function.param_types().enumerate().find(fits) {
+        let far = |(p, _): &(usize, &ir::Type)| steps.get(&function.params[*p]).copied().unwrap_or(usize::MAX);
+        if let Some((p, _)) = function.param_types().enumerate().filter(fits).min_by_key(far) {
             pairs.push((p, r));
         }
     }
     pairs
+}
+
+/// How many operators lie between `result` and each node that it reads, at the least.
+fn steps_from(function: &Function, result: NodeId) -> BTreeMap<NodeId, usize> {
+    let mut steps = BTreeMap::from([(result, 0)]);
+    let mut pending = VecDeque::from([result]);
+    while let Some(node) = pending.pop_front() {
+        let next = steps[&node] + 1;
+        for &arg in &function.nodes[node].args {
+            if let Entry::Vacant(entry) = steps.entry(arg) {
+                entry.insert(next);
+                pending.push_back(arg);
+            }
+        }
+    }
+    steps
 }
