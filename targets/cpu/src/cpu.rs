@@ -81,6 +81,12 @@ impl Cpu {
         Cpu { lanes: wide.lanes, registers: wide.registers, bf16_dot: wide.bf16_dot, ..Cpu::v3() }
     }
 
+    /// What [`Cpu::parse`] calls it.
+    pub fn level(&self) -> String {
+        let bf16 = if self.has_bf16_instructions() { "-bf16" } else { "" };
+        format!("{}{bf16}", self.name)
+    }
+
     /// Whether `vdpbf16ps` and its like are there.
     pub fn has_bf16_instructions(&self) -> bool {
         self.required.contains(&BF16)

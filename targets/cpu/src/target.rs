@@ -64,7 +64,7 @@ impl Target for CpuTarget {
 
     fn machine(&self) -> Machine {
         Machine {
-            cpu: self.cpu.name.clone(),
+            cpu: self.cpu.level(),
             features: self.cpu.required.iter().map(|feature| (*feature).to_owned()).collect(),
         }
     }
