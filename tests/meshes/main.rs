@@ -113,6 +113,13 @@ const CASES: &[Case] = &[
             "--fsdp 3 --tp 2 --zero 1",
         ],
     },
+    // More tokens than one piece of a kernel's work, and fewer heads on each rank than it takes whole.
+    Case {
+        name: "t2v of many tokens",
+        model: "wan2.2.mm",
+        flags: "--preset tiny --set HEADS=4 --set F=1 --set H=56 --set W=52",
+        meshes: &["--tp 2", "--tp 4", "--cp 2 --ulysses 1", "--tp 2 --cp 2"],
+    },
     Case {
         name: "t2v of five blocks",
         model: "wan2.2.mm",
@@ -178,6 +185,12 @@ const CASES: &[Case] = &[
         model: "qwen3.mm",
         flags: "--preset tiny --batch 3 --set S=18 --optim kind=sgd,lr=0.1",
         meshes: &["--fsdp 2", "--fsdp 3 --cp 2", "--tp 2 --cp 2 --ulysses 1", "--cp 4 --ulysses 1 --dp 2"],
+    },
+    Case {
+        name: "long qwen3",
+        model: "qwen3.mm",
+        flags: "--preset tiny --batch 1 --set S=700",
+        meshes: &["--tp 2", "--cp 2 --ulysses 1"],
     },
 ];
 
