@@ -309,6 +309,7 @@ impl Task<'_> {
         }
     }
 
+    /// As many queries as scratch holds, with all keys of the task.
     fn block(&self, e: &mut Emitter) {
         let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
         let (zero, group) = (e.i64(0), attention.group_size());
@@ -645,8 +646,7 @@ impl Task<'_> {
                     exponent = e.select(sees, exponent, hidden);
                 }
                 let most = e.vconst(127.0);
-                let below = e.cmp(Cmp::Gt, exponent, most);
-                exponents.push(e.select(below, most, exponent));
+                exponents.push(e.min_fast(most, exponent));
             }
             let weights = e.exp2_fast(&exponents);
             let mut cells = Vec::new();

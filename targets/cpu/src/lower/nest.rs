@@ -1,7 +1,6 @@
 //! Fused kernels: for each shape of results one nest of loops that evaluates and stores them.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use ir::{Function, Inst, NodeId, Op};
 use types::TensorType;
@@ -388,14 +387,12 @@ fn in_place(function: &Function) -> Vec<(usize, usize)> {
 /// How many operators lie between `result` and each node that it reads, at the least.
 fn steps_from(function: &Function, result: NodeId) -> BTreeMap<NodeId, usize> {
     let mut steps = BTreeMap::from([(result, 0)]);
-    let mut pending = VecDeque::from([result]);
-    while let Some(node) = pending.pop_front() {
-        let next = steps[&node] + 1;
-        for &arg in &function.nodes[node].args {
-            if let Entry::Vacant(entry) = steps.entry(arg) {
-                entry.insert(next);
-                pending.push_back(arg);
-            }
+    // Operands come before what reads them.
+    for (id, node) in function.nodes.iter().rev() {
+        let Some(&here) = steps.get(&id) else { continue };
+        for &arg in &node.args {
+            let arg = steps.entry(arg).or_insert(usize::MAX);
+            *arg = (*arg).min(here + 1);
         }
     }
     steps
