@@ -6,8 +6,8 @@
     python scripts/bench.py --rounds 5 --no-compile --out target/bench
 
 A row starts PyTorch twice, eager and with each block under torch.compile, and keeps both. A round asks each of them for
-some steps, then runs ours: a machine that slows down slows all. All have the same model, batch and optimiser (AdamW, weight decay
-0.01, clip 1.0), ours on synthetic values, PyTorch on random ones. `of peak` is the share of the machine's measured limit of
+some steps, then runs ours: a machine that slows down slows all. All have the same model, optimiser (AdamW, weight decay 0.01, clip 1.0)
+and inputs, which stay in memory: none draws any in a timed step. `of peak` is the share of the machine's measured limit of
 products that a step's FLOP reach. `bench.md` gets a table of medians, `ROW.svg` the kernels of a row beside the limits.
 """
 import argparse
@@ -41,8 +41,9 @@ HEADER = (
 class Torch:
     """A PyTorch process that runs steps when asked."""
 
-    def __init__(self, words, dtype, threads, compiled):
-        command = [sys.executable, str(ROOT / "tests/goldens/bench_torch.py"), *words, "--dtype", dtype, "--threads", str(threads)]
+    def __init__(self, words, dtype, threads, compiled, inputs):
+        words = [*words, "--dtype", dtype, "--threads", threads, "--inputs", inputs]
+        command = [str(word) for word in [sys.executable, ROOT / "tests/goldens/bench_torch.py", *words]]
         self.process = subprocess.Popen(command + ["--compile"] * compiled, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         about = self.read()
         self.dims, self.first, self.rss, self.times = about["set"], about["first_step_s"], 0, []
@@ -66,8 +67,9 @@ class Torch:
 
 
 class Ours:
-    def __init__(self, model, dims, dtype, threads, folder):
-        self.plan, self.threads, self.metrics, self.trace = folder / "plan.bin", threads, folder / "metrics.jsonl", folder / "trace.json"
+    def __init__(self, model, dims, dtype, threads, folder, inputs):
+        self.plan, self.metrics, self.trace = folder / "plan.bin", folder / "metrics.jsonl", folder / "trace.json"
+        self.run = [MMRUN, self.plan, "--inputs", inputs, "--threads", threads]
         sets = [w for k, v in dims.items() for w in ("--set", f"{k}={v}")]
         begin = time.perf_counter()
         run([MMC, "compile", ROOT / "models" / model, "--dtype", dtype, "-o", self.plan, *sets])
@@ -77,7 +79,7 @@ class Ours:
     def steps(self, count):
         """As many steps after the first, which stands for the start."""
         self.metrics.unlink(missing_ok=True)
-        words = [MMRUN, self.plan, "--steps", count + 1, "--threads", self.threads, "--metrics", self.metrics]
+        words = [*self.run, "--steps", count + 1, "--metrics", self.metrics]
         process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         begin, first, ended = time.perf_counter(), None, 0
         while not ended:
@@ -96,7 +98,7 @@ class Ours:
 
     def kernels(self, limits, dtype):
         """What each kernel does and takes, from a trace of two steps."""
-        run([MMRUN, self.plan, "--steps", 3, "--threads", self.threads, "--trace", self.trace])
+        run([*self.run, "--steps", 3, "--trace", self.trace])
         words = [MMC, "explain", self.plan, "--json", "--kernels", "--trace", self.trace]
         text = run([*words, "--peak", limits[dtype], "--bandwidth", limits["bandwidth"]])
         return json.loads(text)["kernels"][0]
@@ -119,8 +121,9 @@ def measure(name, a, limits, folder):
     title, file, words = MODELS[model]
     folder.mkdir(parents=True, exist_ok=True)
     limits = limits[int(threads)]
-    theirs = [Torch(words, dtype, threads, compiled) for compiled in ([False, True] if a.compile else [False])]
-    ours = Ours(file, theirs[0].dims, dtype, threads, folder)
+    inputs = folder / "inputs.safetensors"
+    theirs = [Torch(words, dtype, threads, compiled, inputs) for compiled in ([False, True] if a.compile else [False])]
+    ours = Ours(file, theirs[0].dims, dtype, threads, folder, inputs)
     for _ in range(a.rounds):
         for side in [*theirs, ours]:
             side.steps(a.steps)

@@ -18,6 +18,7 @@ import time
 BORN = time.perf_counter()
 
 import torch
+from safetensors.torch import save_file
 
 
 def latent_grid(tokens):
@@ -36,11 +37,12 @@ def arguments():
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: f32 weights under autocast")
     p.add_argument("--threads", type=int, default=0, help="default: as many as torch chooses")
     p.add_argument("--compile", action="store_true", help="torch.compile each block, instead of eager")
+    p.add_argument("--inputs", help="write the tensors that the steps read, for `mmrun --inputs`")
     return p.parse_args()
 
 
 def wan(a):
-    """The dims, the model, and a function that gives the loss."""
+    """The dims, the model, its inputs, and a function that gives the loss."""
     from diffusers import WanTransformer3DModel
 
     heads = a.dim // 64
@@ -60,7 +62,7 @@ def wan(a):
         out = model(hidden_states=(1 - at) * latent + at * noise, timestep=1000 * t, encoder_hidden_states=text, return_dict=False)[0]
         return (out.float() - (noise - latent)).square().mean()
 
-    return dims, model, loss
+    return dims, model, {"latent": latent, "noise": noise, "t": t, "text": text}, loss
 
 
 def qwen3(a):
@@ -79,7 +81,7 @@ def qwen3(a):
         for layer in model.model.layers:
             layer.compile()
     ids = torch.randint(a.vocab, (1, a.tokens))
-    return dims, model, lambda: model(input_ids=ids, labels=ids).loss
+    return dims, model, {"ids": ids, "labels": ids.clone()}, lambda: model(input_ids=ids, labels=ids).loss
 
 
 def main():
@@ -87,7 +89,9 @@ def main():
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    dims, model, loss_of = {"wan": wan, "qwen3": qwen3}[a.model](a)
+    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3}[a.model](a)
+    if a.inputs:
+        save_file(inputs, a.inputs)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
 
     def step():
