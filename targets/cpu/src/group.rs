@@ -217,27 +217,50 @@ impl State<'_> {
         self.open(Kind::Loops, node, space, Some(rows));
     }
 
-    /// Takes in elementwise operands that nothing else reads.
+    /// Takes in elementwise operands that nothing else reads, where less then goes through memory.
     fn place_sink(&mut self, node: NodeId) {
         let sink = self.open(Kind::Closed, node, Vec::new(), None);
         for group in self.candidates(node) {
-            if group == sink || self.groups[group].kind != Kind::Loops || self.groups[group].rows.is_some() {
+            let of = &self.groups[group];
+            if group == sink || of.kind != Kind::Loops || of.rows.is_some() {
                 continue;
             }
-            let members = self.groups[group].members.clone();
-            let read_here_only = members.iter().all(|member| {
-                let users = &self.users[member.index()];
-                let inside = users.iter().all(|user| *user == node || members.contains(user));
-                inside && !self.function.results.contains(member)
-            });
-            let maps = members.iter().all(|member| match &self.function.nodes[*member].inst {
-                Inst::Op(op) => op.class() == Class::Elementwise,
-                _ => false,
-            });
-            if read_here_only && maps {
-                self.absorb(sink, group);
+            let taken = self.read_alone_by(node, group);
+            if taken.len() == of.members.len() || self.spared(node, group, &taken) > 0 {
+                self.take(sink, group, &taken);
             }
         }
+    }
+
+    /// Elementwise members of `group` that `node` alone reads, itself or through each other, last first.
+    fn read_alone_by(&self, node: NodeId, group: usize) -> Vec<NodeId> {
+        let mut taken: Vec<NodeId> = Vec::new();
+        for &member in self.groups[group].members.iter().rev() {
+            let map = matches!(&self.function.nodes[member].inst, Inst::Op(op) if op.class() == Class::Elementwise);
+            let here = self.users[member.index()].iter().all(|user| *user == node || taken.contains(user));
+            if map && here && !self.function.results.contains(&member) {
+                taken.push(member);
+            }
+        }
+        taken
+    }
+
+    /// Tensors that are neither written nor read any more once `taken` leave `group` for the kernel of `node`, less those
+    /// that now are.
+    fn spared(&self, node: NodeId, group: usize, taken: &[NodeId]) -> i64 {
+        let handed = self.args(node).iter().filter(|arg| taken.contains(arg)).count() as i64;
+        let mut read: Vec<NodeId> = taken.iter().flat_map(|&member| self.args(member)).collect();
+        read.sort_unstable();
+        read.dedup();
+        let space = &self.groups[group].space;
+        read.retain(|arg| !taken.contains(arg) && self.dims(*arg).is_some_and(|dims| dims == *space));
+        let stored_for_this = |arg: &&NodeId| {
+            let others = |user: &NodeId| *user != node && !taken.contains(user) && self.of.get(user) != Some(&group);
+            self.of.get(arg) == Some(&group)
+                && !self.function.results.contains(arg)
+                && !self.users[arg.index()].iter().any(others)
+        };
+        2 * handed - read.len() as i64 - read.iter().filter(stored_for_this).count() as i64
     }
 
     /// Joins the groups of other operands that loop over the same space.
@@ -271,14 +294,22 @@ impl State<'_> {
         }
     }
 
+    /// All of one group becomes part of another.
     fn absorb(&mut self, into: usize, from: usize) {
-        let members = std::mem::take(&mut self.groups[from].members);
-        for &member in &members {
+        let members = self.groups[from].members.clone();
+        self.take(into, from, &members);
+    }
+
+    fn take(&mut self, into: usize, from: usize, members: &[NodeId]) {
+        for &member in members {
             self.of.insert(member, into);
         }
         self.groups[into].members.extend(members);
         self.groups[into].members.sort_unstable();
-        self.groups[from].kind = Kind::Closed;
+        self.groups[from].members.retain(|member| !members.contains(member));
+        if self.groups[from].members.is_empty() {
+            self.groups[from].kind = Kind::Closed;
+        }
     }
 
     /// Whether an operand that is outside `group` depends on it.

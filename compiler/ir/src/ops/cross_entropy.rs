@@ -38,9 +38,12 @@ impl CrossEntropy {
     pub(super) fn masks(&self, b: &mut Builder, logits: NodeId, labels: NodeId) -> (NodeId, NodeId) {
         let dtype = b.ty(labels).dtype;
         let size = b.ty(logits).size_of(&self.dim).unwrap_or(0);
-        let classes = b.op(Iota { dim: Dim { name: self.dim.clone(), size }, dtype }, &[]);
+        // Where they fit, classes are compared in 32 bits: a vector holds twice as many.
+        let narrow = if i32::try_from(size).is_ok() { DType::I32 } else { dtype };
+        let classes = b.op(Iota { dim: Dim { name: self.dim.clone(), size }, dtype: narrow }, &[]);
+        let own = b.cast(labels, narrow);
         // By names alone the new dim comes last.
-        let hot = b.op(Compare { kind: Comparison::Equal }, &[labels, classes]);
+        let hot = b.op(Compare { kind: Comparison::Equal }, &[own, classes]);
         let full = b.ty(logits).with_dtype(DType::Bool);
         let hot = b.arrange(hot, &full);
         let ignore = b.constant(self.ignore as f64, dtype);

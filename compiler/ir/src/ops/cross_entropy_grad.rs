@@ -76,10 +76,10 @@ impl Semantics for CrossEntropyGrad {
         let logits = b.cast(args[0], wide(dtype));
         let (hot, ignored) = self.forward().masks(b, logits, args[1]);
         let (e, sum, _) = Softmax::parts(b, logits, &self.dim);
-        let y = b.div(e, sum);
-        let less = b.offset(y, -1.0);
-        let d = b.op(Select {}, &[hot, less, y]);
-        let d = b.mul(d, args[2]);
+        let scale = b.div(args[2], sum);
+        let d = b.mul(e, scale);
+        let less = b.sub(d, args[2]);
+        let d = b.op(Select {}, &[hot, less, d]);
         let zero = b.constant(0.0, wide(dtype));
         let dx = b.op(Select {}, &[ignored, zero, d]);
         Some(smallvec![b.cast(dx, dtype)])

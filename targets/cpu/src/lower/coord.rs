@@ -81,17 +81,33 @@ pub fn shift(e: &mut Emitter, coord: Coord, by: i64) -> Coord {
 
 /// The coordinate as a vector.
 pub fn lanes(e: &mut Emitter, coord: Coord, count: u32) -> Val {
-    let ty = Ty::vector(Elem::I64, count);
     match coord {
         Coord::One { at, .. } => e.broadcast(at, count),
         Coord::Any(vector) => vector,
+        Coord::Run { first, step, .. } => run(e, first, step, count),
+    }
+}
+
+/// The coordinate as a vector of 32 bits, of which a register holds twice as many.
+pub fn narrow_lanes(e: &mut Emitter, coord: Coord, count: u32) -> Val {
+    match coord {
         Coord::Run { first, step, .. } => {
-            let (steps, step) = (e.steps(ty), e.int(ty, step));
-            let steps = e.mul(steps, step);
-            let first = e.broadcast(first, count);
-            e.add(first, steps)
+            let first = e.truncate(first, Elem::I32);
+            run(e, first, step, count)
+        }
+        other => {
+            let wide = lanes(e, other, count);
+            e.truncate(wide, Elem::I32)
         }
     }
+}
+
+fn run(e: &mut Emitter, first: Val, step: i64, count: u32) -> Val {
+    let ty = Ty::vector(first.ty.elem, count);
+    let (steps, step) = (e.steps(ty), e.int(ty, step));
+    let steps = e.mul(steps, step);
+    let first = e.broadcast(first, count);
+    e.add(first, steps)
 }
 
 /// `(coord / size, coord % size)`. A run stays one where it cannot cross a multiple of `size`.

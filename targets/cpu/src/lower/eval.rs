@@ -152,13 +152,15 @@ impl<'f> Eval<'f> {
     }
 
     fn iota(&mut self, e: &mut Emitter, dtype: DType, at: Coord) -> Val {
+        let held = super::apply::held(dtype);
         let index = match at {
+            Coord::One { at, .. } if held == Elem::I32 => e.truncate(at, Elem::I32),
             Coord::One { at, .. } => at,
+            run if held == Elem::I32 => coord::narrow_lanes(e, run, self.lanes),
             run => coord::lanes(e, run, self.lanes),
         };
-        match super::apply::held(dtype) {
-            Elem::I64 => index,
-            Elem::I32 => e.truncate(index, Elem::I32),
+        match held {
+            Elem::I64 | Elem::I32 => index,
             Elem::I1 => {
                 let zero = e.int(index.ty, 0);
                 e.cmp(Cmp::Ne, index, zero)

@@ -106,7 +106,7 @@ impl Plan {
                 });
             });
             if !self.wide() {
-                self.narrow(e, sums, out, first, (from, to), row);
+                self.narrow(e, sums, out, first, (from, to));
             }
         });
         debug_assert_eq!(function.results[0], self.node);
@@ -117,11 +117,10 @@ impl Plan {
         let (begin, end) = self.span(e, first, (from, to));
         let lanes = e.lanes();
         e.for_each((begin, end, i64::from(lanes)), &[], |e, index, _| {
-            let left = e.sub(end, index);
-            let mask = e.first_lanes(left, lanes);
+            let mask = mask(e, self.after.iter().product(), (index, end));
             let at = e.at(sums, Elem::F32, index);
             let value = e.broadcast(value, lanes);
-            e.store_masked(value, at, mask);
+            e.store_narrow(value, at, Elem::F32, mask);
             Vec::new()
         });
     }
@@ -160,9 +159,8 @@ impl Plan {
                     if !self.after.is_empty() {
                         at.push(Coord::Run { first: index, step: 1, multiple: u64::from(lanes) });
                     }
-                    let left = e.sub(end, index);
-                    let mask = e.first_lanes(left, lanes);
-                    (eval.lanes, eval.mask) = (lanes, Some(mask));
+                    let mask = mask(e, last, (index, end));
+                    (eval.lanes, eval.mask) = (lanes, mask);
                     let value = eval.value(e, self.updates, &at);
                     (eval.lanes, eval.mask) = (0, None);
                     let value = widen(e, value?, lanes);
@@ -170,9 +168,9 @@ impl Plan {
                     let offset = e.add(start, line);
                     let offset = e.add(offset, index);
                     let at = e.at(sums, Elem::F32, offset);
-                    let sum = e.load_wide(at, Elem::F32, lanes, Some(mask));
+                    let sum = e.load_wide(at, Elem::F32, lanes, mask);
                     let sum = e.add(sum, value);
-                    e.store_masked(sum, at, mask);
+                    e.store_narrow(sum, at, Elem::F32, mask);
                     Ok(())
                 });
                 Vec::new()
@@ -181,17 +179,24 @@ impl Plan {
         result
     }
 
-    fn narrow(&self, e: &mut Emitter, sums: Val, out: Val, first: Val, share: (Val, Val), _: u64) {
+    fn narrow(&self, e: &mut Emitter, sums: Val, out: Val, first: Val, share: (Val, Val)) {
         let (begin, end) = self.span(e, first, share);
         let lanes = e.lanes();
         e.for_each((begin, end, i64::from(lanes)), &[], |e, index, _| {
-            let left = e.sub(end, index);
-            let mask = e.first_lanes(left, lanes);
+            let mask = mask(e, self.after.iter().product(), (index, end));
             let from = e.at(sums, Elem::F32, index);
-            let value = e.load_wide(from, Elem::F32, lanes, Some(mask));
+            let value = e.load_wide(from, Elem::F32, lanes, mask);
             let to = e.at(out, stored(self.dtype), index);
-            e.store_narrow(value, to, stored(self.dtype), Some(mask));
+            e.store_narrow(value, to, stored(self.dtype), mask);
             Vec::new()
         });
     }
+}
+
+/// The lanes of a vector from element `index` on that lie before `end`; `None` where runs of `size` are whole vectors.
+fn mask(e: &mut Emitter, size: u64, (index, end): (Val, Val)) -> Option<Val> {
+    (!size.is_multiple_of(u64::from(e.lanes()))).then(|| {
+        let left = e.sub(end, index);
+        e.lanes_below(left)
+    })
 }
