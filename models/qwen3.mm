@@ -7,7 +7,7 @@ dims! {
     Q = HEADS * HEAD, KV = KV_HEADS * HEAD,
     PAIRS = HEAD / 2,
     // The loss is taken chunk by chunk, so that the logits of a whole batch never exist. A chunk has every CHUNKS-th
-    // token of each sample: samples and tokens can still be cut over the ranks.
+    // token of each sample: samples and tokens can still be cut over the ranks. 1,024 of them hide reading the vocabulary.
     CHUNKS = (B * S).div_ceil(1024).at_least(2),
     PART = S.div_ceil(CHUNKS), PADDED = CHUNKS * PART,
 }

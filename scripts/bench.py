@@ -69,7 +69,7 @@ class Torch:
 class Ours:
     def __init__(self, model, dims, dtype, threads, folder, inputs):
         self.plan, self.metrics, self.trace = folder / "plan.bin", folder / "metrics.jsonl", folder / "trace.json"
-        self.run = [MMRUN, self.plan, "--inputs", inputs, "--threads", threads]
+        self.command = [MMRUN, self.plan, "--inputs", inputs, "--threads", threads]
         sets = [w for k, v in dims.items() for w in ("--set", f"{k}={v}")]
         begin = time.perf_counter()
         run([MMC, "compile", ROOT / "models" / model, "--dtype", dtype, "-o", self.plan, *sets])
@@ -79,7 +79,7 @@ class Ours:
     def steps(self, count):
         """As many steps after the first, which stands for the start."""
         self.metrics.unlink(missing_ok=True)
-        words = [*self.run, "--steps", count + 1, "--metrics", self.metrics]
+        words = [*self.command, "--steps", count + 1, "--metrics", self.metrics]
         process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         begin, first, ended = time.perf_counter(), None, 0
         while not ended:
@@ -98,7 +98,7 @@ class Ours:
 
     def kernels(self, limits, dtype):
         """What each kernel does and takes, from a trace of two steps."""
-        run([*self.run, "--steps", 3, "--trace", self.trace])
+        run([*self.command, "--steps", 3, "--trace", self.trace])
         words = [MMC, "explain", self.plan, "--json", "--kernels", "--trace", self.trace]
         text = run([*words, "--peak", limits[dtype], "--bandwidth", limits["bandwidth"]])
         return json.loads(text)["kernels"][0]

@@ -372,3 +372,24 @@ fn fold(operand: &Dims, dims: &[Name]) -> Role {
     let last = operand[kept..].iter().all(|dim| dims.contains(&dim.name));
     if last { Role::FoldRow(dims.to_vec()) } else { Role::Sink }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_squares_squares_what_is_kept() {
+        let mut b = ir::Builder::new("norm");
+        let params: Vec<NodeId> =
+            (0..2).map(|_| b.param("f32[A:64, B:32]".parse::<types::TensorType>().expect("a type"))).collect();
+        let sum = b.add(params[0], params[1]);
+        let square = b.mul(sum, sum);
+        let norm = b.reduce_sum(square, &["A".into(), "B".into()]);
+        let mut function = b.finish().expect("a function");
+        function.results = vec![sum, norm];
+        assert_eq!(group(&function), [vec![sum], vec![square, norm]]);
+        // Where nothing else reads the sum, one kernel does it all.
+        function.results = vec![norm];
+        assert_eq!(group(&function), [vec![sum, square, norm]]);
+    }
+}
