@@ -316,10 +316,6 @@ impl Emitter {
 
 /// The lanes of a vector at `d` that lie inside of a row.
 fn depth_mask(e: &mut Emitter, depth: u64, d: Val) -> Option<Val> {
-    if depth.is_multiple_of(u64::from(e.lanes())) {
-        return None;
-    }
-    let depth = e.i64(depth as i64);
-    let left = e.sub(depth, d);
-    Some(e.lanes_below(left))
+    let end = e.i64(depth as i64);
+    e.lanes_before((d, end), depth)
 }

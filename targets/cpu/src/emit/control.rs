@@ -161,6 +161,15 @@ impl Emitter {
         self.first_lanes(count, lanes)
     }
 
+    /// The lanes of a vector at `index` that lie before `end`; `None` where all do, runs of `size` being whole vectors.
+    pub fn lanes_before(&mut self, (index, end): (Val, Val), size: u64) -> Option<Val> {
+        if size.is_multiple_of(u64::from(self.lanes())) {
+            return None;
+        }
+        let left = self.sub(end, index);
+        Some(self.lanes_below(left))
+    }
+
     /// `true` in those of `lanes` that are below `count`.
     pub fn first_lanes(&mut self, count: Val, lanes: u32) -> Val {
         let ty = Ty::vector(Elem::I32, lanes);

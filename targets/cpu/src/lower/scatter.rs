@@ -117,7 +117,7 @@ impl Plan {
         let (begin, end) = self.span(e, first, (from, to));
         let lanes = e.lanes();
         e.for_each((begin, end, i64::from(lanes)), &[], |e, index, _| {
-            let mask = mask(e, self.after.iter().product(), (index, end));
+            let mask = e.lanes_before((index, end), self.after.iter().product());
             let at = e.at(sums, Elem::F32, index);
             let value = e.broadcast(value, lanes);
             e.store_narrow(value, at, Elem::F32, mask);
@@ -159,7 +159,7 @@ impl Plan {
                     if !self.after.is_empty() {
                         at.push(Coord::Run { first: index, step: 1, multiple: u64::from(lanes) });
                     }
-                    let mask = mask(e, last, (index, end));
+                    let mask = e.lanes_before((index, end), last);
                     (eval.lanes, eval.mask) = (lanes, mask);
                     let value = eval.value(e, self.updates, &at);
                     (eval.lanes, eval.mask) = (0, None);
@@ -183,7 +183,7 @@ impl Plan {
         let (begin, end) = self.span(e, first, share);
         let lanes = e.lanes();
         e.for_each((begin, end, i64::from(lanes)), &[], |e, index, _| {
-            let mask = mask(e, self.after.iter().product(), (index, end));
+            let mask = e.lanes_before((index, end), self.after.iter().product());
             let from = e.at(sums, Elem::F32, index);
             let value = e.load_wide(from, Elem::F32, lanes, mask);
             let to = e.at(out, stored(self.dtype), index);
@@ -191,12 +191,4 @@ impl Plan {
             Vec::new()
         });
     }
-}
-
-/// The lanes of a vector from element `index` on that lie before `end`; `None` where runs of `size` are whole vectors.
-fn mask(e: &mut Emitter, size: u64, (index, end): (Val, Val)) -> Option<Val> {
-    (!size.is_multiple_of(u64::from(e.lanes()))).then(|| {
-        let left = e.sub(end, index);
-        e.lanes_below(left)
-    })
 }

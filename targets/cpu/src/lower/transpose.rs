@@ -132,10 +132,7 @@ impl Plan {
 
     /// The lanes from `start` on that lie inside of `dim`; `None` if all always do.
     fn mask(&self, e: &mut Emitter, dim: &Dim, start: Val) -> Option<Val> {
-        (!dim.size.is_multiple_of(self.lanes)).then(|| {
-            let size = e.i64(dim.size as i64);
-            let left = e.sub(size, start);
-            e.lanes_below(left)
-        })
+        let end = e.i64(dim.size as i64);
+        e.lanes_before((start, end), dim.size)
     }
 }
