@@ -2,10 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::Report;
-use crate::report::ranks;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommError {
@@ -22,8 +20,8 @@ pub enum CommError {
     Unreachable { rank: usize, at: String, error: Arc<io::Error> },
     #[error("the place where ranks meet cannot be opened: {0}")]
     Hub(Arc<io::Error>),
-    #[error("waited {} s for {} to {what}", .waited.as_secs(), ranks(.missing))]
-    Absent { what: String, missing: Vec<usize>, waited: Duration },
+    #[error("to {what}, this rank has {bytes} bytes to tell the others, and a message holds {most}")]
+    TooLarge { what: String, bytes: usize, most: usize },
     /// What carries the bytes on a device says so.
     #[error("{0}")]
     Device(String),

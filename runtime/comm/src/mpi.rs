@@ -66,14 +66,16 @@ impl Launched {
         self.world
     }
 
-    /// Connects this rank with all others; they wait for each other up to `patience`, here and in each collective.
-    pub fn join(&self, patience: Duration) -> Result<(Mpi, Arc<Link>), CommError> {
+    /// Connects this rank with all others; they wait for each other up to `patience`, in each collective and in each
+    /// meeting. Calls `met` when MPI has brought all together: until then there is no limit to what MPI may wait for.
+    pub fn join(&self, patience: Duration, met: impl FnOnce()) -> Result<(Mpi, Arc<Link>), CommError> {
         let hub = if self.rank == 0 { Some(Hub::open(self.world)?) } else { None };
         let own = hub.as_ref().map(Hub::addresses).unwrap_or_default();
         let text = self.as_first_has(own.iter().map(|a| format!("{a} ")).collect::<String>().into_bytes())?;
         let at: Result<Vec<SocketAddr>, _> =
             String::from_utf8_lossy(&text).split_whitespace().map(str::parse).collect();
         let at = at.map_err(|e| CommError::Mpi(format!("rank 0 sent no addresses: {e}")))?;
+        met();
         let link = Link::join(&at, self.rank, self.world, patience)?;
         Ok((Mpi { inner: Arc::new(Inner { link: link.clone(), gate: Mutex::new(()) }) }, link))
     }

@@ -7,8 +7,9 @@ mod attendance;
 mod frame;
 mod hub;
 mod link;
+mod meetings;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "mpi")]
 pub use attendance::Attendance;
@@ -20,3 +21,9 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// Who is silent for so long is stopped or cut off.
 const SILENCE: Duration = Duration::from_secs(8);
+
+/// Whether this process itself was stopped (Ctrl-Z, or a scheduler that suspends jobs) while it meant to sleep from `start`
+/// for one pulse. The silence of others then means nothing.
+fn was_stopped(start: Instant) -> bool {
+    start.elapsed() > 3 * PULSE
+}

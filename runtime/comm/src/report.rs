@@ -42,11 +42,12 @@ pub(crate) enum End {
     Stalled(Arc<Report>),
 }
 
-/// A collective in which a rank waits.
+/// A collective in which a rank waits, or a meeting of processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    pub id: u32,
-    /// Operator and place.
+    /// Of the collective; none for a meeting.
+    pub id: Option<u32>,
+    /// Operator and place of the collective, or what the missing have to do for the meeting.
     pub what: String,
     pub group: Vec<usize>,
     pub missing: Vec<usize>,
@@ -65,6 +66,10 @@ pub enum Standing {
     /// Between two runs: loading, saving, or waiting for its feeds.
     Between {
         doing: String,
+    },
+    /// It has done its part, and waits for the other processes to do this.
+    Meeting {
+        what: String,
     },
     /// In a run. `busy` is a lane that neither waits for an event nor takes part in a collective.
     Running {
@@ -129,13 +134,24 @@ fn chain(
                 at_rest.push(rank);
             }
             for other in waits {
-                if !waiting.iter().any(|w| w.id == other.id && w.group == other.group) {
+                // Only rank 0 knows who is missing in a meeting.
+                let same = |w: &Waiting| w.id.is_some() || (&w.what, &w.missing) == (&other.what, &other.missing);
+                if !waiting.iter().any(|w| w.id == other.id && w.group == other.group && same(w)) {
                     waiting.push(other);
                 }
             }
         }
     }
+    drop_guesses(&mut waiting, &mut missing);
     (waiting, missing, at_rest)
+}
+
+/// In a meeting, ranks wait for the answer of rank 0. Where rank 0 says for whom it waits itself, that is enough.
+fn drop_guesses(waiting: &mut Vec<Waiting>, missing: &mut Vec<Missing>) {
+    let known: Vec<String> =
+        waiting.iter().filter(|w| w.id.is_none() && w.missing != [0]).map(|w| w.what.clone()).collect();
+    waiting.retain(|w| w.id.is_some() || w.missing != [0] || !known.contains(&w.what));
+    missing.retain(|m| waiting.iter().any(|w| w.missing.contains(&m.rank)));
 }
 
 impl Standing {
@@ -143,6 +159,7 @@ impl Standing {
     pub fn is_busy(&self) -> bool {
         match self {
             Standing::Running { lanes, .. } => lanes.iter().any(|l| l.busy),
+            Standing::Meeting { .. } => false,
             _ => true,
         }
     }
@@ -166,12 +183,16 @@ impl fmt::Display for Report {
         }
         for waiting in &self.waiting {
             let (group, missing) = (ranks(&waiting.group), ranks(&waiting.missing));
-            write!(f, "\n  collective c{} of {group} waits for {missing}\n    {}", waiting.id, waiting.what)?;
+            match waiting.id {
+                Some(id) => write!(f, "\n  collective c{id} of {group} waits for {missing}\n    {}", waiting.what)?,
+                None => write!(f, "\n  the others wait for {missing} to {}", waiting.what)?,
+            }
         }
         for Missing { rank, standing } in &self.missing {
             match standing {
                 Standing::NotStarted => write!(f, "\n  rank {rank} has not started")?,
                 Standing::Between { doing } => write!(f, "\n  rank {rank} is {doing}")?,
+                Standing::Meeting { what } => write!(f, "\n  rank {rank} waits for the others to {what}")?,
                 Standing::Failed { why } => write!(f, "\n  rank {rank} failed: {why}")?,
                 Standing::Left => write!(f, "\n  rank {rank} has ended")?,
                 Standing::Silent => write!(f, "\n  rank {rank} does not answer")?,

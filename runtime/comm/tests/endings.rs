@@ -34,7 +34,7 @@ fn a_rank_that_never_comes_is_the_culprit() {
     for report in &reports {
         let Cause::Stalled { culprits, .. } = &report.cause else { panic!("{:?}", report.cause) };
         assert_eq!(culprits, &[1]);
-        assert_eq!((report.waiting[0].id, &report.waiting[0].missing[..]), (7, &[1][..]));
+        assert_eq!((report.waiting[0].id, &report.waiting[0].missing[..]), (Some(7), &[1][..]));
     }
     assert_eq!(reports[0], reports[2]);
 }

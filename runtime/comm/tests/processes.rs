@@ -37,7 +37,7 @@ fn collectives_of_processes_do_what_they_say() {
 #[ignore = "a rank of the test above, for mpirun"]
 fn one_rank() {
     let launched = Launched::start().expect("MPI starts");
-    let (rank, _link) = launched.join(Duration::from_secs(60)).expect("the others come");
+    let (rank, _link) = launched.join(Duration::from_secs(60), || ()).expect("the others come");
     // All ranks draw the same cases.
     let mut runner = TestRunner::deterministic();
     let drawn = (0..CASES).map(|_| cases().new_tree(&mut runner).expect("a case").current());

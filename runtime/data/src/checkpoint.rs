@@ -51,6 +51,8 @@ struct Part {
 pub struct Checkpoint {
     pub folder: PathBuf,
     pub position: Position,
+    /// Hash of the list of its files, and with it of all that is in them.
+    pub content: String,
     model: Vec<TensorFile>,
     state: Vec<TensorFile>,
 }
@@ -236,7 +238,8 @@ impl Checkpoint {
             let files = if part.name.starts_with(OPTIMIZER) { &mut state } else { &mut model };
             files.push(TensorFile::open(&path)?);
         }
-        Ok(Self { folder: folder.into(), position: trainer.position, model, state })
+        let content = crate::fingerprint::of_bytes(&text);
+        Ok(Self { folder: folder.into(), position: trainer.position, content, model, state })
     }
 
     /// The names of the state tensors.

@@ -66,6 +66,11 @@ impl Dataset {
         self.index.records.len()
     }
 
+    /// The files, in the order of their records.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.index.files.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Tries a feed on the first record, so that what fits nowhere is found before a run begins.
     pub fn check(&self, feed: &Feed) -> Result<(), DataError> {
         let share = Share::whole(&feed.ty);

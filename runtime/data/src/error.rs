@@ -13,6 +13,9 @@ pub enum DataError {
     /// The other processes of the run did not do their part.
     #[error(transparent)]
     Peers(#[from] comm::CommError),
+    /// Another process of the run failed at what all do together.
+    #[error("rank {rank}: {what}")]
+    Elsewhere { rank: usize, what: String },
     /// What was asked for and what is there do not fit; one entry an offender.
     #[error("{}{}", .what, .problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
     Mismatch { what: String, problems: Vec<Problem>, help: Option<String> },

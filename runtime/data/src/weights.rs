@@ -125,6 +125,11 @@ impl Weights {
         Err(DataError::Mismatch { what, problems, help: None })
     }
 
+    /// The files, in the order in which they were opened.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
     fn get(&self, name: &str) -> Option<TensorView<'_>> {
         let (file, inner) = self.tensors.get(name)?;
         self.files[*file].get(inner)

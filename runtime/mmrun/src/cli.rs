@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use data::{MeetingAt, MeetingFault};
 use runtime_core::{Fault, FaultKind};
 
 #[derive(Debug, Parser)]
@@ -76,6 +77,11 @@ pub struct Args {
     #[arg(long, value_name = "FAULT", value_parser = fault)]
     pub fault: Option<Fault>,
 
+    /// Make the process of one rank stall or exit where it would meet the others, by number or by what they wait for it to
+    /// do: rank=3,at=12,kind=stall or rank=3,at=optimizer,kind=exit
+    #[arg(long, value_name = "FAULT", value_parser = meeting_fault, hide = true)]
+    pub meeting_fault: Option<MeetingFault>,
+
     /// Hold the lanes up at random, by this seed; results must not change
     #[arg(long, value_name = "SEED", hide = true)]
     pub jitter: Option<u64>,
@@ -93,24 +99,34 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// `rank=3,at=120,kind=stall`
 fn fault(text: &str) -> Result<Fault, String> {
     let expected = || format!("expected rank=R,at=INSTRUCTION,kind=stall|exit, found `{text}`");
+    let (rank, at, kind) = fault_at(text).ok_or_else(expected)?;
+    Ok(Fault { rank, at: at.parse().map_err(|_| expected())?, kind })
+}
+
+fn meeting_fault(text: &str) -> Result<MeetingFault, String> {
+    let expected = || format!("expected rank=R,at=NUMBER|TEXT,kind=stall|exit, found `{text}`");
+    let (rank, at, kind) = fault_at(text).ok_or_else(expected)?;
+    let at = at.parse().map_or_else(|_| MeetingAt::Named(at.into()), MeetingAt::Number);
+    Ok(MeetingFault { rank, at, kind })
+}
+
+/// `rank=3,at=..,kind=stall`
+fn fault_at(text: &str) -> Option<(usize, &str, FaultKind)> {
     let (mut rank, mut at, mut kind) = (None, None, None);
     for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(expected)?;
+        let (key, value) = part.split_once('=')?;
         let known = match (key, value) {
             ("rank", number) => number.parse().map(|n| rank = Some(n)).is_ok(),
-            ("at", number) => number.parse().map(|n| at = Some(n)).is_ok(),
+            ("at", place) => at.replace(place).is_none(),
             ("kind", "stall") => kind.replace(FaultKind::Stall).is_none(),
             ("kind", "exit") => kind.replace(FaultKind::Exit).is_none(),
             _ => false,
         };
         if !known {
-            return Err(expected());
+            return None;
         }
     }
-    match (rank, at, kind) {
-        (Some(rank), Some(at), Some(kind)) => Ok(Fault { rank, at, kind }),
-        _ => Err(expected()),
-    }
+    Some((rank?, at?, kind?))
 }
 
 #[cfg(test)]
@@ -126,6 +142,14 @@ mod tests {
         {
             assert!(fault(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn faults_of_meetings_are_read() {
+        let at = |at| MeetingFault { rank: 3, at, kind: FaultKind::Stall };
+        assert_eq!(meeting_fault("rank=3,at=12,kind=stall"), Ok(at(MeetingAt::Number(12))));
+        assert_eq!(meeting_fault("rank=3,at=write s,kind=stall"), Ok(at(MeetingAt::Named("write s".into()))));
+        assert!(meeting_fault("rank=3,kind=stall").is_err());
     }
 
     #[test]

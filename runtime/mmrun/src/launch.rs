@@ -1,7 +1,10 @@
 //! How this process was started: alone, or by a launcher as one rank of several.
 
 #[cfg(feature = "mpi")]
+mod limit;
+#[cfg(feature = "mpi")]
 mod processes;
+mod rank_table;
 mod recognise;
 
 use std::fmt;
@@ -9,10 +12,11 @@ use std::sync::Arc;
 
 use comm::{Communicator, Local};
 use data::Together;
-use plan::{Header, PlanHash};
+use plan::Header;
 
 use crate::cli::Args;
 use crate::failure::Failure;
+use crate::progress::note;
 
 /// A process of a launcher's, by its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub struct Launch {
     pub world: usize,
     /// How many of them are on this machine, as far as the launcher tells.
     pub here: usize,
+    /// The variables that say so: of the rank, and of the number of ranks.
+    pub names: [&'static str; 2],
+    /// One rank of `mpirun`, which several tasks of a Slurm step have each started.
+    pub alone_in_step: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +39,8 @@ pub enum Launcher {
     MindCluster,
     Slurm,
     OpenMpi,
+    /// `mpiexec` of MPICH and its relatives.
+    Hydra,
     RankTable,
 }
 
@@ -41,6 +51,7 @@ impl fmt::Display for Launcher {
             Launcher::MindCluster => "MindCluster",
             Launcher::Slurm => "Slurm",
             Launcher::OpenMpi => "Open MPI",
+            Launcher::Hydra => "MPICH's mpiexec",
             Launcher::RankTable => "the rank table",
         })
     }
@@ -68,15 +79,19 @@ pub struct Seats {
 #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
 pub fn start(args: &Args) -> Result<Launched, Failure> {
     let launch = recognise::recognise(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
+    if launch.as_ref().is_some_and(|l| l.alone_in_step) {
+        note("mpirun started one rank in each of several Slurm tasks: each of them is a run of its own");
+    }
     let Some(launch) = launch.filter(|l| l.world > 1) else { return Ok(Launched::Alone) };
-    let Launch { by, rank, world, .. } = launch;
-    if !matches!(by, Launcher::OpenMpi | Launcher::Slurm) {
+    let Launch { by, rank, world, names: [rank_name, world_name], .. } = launch;
+    if !matches!(by, Launcher::OpenMpi | Launcher::Hydra | Launcher::Slurm) {
         let what = format!("{by} started this as rank {rank} of {world}, and ranks on CPUs meet over MPI");
         let help = format!("start it with `mpirun -n {world} mmrun PLAN ..`, or alone with all ranks in one process");
-        return Err(Failure::new(what).help(help));
+        let unset = format!("`unset {rank_name} {world_name}` if they are left from another launch");
+        return Err(Failure::new(what).help(help).help(unset));
     }
     #[cfg(feature = "mpi")]
-    return processes::Processes::start(&launch, args.timeout).map(Launched::Processes);
+    return processes::Processes::start(&launch, args).map(Launched::Processes);
     #[cfg(not(feature = "mpi"))]
     Err(Failure::new(format!("{by} started this as rank {rank} of {world}, and this mmrun was built without MPI"))
         .help("build it with `cargo build --release -p mmrun --features mpi`")
@@ -85,8 +100,7 @@ pub fn start(args: &Args) -> Result<Launched, Failure> {
 
 impl Launched {
     /// Where the ranks of this process sit in a run of this plan.
-    #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
-    pub fn seats(&self, header: &Header, hash: PlanHash, args: &Args) -> Result<Seats, Failure> {
+    pub fn seats(&self, header: &Header, args: &Args) -> Result<Seats, Failure> {
         let alone = |communicators| Ok(Seats { communicators, together: Together::alone(), sharing: 1 });
         match self {
             Launched::Alone if header.world() == 1 => alone(vec![None]),
@@ -95,7 +109,7 @@ impl Launched {
                 alone(ranks.map(|rank| Some(Arc::new(rank) as _)).collect())
             }
             #[cfg(feature = "mpi")]
-            Launched::Processes(processes) => processes.seats(header, hash, args.timeout),
+            Launched::Processes(processes) => processes.seats(header),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `mmrun`: runs a compiled plan.
 
+mod agreement;
 mod check;
 mod cli;
 mod crew;

@@ -18,15 +18,17 @@ use crate::progress::{Progress, duration, plural};
 use crate::results::Results;
 use crate::save::Saver;
 use crate::world::World;
-use crate::{launch, setup, values};
+use crate::{agreement, launch, setup, values};
 
 /// Viewers of traces do not open many more.
 const MOST_EVENTS: usize = 1_000_000;
 
 pub fn run(args: &Args, begin: Instant) -> Result<(), Failure> {
-    check_paths(args)?;
     let launched = launch::start(args)?;
-    let result = setup::world(args, &launched).and_then(|(world, hash)| train(args, begin, world, hash));
+    // From here on, the other processes hear of whatever goes wrong in this one.
+    let result = check_paths(args)
+        .and_then(|()| setup::world(args, &launched))
+        .and_then(|(world, hash)| train(args, begin, world, hash));
     launched.finish(result)
 }
 
@@ -37,6 +39,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
     }
     let program = plan.programs.iter().position(|p| p.name == plan.header.task || p.times > 0).unwrap_or(0);
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
+    agreement::folders(args, world.together())?;
     let mut results = Results::new(args, &mut world, program)?;
     let feeds = feeds(args, &world, program)?;
     let batch = feeds.batch(|feed| takes(&world, program, feed));
@@ -175,6 +178,7 @@ fn feeds(args: &Args, world: &World, program: usize) -> Result<Feeds, Failure> {
         None => Inputs::none(all),
     };
     let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed)).transpose()?;
+    agreement::feeds(world.together(), args, (&inputs, all.len()), data.as_ref())?;
     let found = args.data.as_ref().zip(data.as_ref().map(Dataset::records));
     let feeds = Feeds::new(all.clone(), plan.header.seed, inputs, data);
     let synthetic = feeds.check(used)?;
@@ -218,7 +222,7 @@ impl<'a> Trace<'a> {
 
     fn close(mut self, world: &World) -> Result<(), Failure> {
         let events = self.kept.take();
-        let mut all = world.together().meet("give their events", events)?;
+        let mut all = world.together().collect("give their events for the trace", events)?;
         if !world.together().is_first() {
             return Ok(());
         }

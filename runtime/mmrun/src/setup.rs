@@ -11,6 +11,7 @@ use plan::{PlanFile, PlanHash, Verified};
 use runtime_core::{Executor, Options};
 use types::Mesh;
 
+use crate::agreement;
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::launch::{Launched, Seats};
@@ -39,7 +40,8 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
         let what = format!("--fault rank={}: the plan is for {}", fault.rank, plural(size, "rank"));
         return Err(Failure::new(what).help(format!("rank takes 0 to {}", size - 1)));
     }
-    let Seats { communicators, together, sharing } = launched.seats(header, hash, args)?;
+    let Seats { communicators, together, sharing } = launched.seats(header, args)?;
+    agreement::options(&together, hash)?;
     // All ranks of a process share the code.
     let engine = Engine::open(&file)?;
     if matches!(engine, Engine::Ascend { .. }) && args.trace.is_some() {

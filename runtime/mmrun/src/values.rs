@@ -7,6 +7,7 @@ use plan::{BufferId, Layout, Parameter, Plan, PlanHash, State, StateInit};
 use runtime_core::Executor;
 use types::{Init, TensorType};
 
+use crate::agreement::{self, Answer};
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::progress::{count, plural};
@@ -30,6 +31,7 @@ enum Origin {
 pub fn fill(args: &Args, world: &mut World, hash: PlanHash) -> Result<Start, Failure> {
     let plan = world.plan().clone();
     let (origin, start, told) = origin(args, &plan, hash)?;
+    agreement::ask(world.together(), "open the weights or the checkpoint", || answers(args, &origin, &start))?;
     let (origin, plan) = (&origin, &*plan);
     thread::scope(|scope| {
         let ranks = world.executors_mut();
@@ -72,6 +74,19 @@ fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Ve
     }
     let told = format!("{all} from the initialisers, seed {}", plan.header.seed);
     Ok((Origin::Initialisers, start, vec![told]))
+}
+
+/// What all processes must have opened alike.
+fn answers(args: &Args, origin: &Origin, start: &Start) -> Result<Vec<Answer>, Failure> {
+    Ok(match (origin, &args.weights) {
+        (Origin::Checkpoint(checkpoint), _) => {
+            let (step, samples, content) = (start.step, start.samples, &checkpoint.content);
+            let text = format!("step {step} in {} with the fingerprint {content}", checkpoint.folder.display());
+            vec![Answer::new("checkpoints to resume from", format!("{step} {samples} {content}"), text)]
+        }
+        (Origin::Weights(weights), Some(path)) => vec![Answer::of_weights(weights, path)?],
+        _ => Vec::new(),
+    })
 }
 
 /// Fills what one rank holds.

@@ -47,7 +47,7 @@ impl World {
         let missing: Vec<_> = by(true).collect();
         let teller = by(false).find_map(|rank| self.ranks[rank].whereabouts.get());
         let what = teller.map(|w| w.collective(meeting.id)).unwrap_or_default();
-        (!missing.is_empty()).then(|| Waiting { id: meeting.id, what, group: meeting.members.clone(), missing })
+        (!missing.is_empty()).then(|| Waiting { id: Some(meeting.id), what, group: meeting.members.clone(), missing })
     }
 
     fn standing(&self, rank: usize) -> Standing {

@@ -43,6 +43,6 @@ impl Attendance {
         let missing: Vec<usize> =
             self.group.iter().zip(&self.here).filter(|(_, here)| !here.load(Relaxed)).map(|(rank, _)| *rank).collect();
         let (id, group) = (self.id, self.group.clone());
-        (running && !missing.is_empty()).then(|| Waiting { id, what: tell(id), group, missing })
+        (running && !missing.is_empty()).then(|| Waiting { id: Some(id), what: tell(id), group, missing })
     }
 }

@@ -8,7 +8,7 @@ use crate::report::End;
 use crate::{Standing, Waiting};
 
 /// Nothing that ranks tell each other is larger.
-const LONGEST: u32 = 1 << 28;
+pub const LONGEST: u32 = 1 << 28;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Frame {
@@ -32,11 +32,12 @@ pub enum Message {
     },
     /// The sender is alive.
     Pulse,
-    /// To rank 0, which answers all with `Gathered` when it has one of each.
+    /// To rank 0, which answers all with `Gathered` when it has one of each; without `share`, it keeps them to itself.
     Contribution {
         what: String,
         from: usize,
         bytes: Vec<u8>,
+        share: bool,
     },
     Gathered {
         what: String,
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn frames_read_back_and_damage_is_an_error() {
-        let message = Message::Contribution { what: "plan".into(), from: 3, bytes: vec![1, 2, 3] };
+        let message = Message::Contribution { what: "plan".into(), from: 3, bytes: vec![1, 2, 3], share: true };
         let mut bytes = Vec::new();
         Frame { to: To::Rank(0), message }.write(&mut bytes).expect("written");
         let back = Frame::read(&bytes[..]).expect("read");

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Message, To};
-use super::{PULSE, SILENCE};
+use super::{PULSE, SILENCE, was_stopped};
 use crate::report::End;
 use crate::{Cause, CommError};
 
@@ -53,8 +53,9 @@ impl Hub {
         let pulse = desk.clone();
         thread::Builder::new().name("hub pulse".into()).spawn(move || {
             loop {
+                let start = Instant::now();
                 thread::sleep(PULSE);
-                pulse.pulse();
+                pulse.pulse(was_stopped(start));
             }
         })?;
         thread::Builder::new().name("hub".into()).spawn(move || {
@@ -115,12 +116,15 @@ impl Desk {
         Ok(rank)
     }
 
-    fn pulse(&self) {
+    fn pulse(&self, stopped: bool) {
         let mut silent = Vec::new();
         {
             let mut ranks = self.lock();
             for rank in 0..ranks.len() {
                 if ranks[rank].writer.is_some() {
+                    if stopped {
+                        ranks[rank].heard = Some(Instant::now());
+                    }
                     give(&mut ranks, rank, &Message::Pulse);
                     if ranks[rank].heard.is_some_and(|h| h.elapsed() > SILENCE) {
                         silent.push(rank);
@@ -156,8 +160,11 @@ fn pass_on(ranks: &mut [Seat], from: usize, message: &Message) {
 fn give(ranks: &mut [Seat], to: usize, message: &Message) {
     let Some(seat) = ranks.get_mut(to) else { return };
     match &seat.writer {
-        // A connection that takes no more is noticed by its reader, or by the silence.
-        Some(writer) => drop(Frame { to: To::Rank(to), message: message.clone() }.write(writer)),
+        Some(writer) => {
+            let given = Frame { to: To::Rank(to), message: message.clone() }.write(writer);
+            // After half a message the rest of the connection means nothing. Its reader notices, and says that it is gone.
+            let _ = given.or_else(|_| writer.shutdown(Shutdown::Both));
+        }
         None if seat.heard.is_none() => seat.kept.push(message.clone()),
         None => {}
     }

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attendance::Attendance;
-use super::frame::{Frame, Message, To};
-use super::{PULSE, SILENCE};
+use super::frame::{Frame, LONGEST, Message, To};
+use super::meetings::Meetings;
+use super::{PULSE, SILENCE, was_stopped};
 use crate::report::End;
 use crate::{Cause, CommError, Missing, Report, Standing, Waiting, Whereabouts};
 
@@ -32,9 +33,7 @@ pub struct Link {
 
 struct State {
     heard: Instant,
-    /// Of rank 0: what each rank gave, by what it is for.
-    contributions: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
-    gathered: BTreeMap<String, Vec<Vec<u8>>>,
+    meetings: Meetings,
     answers: BTreeMap<usize, (Standing, Vec<Waiting>)>,
 }
 
@@ -64,10 +63,26 @@ impl Link {
         self.patience
     }
 
-    /// What each rank gives under one name, in the order of ranks. All ranks call this with the same name, once; it
-    /// returns when all have, waiting for ever for those that are alive, or for as long as `patience`.
-    pub fn gather(&self, what: &str, bytes: Vec<u8>, patience: Option<Duration>) -> Result<Vec<Vec<u8>>, CommError> {
-        let contribution = Message::Contribution { what: what.into(), from: self.rank, bytes };
+    /// What each rank gives under one name, in the order of ranks. All ranks call this with the same name, which no other
+    /// meeting has at that time, and it returns when all have. If some do not come within the patience of this link, after
+    /// the first has, the run ends and they are named.
+    pub fn gather(&self, what: &str, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
+        self.meet(what, bytes, true)
+    }
+
+    /// The same, for rank 0 alone: all other ranks get nothing.
+    pub fn collect(&self, what: &str, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
+        self.meet(what, bytes, false)
+    }
+
+    fn meet(&self, what: &str, bytes: Vec<u8>, share: bool) -> Result<Vec<Vec<u8>>, CommError> {
+        let world = self.world();
+        let most = (LONGEST / 2) as usize / if share { world } else { 1 };
+        if bytes.len() > most {
+            return Err(CommError::TooLarge { what: what.into(), bytes: bytes.len(), most });
+        }
+        self.lock().meetings.wait_in(what);
+        let contribution = Message::Contribution { what: what.into(), from: self.rank, bytes, share };
         if self.rank == 0 {
             self.take(contribution);
         } else {
@@ -76,21 +91,48 @@ impl Link {
         let start = Instant::now();
         let mut state = self.lock();
         loop {
-            if let Some(all) = state.gathered.remove(what) {
+            if let Some(all) = state.meetings.take(what) {
                 return Ok(all);
             }
             if let Some(error) = self.failure() {
                 return Err(error);
             }
-            if let Some(waited) = patience.filter(|p| start.elapsed() > *p) {
-                let there = state.contributions.get(what);
-                let missing = (0..self.world()).filter(|r| there.is_none_or(|t| !t.contains_key(r)));
-                // Only rank 0 knows who came.
-                let missing = if self.rank == 0 { missing.collect() } else { vec![0] };
-                return Err(CommError::Absent { what: what.into(), missing, waited });
+            // Rank 0 says who is late. It is alive, or the pulse would have said that it is not.
+            if start.elapsed() > self.patience.saturating_add(2 * SILENCE) {
+                drop(state);
+                self.end(End::Stalled(Arc::new(self.unanswered(what))), true);
+                state = self.lock();
+                continue;
             }
             state = self.change.wait_timeout(state, PULSE / 10).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// What this rank waits for in vain, and rank 0 would have to tell.
+    fn unanswered(&self, what: &str) -> Report {
+        let waiting = Waiting { id: None, what: what.into(), group: (0..self.world()).collect(), missing: vec![0] };
+        Report::stalled((self.rank, self.patience), vec![waiting], |_| (Standing::Silent, Vec::new()))
+    }
+
+    /// Of rank 0: ends the run if a meeting is waited in for too long.
+    fn watch_meetings(&self) {
+        if self.rank != 0 || self.ended() {
+            return;
+        }
+        if let Some(rank) = self.lock().meetings.missing(self.world()).find(|rank| self.left[*rank].load(SeqCst)) {
+            self.end(End::Cause(Cause::Left { rank }), true);
+            return;
+        }
+        let late = self.lock().meetings.late(self.patience, self.world());
+        let Some((first, waiting)) = late else { return };
+        let answers = self.ask();
+        if !self.lock().meetings.is_open(&waiting.what) {
+            // They came while the others were asked.
+            return;
+        }
+        let told = |rank| if rank == 0 { self.standing() } else { self.told(&answers, rank) };
+        let report = Report::stalled((first, self.patience), vec![waiting], told);
+        self.end(End::Stalled(Arc::new(report)), true);
     }
 
     pub fn attach(&self, whereabouts: Arc<dyn Whereabouts>) {
@@ -112,6 +154,13 @@ impl Link {
     pub fn late(&self, attendance: &Attendance) {
         if self.ended() {
             return;
+        }
+        // Without rank 0 nobody answers. It is heard soon, or the run ends because it is not.
+        while self.lock().heard.elapsed() > 2 * PULSE {
+            if self.ended() {
+                return;
+            }
+            thread::sleep(PULSE / 10);
         }
         let answers = self.ask();
         let first = self.waiting(attendance).into_iter().collect();
@@ -176,12 +225,7 @@ impl Link {
             rank,
             patience,
             writer: Mutex::new(stream),
-            state: Mutex::new(State {
-                heard: Instant::now(),
-                contributions: BTreeMap::new(),
-                gathered: BTreeMap::new(),
-                answers: BTreeMap::new(),
-            }),
+            state: Mutex::new(State { heard: Instant::now(), meetings: Meetings::default(), answers: BTreeMap::new() }),
             change: Condvar::new(),
             left: (0..world).map(|_| AtomicBool::new(false)).collect(),
             ended: AtomicBool::new(false),
@@ -203,8 +247,13 @@ impl Link {
             gone.cut_off("its process is gone, and with it the place where ranks meet");
         })?;
         thread::Builder::new().name("pulse".into()).spawn(move || {
+            let mut start = Instant::now();
             while let Some(link) = of_pulse.upgrade() {
+                if was_stopped(start) {
+                    link.lock().heard = Instant::now();
+                }
                 link.send(To::Hub, Message::Pulse);
+                link.watch_meetings();
                 if link.lock().heard.elapsed() > SILENCE {
                     link.cut_off(&format!(
                         "its process gave no sign for {} s: stopped, starved or cut off",
@@ -212,6 +261,7 @@ impl Link {
                     ));
                 }
                 drop(link);
+                start = Instant::now();
                 thread::sleep(PULSE);
             }
         })?;
@@ -230,23 +280,18 @@ impl Link {
         state.heard = Instant::now();
         match message {
             Message::Hello { .. } | Message::Pulse => {}
-            Message::Contribution { what, from, bytes } => {
-                let all = state.contributions.entry(what.clone()).or_default();
-                all.insert(from, bytes);
-                if all.len() == self.world() {
-                    let all: Vec<_> = state.contributions.remove(&what).unwrap_or_default().into_values().collect();
-                    state.gathered.insert(what.clone(), all.clone());
+            Message::Contribution { what, from, bytes, share } => {
+                if let Some(all) = state.meetings.give(&what, from, bytes, self.world()) {
+                    let others = if share { all.clone() } else { vec![Vec::new(); all.len()] };
+                    state.meetings.finish(what.clone(), all);
                     drop(state);
-                    self.send(To::Others, Message::Gathered { what, all });
+                    self.send(To::Others, Message::Gathered { what, all: others });
                 }
             }
-            Message::Gathered { what, all } => drop(state.gathered.insert(what, all)),
+            Message::Gathered { what, all } => state.meetings.finish(what, all),
             Message::Question { from } => {
                 drop(state);
-                let standing = self.whereabouts.get().map_or(Standing::NotStarted, |w| w.standing());
-                let attendances = self.attendances.lock().unwrap_or_else(PoisonError::into_inner);
-                let waiting = attendances.iter().filter_map(|a| self.waiting(a)).collect();
-                drop(attendances);
+                let (standing, waiting) = self.standing();
                 self.send(To::Rank(from), Message::Answer { from: self.rank, standing, waiting });
             }
             Message::Answer { from, standing, waiting } => drop(state.answers.insert(from, (standing, waiting))),
@@ -275,6 +320,20 @@ impl Link {
         state.answers.clone()
     }
 
+    /// Where this rank is, and what it waits in.
+    fn standing(&self) -> (Standing, Vec<Waiting>) {
+        let mut standing = self.whereabouts.get().map_or(Standing::NotStarted, |w| w.standing());
+        let state = self.lock();
+        let mut waiting = state.meetings.waiting(self.rank, self.world());
+        if let (Some(what), Standing::NotStarted | Standing::Between { .. }) = (state.meetings.waits_for(), &standing) {
+            standing = Standing::Meeting { what: what.into() };
+        }
+        drop(state);
+        let attendances = self.attendances.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(attendances.iter().filter_map(|a| self.waiting(a)));
+        (standing, waiting)
+    }
+
     fn told(&self, answers: &BTreeMap<usize, (Standing, Vec<Waiting>)>, rank: usize) -> (Standing, Vec<Waiting>) {
         let standing = if self.left[rank].load(SeqCst) { Standing::Left } else { Standing::Silent };
         answers.get(&rank).cloned().unwrap_or((standing, Vec::new()))
@@ -296,8 +355,10 @@ impl Link {
 
     fn send(&self, to: To, message: Message) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // A broken connection is noticed by the reader.
-        let _ = Frame { to, message }.write(&*writer);
+        // After half a message the rest of the connection means nothing. The reader notices that it is gone.
+        if (Frame { to, message }).write(&*writer).is_err() {
+            let _ = writer.shutdown(Shutdown::Both);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,15 +1,17 @@
 //! One process for each rank, over MPI.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comm::{Link, Mpi};
 use data::Together;
-use plan::{Header, PlanHash};
+use plan::Header;
 
+use super::limit::{Limit, end_process, spawn};
 use super::{Launch, Seats};
+use crate::cli::Args;
 use crate::failure::Failure;
 use crate::setup::mesh_of;
 
@@ -19,61 +21,101 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Between a failure and the end of the process: longer than others wait for answers before they say what they know.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Between the end of a run by whichever rank and the end of this process, whatever it is in: a file system that does not
+/// answer, a long kernel, MPI.
+const LAST: Duration = Duration::from_secs(10);
+
+/// How long rank 0, through which the others hear of each other, waits for them to be gone.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 pub struct Processes {
     launched: comm::Launched,
     rank: Mpi,
     link: Arc<Link>,
+    together: Together,
     /// Ranks on this machine.
     here: usize,
+    /// Whether this process has come to its end by itself.
+    ended: Arc<AtomicBool>,
 }
 
 impl Processes {
     /// Meets the others, within `patience`.
-    pub fn start(launch: &Launch, patience: Duration) -> Result<Self, Failure> {
+    pub fn start(launch: &Launch, args: &Args) -> Result<Self, Failure> {
+        let patience = args.timeout;
+        let (rank, world) = (launch.rank, launch.world);
+        let waits =
+            format!("(rank {rank}) not all of the {world} ranks that {} started came to the start of MPI", launch.by);
+        let limit = Limit::new(patience, waits)?;
         let launched = comm::Launched::start()?;
         if launched.world() != launch.world {
-            let (by, says, is) = (launch.by, launch.world, launched.world());
-            return Err(Failure::new(format!("{by} says that there are {says} ranks, and MPI that there are {is}"))
-                .help("was this program built with the MPI whose mpirun (or srun --mpi) started it?"));
+            let (by, says, is, name) = (launch.by, launch.world, launched.world(), launch.names[1]);
+            let what = format!("{by} says that there are {says} ranks ({name}), and MPI that there are {is}");
+            return Err(Failure::new(what)
+                .help("was this program built with the MPI whose mpirun (or srun --mpi) started it?")
+                .help(format!("`unset {} {name}` if they are left from another launch", launch.names[0])));
         }
-        let (rank, link) = launched.join(patience)?;
-        stop_on_signal(link.clone()).map_err(|e| Failure::new(format!("SIGTERM cannot be handled: {e}")))?;
-        Ok(Self { launched, rank, link, here: launch.here })
+        let (rank, link) = launched.join(patience, || drop(limit))?;
+        stop_on_signal(link.clone())?;
+        let ended = Arc::new(AtomicBool::new(false));
+        end_with_the_run(link.clone(), ended.clone())?;
+        let together = Together::with(link.clone()).with_fault(args.meeting_fault.clone());
+        Ok(Self { launched, rank, link, together, here: launch.here, ended })
     }
 
-    pub fn seats(&self, header: &Header, hash: PlanHash, patience: Duration) -> Result<Seats, Failure> {
+    pub fn seats(&self, header: &Header) -> Result<Seats, Failure> {
         let (ranks, started) = (header.world(), self.link.world());
         if ranks != started {
             let mesh = if ranks > 1 { format!("{ranks} ranks, {}", mesh_of(&header.mesh)) } else { "one rank".into() };
             return Err(Failure::new(format!("the plan is for {mesh}, and {started} were started"))
                 .help(format!("start {ranks}, or compile the plan for a mesh of {started}")));
         }
-        let hashes = self.link.gather("load the plan", hash.to_string().into_bytes(), Some(patience))?;
-        if let Some(other) = hashes.iter().position(|other| *other != hashes[0]) {
-            let hash = |rank: usize| String::from_utf8_lossy(&hashes[rank]).into_owned();
-            let what = format!("ranks 0 and {other} were given different plans: {} and {}", hash(0), hash(other));
-            return Err(Failure::new(what));
-        }
         let communicators = vec![Some(Arc::new(self.rank.clone()) as _)];
-        Ok(Seats { communicators, together: Together::with(self.link.clone()), sharing: self.here })
+        Ok(Seats { communicators, together: self.together.clone(), sharing: self.here })
     }
 
+    /// Ends this process's part. It went well only if it did for all.
     pub fn finish(self, result: Result<(), Failure>) -> Result<(), Failure> {
-        match &result {
-            Ok(()) => {
-                self.link.leave();
-                self.launched.finish();
-            }
-            Err(failure) => self.link.fail(failure.message()),
+        let all = result.and_then(|()| Ok(self.together.meet("come to the end of the run", Vec::new()).map(drop)?));
+        self.ended.store(true, SeqCst);
+        let rank = self.link.rank();
+        if let Err(failure) = all {
+            self.link.fail(failure.message());
+            return Err(failure.of_rank(rank, LINGER));
         }
-        result.map_err(|failure| failure.of_rank(self.link.rank(), LINGER))
+        self.link.leave();
+        let start = Instant::now();
+        while rank == 0 && !self.link.is_alone() && start.elapsed() < FAREWELL {
+            thread::sleep(FAREWELL / 1000);
+        }
+        let _limit = Limit::new(self.link.patience(), format!("(rank {rank}) MPI did not come to its end"))?;
+        self.launched.finish();
+        Ok(())
     }
 }
 
+/// When the run has ended for all, this process does not stay, whatever it waits in.
+fn end_with_the_run(link: Arc<Link>, ended: Arc<AtomicBool>) -> Result<(), Failure> {
+    let watch = move || {
+        let failure = loop {
+            if let Some(failure) = link.failure() {
+                break failure;
+            }
+            thread::sleep(GRACE / 3);
+        };
+        thread::sleep(LAST);
+        if !ended.swap(true, SeqCst) {
+            end_process(&Failure::from(failure).of_rank(link.rank(), Duration::ZERO));
+        }
+    };
+    spawn("end of the run", watch)
+}
+
 /// Launchers ask all ranks to stop as soon as one of them is gone. This gives the others time to say so themselves.
-fn stop_on_signal(link: Arc<Link>) -> std::io::Result<()> {
+fn stop_on_signal(link: Arc<Link>) -> Result<(), Failure> {
     let asked = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone())?;
+    let registered = signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone());
+    registered.map_err(|e| Failure::new(format!("SIGTERM cannot be handled: {e}")))?;
     let watch = move || {
         while !asked.load(Relaxed) {
             thread::sleep(GRACE / 10);
@@ -81,5 +123,5 @@ fn stop_on_signal(link: Arc<Link>) -> std::io::Result<()> {
         thread::sleep(GRACE);
         link.fail("it was asked to stop (SIGTERM)");
     };
-    thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+    spawn("signals", watch)
 }

@@ -1,8 +1,11 @@
 //! Tests of ranks that are processes under `mpirun`: they give what threads give, and when one is killed, stalls or is cut
 //! off, the others say so and nothing that was saved is lost.
 
+mod alike;
 mod hosts;
 mod kills;
+mod launchers;
+mod meetings;
 mod models;
 #[path = "../place/mod.rs"]
 mod place;
