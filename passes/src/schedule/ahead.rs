@@ -118,15 +118,46 @@ impl Makes<'_> {
 
     /// The slice of this block's buffer, after all that makes it.
     fn slice(&mut self, slice: Slice) -> Slice {
-        let once = self.once.contains(&slice.buffer);
-        for maker in self.makers.get(&slice.buffer).cloned().unwrap_or_default() {
-            if self.block(once).done.insert(maker) {
-                self.make(maker, once);
+        // Makers whose operands are being made, outermost first, each with the makers of its operands that are left. A list
+        // of its own and not calls within calls: a chain may be as long as the program.
+        let first = self.makers_of(slice.buffer);
+        let mut open = if first.is_empty() { vec![] } else { vec![(None, first)] };
+        while let Some((maker, left)) = open.last_mut() {
+            match (left.pop(), *maker) {
+                (Some((next, once)), _) => {
+                    if self.block(once).done.insert(next) {
+                        open.push((Some((next, once)), self.makers_of_operands(next)));
+                    }
+                }
+                (None, maker) => {
+                    open.pop();
+                    if let Some((maker, once)) = maker {
+                        self.make(maker, once);
+                    }
+                }
             }
         }
+        self.instead(slice)
+    }
+
+    fn instead(&mut self, slice: Slice) -> Slice {
+        let once = self.once.contains(&slice.buffer);
         Slice { buffer: self.block(once).instead.get(&slice.buffer).copied().unwrap_or(slice.buffer), ..slice }
     }
 
+    /// What writes a buffer ahead, the last of it first, and whether once a step.
+    fn makers_of(&self, buffer: BufferId) -> Vec<(usize, bool)> {
+        let once = self.once.contains(&buffer);
+        self.makers.get(&buffer).into_iter().flatten().rev().map(|&maker| (maker, once)).collect()
+    }
+
+    fn makers_of_operands(&self, maker: usize) -> Vec<(usize, bool)> {
+        let touches = self.instructions[maker].op.touches(|k| accesses(self.kernels, k));
+        let operands = touches.iter().rev().filter(|(_, access)| !access.writes());
+        operands.flat_map(|(slice, _)| self.makers_of(slice.buffer)).collect()
+    }
+
+    /// Issues a maker whose operands are made.
     fn make(&mut self, maker: usize, once: bool) {
         let mut instruction = self.instructions[maker].clone();
         let writes: Vec<bool> =
@@ -136,7 +167,7 @@ impl Makes<'_> {
             if *writes {
                 written.push(slice.buffer);
             } else {
-                *slice = self.slice(*slice);
+                *slice = self.instead(*slice);
                 reads.push(*slice);
             }
         }

@@ -15,6 +15,8 @@ const SHORTEST: f64 = 0.1;
 /// What follows from work that moves has to move as well: so many instructions, of so much of its time.
 const FOLLOWERS: usize = 12;
 const WEIGHT: f64 = 0.25;
+/// A wait looks at so much work, and work at so many exchanges, before it: a block is the whole program where there are none.
+const NEAREST: usize = 512;
 
 /// An order of instructions, and what is known of them.
 pub struct Order<'a> {
@@ -68,7 +70,7 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
         }
         let around = work.partition_point(|&at| at < begin)..work.partition_point(|&at| at < issued);
         let before = exchanges.partition_point(|e| e.issued < begin);
-        for &at in work[around].iter().rev() {
+        for &at in work[around].iter().rev().take(NEAREST) {
             let i = sequence[at];
             let seconds = order.seconds[i];
             let fits = seconds <= LONGEST * left && seconds >= SHORTEST * left && found[i].is_none();
@@ -78,7 +80,7 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
             // Exchanges that it hides.
             let hides = |e: &Exchange| at < e.needed && e.needed <= needed;
             let until = exchanges.partition_point(|e| e.issued < at);
-            let hidden = &mut exchanges[before..until];
+            let hidden = &mut exchanges[before.max(until.saturating_sub(NEAREST)).min(until)..until];
             if hidden.iter().any(|e| hides(e) && e.slack < seconds) {
                 continue;
             }

@@ -11,7 +11,7 @@ pub struct Recorder<'a> {
     module: &'a Module,
     sources: &'a Sources,
     places: Places,
-    known: HashMap<diag::PlaceId, Vec<(String, PlaceId)>>,
+    known: HashMap<diag::PlaceId, HashMap<String, PlaceId>>,
     /// What was recorded as the place of several.
     joined: HashMap<Vec<PlaceId>, PlaceId>,
     /// What was recorded first as each place.
@@ -39,12 +39,11 @@ impl<'a> Recorder<'a> {
 
     /// `what` names the kernel or the feed; the calls that led there follow.
     pub fn add(&mut self, at: diag::PlaceId, what: &str) -> PlaceId {
-        let known = self.known.get(&at).map_or(&[][..], Vec::as_slice);
-        if let Some(&(_, id)) = known.iter().find(|(known, _)| known == what) {
+        if let Some(&id) = self.known.get(&at).and_then(|known| known.get(what)) {
             return id;
         }
         let id = self.record(Origin { what: what.to_owned(), spans: self.module.places.chain(at).collect() });
-        self.known.entry(at).or_default().push((what.to_owned(), id));
+        self.known.entry(at).or_default().insert(what.to_owned(), id);
         id
     }
 
