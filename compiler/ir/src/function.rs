@@ -115,6 +115,13 @@ impl Function {
         users
     }
 
+    /// Which nodes are results.
+    pub fn returned(&self) -> Vec<bool> {
+        let mut returned = vec![false; self.nodes.len()];
+        self.results.iter().for_each(|result| returned[result.index()] = true);
+        returned
+    }
+
     /// Which nodes a result depends on. Parameters count only if they are used.
     pub fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.nodes.len()];

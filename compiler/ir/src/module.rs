@@ -1,5 +1,7 @@
 //! A module: functions, and the programs that run them over named parameters, state and feeds.
 
+use std::collections::HashSet;
+
 use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -74,9 +76,11 @@ impl Module {
 
     /// `base`, or `base.2`, `base.3` ... if functions of that name exist.
     pub fn fresh_name(&self, base: &str) -> Name {
+        let taken: HashSet<&str> =
+            self.functions.iter().map(|(_, f)| f.name.as_str()).filter(|name| name.starts_with(base)).collect();
         let mut name = Name::new(base);
         let mut n = 2;
-        while self.function_named(&name).is_some() {
+        while taken.contains(name.as_str()) {
             name = Name::from(format!("{base}.{n}"));
             n += 1;
         }

@@ -12,6 +12,7 @@
 //!   sharding hides outside a `reshard`;
 //! - at [`Level::Local`], inputs and outputs of programs are a rank's parts of the tensors they name.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::{Assignment, Function, Id, Input, Inst, Level, Module, NodeId, Op, Output, Sharding, Type, same_sizes};
@@ -35,8 +36,9 @@ impl fmt::Display for Violation {
 
 pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
     let mut found = vec![];
+    let mut names: HashSet<&str> = HashSet::new();
     for (id, function) in module.functions.iter() {
-        if module.function_named(&function.name) != Some(id) {
+        if !names.insert(function.name.as_str()) {
             let message = format!("a second function is called @{}", function.name);
             found.push(Violation { function: Some(id), node: None, message });
         }

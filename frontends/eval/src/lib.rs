@@ -9,6 +9,7 @@ mod brackets;
 mod call;
 mod contract;
 mod control;
+mod ends;
 mod evaluator;
 mod expr;
 mod file;

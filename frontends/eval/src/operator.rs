@@ -7,6 +7,7 @@ use ir::{Op, ops};
 use syn::{BinOp, UnOp};
 use types::DType;
 
+use crate::ends;
 use crate::evaluator::{Evaluator, Scope};
 use crate::pattern::same;
 use crate::stop::{Eval, Stop};
@@ -26,7 +27,7 @@ pub enum Arithmetic {
 impl<'a> Evaluator<'a> {
     pub fn unary(&mut self, scope: &mut Scope<'a>, unary: &'a syn::ExprUnary) -> Eval<'a, Value<'a>> {
         let value = self.expr(scope, &unary.expr)?;
-        let span = self.span(scope, unary);
+        let span = ends::of_unary(self.files[scope.file].source, unary);
         match (unary.op, value) {
             (UnOp::Neg(_), Value::Int(v)) => v.checked_neg().map(Value::Int).ok_or_else(|| overflow(span)),
             (UnOp::Neg(_), Value::Float(v)) => Ok(Value::Float(-v)),
@@ -43,7 +44,8 @@ impl<'a> Evaluator<'a> {
     }
 
     pub fn binary(&mut self, scope: &mut Scope<'a>, binary: &'a syn::ExprBinary) -> Eval<'a, Value<'a>> {
-        let span = self.span(scope, binary);
+        let source = self.files[scope.file].source;
+        let span = ends::of_binary(source, binary);
         if let BinOp::And(_) | BinOp::Or(_) = binary.op {
             let left = self.condition(scope, &binary.left)?;
             let decided = left == matches!(binary.op, BinOp::Or(_));
@@ -51,7 +53,7 @@ impl<'a> Evaluator<'a> {
         }
         let left = self.expr(scope, &binary.left)?;
         let right = self.expr(scope, &binary.right)?;
-        let (at_left, at_right) = (self.span(scope, &*binary.left), self.span(scope, &*binary.right));
+        let (at_left, at_right) = (ends::of_expr(source, &binary.left), ends::of_expr(source, &binary.right));
         let arithmetic = match binary.op {
             BinOp::Add(_) | BinOp::AddAssign(_) => Arithmetic::Add,
             BinOp::Sub(_) | BinOp::SubAssign(_) => Arithmetic::Sub,

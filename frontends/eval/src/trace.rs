@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use diag::{Diagnostic, PlaceId, Span};
 use ir::{Arena, Array, Builder, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
+use rustc_hash::FxHashMap;
 use types::{DType, Distribution, Name, TensorType};
 
 use crate::tables;
@@ -35,8 +36,9 @@ pub struct Frame {
     builder: Builder,
     /// Values from outside that became parameters.
     captures: Vec<(Source, NodeId)>,
-    constants: Vec<(Rc<Array>, NodeId)>,
-    casts: Vec<(NodeId, DType, NodeId)>,
+    /// By the address of the array, which is kept with it.
+    constants: FxHashMap<*const Array, (Rc<Array>, NodeId)>,
+    casts: FxHashMap<(NodeId, DType), NodeId>,
 }
 
 /// A finished function, and what its parameters are outside.
@@ -66,7 +68,8 @@ impl Tracer {
         let id = self.next_frame;
         self.next_frame += 1;
         let builder = Builder::new("");
-        self.frames.push(Frame { id, repeated, builder, captures: vec![], constants: vec![], casts: vec![] });
+        let (constants, casts) = (FxHashMap::default(), FxHashMap::default());
+        self.frames.push(Frame { id, repeated, builder, captures: vec![], constants, casts });
         id
     }
 
@@ -102,14 +105,14 @@ impl Tracer {
             _ => None,
         };
         if let Some(to) = cast
-            && let Some((_, _, known)) = frame.casts.iter().find(|(from, d, _)| *from == ids[0] && *d == to)
+            && let Some(known) = frame.casts.get(&(ids[0], to))
         {
             return Ok(vec![Leaf::new(results[0].clone(), Source::Node(frame.id, *known))]);
         }
         frame.builder.place = place;
         let id = frame.builder.try_op(op.clone(), &ids).map_err(explain)?;
         if let Some(to) = cast {
-            frame.casts.push((ids[0], to, id));
+            frame.casts.insert((ids[0], to), id);
         }
         let ids = frame.builder.results(id);
         let leaf = |id: NodeId| Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) };
@@ -138,12 +141,12 @@ impl Tracer {
         match &leaf.source {
             Source::Node(id, node) if *id == frame.id => Ok(*node),
             Source::Const(array) if !frame.repeated || array.ty.rank() == 0 => {
-                if let Some((_, node)) = frame.constants.iter().find(|(a, _)| Rc::ptr_eq(a, array)) {
+                if let Some((_, node)) = frame.constants.get(&Rc::as_ptr(array)) {
                     return Ok(*node);
                 }
                 frame.builder.place = place;
                 let node = tables::record(&mut frame.builder, array, span)?;
-                frame.constants.push((array.clone(), node));
+                frame.constants.insert(Rc::as_ptr(array), (array.clone(), node));
                 Ok(node)
             }
             Source::Unplaced => Err(Diagnostic::error("this parameter is not part of the model")

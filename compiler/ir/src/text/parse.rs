@@ -31,7 +31,7 @@ type Parsed<T> = Result<T, ParseError>;
 
 /// Reads a module. The result is well-formed text, not yet a verified module.
 pub fn parse(text: &str) -> Parsed<Module> {
-    let mut p = Parser { text, at: 0 };
+    let mut p = Parser { text, at: 0, functions: HashMap::new() };
     let mut module = Module::default();
     if p.eat("module") {
         module.name = p.string()?.into();
@@ -59,11 +59,13 @@ pub fn parse(text: &str) -> Parsed<Module> {
             let of = if p.eat("of ") { Some(p.string()?.into()) } else { None };
             module.states.insert(name, State { ty, init, of });
         } else if p.eat("program ") {
-            let program = p.program(&module)?;
+            let program = p.program()?;
             module.programs.push(program);
         } else {
-            let function = p.function(&module)?;
-            module.functions.add(function);
+            let function = p.function()?;
+            let name = function.name.clone();
+            let id = module.functions.add(function);
+            p.functions.entry(name).or_insert(id);
         }
     }
 }
@@ -71,6 +73,8 @@ pub fn parse(text: &str) -> Parsed<Module> {
 struct Parser<'t> {
     text: &'t str,
     at: usize,
+    /// The functions so far, by name.
+    functions: HashMap<Name, crate::Id<Function>>,
 }
 
 impl<'t> Parser<'t> {
@@ -284,21 +288,21 @@ impl<'t> Parser<'t> {
         Ok((start, self.number()?))
     }
 
-    fn callee(&mut self, module: &Module) -> Parsed<crate::Id<Function>> {
+    fn callee(&mut self) -> Parsed<crate::Id<Function>> {
         self.skip();
         let start = self.at;
         self.expect("@")?;
         let name = self.function_name()?;
-        match module.function_named(name) {
-            Some(id) => Ok(id),
+        match self.functions.get(name) {
+            Some(&id) => Ok(id),
             None => self.fail(start, format!("there is no function @{name} before this line")),
         }
     }
 
-    fn program(&mut self, module: &Module) -> Parsed<Program> {
+    fn program(&mut self) -> Parsed<Program> {
         let name = self.string()?.into();
         self.expect("=")?;
-        let function = self.callee(module)?;
+        let function = self.callee()?;
         self.expect("{")?;
         let mut program = Program { name, function, inputs: vec![], outputs: vec![], logical: vec![] };
         loop {
@@ -315,7 +319,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn function(&mut self, module: &Module) -> Parsed<Function> {
+    fn function(&mut self) -> Parsed<Function> {
         let recompute = self.eat("recompute ");
         let kind = if self.eat("kernel ") {
             FunctionKind::Kernel
@@ -343,7 +347,7 @@ impl<'t> Parser<'t> {
         while !self.eat("return") {
             let (start, id) = self.id()?;
             self.expect("=")?;
-            let node = self.node(module, &ids)?;
+            let node = self.node(&ids)?;
             if ids.insert(id, b.function.nodes.add(node)).is_some() {
                 return self.fail(start, format!("%{id} is declared twice"));
             }
@@ -361,7 +365,7 @@ impl<'t> Parser<'t> {
         ids.get(&id).copied().map_or_else(|| self.fail(start, format!("%{id} is not declared before this line")), Ok)
     }
 
-    fn node(&mut self, module: &Module, ids: &HashMap<usize, NodeId>) -> Parsed<Node> {
+    fn node(&mut self, ids: &HashMap<usize, NodeId>) -> Parsed<Node> {
         self.skip();
         let start = self.at;
         let word = self.word()?;
@@ -370,7 +374,7 @@ impl<'t> Parser<'t> {
             "chunk" => Some(Inst::Chunk { count: self.number()? }),
             "unchunk" => Some(Inst::Unchunk),
             "spread" => Some(Inst::Spread { count: self.number()? }),
-            "call" => Some(Inst::Call(self.call(module)?)),
+            "call" => Some(Inst::Call(self.call()?)),
             _ => None,
         };
         self.expect("(")?;
@@ -407,8 +411,8 @@ impl<'t> Parser<'t> {
         Ok(Node { inst, args, ty, shardings, place: diag::PlaceId::NONE })
     }
 
-    fn call(&mut self, module: &Module) -> Parsed<Call> {
-        let mut call = Call::once(self.callee(module)?);
+    fn call(&mut self) -> Parsed<Call> {
+        let mut call = Call::once(self.callee()?);
         if self.eat("x") {
             call.times = Some(self.number()?);
             self.expect("carry")?;
