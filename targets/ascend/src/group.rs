@@ -104,10 +104,10 @@ fn levels(function: &Function) -> Vec<usize> {
             _ => (true, false),
         };
     }
-    let users = function.users();
+    let (users, returned) = (function.users(), function.returned());
     for (id, node) in function.nodes.iter().rev() {
         let i = id.index();
-        if light[i] && !matches!(node.inst, Inst::Param(_)) && !function.results.contains(&id) {
+        if light[i] && !matches!(node.inst, Inst::Param(_)) && !returned[i] {
             let first = users[i].iter().map(|u| levels[u.index()]).min();
             levels[i] = first.unwrap_or(levels[i]);
         }

@@ -1,14 +1,23 @@
 //! How a function falls into kernels: products with what follows them elementwise, and loops that share a shape.
 //!
 //! Operators join the kernel of an operand where one nest of loops computes both without doing anything twice. Kernels
-//! never depend on each other in a circle. What asks other ranks stands between kernels.
+//! never depend on each other in a circle. What asks other ranks stands between kernels. A kernel has a bound, so that a chain
+//! of operators, however long, becomes kernels of which each takes a bounded time to compile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Class, Function, Inst, NodeId, Op};
 use types::{Dim, Name};
 
 type Dims = Vec<Dim>;
+
+/// A kernel has at most so many operators, reads so many tensors, and has so many levels of rows on a way through it: code
+/// that reads a row is written again for each level that reads the row above it.
+const MOST_OPERATORS: usize = 96;
+const MOST_OPERANDS: usize = 64;
+const MOST_LEVELS: usize = 4;
+/// A search for a circle ends after so many operators, as if there were one.
+const MOST_SEARCHED: usize = 4096;
 
 /// What an operator is to the loops around it.
 enum Role {
@@ -46,7 +55,10 @@ struct Group {
 
 /// The groups of a function, in the order of their first nodes.
 pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
-    let mut state = State { function, users: function.users(), groups: Vec::new(), of: BTreeMap::new() };
+    let returned = function.returned();
+    let levels = vec![0; function.nodes.len()];
+    let users = function.users();
+    let mut state = State { function, users, returned, levels, groups: Vec::new(), of: BTreeMap::new() };
     let live = function.live();
     for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
         if let Inst::Op(op) = &node.inst {
@@ -59,6 +71,10 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
 struct State<'f> {
     function: &'f Function,
     users: Vec<smallvec::SmallVec<[NodeId; 4]>>,
+    /// By node: whether it is a result of the function.
+    returned: Vec<bool>,
+    /// By node: the levels of rows that it adds to those of its operands.
+    levels: Vec<usize>,
     groups: Vec<Group>,
     of: BTreeMap<NodeId, usize>,
 }
@@ -76,7 +92,14 @@ impl State<'_> {
         if matches!(op.class(), Class::Source | Class::View | Class::Collective) {
             return;
         }
-        match self.role(node, op) {
+        let role = self.role(node, op);
+        self.levels[node.index()] = match (&role, op) {
+            // It reads each row in two places.
+            (Role::Row(_), Op::Rope(_)) => 2,
+            (Role::Row(_) | Role::FoldRow(_), _) => 1,
+            _ => 0,
+        };
+        match role {
             Role::Map => self.place_map(node),
             Role::Row(dims) => self.place_row(node, &dims),
             Role::FoldRow(dims) => self.place_fold(node, &dims),
@@ -147,6 +170,38 @@ impl State<'_> {
         inside.into_iter().all(|arg| self.dims(arg).is_some_and(|dims| fits(&dims)))
     }
 
+    fn has_room(&self, group: usize, node: NodeId) -> bool {
+        self.is_bounded(self.groups[group].members.iter().copied().chain([node]))
+    }
+
+    /// Whether these operators are no more than one kernel may have.
+    fn is_bounded(&self, members: impl Iterator<Item = NodeId>) -> bool {
+        let mut members: Vec<NodeId> = members.take(MOST_OPERATORS + 1).collect();
+        if members.len() > MOST_OPERATORS {
+            return false;
+        }
+        members.sort_unstable();
+        // By member: the levels of rows on the longest way to it.
+        let mut levels: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut operands: BTreeSet<NodeId> = BTreeSet::new();
+        for member in members {
+            let mut before = 0;
+            for arg in &self.function.nodes[member].args {
+                if let Some(&level) = levels.get(arg) {
+                    before = before.max(level);
+                } else if !self.is_source(*arg) {
+                    operands.insert(*arg);
+                }
+            }
+            levels.insert(member, before + self.levels[member.index()]);
+        }
+        operands.len() <= MOST_OPERANDS && levels.values().all(|level| *level <= MOST_LEVELS)
+    }
+
+    fn is_source(&self, node: NodeId) -> bool {
+        matches!(&self.function.nodes[node].inst, Inst::Op(op) if op.class() == Class::Source)
+    }
+
     fn place_map(&mut self, node: NodeId) {
         let space = self.dims(node).unwrap_or_default();
         let mut joined = None;
@@ -163,7 +218,7 @@ impl State<'_> {
                 Kind::Loops if in_row => self.reads_only(node, group, |dims| *dims == space),
                 _ => false,
             };
-            if fits && !self.circle(group, &self.args(node)) {
+            if fits && self.has_room(group, node) && !self.circle(group, &self.args(node)) {
                 joined = Some(group);
                 break;
             }
@@ -189,7 +244,7 @@ impl State<'_> {
                 && of.space == space
                 && of.rows.is_none_or(|own| own == rows)
                 && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
-            if fits && !self.circle(group, &self.args(node)) {
+            if fits && self.has_room(group, node) && !self.circle(group, &self.args(node)) {
                 self.groups[group].rows = Some(rows);
                 return self.join(group, node);
             }
@@ -209,7 +264,7 @@ impl State<'_> {
                 && of.space == space
                 && of.rows.is_none_or(|own| own == rows)
                 && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
-            if fits && !self.circle(group, &self.args(node)) {
+            if fits && self.has_room(group, node) && !self.circle(group, &self.args(node)) {
                 self.groups[group].rows = Some(rows);
                 return self.join(group, node);
             }
@@ -226,6 +281,9 @@ impl State<'_> {
                 continue;
             }
             let taken = self.read_alone_by(node, group);
+            if !self.is_bounded(self.groups[sink].members.iter().chain(&taken).copied()) {
+                continue;
+            }
             if taken.len() == of.members.len() || self.spared(node, group, &taken) > 0 {
                 self.take(sink, group, &taken);
             }
@@ -238,7 +296,7 @@ impl State<'_> {
         for &member in self.groups[group].members.iter().rev() {
             let map = matches!(&self.function.nodes[member].inst, Inst::Op(op) if op.class() == Class::Elementwise);
             let here = self.users[member.index()].iter().all(|user| *user == node || taken.contains(user));
-            if map && here && !self.function.results.contains(&member) {
+            if map && here && !self.returned[member.index()] {
                 taken.push(member);
             }
         }
@@ -257,7 +315,7 @@ impl State<'_> {
         let stored_for_this = |arg: &&NodeId| {
             let others = |user: &NodeId| *user != node && !taken.contains(user) && self.of.get(user) != Some(&group);
             self.of.get(arg) == Some(&group)
-                && !self.function.results.contains(arg)
+                && !self.returned[arg.index()]
                 && !self.users[arg.index()].iter().any(others)
         };
         2 * handed - read.len() as i64 - read.iter().filter(stored_for_this).count() as i64
@@ -271,7 +329,7 @@ impl State<'_> {
                 && b.kind == Kind::Loops
                 && b.space == *space
                 && (a.rows.is_none() || b.rows.is_none() || a.rows == b.rows);
-            if !fits {
+            if !fits || !self.is_bounded(a.members.iter().chain(&b.members).copied()) {
                 continue;
             }
             let operands =
@@ -326,14 +384,19 @@ impl State<'_> {
         self.reaches(outside, &both)
     }
 
-    /// Whether any of `from` depends on one of `groups`, kernels counted as one.
+    /// Whether any of `from` depends on one of `groups`, kernels counted as one; or whether that takes too long to tell.
     fn reaches(&self, from: Vec<NodeId>, groups: &[usize]) -> bool {
         let first = groups.iter().flat_map(|&group| &self.groups[group].members).min().copied();
         let Some(first) = first else { return false };
         let mut pending = from;
-        let mut seen_nodes = std::collections::BTreeSet::new();
-        let mut seen_groups = std::collections::BTreeSet::new();
+        let mut seen_nodes = BTreeSet::new();
+        let mut seen_groups = BTreeSet::new();
+        let mut searched = 0;
         while let Some(node) = pending.pop() {
+            searched += 1;
+            if searched > MOST_SEARCHED {
+                return true;
+            }
             match self.of.get(&node) {
                 Some(group) if groups.contains(group) => return true,
                 Some(&group) => {
@@ -376,6 +439,42 @@ fn fold(operand: &Dims, dims: &[Name]) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Members of the kernels of `count` operators in a row, each of which is made from the one before.
+    fn chain(count: usize, next: impl Fn(&mut ir::Builder, NodeId, NodeId) -> NodeId) -> Vec<usize> {
+        let mut b = ir::Builder::new("chain");
+        let [x, mut y] = [0, 1].map(|_| b.param("f32[A:8, B:32]".parse::<types::TensorType>().expect("a type")));
+        for _ in 0..count {
+            y = next(&mut b, y, x);
+        }
+        let mut function = b.finish().expect("a function");
+        function.results = vec![y];
+        group(&function).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_chain_falls_into_kernels_of_bounded_size() {
+        let maps = chain(10_000, |b, y, x| b.add(y, x));
+        assert_eq!(maps.iter().sum::<usize>(), 10_000);
+        assert_eq!(maps.len(), 10_000_usize.div_ceil(MOST_OPERATORS));
+        let rows = chain(1_000, |b, y, _| b.op(ir::ops::Softmax { dim: "B".into() }, &[y]));
+        assert!(rows.iter().all(|&members| members == MOST_LEVELS), "{rows:?}");
+        // Each reads a tensor more.
+        let mut b = ir::Builder::new("sum");
+        let ty: types::TensorType = "f32[A:8, B:32]".parse().expect("a type");
+        let mut sum = b.param(ty.clone());
+        for _ in 0..1_000 {
+            let next = b.param(ty.clone());
+            sum = b.add(sum, next);
+        }
+        let mut function = b.finish().expect("a function");
+        function.results = vec![sum];
+        let operands = |members: &Vec<NodeId>| {
+            let read = members.iter().flat_map(|&m| function.nodes[m].args.iter().copied());
+            read.filter(|arg| !members.contains(arg)).collect::<BTreeSet<_>>().len()
+        };
+        assert!(group(&function).iter().all(|members| operands(members) <= MOST_OPERANDS));
+    }
 
     #[test]
     fn a_sum_of_squares_squares_what_is_kept() {

@@ -3,7 +3,7 @@
 //! Values are remembered within the loop that computed them. Before a loop starts, whatever does not depend on it is
 //! computed first, so that a reduction read by many elements is done once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Function, Inst, NodeId, Op};
 use types::{DType, TensorType};
@@ -15,6 +15,19 @@ use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 
 /// A node, its coordinates, and the mask and lanes that they are read under.
 type MemoKey = (NodeId, Vec<Key>, u64, u32);
+/// The same where not all coordinates are known yet.
+type HoistKey = (NodeId, Vec<Option<Key>>, u64, u32);
+
+/// What was computed within one loop.
+#[derive(Default)]
+struct Memo {
+    values: BTreeMap<MemoKey, Val>,
+    /// What was looked through for values that could be computed before the loops inside.
+    hoisted: BTreeSet<HoistKey>,
+}
+
+/// So few operands of a `concat` are asked for one after another.
+const FLAT: usize = 8;
 
 /// Evaluates the nodes of one function.
 pub struct Eval<'f> {
@@ -24,12 +37,12 @@ pub struct Eval<'f> {
     /// Lanes of a run, and those that exist.
     pub lanes: u32,
     pub mask: Option<Val>,
-    memo: Vec<BTreeMap<MemoKey, Val>>,
+    memo: Vec<Memo>,
 }
 
 impl<'f> Eval<'f> {
     pub fn new(function: &'f Function, bases: BTreeMap<NodeId, Val>) -> Eval<'f> {
-        Eval { function, bases, lanes: 0, mask: None, memo: vec![BTreeMap::new()] }
+        Eval { function, bases, lanes: 0, mask: None, memo: vec![Memo::default()] }
     }
 
     pub fn ty(&self, node: NodeId) -> Result<&'f TensorType, LowerError> {
@@ -38,7 +51,7 @@ impl<'f> Eval<'f> {
 
     /// Runs `body` in a scope of its own: what it computes is forgotten.
     pub fn scope<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
-        self.memo.push(BTreeMap::new());
+        self.memo.push(Memo::default());
         let result = body(self);
         self.memo.pop();
         result
@@ -48,12 +61,12 @@ impl<'f> Eval<'f> {
         // One element is the same under any mask.
         let (mask, lanes) = if at.iter().all(Coord::is_one) { (None, 0) } else { (self.mask, self.lanes) };
         let key = (node, at.iter().map(Coord::key).collect(), mask.map_or(0, |mask| mask.key() + 1), lanes);
-        if let Some(&value) = self.memo.iter().rev().find_map(|scope| scope.get(&key)) {
+        if let Some(&value) = self.memo.iter().rev().find_map(|scope| scope.values.get(&key)) {
             return Ok(value);
         }
         let value = self.compute(e, node, at)?;
         if let Some(scope) = self.memo.last_mut() {
-            scope.insert(key, value);
+            scope.values.insert(key, value);
         }
         Ok(value)
     }
@@ -174,9 +187,14 @@ impl<'f> Eval<'f> {
 
     fn concat(&mut self, e: &mut Emitter, place: usize, args: &[NodeId], at: &[Coord]) -> Result<Val, LowerError> {
         let (&arg, rest) = args.split_first().ok_or_else(|| LowerError::new("`concat` of nothing"))?;
-        let size = self.ty(arg)?.dims[place].size as i64;
         if rest.is_empty() {
             return self.value(e, arg, at);
+        }
+        // Branches nest as deep as the logarithm of the number of operands.
+        let (front, rest) = args.split_at(if args.len() <= FLAT { 1 } else { args.len() / 2 });
+        let mut size = 0;
+        for &arg in front {
+            size += self.ty(arg)?.dims[place].size as i64;
         }
         let mut beyond = at.to_vec();
         beyond[place] = coord::shift(e, at[place], -size);
@@ -204,7 +222,7 @@ impl<'f> Eval<'f> {
                     e.if_else(
                         first,
                         &[ty],
-                        |e| arm(e, &|this, e| this.value(e, arg, at)),
+                        |e| arm(e, &|this, e| this.concat(e, place, front, at)),
                         |e| arm(e, &|this, e| this.concat(e, place, rest, &beyond)),
                     )
                 };
@@ -216,7 +234,7 @@ impl<'f> Eval<'f> {
                 let first = e.cmp(Cmp::Lt, index, bound);
                 let ones = e.int(first.ty, 1);
                 let second = e.xor(first, ones);
-                let a = self.masked(e, first, |this, e| this.value(e, arg, at))?;
+                let a = self.masked(e, first, |this, e| this.concat(e, place, front, at))?;
                 let b = self.masked(e, second, |this, e| this.concat(e, place, rest, &beyond))?;
                 Ok(e.select(first, a, b))
             }
@@ -302,6 +320,17 @@ impl<'f> Eval<'f> {
         let Inst::Op(op) = &data.inst else { return Ok(()) };
         if let Some(known) = at.iter().copied().collect::<Option<Vec<Coord>>>() {
             return self.value(e, node, &known).map(|_| ());
+        }
+        // Each node once: a graph has many more paths than nodes.
+        let key: HoistKey = {
+            let coords = at.iter().map(|coord| coord.as_ref().map(Coord::key)).collect();
+            (node, coords, self.mask.map_or(0, |mask| mask.key() + 1), self.lanes)
+        };
+        if self.memo.iter().any(|scope| scope.hoisted.contains(&key)) {
+            return Ok(());
+        }
+        if let Some(scope) = self.memo.last_mut() {
+            scope.hoisted.insert(key);
         }
         let ty = self.ty(node)?;
         let args = data.args.clone();

@@ -1,6 +1,6 @@
 //! Fused kernels: for each shape of results one nest of loops that evaluates and stores them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Function, Inst, NodeId, Op};
 use types::TensorType;
@@ -109,7 +109,7 @@ fn nest(function: &Function, ty: &TensorType, results: Vec<usize>, cpu: &Cpu) ->
     let sizes: Vec<u64> = ty.dims.iter().map(|dim| dim.size as u64).collect();
     let mut reductions = Reductions::default();
     for &result in &results {
-        reductions.collect(function, function.results[result], &identity(ty))?;
+        reductions.collect(function, function.results[result], identity(ty))?;
     }
     // Dims that some reduction keeps come first; all in their own order.
     let kept = |dim: usize| reductions.all.iter().all(|reduction| reduction.kept.contains(&dim));
@@ -156,15 +156,28 @@ struct Reduction {
 #[derive(Default)]
 struct Reductions {
     all: Vec<Reduction>,
-    seen: BTreeMap<(NodeId, Depends), ()>,
+    seen: BTreeSet<(NodeId, Depends)>,
+    /// Seen, and what they read is not.
+    open: Vec<(NodeId, Depends)>,
 }
 
 impl Reductions {
     /// Collects what `node` reads, with the coordinates' dependence on the dims of the space.
-    fn collect(&mut self, function: &Function, node: NodeId, at: &Depends) -> Result<(), LowerError> {
-        if self.seen.insert((node, at.clone()), ()).is_some() {
-            return Ok(());
+    fn collect(&mut self, function: &Function, node: NodeId, at: Depends) -> Result<(), LowerError> {
+        self.add(node, at);
+        while let Some((node, at)) = self.open.pop() {
+            self.read(function, node, &at)?;
         }
+        Ok(())
+    }
+
+    fn add(&mut self, node: NodeId, at: Depends) {
+        if self.seen.insert((node, at.clone())) {
+            self.open.push((node, at));
+        }
+    }
+
+    fn read(&mut self, function: &Function, node: NodeId, at: &Depends) -> Result<(), LowerError> {
         let data = &function.nodes[node];
         let Inst::Op(op) = &data.inst else { return Ok(()) };
         let ty = tensor(function, node)?;
@@ -209,7 +222,7 @@ impl Reductions {
                 }
                 _ => by_name,
             };
-            self.collect(function, arg, &inner)?;
+            self.add(arg, inner);
         }
         Ok(())
     }
