@@ -10,7 +10,7 @@ use diag::Diagnostics;
 use ir::{Builder, Call, Function, FunctionKind, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use serde::{Deserialize, Serialize};
 
-use crate::once::{only_call, result};
+use crate::once::{Calls, result};
 use crate::{Context, Pass, blame, callgraph};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +48,11 @@ struct Pair {
 impl Pair {
     fn first(module: &Module, caller: Id<Function>) -> Option<Self> {
         let function = &module.functions[caller];
+        let only = Calls::of(module, function);
         let calls: Vec<(NodeId, &Call)> = function
             .nodes
             .iter()
-            .filter_map(|(id, node)| Some((id, only_call(module, &node.inst)?)))
+            .filter_map(|(id, node)| Some((id, only.only(&node.inst)?)))
             .filter(|(_, call)| call.times.is_some_and(|times| times > 1))
             .collect();
         let marked = calls.iter().filter(|(_, call)| module.functions[call.callee].recompute);

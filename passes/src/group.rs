@@ -3,7 +3,7 @@
 mod chain;
 mod phase;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{Builder, Call, Class, Function, FunctionKind, Id, Inst, Mismatch, Module, Node, NodeId, Op};
@@ -108,7 +108,7 @@ fn outline(
     function: &Function,
     groups: Vec<Vec<NodeId>>,
     kernels: &mut Kernels,
-) -> Result<(Function, std::collections::HashSet<NodeId>), Mismatch> {
+) -> Result<(Function, HashSet<NodeId>), Mismatch> {
     let groups = complete(function, groups);
     let mut group_of: Vec<Option<usize>> = vec![None; function.nodes.len()];
     for (g, members) in groups.iter().enumerate() {
@@ -117,11 +117,11 @@ fn outline(
         }
     }
     let live = function.live();
-    let users = function.users();
+    let (users, returned) = (function.users(), function.returned());
     let mut b = Builder::new(function.name.clone());
     (b.function.kind, b.function.recompute) = (function.kind, function.recompute);
     let mut map: Vec<Option<NodeId>> = vec![None; function.nodes.len()];
-    let mut calls = std::collections::HashSet::new();
+    let mut calls = HashSet::new();
     for &p in &function.params {
         b.place = function.nodes[p].place;
         map[p.index()] = Some(b.param(function.ty(p).clone()));
@@ -139,7 +139,7 @@ fn outline(
             }
             Unit::Group(g) => {
                 let members = &groups[g];
-                let kernel = Kernel::cut(function, members, &users, &group_of, g);
+                let kernel = Kernel::cut(function, members, (&users, &returned), &group_of, g);
                 if kernel.results.is_empty() {
                     continue;
                 }
@@ -169,10 +169,10 @@ fn complete(function: &Function, mut groups: Vec<Vec<NodeId>>) -> Vec<Vec<NodeId
     for id in groups.iter().flatten() {
         grouped[id.index()] = true;
     }
-    let users = function.users();
+    let (users, returned) = (function.users(), function.returned());
     for (id, node) in function.nodes.iter() {
         let Inst::Op(op) = &node.inst else { continue };
-        let outside = function.results.contains(&id) || users[id.index()].iter().any(|u| !grouped[u.index()]);
+        let outside = returned[id.index()] || users[id.index()].iter().any(|u| !grouped[u.index()]);
         if op.class() == Class::Source && outside && !grouped[id.index()] {
             groups.push(vec![id]);
         }
@@ -249,7 +249,7 @@ impl Kernel {
     fn cut(
         from: &Function,
         members: &[NodeId],
-        users: &[SmallVec<[NodeId; 4]>],
+        (users, returned): (&[SmallVec<[NodeId; 4]>], &[bool]),
         group_of: &[Option<usize>],
         g: usize,
     ) -> Self {
@@ -258,9 +258,9 @@ impl Kernel {
         let inside = |id: NodeId| group_of[id.index()] == Some(g);
         let is_source =
             |id: NodeId| matches!(&from.nodes[id].inst, Inst::Op(op) if op.class() == Class::Source && !inside(id));
-        let mut operands: Vec<NodeId> = vec![];
+        let (mut operands, mut known): (Vec<NodeId>, HashSet<NodeId>) = (vec![], HashSet::new());
         for arg in members.iter().flat_map(|&m| &from.nodes[m].args) {
-            if !inside(*arg) && !is_source(*arg) && !operands.contains(arg) {
+            if !inside(*arg) && !is_source(*arg) && known.insert(*arg) {
                 operands.push(*arg);
             }
         }
@@ -284,7 +284,7 @@ impl Kernel {
         }
         let leaves = |id: &NodeId| {
             let read = users[id.index()].iter().any(|u| !inside(*u));
-            (read || from.results.contains(id)) && from.ty(*id).tensor().is_some()
+            (read || returned[id.index()]) && from.ty(*id).tensor().is_some()
         };
         let mut results: Vec<NodeId> = members.iter().copied().filter(leaves).collect();
         // An operator with several results that leaves its kernel whole is read outside through `get`: those items leave.

@@ -11,7 +11,7 @@ use diag::Diagnostics;
 use ir::Module;
 use serde::{Deserialize, Serialize};
 
-pub use self::site::{only_call, result};
+pub use self::site::{Calls, result};
 pub use self::sums::{Kinds, hoist};
 use crate::{Context, Pass, blame, callgraph};
 

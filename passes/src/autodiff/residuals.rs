@@ -38,7 +38,8 @@ pub fn choose(
     roots: &[NodeId],
     recompute: bool,
 ) -> Result<Residuals, Unsaved> {
-    let mut chooser = Chooser { joint, split, free: vec![], seen: vec![false; joint.b.function.nodes.len()] };
+    let nothing = vec![false; joint.b.function.nodes.len()];
+    let mut chooser = Chooser { joint, split, free: vec![], seen: nothing.clone(), read: nothing };
     chooser.free = chooser.free_values();
     let mut out = Residuals::default();
     let mut later = vec![];
@@ -51,7 +52,7 @@ pub fn choose(
     }
     for id in later {
         // Moves and narrowing casts: again from their operand if that is there, else kept in place of it.
-        let there = joint.b.node(id).args.iter().all(|a| out.reads.iter().any(|(r, _)| r == a));
+        let there = joint.b.node(id).args.iter().all(|a| chooser.read[a.index()]);
         if !there {
             chooser.keep(id, function, &mut out)?;
         }
@@ -88,6 +89,8 @@ struct Chooser<'a> {
     split: Split,
     free: Vec<bool>,
     seen: Vec<bool>,
+    /// What is among the reads.
+    read: Vec<bool>,
 }
 
 impl Chooser<'_> {
@@ -125,37 +128,38 @@ impl Chooser<'_> {
         (!computes).then(|| op.class() == Class::View || to.bytes() > from.bytes())
     }
 
+    /// Finds what `root` is read from: a list of its own and not calls within calls, since ways may be as long as the function.
     fn resolve(
         &mut self,
-        id: NodeId,
+        root: NodeId,
         function: &Function,
         recompute: bool,
         out: &mut Residuals,
     ) -> Result<(), Unsaved> {
-        if std::mem::replace(&mut self.seen[id.index()], true) {
-            return Ok(());
-        }
-        let node = self.joint.b.node(id);
-        match node.inst {
-            Inst::Param(i) if i >= self.split.carried => {
-                out.reads.push((id, Read::Operand(i)));
-                return Ok(());
+        let mut left = vec![root];
+        while let Some(id) = left.pop() {
+            if std::mem::replace(&mut self.seen[id.index()], true) {
+                continue;
             }
-            Inst::Param(_) => return self.keep(id, function, out),
-            _ => {}
-        }
-        if !(recompute || self.free[id.index()] || self.moves(id) == Some(true)) {
-            return self.keep(id, function, out);
-        }
-        for &arg in &node.args {
-            self.resolve(arg, function, recompute, out)?;
+            let node = self.joint.b.node(id);
+            match node.inst {
+                Inst::Param(i) if i >= self.split.carried => {
+                    self.read[id.index()] = true;
+                    out.reads.push((id, Read::Operand(i)));
+                }
+                Inst::Param(_) => self.keep(id, function, out)?,
+                _ if !(recompute || self.free[id.index()] || self.moves(id) == Some(true)) => {
+                    self.keep(id, function, out)?;
+                }
+                _ => left.extend(node.args.iter().rev()),
+            }
         }
         Ok(())
     }
 
     fn keep(&mut self, id: NodeId, function: &Function, out: &mut Residuals) -> Result<(), Unsaved> {
         self.seen[id.index()] = true;
-        if out.reads.iter().any(|(r, _)| *r == id) {
+        if std::mem::replace(&mut self.read[id.index()], true) {
             return Ok(());
         }
         let first = if self.split.repeated { self.split.carried } else { 0 };

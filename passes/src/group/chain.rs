@@ -159,7 +159,7 @@ fn link(value: &Value) -> Option<u32> {
 /// What work alone reads is part of that work: casts of parameters, and what any rank can do if its readers are in one
 /// place.
 fn links(function: &Function, values: &[Value]) -> Vec<Link> {
-    let users = function.users();
+    let (users, returned) = (function.users(), function.returned());
     let mut links = vec![Link::Anywhere; values.len()];
     for (id, node) in function.nodes.iter().rev() {
         let readers = || users[id.index()].iter().map(|u| (&function.nodes[*u].inst, links[u.index()]));
@@ -168,8 +168,7 @@ fn links(function: &Function, values: &[Value]) -> Vec<Link> {
             readers().map(|(inst, link)| if let (true, Link::At(at)) = (works(inst), link) { Some(at) } else { None })
         };
         let first = places().flatten().min();
-        let is_read =
-            matches!(node.inst, Inst::Op(_)) && !function.results.contains(&id) && places().all(|p| p.is_some());
+        let is_read = matches!(node.inst, Inst::Op(_)) && !returned[id.index()] && places().all(|p| p.is_some());
         links[id.index()] = match (&values[id.index()], first) {
             (Value::Rooted(_), Some(first)) if is_read => Link::At(first),
             (Value::Common { .. }, Some(first)) if is_read && places().all(|p| p == Some(first)) => Link::At(first),

@@ -1,5 +1,7 @@
 //! What the loss of a program is a mean over, seen from its last operators.
 
+use std::collections::BTreeSet;
+
 use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
@@ -26,11 +28,11 @@ pub fn mean(module: &Module, program: &Program, function: &Function) -> Result<O
         && fed[count.index()]
     {
         for part in [sum, count] {
-            additive(module, function, &fed, part, &[])?;
+            additive(module, function, &fed, part)?;
         }
         return Ok(Some(Mean { count }));
     }
-    if additive(module, function, &fed, loss, &[])? {
+    if additive(module, function, &fed, loss)? {
         return Ok(None);
     }
     let error = Diagnostic::error("the loss is a sum over samples, not a mean")
@@ -54,50 +56,64 @@ fn fed(program: &Program, function: &Function) -> Vec<bool> {
 
 /// That a number is a sum over samples, as far as the last operators before it tell: nothing that is not linear is done
 /// with one number for all samples. Whether the sum is a mean: one of the divisors is the number of what was summed.
-fn additive(
-    module: &Module,
-    function: &Function,
-    fed: &[bool],
-    at: NodeId,
-    divisors: &[f64],
-) -> Result<bool, Diagnostics> {
-    let node = &function.nodes[at];
-    let Inst::Op(op) = &node.inst else { return Ok(false) };
-    if node.ty.tensor().is_none_or(|t| t.rank() > 0) {
-        return Ok(false);
-    }
-    let from: Vec<NodeId> = node.args.iter().copied().filter(|a| fed[a.index()]).collect();
-    let linear = match op {
-        Op::Cast(_) | Op::Reshape(_) | Op::ReduceSum(_) | Op::Neg(_) => true,
-        Op::Add(_) | Op::Sub(_) => from.len() == node.args.len(),
-        Op::Mul(_) => from.len() == 1,
-        Op::Div(_) => from == node.args[..1],
-        _ => false,
-    };
-    if !linear {
-        let error = Diagnostic::error(format!(
-            "the loss is no sum over samples: `{}` is taken of a number for all of them",
-            op.name()
-        ))
-        .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
-        return Err(blame::at(module, node.place, error).into());
-    }
-    let mut divisors = divisors.to_vec();
-    match op {
-        Op::ReduceSum(_) => {
-            let summed = function.ty(node.args[0]).tensor().map_or(0, |t| t.elements());
-            return Ok(divisors.contains(&(summed as f64)));
+fn additive(module: &Module, function: &Function, fed: &[bool], root: NodeId) -> Result<bool, Diagnostics> {
+    // By node that the number follows from: what it is divided by on every way there.
+    let mut divisors: Vec<Option<BTreeSet<u64>>> = vec![None; function.nodes.len()];
+    divisors[root.index()] = Some(BTreeSet::new());
+    let counts = counts(function);
+    let mut mean = true;
+    // Each node once, after all that reads it: there are many more ways than nodes.
+    for (id, node) in function.nodes.iter().rev() {
+        let Some(mut above) = divisors[id.index()].take() else { continue };
+        let (Inst::Op(op), Some(0)) = (&node.inst, node.ty.tensor().map(|t| t.rank())) else {
+            mean = false;
+            continue;
+        };
+        let from: Vec<NodeId> = node.args.iter().copied().filter(|a| fed[a.index()]).collect();
+        let linear = match op {
+            Op::Cast(_) | Op::Reshape(_) | Op::ReduceSum(_) | Op::Neg(_) => true,
+            Op::Add(_) | Op::Sub(_) => from.len() == node.args.len(),
+            Op::Mul(_) => from.len() == 1,
+            Op::Div(_) => from == node.args[..1],
+            _ => false,
+        };
+        if !linear {
+            let error = Diagnostic::error(format!(
+                "the loss is no sum over samples: `{}` is taken of a number for all of them",
+                op.name()
+            ))
+            .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
+            return Err(blame::at(module, node.place, error).into());
         }
-        Op::Div(_) => {
-            if let Inst::Op(Op::Constant(by)) = &function.nodes[node.args[1]].inst {
-                divisors.push(by.value);
-            }
+        if let (Op::ReduceSum(_), [summed]) = (op, node.args.as_slice()) {
+            mean &= above.contains(&summed_elements(function, *summed));
+            continue;
         }
-        _ => {}
-    }
-    let mut mean = !from.is_empty();
-    for arg in from {
-        mean &= additive(module, function, fed, arg, &divisors)?;
+        if let (Op::Div(_), Inst::Op(Op::Constant(by))) = (op, &function.nodes[node.args[node.args.len() - 1]].inst)
+            && by.value >= 0.0
+            && by.value.fract() == 0.0
+            && counts.contains(&(by.value as u64))
+        {
+            above.insert(by.value as u64);
+        }
+        mean &= !from.is_empty();
+        for arg in from {
+            let known = &mut divisors[arg.index()];
+            *known = Some(match known.take() {
+                Some(known) => known.intersection(&above).copied().collect(),
+                None => above.clone(),
+            });
+        }
     }
     Ok(mean)
+}
+
+/// How many elements the sums of a function take, which are the only divisors that matter.
+fn counts(function: &Function) -> BTreeSet<u64> {
+    let sums = function.nodes.iter().filter(|(_, node)| matches!(&node.inst, Inst::Op(Op::ReduceSum(_))));
+    sums.map(|(_, node)| summed_elements(function, node.args[0])).collect()
+}
+
+fn summed_elements(function: &Function, operand: NodeId) -> u64 {
+    function.ty(operand).tensor().map_or(0, |t| t.elements() as u64)
 }

@@ -4,7 +4,7 @@ use ir::{Builder, Call, Function, Id, Mismatch, Module, NodeId, Op, Rewriter, Ty
 use smallvec::SmallVec;
 use types::Name;
 
-use super::site::{copy, each, finish, only_call, op, repeated};
+use super::site::{Calls, copy, each, finish, op};
 
 /// Rewrites the function of a program and those of which its repeated calls are the only calls; how many gathers left.
 pub fn hoist(module: &mut Module, program: usize) -> Result<u64, Mismatch> {
@@ -23,10 +23,11 @@ fn first(module: &Module, program: usize) -> Option<(NodeId, Call, Question)> {
     let inputs = program.inputs.iter().zip(&caller.params);
     let parameters: Vec<NodeId> =
         inputs.filter(|(input, _)| module.is_parameter(input)).map(|(_, &param)| param).collect();
-    repeated(module, program.function).into_iter().find_map(|(node, call)| {
+    let calls = Calls::of(module, caller);
+    calls.repeated(caller).into_iter().find_map(|(node, call)| {
         let mut shared =
             (call.carried..call.carried + call.shared).filter(|&i| parameters.contains(&caller.nodes[node].args[i]));
-        let question = shared.find_map(|i| Question::of(module, &call, i))?;
+        let question = shared.find_map(|i| Question::of(module, &calls, &call, i))?;
         Some((node, call, question))
     })
 }
@@ -51,14 +52,14 @@ struct Inner {
 
 impl Question {
     /// The first one, with all places where it is asked again.
-    fn of(module: &Module, call: &Call, operand: usize) -> Option<Self> {
+    fn of(module: &Module, calls: &Calls, call: &Call, operand: usize) -> Option<Self> {
         let callee = &module.functions[call.callee];
         let param = callee.params[operand];
         let users = callee.users();
         let own = chains(callee, &users, param);
         let mut inner = vec![];
         for &node in &users[param.index()] {
-            let Some(call) = only_call(module, &callee.nodes[node].inst) else { continue };
+            let Some(call) = calls.only(&callee.nodes[node].inst) else { continue };
             let stacked = matches!(callee.ty(param), Type::Stack { .. });
             let fits = |i: usize| (call.times.is_none() || i >= call.carried) && call.is_stacked(i) == stacked;
             let place = callee.nodes[node].args.iter().position(|a| *a == param);

@@ -1,21 +1,38 @@
 //! A repeated call, its callee, and what becomes of both when values are computed outside instead of inside.
 
-use ir::{Builder, Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
+use ir::{Builder, Call, Function, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 
-/// The call, if it is the only one of its callee.
-pub fn only_call<'a>(module: &Module, inst: &'a Inst) -> Option<&'a Call> {
-    let Inst::Call(call) = inst else { return None };
-    let nodes = module.functions.iter().flat_map(|(_, f)| f.nodes.iter());
-    let calls = nodes.filter(|(_, n)| matches!(&n.inst, Inst::Call(c) if c.callee == call.callee)).count();
-    let run = module.programs.iter().any(|p| p.function == call.callee);
-    (calls == 1 && !run).then_some(call)
-}
+/// By function: how many calls it has, a program's run as one more than any.
+pub struct Calls(Vec<usize>);
 
-/// The repeated calls of a function whose callees nobody else calls.
-pub fn repeated(module: &Module, caller: Id<Function>) -> Vec<(NodeId, Call)> {
-    let nodes = module.functions[caller].nodes.iter();
-    let calls = nodes.filter_map(|(id, node)| Some((id, only_call(module, &node.inst)?.clone())));
-    calls.filter(|(_, call)| call.times.is_some_and(|times| times > 1)).collect()
+impl Calls {
+    /// What concerns a caller; nothing that it would not ask about is counted.
+    pub fn of(module: &Module, caller: &Function) -> Self {
+        if !caller.nodes.iter().any(|(_, node)| matches!(node.inst, Inst::Call(_))) {
+            return Self(vec![]);
+        }
+        let mut calls = vec![0; module.functions.len()];
+        for (_, node) in module.functions.iter().flat_map(|(_, f)| f.nodes.iter()) {
+            if let Inst::Call(call) = &node.inst {
+                calls[call.callee.index()] += 1;
+            }
+        }
+        module.programs.iter().for_each(|program| calls[program.function.index()] += 2);
+        Self(calls)
+    }
+
+    /// The call, if it is the only one of its callee.
+    pub fn only<'a>(&self, inst: &'a Inst) -> Option<&'a Call> {
+        let Inst::Call(call) = inst else { return None };
+        (self.0.get(call.callee.index()) == Some(&1)).then_some(call)
+    }
+
+    /// The repeated calls of a function whose callees nobody else calls.
+    pub fn repeated(&self, caller: &Function) -> Vec<(NodeId, Call)> {
+        let calls = caller.nodes.iter().filter_map(|(id, node)| Some((id, self.only(&node.inst)?)));
+        let calls = calls.filter(|(_, call)| call.times.is_some_and(|times| times > 1));
+        calls.map(|(id, call)| (id, call.clone())).collect()
+    }
 }
 
 pub fn op(function: &Function, id: NodeId) -> Option<&Op> {

@@ -4,7 +4,7 @@
 use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use types::TensorType;
 
-use super::site::{copy, each, finish, only_call, op, repeated, result};
+use super::site::{Calls, copy, each, finish, op, result};
 use crate::autodiff::Derivatives;
 
 /// Which sums leave.
@@ -28,9 +28,11 @@ pub fn hoist(module: &mut Module, caller: Id<Function>, kinds: Kinds) -> Result<
 }
 
 fn first(module: &Module, caller: Id<Function>, kinds: Kinds) -> Option<(NodeId, Call, Sum)> {
-    repeated(module, caller).into_iter().find_map(|(node, call)| {
-        let kinds = if repeated(module, call.callee).is_empty() { Kinds::Scattered } else { kinds };
-        let sum = (0..call.carried).find_map(|i| Sum::of(module, caller, node, &call, i, kinds))?;
+    let calls = Calls::of(module, &module.functions[caller]);
+    calls.repeated(&module.functions[caller]).into_iter().find_map(|(node, call)| {
+        let innermost = calls.repeated(&module.functions[call.callee]).is_empty();
+        let kinds = if innermost { Kinds::Scattered } else { kinds };
+        let sum = (0..call.carried).find_map(|i| Sum::of(module, &calls, caller, (node, &call), i, kinds))?;
         Some((node, call, sum))
     })
 }
@@ -54,9 +56,9 @@ struct Sum {
 impl Sum {
     fn of(
         module: &Module,
+        calls: &Calls,
         caller: Id<Function>,
-        node: NodeId,
-        call: &Call,
+        (node, call): (NodeId, &Call),
         index: usize,
         kinds: Kinds,
     ) -> Option<Self> {
@@ -92,7 +94,7 @@ impl Sum {
             Inst::Get(i) => (callee.nodes[addend].args[0], i),
             _ => (addend, 0),
         };
-        let inner = only_call(module, &callee.nodes[all].inst).filter(|c| c.times.is_none() || position >= c.carried);
+        let inner = calls.only(&callee.nodes[all].inst).filter(|c| c.times.is_none() || position >= c.carried);
         let (within, root) = match inner {
             Some(inner) => (&module.functions[inner.callee], module.functions[inner.callee].results[position]),
             None => (callee, addend),
@@ -240,10 +242,9 @@ fn adds(function: &Function) -> bool {
     matches!(op(function, sum), Some(Op::Add(_))) && args == function.params.as_slice()
 }
 
-fn is_zero(function: &Function, id: NodeId) -> bool {
-    match &function.nodes[id].inst {
-        Inst::Op(Op::Constant(constant)) => constant.value == 0.0,
-        Inst::Op(Op::Broadcast(_)) | Inst::Spread { .. } => is_zero(function, function.nodes[id].args[0]),
-        _ => false,
+fn is_zero(function: &Function, mut id: NodeId) -> bool {
+    while let Inst::Op(Op::Broadcast(_)) | Inst::Spread { .. } = &function.nodes[id].inst {
+        id = function.nodes[id].args[0];
     }
+    matches!(&function.nodes[id].inst, Inst::Op(Op::Constant(constant)) if constant.value == 0.0)
 }

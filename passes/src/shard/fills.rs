@@ -1,6 +1,8 @@
 //! A copy, for each use of it, of what is one number everywhere, such as the zeros that sums start from: users that share
 //! nothing else then bind each other in nothing. Equal copies become one again in `simplify`.
 
+use std::collections::BTreeSet;
+
 use diag::Diagnostics;
 use ir::{Class, Function, Inst, Mismatch, Module, NodeId, Rewriter};
 
@@ -52,9 +54,18 @@ fn copied(function: &Function, fills: &[bool]) -> Result<Function, Mismatch> {
     r.finish()
 }
 
-/// Anew, whether there is a copy already or not.
+/// Anew, whether there is a copy already or not; what several of its operands read is one in the copy too.
 fn copy(r: &mut Rewriter<'_>, id: NodeId) -> NodeId {
     let from = r.from;
-    let args = from.nodes[id].args.iter().map(|arg| copy(r, *arg)).collect();
-    r.copy_over(id, args)
+    let (mut all, mut left) = (BTreeSet::new(), vec![id]);
+    while let Some(id) = left.pop() {
+        if all.insert(id) {
+            left.extend(&from.nodes[id].args);
+        }
+    }
+    // Operands come before what reads them.
+    for &id in &all {
+        r.copy(id);
+    }
+    r.get(id)
 }

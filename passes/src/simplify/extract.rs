@@ -3,6 +3,7 @@
 //! Costs count shared values once: each class keeps the set of classes that it stands on, after "greedy DAG" of the
 //! extraction gym. The choice that the function came with is the other candidate, so nothing ever gets worse.
 
+mod below;
 mod greedy;
 mod whole;
 

@@ -23,6 +23,8 @@ pub struct Fact {
     pub ty: Type,
     pub place: PlaceId,
     pub known: Option<Known>,
+    /// Whether it is a sum over ranks, or added up from what is one: rules that look for those need not walk far.
+    pub has_sums: bool,
 }
 
 /// The elements of a constant.
@@ -48,26 +50,32 @@ impl Analysis<Term> for Facts {
         // A rule that builds nonsense gets a type that no value has, and is not believed.
         let ty = type_of(graph, term).unwrap_or(Type::Tuple(vec![]));
         let known = ty.tensor().and_then(|ty| constant(graph, term, ty)).filter(|k| k.is_plain(&ty));
-        Fact { ty, place, known }
+        Fact { ty, place, known, has_sums: has_sums(graph, term) }
     }
 
     /// What a class knows already is not computed again; constants may be large.
     fn remake(graph: &mut Graph, term: &Term, id: Id) -> Fact {
         let known = &graph[id].data;
-        if known.known.is_some() { known.clone() } else { Self::make(graph, term, id) }
+        if known.known.is_some() {
+            Fact { has_sums: known.has_sums || has_sums(graph, term), ..known.clone() }
+        } else {
+            Self::make(graph, term, id)
+        }
     }
 
     fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
         let known = a.known.is_none() && b.known.is_some();
         let place = a.place == PlaceId::NONE && b.place != PlaceId::NONE;
-        let theirs = (b.known.is_none() && a.known.is_some()) || a.place != b.place;
+        let sums = b.has_sums && !a.has_sums;
+        let theirs = (b.known.is_none() && a.known.is_some()) || a.place != b.place || (a.has_sums && !b.has_sums);
+        a.has_sums |= b.has_sums;
         if known {
             a.known = b.known;
         }
         if place {
             a.place = b.place;
         }
-        DidMerge(known || place, theirs)
+        DidMerge(known || place || sums, theirs)
     }
 
     /// Constants get a source, if one can hold them.
@@ -128,6 +136,14 @@ impl Known {
             Known::Same(v) => plain(v),
             Known::Each(data) => data.iter().all(plain),
         }
+    }
+}
+
+fn has_sums(graph: &Graph, term: &Term) -> bool {
+    match term.as_op() {
+        Some(Op::AllReduce(_) | Op::ReduceScatter(_)) => true,
+        Some(Op::Add(_) | Op::Reshape(_)) => term.children.iter().any(|&c| graph[c].data.has_sums),
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@ use ir::{Builder, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeI
 use smallvec::SmallVec;
 use types::TensorType;
 
-use crate::once::only_call;
+use crate::once::Calls;
 
 /// A value that one call hands to another, which asks other ranks about it.
 pub struct Handover {
@@ -28,10 +28,10 @@ impl Handover {
     /// All within `caller`, between functions that are called nowhere else.
     pub fn all(module: &Module, caller: Id<Function>) -> Vec<Self> {
         let function = &module.functions[caller];
-        let users = function.users();
+        let (users, calls) = (function.users(), Calls::of(module, function));
         let mut out = vec![];
         for (at, node) in function.nodes.iter() {
-            let Some(to) = only_call(module, &node.inst) else { continue };
+            let Some(to) = calls.only(&node.inst) else { continue };
             let callee = &module.functions[to.callee];
             let reads = LazyCell::new(|| callee.users());
             for (operand, &value) in node.args.iter().enumerate() {
@@ -39,7 +39,7 @@ impl Handover {
                     Inst::Get(i) => (function.nodes[value].args[0], i),
                     _ => (value, 0),
                 };
-                let Some(from) = only_call(module, &function.nodes[source].inst) else { continue };
+                let Some(from) = calls.only(&function.nodes[source].inst) else { continue };
                 let stacked = result >= from.carried && to.is_stacked(operand) && from.times == to.times;
                 let plain = from.times.is_none() && to.times.is_none();
                 if !(stacked || plain) {

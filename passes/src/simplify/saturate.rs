@@ -62,6 +62,10 @@ impl Saturation {
                         *fired.entry(rule.name).or_insert(0) += 1;
                         changed = true;
                     }
+                    if self.graph.total_size() > 2 * limit {
+                        self.graph.rebuild();
+                        return fired;
+                    }
                 }
             }
             self.graph.rebuild();

@@ -1,11 +1,15 @@
 //! A place where a rule may apply: one operator of a class, and what rules ask and build there.
 
-use egg::Id;
+use egg::{Id, Language};
 use ir::{Op, Type};
+use smallvec::SmallVec;
 use types::{Dim, Name, TensorType};
 
 use super::facts::{Graph, Known};
 use super::term::Term;
+
+/// Operators of one class that a rule sees.
+const MOST: usize = 64;
 
 pub struct Site<'a> {
     pub graph: &'a mut Graph,
@@ -36,15 +40,33 @@ impl Site<'_> {
         }
     }
 
+    /// Whether a sum over ranks is this class, or something that it adds up.
+    pub fn has_sums(&self, id: Id) -> bool {
+        self.graph[id].data.has_sums
+    }
+
     /// Whether two classes are known to be equal.
     pub fn equal(&self, a: Id, b: Id) -> bool {
         self.graph.find(a) == self.graph.find(b)
     }
 
-    /// For each operator of class `id` that `f` accepts: what `f` says of it, and its operands.
+    /// For each operator of class `id` that `f` accepts: what `f` says of it, and its operands. Operators that are known to
+    /// be the same count once, and a class is looked at as far as [`MOST`] says: before the graph is put in order again,
+    /// there may be as many of them as the function has.
     pub fn inside<T>(&self, id: Id, f: impl Fn(&Op) -> Option<T>) -> Vec<(T, Vec<Id>)> {
-        let ops = self.graph[id].nodes.iter().filter_map(|t| Some((f(t.as_op()?)?, t.children.to_vec())));
-        ops.collect()
+        let mut found = vec![];
+        let mut known: SmallVec<[&Term; 4]> = SmallVec::new();
+        for term in self.graph[id].nodes.iter().take(MOST) {
+            let same = |other: &&Term| {
+                let pairs = || other.children.iter().zip(&term.children);
+                other.matches(term) && pairs().all(|(a, b)| self.equal(*a, *b))
+            };
+            if let Some(said) = term.as_op().and_then(&f).filter(|_| !known.iter().any(same)) {
+                found.push((said, term.children.to_vec()));
+                known.push(term);
+            }
+        }
+        found
     }
 
     /// A new operator; `None` if it does not take these operands.

@@ -7,6 +7,7 @@ use egg::Id;
 use super::super::cost;
 use super::super::facts::Graph;
 use super::super::term::Term;
+use super::below::Below;
 use super::whole::Chosen;
 
 pub struct Greedy<'a> {
@@ -21,8 +22,8 @@ struct Best<'a> {
     term: &'a Term,
     /// Of the term alone.
     own: u64,
-    /// Classes that the choice stands on, its own included, as bits.
-    below: Vec<u64>,
+    /// Classes that the choice stands on, its own included.
+    below: Below,
 }
 
 impl<'a> Greedy<'a> {
@@ -71,25 +72,21 @@ impl<'a> Greedy<'a> {
     }
 
     fn candidate(&self, i: usize, term: &'a Term) -> Option<Best<'a>> {
-        let mut below = vec![0u64; self.ids.len().div_ceil(64)];
+        let (numbers, mut below) = (self.ids.len(), Below::default());
+        let own = cost::of(self.graph, term, &self.graph[self.ids[i]].data.ty);
+        let costs = |number: usize| match &self.best[number] {
+            _ if number == i => own,
+            Some(best) => best.own,
+            None => 0,
+        };
         for child in &term.children {
             let best = self.best[self.index[&self.graph.find(*child)]].as_ref()?;
-            below.iter_mut().zip(&best.below).for_each(|(a, b)| *a |= b);
+            below = below.union(&best.below, &costs);
         }
-        if below[i / 64] >> (i % 64) & 1 == 1 {
+        if below.contains(i, numbers) {
             return None;
         }
-        let own = cost::of(self.graph, term, &self.graph[self.ids[i]].data.ty);
-        let mut cost = own;
-        for (word, bits) in below.iter().enumerate() {
-            let mut bits = *bits;
-            while bits != 0 {
-                let class = word * 64 + bits.trailing_zeros() as usize;
-                cost = cost.saturating_add(self.best[class].as_ref()?.own);
-                bits &= bits - 1;
-            }
-        }
-        below[i / 64] |= 1 << (i % 64);
-        Some(Best { cost, term, own, below })
+        below = below.with(i, numbers, &costs);
+        Some(Best { cost: below.cost(), term, own, below })
     }
 }

@@ -1,6 +1,8 @@
 //! Rules of collectives: fewer of them, with less to carry. Sums over ranks may be taken in another order than before,
 //! so the last bits of their results may change.
 
+use std::collections::HashSet;
+
 use egg::Id;
 use ir::Op;
 use ir::ops::{
@@ -249,29 +251,56 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// More terms than any sum of a model has.
-const MAX_TERMS: usize = 1000;
+/// More terms than most sums of a model have. Those of a longer one are found in a few rounds: what travels together by then
+/// is one term.
+const MAX_TERMS: usize = 256;
 
-/// The terms of a sum: of those that are sums over ranks, how, and of what.
+/// The terms of a sum: of those that are sums over ranks, how, and of what. None if no sum over ranks is among them.
 fn terms(s: &Site<'_>) -> Vec<(Option<Op>, Id)> {
-    let mut out = vec![];
-    let mut above = vec![];
-    if s.args().iter().all(|&a| s.fits(a)) {
-        s.args().iter().for_each(|&a| collect(s, a, &mut above, &mut out));
+    if !s.args().iter().all(|&a| s.fits(a)) || !s.args().iter().any(|&a| s.has_sums(a)) {
+        return vec![];
     }
-    if out.len() < MAX_TERMS { out } else { vec![] }
+    let mut out = vec![];
+    // Sums that the next class is a part of; what is left to look at, and where such a sum ends.
+    let mut above: HashSet<Id> = HashSet::new();
+    let mut left: Vec<Walk> = s.args().into_iter().rev().map(Walk::Into).collect();
+    while let Some(next) = left.pop() {
+        let id = match next {
+            Walk::Into(id) => s.graph.find(id),
+            Walk::OutOf(id) => {
+                above.remove(&id);
+                continue;
+            }
+        };
+        if let Some((reduction, x)) = reduction(s, id) {
+            out.push((Some(reduction), x));
+        } else {
+            above.insert(id);
+            match parts(s, id, &above) {
+                Some(args) => {
+                    left.push(Walk::OutOf(id));
+                    left.extend(args.into_iter().rev().map(Walk::Into));
+                }
+                None => {
+                    out.push((None, id));
+                    above.remove(&id);
+                }
+            }
+        }
+        if out.len() >= MAX_TERMS {
+            return vec![];
+        }
+    }
+    out
 }
 
-fn collect(s: &Site<'_>, id: Id, above: &mut Vec<Id>, out: &mut Vec<(Option<Op>, Id)>) {
-    let id = s.graph.find(id);
-    if out.len() >= MAX_TERMS {
-        return;
-    }
-    if let Some((reduction, x)) = reduction(s, id) {
-        out.push((Some(reduction), x));
-        return;
-    }
-    above.push(id);
+enum Walk {
+    Into(Id),
+    OutOf(Id),
+}
+
+/// What a class is the sum of, or the view of a sum; nothing that it is a part of itself.
+fn parts(s: &Site<'_>, id: Id, above: &HashSet<Id>) -> Option<Vec<Id>> {
     let is_new = |a: &Id| !above.contains(&s.graph.find(*a));
     let sums = s.inside(id, |op| matches!(op, Op::Add(_)).then_some(()));
     let mut whole = sums.into_iter().filter(|(_, args)| args.iter().all(|a| s.ty_of(*a) == s.ty_of(id) && is_new(a)));
@@ -279,11 +308,7 @@ fn collect(s: &Site<'_>, id: Id, above: &mut Vec<Id>, out: &mut Vec<(Option<Op>,
     let is_sum =
         |a: &Id| reduction(s, *a).is_some() || !s.inside(*a, |op| matches!(op, Op::Add(_)).then_some(())).is_empty();
     let mut viewed = views.into_iter().filter(|(_, args)| args.iter().all(|a| is_new(a) && is_sum(a)));
-    match whole.next().or_else(|| viewed.next()) {
-        Some((_, args)) => args.into_iter().for_each(|a| collect(s, a, above, out)),
-        None => out.push((None, id)),
-    }
-    above.pop();
+    whole.next().or_else(|| viewed.next()).map(|(_, args)| args)
 }
 
 /// How class `id` is a sum over ranks, and of what.
