@@ -208,3 +208,18 @@ pub fn plan(p: &mut Plan) {
     p.pipeline(LAYERS, "pp", OneFOneB);
     p.fsdp("fsdp");
 }
+
+// Where published configs have these figures.
+config! {
+    "Qwen3ForCausalLM" {
+        LAYERS = num_hidden_layers | 32, HIDDEN = hidden_size | 4096, FFN = intermediate_size | 22016,
+        HEADS = num_attention_heads | 32, KV_HEADS = num_key_value_heads | 32, HEAD = head_dim | 128,
+        VOCAB = vocab_size | 151936, EPS = rms_norm_eps | 1e-6, TIE = tie_word_embeddings | false,
+        // transformers 5 has one table of rope's figures, transformers 4 two keys.
+        THETA = rope_parameters.rope_theta | rope_scaling.rope_theta | rope_theta | 1e4,
+        expect(rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type | "default" == "default"),
+        expect(hidden_act | "silu" == "silu"),
+        expect(attention_bias | false == false),
+        expect(use_sliding_window | false == false),
+    },
+}

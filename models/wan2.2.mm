@@ -447,3 +447,22 @@ pub fn plan(p: &mut Plan) {
     p.pipeline(LAYERS, "pp", OneFOneB);
     p.fsdp("fsdp");
 }
+
+// Where published configs have these figures.
+config! {
+    "WanTransformer3DModel" {
+        LAYERS = num_layers | 40, HEADS = num_attention_heads | 40, HEAD = attention_head_dim | 128, FFN = ffn_dim | 13824,
+        IN = in_channels | 16, OUT = out_channels | 16, TEXT = text_dim | 4096, FREQ = freq_dim | 256, EPS = eps | 1e-6,
+        expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
+        expect(cross_attn_norm | true == true),
+        expect(qk_norm | "rms_norm_across_heads" == "rms_norm_across_heads"),
+    },
+    // The original release.
+    "WanModel" {
+        LAYERS = num_layers | 32, HEADS = num_heads | 16, DIM = dim | 2048, FFN = ffn_dim | 8192,
+        IN = in_dim | 16, OUT = out_dim | 16, TEXT = text_dim | 4096, FREQ = freq_dim | 256, EPS = eps | 1e-6,
+        expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
+        expect(cross_attn_norm | true == true),
+        expect(qk_norm | true == true),
+    },
+}

@@ -172,3 +172,31 @@ fn rustc_sees_every_word_of_the_vocabulary() {
     let missing: Vec<&str> = eval::words().filter(|w| !matches!(*w, "Some" | "None") && !known.contains(w)).collect();
     assert_eq!(missing, [""; 0], "words that frontends/mm does not declare");
 }
+
+/// What `config!` declares, with the values that a preset and `--set` give.
+#[test]
+fn figures_of_configs_are_evaluated() {
+    let evaluated = |task, set: &[(&str, &str)]| {
+        evaluate("qwen3.mm", &crate::model("qwen3.mm"), &options(task, Some("tiny"), set)).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let figures = |set: &[(&str, &str)]| {
+        let configs = evaluated("train", set).configs;
+        assert_eq!(configs.len(), 1);
+        assert_eq!(&*configs[0].class, "Qwen3ForCausalLM");
+        configs.into_iter().flat_map(|c| c.figures).collect::<Vec<_>>()
+    };
+    let shown = |set: &[(&str, &str)], key: &str| {
+        let figures = figures(set);
+        let figure = figures.iter().find(|f| f.keys.iter().any(|k| **k == *key)).expect("declared");
+        let default = figure.default.as_ref().map(ToString::to_string);
+        let keys: Vec<&str> = figure.keys.iter().map(|k| k.as_str()).collect();
+        format!("{} {} | {}: {}", figure.setting.as_deref().unwrap_or("-"), keys.join(" | "), default.unwrap_or_default(), figure.value)
+    };
+    let theta = "rope_parameters.rope_theta | rope_scaling.rope_theta | rope_theta";
+    assert_eq!(shown(&[], "rope_theta"), format!("THETA {theta} | 10000: 1000000"));
+    assert_eq!(shown(&[("THETA", "5e6")], "rope_theta"), format!("THETA {theta} | 10000: 5000000"));
+    assert_eq!(shown(&[], "num_key_value_heads"), "KV_HEADS num_key_value_heads | 32: 2");
+    assert_eq!(shown(&[("TIE", "false")], "tie_word_embeddings"), "TIE tie_word_embeddings | false: false");
+    let kind = "rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type";
+    assert_eq!(shown(&[], "rope_scaling.type"), format!("- {kind} | default: default"));
+}

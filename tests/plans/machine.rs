@@ -71,6 +71,7 @@ pub fn compile(
         tokens_per_step: 1,
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
+        configs: vec![],
     };
     let (sources, cost) = (Sources::default(), cost::typical());
     let mut plan = passes::schedule(&module, &sources, target, header, &cost, pipelining, keeping).map_err(said)?;

@@ -90,6 +90,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let samples = evaluated.batch as u64 * u64::from(microbatches);
     let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
+    header.configs = evaluated.configs;
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
@@ -243,6 +244,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         tokens_per_step: tokens,
         flops_per_step: 0,
         kernel_abi: KERNEL_ABI,
+        configs: vec![],
     }
 }
 

@@ -1,7 +1,7 @@
 //! The header: what was compiled, for which machine and mesh, and the numbers that progress lines need.
 
 use serde::{Deserialize, Serialize};
-use types::{DType, Mesh, Name};
+use types::{Config, DType, Mesh, Name};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -27,6 +27,8 @@ pub struct Header {
     pub flops_per_step: u64,
     /// Version of the calling convention of the kernels: see [`crate::KERNEL_ABI`].
     pub kernel_abi: u32,
+    /// What configs of the classes that the model knows must say; empty if it declares none.
+    pub configs: Vec<Config>,
 }
 
 impl Header {

@@ -6,7 +6,7 @@ mod grid;
 mod line;
 mod mutations;
 
-use types::{DType, Mesh, TensorType};
+use types::{Config, DType, Fact, Figure, Mesh, TensorType};
 
 pub use self::grid::grid;
 pub use self::line::{line, two_lanes};
@@ -37,7 +37,19 @@ fn header(model: &str, sizes: [usize; 5]) -> Header {
         tokens_per_step: 4,
         flops_per_step: 192,
         kernel_abi: KERNEL_ABI,
+        configs: vec![config()],
     }
+}
+
+fn config() -> Config {
+    let figure = |key: &str, value, setting: Option<&str>| Figure {
+        keys: vec![key.into()],
+        default: None,
+        value,
+        setting: setting.map(Into::into),
+    };
+    let (rate, kind) = (Fact::Number(0.5), Fact::Text("linear".into()));
+    Config { class: "Regression".into(), figures: vec![figure("rate", rate, Some("RATE")), figure("kind", kind, None)] }
 }
 
 fn kernels() -> Vec<Kernel> {

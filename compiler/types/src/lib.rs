@@ -1,5 +1,6 @@
 //! Element types, named dims, shapes, regions, meshes and counter-based random numbers: the words every other crate speaks.
 
+mod config;
 mod draw;
 mod dtype;
 mod indices;
@@ -9,6 +10,7 @@ mod nearest;
 mod philox;
 mod shape;
 
+pub use config::{Config, Fact, Figure};
 pub use draw::{Distribution, Init, fill};
 pub use dtype::DType;
 pub use indices::Indices;

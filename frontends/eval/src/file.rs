@@ -7,12 +7,14 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Expr, Ident, Item, Type};
 
+use crate::config::{ClassConfig, parse_config};
 use crate::macros::{DimDeclaration, Preset, TensorContract, parse_contract, parse_dims, parse_presets};
 
 pub struct File {
     pub source: SourceId,
     pub dims: IndexMap<String, DimDeclaration>,
     pub presets: Vec<Preset>,
+    pub configs: Vec<ClassConfig>,
     pub constants: IndexMap<String, syn::ItemConst>,
     pub structs: IndexMap<String, StructDeclaration>,
     pub functions: IndexMap<String, syn::ItemFn>,
@@ -75,6 +77,7 @@ impl File {
             source,
             dims: IndexMap::new(),
             presets: vec![],
+            configs: vec![],
             constants: IndexMap::new(),
             structs: IndexMap::new(),
             functions: IndexMap::new(),
@@ -127,6 +130,9 @@ impl File {
             }
             Item::Macro(item) if item.mac.path.is_ident("presets") => {
                 self.presets.extend(parse_presets(source, span, item.mac.tokens)?);
+            }
+            Item::Macro(item) if item.mac.path.is_ident("config") => {
+                self.configs.extend(parse_config(source, span, item.mac.tokens)?);
             }
             other => return Err(unsupported_item(span, &other)),
         }
@@ -204,9 +210,9 @@ fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
         Item::Trait(_) | Item::TraitAlias(_) => ("traits", "write the methods in a plain `impl` block"),
         Item::Static(_) => ("statics", "write `const`"),
         Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
-        Item::Macro(_) => ("macros other than `dims!` and `presets!`", "write a function"),
+        Item::Macro(_) => ("macros other than `dims!`, `presets!` and `config!`", "write a function"),
         Item::Type(_) => ("type aliases", "write the type itself"),
-        _ => ("such items", "a file holds `use`, `dims!`, `presets!`, `const`, structs, `impl` blocks and functions"),
+        _ => ("such items", "a file holds `use`, `dims!`, `presets!`, `config!`, `const`, structs, `impl` blocks and functions"),
     };
     Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)
 }

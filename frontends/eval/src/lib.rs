@@ -7,6 +7,7 @@ mod args;
 mod bounds;
 mod brackets;
 mod call;
+mod config;
 mod contract;
 mod control;
 mod ends;
@@ -33,7 +34,7 @@ use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources, Span};
 use indexmap::IndexMap;
 use ir::{Input, Module};
 use rustc_hash::{FxHashMap, FxHashSet};
-use types::Name;
+use types::{Config, Name};
 
 use crate::evaluator::{Evaluator, Scope};
 use crate::file::File;
@@ -70,6 +71,8 @@ pub struct Evaluated {
     /// The task's programs, and how often each runs before the next: one program once, unless the task says otherwise.
     pub runs: Vec<(Name, usize)>,
     pub wishes: Wishes,
+    /// What the configs of the classes that the file declares say, with the values under this preset.
+    pub configs: Vec<Config>,
 }
 
 /// Stack for parsing and evaluation, both of which recurse; their depth is bounded well below it.
@@ -275,6 +278,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
     ev.trace.module.name = Name::from(path);
     ev.task()?;
     run_plan(ev, 0)?;
+    let configs = ev.configs()?;
     let warnings = Diagnostics(unused_parameters(ev));
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
@@ -285,5 +289,6 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
         task: options.task.clone(),
         runs: std::mem::take(&mut ev.runs),
         wishes: std::mem::take(&mut ev.wishes),
+        configs,
     })
 }

@@ -85,7 +85,7 @@ pub fn parse_contract(source: SourceId, whole: Span, tokens: TokenStream) -> Res
 }
 
 /// Where an error is; the macro itself if its end came too soon.
-fn place(source: SourceId, whole: Span, found: proc_macro2::Span) -> Span {
+pub fn place(source: SourceId, whole: Span, found: proc_macro2::Span) -> Span {
     if found.byte_range().is_empty() { whole } else { span_in(source, found) }
 }
 

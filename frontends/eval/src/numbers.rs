@@ -56,7 +56,8 @@ impl<'a> Evaluator<'a> {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn check_setting(&self, name: &str, at: Option<Span>) -> Result<(), Diagnostic> {
+    /// Why a name cannot be set, if it cannot.
+    pub fn check_setting(&self, name: &str, at: Option<Span>) -> Result<(), Diagnostic> {
         let main = &self.files[0];
         let place = |error: Diagnostic| match at {
             Some(span) => error.at(span, ""),

@@ -24,6 +24,15 @@ macro_rules! presets {
     };
 }
 
+/// Where the `config.json` of a published class has the figures of the model: `THETA = rope_parameters.rope_theta |
+/// rope_theta | 1e4` names keys, of which the first that is there counts, and last what the class takes where there is
+/// none. `expect(hidden_act | "silu" == "silu")` says what the model computes, whatever is set. Weights beside a config
+/// that says otherwise are refused.
+#[macro_export]
+macro_rules! config {
+    ($($class:literal { $($figure:tt)* }),* $(,)?) => {};
+}
+
 /// A tensor whose dims are checked: `Tensor![B, L, DIM]` is in the working type, `Tensor![B; f32]` in f32,
 /// `Tensor![.., DIM]` has any dims before, `Tensor![B, L if PER_TOKEN]` has L where the constant says so.
 #[macro_export]

@@ -29,7 +29,7 @@ pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, i32, i64, selec
 pub mod prelude {
     pub use crate::{
         Chunks, DType, Embedding, GPipe, Init, Interleaved, LayerNorm, Linear, Module, OneFOneB, Param, Plan, Random,
-        RmsNorm, Run, Schedule, Size, Stack, State, Tensor, ZbH1, attend, attend_causal, concat, constant,
+        RmsNorm, Run, Schedule, Size, Stack, State, Tensor, ZbH1, attend, attend_causal, concat, config, constant,
         cross_entropy, dims, draw, embedding, f32, f64, i32, i64, iota, layer_norm, linear, normal, normal_like,
         one_of, powers, presets, require, rms_norm, select, stack, swiglu, uniform, work, zeros,
     };

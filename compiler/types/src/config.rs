@@ -1,0 +1,88 @@
+//! What a published `config.json` says of a model, beside what the model was compiled with.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// The figures that the config of one class holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// `Qwen3ForCausalLM`: what the config calls itself, in `architectures` or in `_class_name`.
+    pub class: Name,
+    pub figures: Vec<Figure>,
+}
+
+/// One figure: where a config has it, and what the model was compiled with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// Paths with dots between keys; the first one that the config has counts.
+    pub keys: Vec<Name>,
+    /// What the class takes where the config has none of the keys.
+    pub default: Option<Fact>,
+    pub value: Fact,
+    /// The dim or constant that `--set` changes, where there is one.
+    pub setting: Option<Name>,
+}
+
+/// A value that a config may hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fact {
+    Bool(bool),
+    Integer(i64),
+    Number(f64),
+    Text(Name),
+    List(Vec<Fact>),
+}
+
+impl Fact {
+    /// Whether they mean the same: 1 is 1.0.
+    pub fn equals(&self, other: &Fact) -> bool {
+        let number = |fact: &Fact| match fact {
+            Fact::Integer(v) => Some(*v as f64),
+            Fact::Number(v) => Some(*v),
+            _ => None,
+        };
+        match (self, other) {
+            (Fact::List(a), Fact::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b)),
+            (a, b) => a == b || number(a).is_some_and(|a| number(b) == Some(a)),
+        }
+    }
+}
+
+/// As `--set` takes it.
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Bool(v) => write!(f, "{v}"),
+            Fact::Integer(v) => write!(f, "{v}"),
+            // Rust writes 1e-6 as 0.000001.
+            Fact::Number(v) if *v != 0.0 && v.abs() < 1e-4 => write!(f, "{v:e}"),
+            Fact::Number(v) => write!(f, "{v}"),
+            Fact::Text(v) => f.write_str(v),
+            Fact::List(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_compared_by_value_and_read_as_set_takes_them() {
+        assert!(Fact::Integer(1_000_000).equals(&Fact::Number(1e6)));
+        assert!(!Fact::Integer(1).equals(&Fact::Bool(true)));
+        assert!(Fact::List(vec![Fact::Integer(1)]).equals(&Fact::List(vec![Fact::Number(1.0)])));
+        assert!(!Fact::List(vec![]).equals(&Fact::List(vec![Fact::Integer(1)])));
+        let shown = [Fact::Number(1e-6), Fact::Number(5e6), Fact::List(vec![Fact::Integer(1), Fact::Bool(false)])];
+        assert_eq!(shown.map(|f| f.to_string()), ["1e-6", "5000000", "[1, false]"]);
+    }
+}
