@@ -177,7 +177,8 @@ fn rustc_sees_every_word_of_the_vocabulary() {
 #[test]
 fn figures_of_configs_are_evaluated() {
     let evaluated = |task, set: &[(&str, &str)]| {
-        evaluate("qwen3.mm", &crate::model("qwen3.mm"), &options(task, Some("tiny"), set)).unwrap_or_else(|e| panic!("{e}"))
+        evaluate("qwen3.mm", &crate::model("qwen3.mm"), &options(task, Some("tiny"), set))
+            .unwrap_or_else(|e| panic!("{e}"))
     };
     let figures = |set: &[(&str, &str)]| {
         let configs = evaluated("train", set).configs;
@@ -190,7 +191,13 @@ fn figures_of_configs_are_evaluated() {
         let figure = figures.iter().find(|f| f.keys.iter().any(|k| **k == *key)).expect("declared");
         let default = figure.default.as_ref().map(ToString::to_string);
         let keys: Vec<&str> = figure.keys.iter().map(|k| k.as_str()).collect();
-        format!("{} {} | {}: {}", figure.setting.as_deref().unwrap_or("-"), keys.join(" | "), default.unwrap_or_default(), figure.value)
+        format!(
+            "{} {} | {}: {}",
+            figure.setting.as_deref().unwrap_or("-"),
+            keys.join(" | "),
+            default.unwrap_or_default(),
+            figure.value
+        )
     };
     let theta = "rope_parameters.rope_theta | rope_scaling.rope_theta | rope_theta";
     assert_eq!(shown(&[], "rope_theta"), format!("THETA {theta} | 10000: 1000000"));

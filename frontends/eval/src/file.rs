@@ -212,7 +212,10 @@ fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
         Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
         Item::Macro(_) => ("macros other than `dims!`, `presets!` and `config!`", "write a function"),
         Item::Type(_) => ("type aliases", "write the type itself"),
-        _ => ("such items", "a file holds `use`, `dims!`, `presets!`, `config!`, `const`, structs, `impl` blocks and functions"),
+        _ => (
+            "such items",
+            "a file holds `use`, `dims!`, `presets!`, `config!`, `const`, structs, `impl` blocks and functions",
+        ),
     };
     Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)
 }

@@ -280,7 +280,7 @@ impl Checkpoint {
 
     fn read(&self, files: &[TensorFile], name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
         let view = find(files, name).ok_or_else(|| DataError::format(&self.folder, format!("no `{name}`")))?;
-        view.read(share, out).map_err(|e| DataError::format(&self.folder, format!("`{name}`: {e}")))
+        view.read(share, out).map_err(|e| e.of(&self.folder, name))
     }
 }
 

@@ -14,16 +14,20 @@ pub enum ConvertError {
     Size(usize),
 }
 
-/// The plan's name for a file's type, where it has one.
-pub fn known(dtype: Dtype) -> Option<DType> {
+/// What the elements of a file's type are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Float,
+    Integer,
+    Bool,
+}
+
+fn class(dtype: Dtype) -> Option<Class> {
     Some(match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F16 => DType::F16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::BOOL => DType::Bool,
+        Dtype::F64 | Dtype::F32 | Dtype::BF16 | Dtype::F16 => Class::Float,
+        Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => Class::Integer,
+        Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => Class::Integer,
+        Dtype::BOOL => Class::Bool,
         _ => return None,
     })
 }
@@ -41,38 +45,57 @@ pub fn stored(dtype: DType) -> Dtype {
     }
 }
 
-/// Whether `convert` can do it at all: floats to floats, integers to integers.
+/// Whether `convert` can do it at all: floats to floats, integers of any width to integers, and what is true or false
+/// from either. Truth values are no integers.
 pub fn converts(from: Dtype, to: DType) -> bool {
-    known(from).is_some_and(|k| k.is_float() == to.is_float())
+    match class(from) {
+        Some(Class::Float) => to.is_float(),
+        Some(Class::Integer) => !to.is_float(),
+        Some(Class::Bool) => to == DType::Bool,
+        None => false,
+    }
 }
 
 /// Writes the elements of `from` to `to`. Floats round to nearest even; an integer that does not fit is an error.
 pub fn convert(from: Dtype, bytes: &[u8], to: DType, out: &mut [u8]) -> Result<(), ConvertError> {
-    let kind = known(from).filter(|_| converts(from, to)).ok_or(ConvertError::Types(from, to))?;
-    if bytes.len() / kind.bytes() != out.len() / to.bytes() || !bytes.len().is_multiple_of(kind.bytes()) {
+    if !converts(from, to) {
+        return Err(ConvertError::Types(from, to));
+    }
+    let size = from.bitsize() / 8;
+    if bytes.len() / size != out.len() / to.bytes() || !bytes.len().is_multiple_of(size) {
         return Err(ConvertError::Size(bytes.len()));
     }
-    if kind == to {
+    if from == stored(to) && to != DType::Bool {
         out.copy_from_slice(bytes);
         return Ok(());
     }
-    if kind.is_float() {
-        match kind {
-            DType::F64 => floats::<8>(bytes, to, out, |b| f64::from_le_bytes(b) as f32),
-            DType::BF16 => floats::<2>(bytes, to, out, |b| bf16::from_le_bytes(b).to_f32()),
-            DType::F16 => floats::<2>(bytes, to, out, |b| f16::from_le_bytes(b).to_f32()),
-            _ => floats::<4>(bytes, to, out, f32::from_le_bytes),
-        }
-        return Ok(());
+    match from {
+        Dtype::F64 => floats::<8>(bytes, to, out, |b| f64::from_le_bytes(b) as f32),
+        Dtype::F32 => floats::<4>(bytes, to, out, f32::from_le_bytes),
+        Dtype::BF16 => floats::<2>(bytes, to, out, |b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::F16 => floats::<2>(bytes, to, out, |b| f16::from_le_bytes(b).to_f32()),
+        Dtype::I8 => return integers::<1>(bytes, to, out, |b| Some(i64::from(i8::from_le_bytes(b)))),
+        Dtype::I16 => return integers::<2>(bytes, to, out, |b| Some(i64::from(i16::from_le_bytes(b)))),
+        Dtype::I32 => return integers::<4>(bytes, to, out, |b| Some(i64::from(i32::from_le_bytes(b)))),
+        Dtype::I64 => return integers::<8>(bytes, to, out, |b| Some(i64::from_le_bytes(b))),
+        Dtype::U16 => return integers::<2>(bytes, to, out, |b| Some(i64::from(u16::from_le_bytes(b)))),
+        Dtype::U32 => return integers::<4>(bytes, to, out, |b| Some(i64::from(u32::from_le_bytes(b)))),
+        Dtype::U64 => return integers::<8>(bytes, to, out, |b| i64::try_from(u64::from_le_bytes(b)).ok()),
+        _ => return integers::<1>(bytes, to, out, |[b]| Some(i64::from(b))),
     }
-    let read = |i: usize| match kind {
-        DType::I64 => i64::from_le_bytes(piece(bytes, i)),
-        DType::I32 => i64::from(i32::from_le_bytes(piece(bytes, i))),
-        _ => i64::from(bytes[i] != 0),
-    };
-    for i in 0..out.len() / to.bytes() {
-        let value = read(i);
+    Ok(())
+}
+
+fn integers<const N: usize>(
+    bytes: &[u8],
+    to: DType,
+    out: &mut [u8],
+    read: impl Fn([u8; N]) -> Option<i64>,
+) -> Result<(), ConvertError> {
+    let (from, _) = bytes.as_chunks::<N>();
+    for (i, value) in from.iter().map(|b| read(*b)).enumerate() {
         let range = ConvertError::Range(i, to);
+        let value = value.ok_or(range)?;
         match to {
             DType::I64 => put(out, i, value.to_le_bytes()),
             DType::I32 => put(out, i, i32::try_from(value).map_err(|_| range)?.to_le_bytes()),
@@ -189,5 +212,26 @@ mod tests {
             Err(ConvertError::Types(Dtype::F32, DType::I32))
         );
         assert_eq!(convert(Dtype::I64, &bytes[..9], DType::I32, &mut out[..4]), Err(ConvertError::Size(9)));
+    }
+
+    #[test]
+    fn integers_of_any_width_are_integers_and_truth_values_are_not() {
+        let check = |from: Dtype, bytes: &[u8], expect: Result<i64, ConvertError>| {
+            let mut out = [0; 8];
+            let converted = convert(from, bytes, DType::I64, &mut out);
+            assert_eq!(converted.map(|()| i64::from_le_bytes(out)), expect, "{from:?}");
+            assert_eq!(converts(from, DType::I64), from != Dtype::BOOL);
+        };
+        check(Dtype::I8, &[0xfe], Ok(-2));
+        check(Dtype::U8, &[0xfe], Ok(254));
+        check(Dtype::I16, &(-3i16).to_le_bytes(), Ok(-3));
+        check(Dtype::U16, &65535u16.to_le_bytes(), Ok(65535));
+        check(Dtype::U32, &u32::MAX.to_le_bytes(), Ok(i64::from(u32::MAX)));
+        check(Dtype::U64, &7u64.to_le_bytes(), Ok(7));
+        check(Dtype::U64, &u64::MAX.to_le_bytes(), Err(ConvertError::Range(0, DType::I64)));
+        check(Dtype::BOOL, &[1], Err(ConvertError::Types(Dtype::BOOL, DType::I64)));
+        let mut out = [0; 2];
+        convert(Dtype::BOOL, &[1, 0], DType::Bool, &mut out).expect("truth values");
+        assert_eq!(convert(Dtype::BOOL, &[1, 2], DType::Bool, &mut out), Err(ConvertError::Range(1, DType::Bool)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,35 +18,103 @@ pub enum DataError {
     #[error("rank {rank}: {what}")]
     Elsewhere { rank: usize, what: String },
     /// What was asked for and what is there do not fit; one entry an offender.
-    #[error("{}{}", .what, .problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    #[error("{}{}", .what, listed(.problems))]
     Mismatch { what: String, problems: Vec<Problem>, help: Option<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    Missing { name: String, ty: String, near: Vec<String> },
-    Surplus { name: String, ty: String },
-    Shape { name: String, want: String, have: String },
-    Type { name: String, want: String, have: String },
-    Twice { name: String, places: String },
-    Other { name: String, what: String },
+    Missing {
+        name: String,
+        ty: String,
+        near: Vec<String>,
+    },
+    Surplus {
+        name: String,
+        ty: String,
+    },
+    Shape {
+        name: String,
+        want: String,
+        have: String,
+    },
+    Type {
+        name: String,
+        want: String,
+        have: String,
+    },
+    Twice {
+        name: String,
+        places: String,
+    },
+    Other {
+        name: String,
+        what: String,
+    },
+    /// A config says otherwise than the plan.
+    Figure {
+        key: String,
+        config: String,
+        plan: String,
+    },
+}
+
+/// Of one kind, so many are listed.
+const LISTED: usize = 10;
+
+/// A line each; of each kind the first ones, and how many more there are.
+fn listed(problems: &[Problem]) -> String {
+    let mut out = String::new();
+    let mut counts: Vec<(Discriminant<Problem>, usize)> = Vec::new();
+    for (i, problem) in problems.iter().enumerate() {
+        let kind = discriminant(problem);
+        let at = counts.iter().position(|(k, _)| *k == kind).unwrap_or(counts.len());
+        if at == counts.len() {
+            counts.push((kind, 0));
+        }
+        counts[at].1 += 1;
+        if counts[at].1 <= LISTED {
+            out.push_str(&format!("\n  {problem}"));
+        } else if !problems[i + 1..].iter().any(|p| discriminant(p) == kind) {
+            out.push_str(&format!("\n  {:<11} and {} more", problem.kind(), counts[at].1 - LISTED));
+        }
+    }
+    out
+}
+
+impl Problem {
+    fn kind(&self) -> &'static str {
+        match self {
+            Problem::Missing { .. } => "missing",
+            Problem::Surplus { .. } => "not asked",
+            Problem::Shape { .. } => "misshapen",
+            Problem::Type { .. } => "wrong type",
+            Problem::Twice { .. } => "twice",
+            Problem::Other { .. } => "unusable",
+            Problem::Figure { .. } => "differs",
+        }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<11} ", self.kind())?;
         match self {
             Problem::Missing { name, ty, near } => {
-                write!(f, "missing     {name} {ty}")?;
+                write!(f, "{name} {ty}")?;
                 if !near.is_empty() {
                     write!(f, " (is it {}?)", near.join(" or "))?;
                 }
                 Ok(())
             }
-            Problem::Surplus { name, ty } => write!(f, "not asked   {name} {ty}"),
-            Problem::Shape { name, want, have } => write!(f, "misshapen   {name} has {have}, and {want} is needed"),
-            Problem::Type { name, want, have } => write!(f, "wrong type  {name} holds {have}, and {want} is needed"),
-            Problem::Twice { name, places } => write!(f, "twice       {name} in {places}"),
-            Problem::Other { name, what } => write!(f, "unusable    {name}: {what}"),
+            Problem::Surplus { name, ty } => write!(f, "{name} {ty}"),
+            Problem::Shape { name, want, have } => write!(f, "{name} has {have}, and {want} is needed"),
+            Problem::Type { name, want, have } => write!(f, "{name} holds {have}, and {want} is needed"),
+            Problem::Twice { name, places } => write!(f, "{name} in {places}"),
+            Problem::Other { name, what } => write!(f, "{name}: {what}"),
+            Problem::Figure { key, config, plan } => {
+                write!(f, "{key} is {config}, and the plan was compiled with {plan}")
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ impl Inputs {
                 continue;
             }
             let mut bytes = vec![0; feed.ty.bytes()];
-            match convert(view.dtype, view.data, feed.ty.dtype, &mut bytes) {
+            match convert(view.dtype, &view.data()?, feed.ty.dtype, &mut bytes) {
                 Ok(()) => match stray(feed, &bytes) {
                     Some(what) => problems.push(Problem::Other { name, what }),
                     None => values[at] = Some(bytes.into()),

@@ -1,20 +1,30 @@
 //! Where feeds, parameters and checkpoints come from, and where results go.
 
 mod checkpoint;
+mod config_check;
 mod convert;
+mod data_file;
 mod dataset;
 mod error;
 mod feeds;
 pub mod fingerprint;
+mod folder;
+mod foreign;
 mod initial;
 mod inputs;
+mod open_files;
 mod outputs;
+mod parallel;
 pub mod same_folder;
 mod share;
 mod shuffle;
+mod tar_index;
 mod tensor_file;
+mod tensors;
 mod together;
+mod weight_names;
 mod weights;
+mod weights_folder;
 
 pub use checkpoint::{Checkpoint, LARGEST_FILE, Position, latest, save};
 pub use convert::{ConvertError, convert, convert_values, widen};
@@ -24,7 +34,9 @@ pub use feeds::Feeds;
 pub use initial::initialise;
 pub use inputs::Inputs;
 pub use outputs::Outputs;
+pub use parallel::Told;
 pub use share::{Pieces, Run, Share, Snapshot, owners};
-pub use tensor_file::{TensorFile, TensorView, TensorWriter, Tensors, write_tensors};
+pub use tensor_file::{TensorFile, TensorWriter, write_tensors};
+pub use tensors::{TensorView, Tensors};
 pub use together::{MeetingAt, MeetingFault, Together};
 pub use weights::Weights;

@@ -1,4 +1,4 @@
-//! safetensors files: read by mapping them, written in place and synced.
+//! safetensors files: read by position, written in place and synced.
 
 use std::cmp::Reverse;
 use std::fs::File;
@@ -7,100 +7,32 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use device::Mapped;
 use rustc_hash::FxHashMap;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use types::TensorType;
 
-use crate::convert::{ConvertError, convert, stored};
-use crate::{DataError, Pieces, Share};
+use crate::convert::stored;
+use crate::data_file::DataFile;
+use crate::foreign;
+use crate::tensors::{ReadFault, TensorView, Tensors};
+use crate::{DataError, Pieces};
 
-/// A tensor in a file, or in the middle of one.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorView<'a> {
-    pub dtype: Dtype,
-    pub shape: &'a [usize],
-    pub data: &'a [u8],
-}
-
-impl TensorView<'_> {
-    /// `f32[4, 16]`
-    pub fn text(&self) -> String {
-        format!("{}{:?}", format!("{:?}", self.dtype).to_lowercase(), self.shape)
-    }
-
-    /// Writes a rank's share of the tensor to `out`, in the plan's type. No other element is looked at, so that the rest
-    /// of a mapped file stays on disk.
-    pub fn read(&self, share: &Share, out: &mut [u8]) -> Result<(), ConvertError> {
-        let ty = share.ty();
-        let (from, to) = (self.dtype.bitsize() / 8, ty.dtype.bytes());
-        if self.data.len() != ty.elements() * from || out.len() < share.bytes() {
-            return Err(ConvertError::Size(self.data.len()));
-        }
-        share.clear_padding(out);
-        for run in share.runs() {
-            let piece = &self.data[run.logical * from..][..run.count * from];
-            let converted = convert(self.dtype, piece, ty.dtype, &mut out[run.local * to..][..run.count * to]);
-            converted.map_err(|e| match e {
-                ConvertError::Range(at, ty) => ConvertError::Range(run.logical + at, ty),
-                other => other,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// Where the tensors of a safetensors image lie; the image itself stays elsewhere.
-#[derive(Debug)]
-pub struct Tensors {
-    /// Sorted by name.
-    entries: Vec<(String, Dtype, Vec<usize>, std::ops::Range<usize>)>,
-}
-
-impl Tensors {
-    /// Reads the header of an image; every range is inside the image and as long as its shape needs.
-    pub fn parse(image: &[u8]) -> Result<Self, String> {
-        let (header, metadata) = SafeTensors::read_metadata(image).map_err(|e| e.to_string())?;
-        let start = header + 8;
-        let mut entries: Vec<_> = metadata
-            .tensors()
-            .into_iter()
-            .map(|(name, info)| {
-                let (from, to) = info.data_offsets;
-                (name, info.dtype, info.shape.clone(), start + from..start + to)
-            })
-            .collect();
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self { entries })
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|e| e.0.as_str())
-    }
-
-    /// A tensor of the image that `self` was parsed from.
-    pub fn get<'a>(&'a self, image: &'a [u8], name: &str) -> Option<TensorView<'a>> {
-        let at = self.entries.binary_search_by(|e| e.0.as_str().cmp(name)).ok()?;
-        let (_, dtype, shape, range) = &self.entries[at];
-        Some(TensorView { dtype: *dtype, shape, data: image.get(range.clone())? })
-    }
-}
-
-/// A safetensors file, mapped.
+/// A safetensors file that is open for reading.
 #[derive(Clone)]
 pub struct TensorFile {
     pub path: PathBuf,
-    image: Arc<Mapped>,
+    file: Arc<DataFile>,
     tensors: Arc<Tensors>,
 }
 
 impl TensorFile {
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let image = Mapped::open(path).map_err(|e| DataError::file(path, e))?;
-        let tensors =
-            Tensors::parse(&image).map_err(|e| DataError::format(path, format!("no safetensors file: {e}")))?;
-        Ok(Self { path: path.into(), image: Arc::new(image), tensors: Arc::new(tensors) })
+        let file = DataFile::open(path)?;
+        let tensors = Tensors::read(&file, 0..file.bytes()).map_err(|fault| match fault {
+            ReadFault::File(error) => error,
+            ReadFault::Format(what) => foreign::refused(&file, "safetensors file", what),
+        })?;
+        Ok(Self { path: path.into(), file: Arc::new(file), tensors: Arc::new(tensors) })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -108,7 +40,7 @@ impl TensorFile {
     }
 
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        self.tensors.get(&self.image, name)
+        self.tensors.get(&self.file, name)
     }
 }
 
@@ -210,6 +142,8 @@ fn header(tensors: &[(&str, &TensorType)]) -> io::Result<(Vec<u8>, FxHashMap<Str
 
 #[cfg(test)]
 mod tests {
+    use safetensors::SafeTensors;
+
     use super::*;
 
     #[test]
@@ -226,13 +160,14 @@ mod tests {
         let bytes = std::fs::read(&path).expect("there");
         let file = TensorFile::open(&path).expect("opens");
         assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b", "none"]);
-        assert_eq!(file.get("b").expect("b").data, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(file.get("b").expect("b").data().expect("read"), [1, 2, 3, 4, 5, 6]);
         assert_eq!(file.get("a").expect("a").text(), "i64[]");
         assert!(file.get("c").is_none());
         // The same file as the reference implementation sees it.
         assert_eq!(SafeTensors::deserialize(&bytes).expect("valid").len(), 3);
         for length in 0..bytes.len() {
-            assert!(Tensors::parse(&bytes[..length]).is_err());
+            std::fs::write(&path, &bytes[..length]).expect("cut");
+            assert!(TensorFile::open(&path).is_err());
         }
     }
 }

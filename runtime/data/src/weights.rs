@@ -1,20 +1,25 @@
 //! Weights: published safetensors, in one file, in shards with an index, in a folder or in a pipeline's sub-folder.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexMap;
 use plan::Parameter;
-use types::nearest;
+use types::{Config, Fact, nearest};
 
 use crate::convert::converts;
-use crate::{DataError, Problem, Share, TensorFile, TensorView};
+use crate::weight_names::{Prefix, buffer};
+use crate::weights_folder::{self, Set};
+use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check};
 
 pub struct Weights {
     path: PathBuf,
     files: Vec<TensorFile>,
     /// The file and the name inside it, by the name under which a parameter finds it.
     tensors: BTreeMap<String, (usize, String)>,
+    /// Configs beside the weights.
+    configs: Vec<PathBuf>,
+    notes: Vec<String>,
 }
 
 impl Weights {
@@ -22,31 +27,42 @@ impl Weights {
     /// sub-folder (`transformer` before others). Parameters that are called `folder.name` choose their sub-folder.
     pub fn open(path: &Path, parameters: &[Parameter]) -> Result<Self, DataError> {
         let _span = tracing::info_span!("open weights").entered();
-        let mut weights = Self { path: path.into(), files: Vec::new(), tensors: BTreeMap::new() };
+        let mut weights = Self {
+            path: path.into(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            configs: Vec::new(),
+            notes: Vec::new(),
+        };
         if !path.is_dir() {
-            weights.add(path, "")?;
+            let set = weights_folder::of_file(path)?;
+            weights.add(path.parent().unwrap_or(Path::new("")), set, "", parameters)?;
             return Ok(weights);
         }
         // A folder of our own checkpoints.
-        let latest = std::fs::read_to_string(path.join("latest")).ok().map(|name| path.join(name.trim()));
-        let here = checkpoint_in(latest.as_deref().filter(|l| l.is_dir()).unwrap_or(path))?;
-        if !here.is_empty() {
-            here.iter().try_for_each(|file| weights.add(file, ""))?;
+        let latest = fs::read_to_string(path.join("latest")).ok().map(|name| path.join(name.trim()));
+        let here = latest.filter(|l| l.is_dir()).unwrap_or(path.into());
+        if let Some(set) = weights_folder::in_folder(&here)? {
+            weights.add(&here, set, "", parameters)?;
             return Ok(weights);
         }
         let inner = sub_folders(path)?;
         let named =
             |folder: &str| parameters.iter().any(|p| p.name.strip_prefix(folder).is_some_and(|r| r.starts_with('.')));
-        let chosen: Vec<_> = inner.iter().filter(|(name, _)| named(name)).collect();
-        let transformers: Vec<_> = inner.iter().filter(|(name, _)| name.starts_with("transformer")).collect();
+        let chosen: Vec<_> = inner.iter().filter(|name| named(name)).collect();
+        let transformers: Vec<_> = inner.iter().filter(|name| name.starts_with("transformer")).collect();
         let candidates = if transformers.is_empty() { inner.iter().collect() } else { transformers };
         match (chosen.as_slice(), candidates.as_slice()) {
-            ([], [(_, files)]) => files.iter().try_for_each(|file| weights.add(file, ""))?,
+            ([], [name]) => weights.add_folder(&path.join(name), "", parameters)?,
             ([], []) => {
-                return Err(DataError::format(path, "no safetensors files in this folder or in its sub-folders"));
+                let others = others(path)?;
+                return Err(DataError::format(
+                    path,
+                    format!("no safetensors files in this folder or in its sub-folders{others}"),
+                ));
             }
             ([], several) => {
-                let names: Vec<_> = several.iter().map(|(name, _)| path.join(name).display().to_string()).collect();
+                let names: Vec<_> = several.iter().map(|name| path.join(name).display().to_string()).collect();
                 return Err(DataError::Mismatch {
                     what: format!("{} holds several sets of weights", path.display()),
                     problems: Vec::new(),
@@ -54,75 +70,110 @@ impl Weights {
                 });
             }
             (chosen, _) => {
-                for (name, files) in chosen {
-                    files.iter().try_for_each(|file| weights.add(file, &format!("{name}.")))?;
+                for name in chosen {
+                    weights.add_folder(&path.join(name), &format!("{name}."), parameters)?;
                 }
             }
         }
         Ok(weights)
     }
 
-    /// Adds a file or the files of an index, with a prefix for its names.
-    fn add(&mut self, path: &Path, prefix: &str) -> Result<(), DataError> {
-        if path.extension().is_some_and(|e| e == "json") {
-            return self.add_index(path, prefix);
-        }
-        let file = TensorFile::open(path)?;
-        let index = self.files.len();
-        let names: Vec<String> = file.names().map(String::from).collect();
-        self.files.push(file);
-        let mut twice = Vec::new();
-        for name in names {
-            if let Some((other, _)) = self.tensors.insert(format!("{prefix}{name}"), (index, name.clone())) {
-                let places = format!("{} and {}", self.files[other].path.display(), path.display());
-                twice.push(Problem::Twice { name, places });
-            }
-        }
-        self.refuse(twice)
+    /// What was found and is worth a line: a prefix, buffers that were passed over, variants that were not taken.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
-    fn add_index(&mut self, path: &Path, prefix: &str) -> Result<(), DataError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let text = std::fs::read(path).map_err(|e| DataError::file(path, e))?;
-        let index: Index = serde_json::from_slice(&text)
-            .map_err(|e| DataError::format(path, format!("no index of safetensors files: {e}")))?;
-        let mut opened: BTreeMap<&str, usize> = BTreeMap::new();
+    fn add_folder(&mut self, folder: &Path, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
+        match weights_folder::in_folder(folder)? {
+            Some(set) => self.add(folder, set, scope, parameters),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the tensors of a set; the model calls them as the files do, with `scope` before.
+    fn add(&mut self, folder: &Path, set: Set, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
+        let first = self.files.len();
+        for file in &set.files {
+            self.files.push(TensorFile::open(file)?);
+        }
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut problems = Vec::new();
-        for (name, file) in &index.weight_map {
-            // An index names files beside it; anything else is not ours to open.
-            if Path::new(file).components().count() != 1 || file.contains("..") {
-                return Err(DataError::format(path, format!("`{file}` is not a file beside the index")));
-            }
-            let at = match opened.get(file.as_str()) {
-                Some(at) => *at,
-                None => {
-                    self.files.push(TensorFile::open(&folder.join(file))?);
-                    opened.insert(file, self.files.len() - 1);
-                    self.files.len() - 1
+        for (i, file) in self.files.iter().enumerate().skip(first) {
+            for name in file.names() {
+                if let Some(other) = places.insert(name.to_string(), i) {
+                    let places = format!("{} and {}", self.files[other].path.display(), file.path.display());
+                    problems.push(Problem::Twice { name: name.into(), places });
                 }
-            };
-            if self.files[at].get(name).is_none() {
-                let what = format!("the index puts it into {file}, which does not have it");
-                problems.push(Problem::Other { name: name.clone(), what });
-            }
-            self.tensors.insert(format!("{prefix}{name}"), (at, name.clone()));
-        }
-        // A tensor in a shard that the index forgot is surplus like any other: it must not vanish.
-        for at in opened.into_values() {
-            let forgotten = self.files[at].names().filter(|n| !index.weight_map.contains_key(*n));
-            for name in forgotten.map(String::from).collect::<Vec<_>>() {
-                self.tensors.entry(format!("{prefix}{name}")).or_insert((at, name));
             }
         }
-        self.refuse(problems)
+        if let Some(index) = &set.index {
+            let folder = index.path.parent().unwrap_or(Path::new(""));
+            // A tensor in a shard that the index forgot is surplus like any other: it must not vanish.
+            for (name, file) in &index.places {
+                let path = folder.join(file);
+                if places.get(name).is_none_or(|i| self.files[*i].path != path) {
+                    let what = format!("the index puts it into {file}, which does not have it");
+                    problems.push(Problem::Other { name: name.clone(), what });
+                }
+            }
+        }
+        if !problems.is_empty() {
+            let what = format!("the weights in {} contradict themselves", self.path.display());
+            let help = (set.files.len() > 1 && set.index.is_none()).then(|| "give one of the files".into());
+            return Err(DataError::Mismatch { what, problems, help });
+        }
+        self.enter(folder, &set, scope, places, parameters);
+        let config = folder.join("config.json");
+        if config.exists() {
+            self.configs.push(config);
+        }
+        Ok(())
     }
 
-    fn refuse(&self, problems: Vec<Problem>) -> Result<(), DataError> {
-        if problems.is_empty() {
-            return Ok(());
+    /// Enters tensors under the names that the model has for them.
+    fn enter(
+        &mut self,
+        folder: &Path,
+        set: &Set,
+        scope: &str,
+        places: BTreeMap<String, usize>,
+        parameters: &[Parameter],
+    ) {
+        let inside = parameters.iter().map(|p| names_of(p).filter_map(|n| n.strip_prefix(scope)).collect::<Vec<_>>());
+        let expected: Vec<Vec<&str>> = inside.filter(|names| !names.is_empty()).collect();
+        let known: rustc_hash::FxHashSet<&str> = expected.iter().flatten().copied().collect();
+        let mut passed: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut names: Vec<&str> = Vec::new();
+        for name in places.keys().map(String::as_str) {
+            match buffer(name).filter(|_| !known.contains(name)) {
+                Some(buffer) => *passed.entry(buffer).or_default() += 1,
+                None => names.push(name),
+            }
         }
-        let what = format!("the weights in {} contradict themselves", self.path.display());
-        Err(DataError::Mismatch { what, problems, help: None })
+        let prefix = Prefix::find(&names, &expected);
+        for name in names {
+            let renamed = prefix.in_model(name).filter(|n| !places.contains_key(n) && known.contains(&**n));
+            let model = renamed.unwrap_or_else(|| name.to_string());
+            self.tensors.insert(format!("{scope}{model}"), (places[name], name.to_string()));
+        }
+        let place = if scope.is_empty() { self.path.display().to_string() } else { folder.display().to_string() };
+        match (prefix.file.as_str(), prefix.model.as_str()) {
+            ("", "") => {}
+            (file, "") => self.notes.push(format!("names in {place} are taken without the prefix `{file}`")),
+            ("", model) => self.notes.push(format!("names in {place} are taken with the prefix `{model}` added")),
+            (file, model) => {
+                self.notes.push(format!("names in {place} are taken with `{model}` for the prefix `{file}`"))
+            }
+        }
+        if !passed.is_empty() {
+            let count: usize = passed.values().sum();
+            let names: Vec<_> = passed.into_keys().collect();
+            let plural = if count == 1 { "" } else { "s" };
+            self.notes.push(format!("passed over {count} buffer{plural} in {place} ({})", names.join(", ")));
+        }
+        if !set.beside.is_empty() {
+            self.notes.push(format!("not read in {place}, beside the weights: {}", set.beside.join(", ")));
+        }
     }
 
     /// The files, in the order in which they were opened.
@@ -135,10 +186,16 @@ impl Weights {
         self.files[*file].get(inner)
     }
 
-    /// Proves that the weights are exactly those of the model: none missing, none left over, all of the right shape.
-    pub fn check(&self, parameters: &[Parameter]) -> Result<(), DataError> {
-        let used: Vec<Option<&str>> = parameters.iter().map(|p| self.name_of(p)).collect();
-        let taken: rustc_hash::FxHashSet<&str> = used.iter().flatten().copied().collect();
+    /// Proves that the weights are exactly those of the model: none missing, none left over, all of the right shape, and
+    /// no config beside them says otherwise. Gives what is to be told.
+    pub fn check(&self, parameters: &[Parameter], configs: &[Config]) -> Result<Vec<String>, DataError> {
+        let mut notes = self.notes.clone();
+        for path in &self.configs {
+            notes.extend(config_check::check(path, configs)?);
+        }
+        let used: Vec<Option<&str>> = parameters.iter().map(|p| self.names_of(p).next()).collect();
+        // A parameter that the files have under several names takes them all.
+        let taken: rustc_hash::FxHashSet<&str> = parameters.iter().flat_map(|p| self.names_of(p)).collect();
         let free: Vec<&str> = self.tensors.keys().map(String::as_str).filter(|n| !taken.contains(n)).collect();
         let mut problems = Vec::new();
         for (parameter, name) in parameters.iter().zip(&used) {
@@ -164,7 +221,8 @@ impl Weights {
         });
         problems.extend(surplus);
         if problems.is_empty() {
-            return Ok(());
+            self.check_equal(parameters, configs)?;
+            return Ok(notes);
         }
         let (wrong, total) = (problems.len(), parameters.len());
         Err(DataError::Mismatch {
@@ -173,68 +231,101 @@ impl Weights {
                 self.path.display()
             ),
             problems,
-            help: Some("is it the right preset? `mmc manifest MODEL.mm --preset P` lists what a model expects".into()),
+            help: Some(self.help()),
         })
     }
 
-    /// The name or alias under which a parameter is found.
-    fn name_of<'a>(&self, parameter: &'a Parameter) -> Option<&'a str> {
-        let names = [&parameter.name].into_iter().chain(&parameter.aliases);
-        names.map(|n| n.as_str()).find(|n| self.tensors.contains_key(*n))
+    /// The way out where tensors and parameters do not fit.
+    fn help(&self) -> String {
+        match self.files.as_slice() {
+            [file] if let Some((number, of)) = weights_folder::shard_of(&file.path) => {
+                format!("this file is number {number} of {of}; give the folder, or the index beside it")
+            }
+            _ => "is it the right preset? `mmc manifest MODEL.mm --preset P` lists what a model expects".into(),
+        }
+    }
+
+    /// Proves that a parameter which the files have under several names is the same under all: tied weights.
+    fn check_equal(&self, parameters: &[Parameter], configs: &[Config]) -> Result<(), DataError> {
+        let mut problems = Vec::new();
+        for parameter in parameters {
+            let mut names = self.names_of(parameter).filter_map(|n| Some((n, self.get(n)?)));
+            let Some((first, view)) = names.next() else { continue };
+            for (name, other) in names {
+                let what = if (view.dtype, view.shape) != (other.dtype, other.shape) {
+                    format!("is {}, and `{name}` is {}", view.text(), other.text())
+                } else {
+                    let Some(at) = view.difference(&other)? else { continue };
+                    let element = at / (view.dtype.bitsize() / 8).max(1);
+                    format!("differs from `{name}` at element {element}, and is one parameter with it in this plan")
+                };
+                problems.push(Problem::Other { name: first.into(), what });
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        // The switch that the model has for it.
+        let tie = configs
+            .iter()
+            .flat_map(|c| &c.figures)
+            .find(|f| f.value == Fact::Bool(true) && f.keys.iter().any(|k| k.ends_with("tie_word_embeddings")));
+        let help = tie
+            .and_then(|f| f.setting.as_ref())
+            .map(|setting| format!("these weights are not tied: compile the model with `--set {setting}=false`"));
+        Err(DataError::Mismatch {
+            what: format!("the weights in {} hold two versions of one parameter", self.path.display()),
+            problems,
+            help,
+        })
+    }
+
+    /// The names of a parameter under which the files have it.
+    fn names_of<'a>(&self, parameter: &'a Parameter) -> impl Iterator<Item = &'a str> {
+        names_of(parameter).filter(|n| self.tensors.contains_key(*n))
     }
 
     /// Writes a rank's share of a parameter's values, in its stored type, to `out`, and reads nothing else of the file.
     /// The weights must have passed `check`.
     pub fn load(&self, parameter: &Parameter, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        let view = self.name_of(parameter).and_then(|n| self.get(n));
+        let view = self.names_of(parameter).next().and_then(|n| self.get(n));
         let ty = share.ty();
         let Some(view) = view.filter(|v| v.shape == ty.sizes().as_slice()) else {
             return Err(DataError::format(&self.path, format!("no `{}` of type {ty}", parameter.name)));
         };
-        view.read(share, out).map_err(|e| DataError::format(&self.path, format!("`{}`: {e}", parameter.name)))
+        view.read(share, out).map_err(|e| e.of(&self.path, &parameter.name))
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Index {
-    weight_map: IndexMap<String, String>,
+/// The name and the aliases of a parameter.
+fn names_of(parameter: &Parameter) -> impl Iterator<Item = &str> {
+    [&parameter.name].into_iter().chain(&parameter.aliases).map(|n| n.as_str())
 }
 
-/// The checkpoint in a folder: an index, or else its safetensors files; sorted.
-fn checkpoint_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut files = Vec::new();
-    let mut indices = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| DataError::file(folder, e))? {
-        let path = entry.map_err(|e| DataError::file(folder, e))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(crate::checkpoint::OPTIMIZER) {
-            continue;
-        }
-        if name.ends_with(".safetensors.index.json") {
-            indices.push(path);
-        } else if name.ends_with(".safetensors") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    indices.sort();
-    // Half-precision variants lie beside the originals; the shortest name is the original.
-    let plain = indices.into_iter().min_by_key(|p| p.as_os_str().len());
-    Ok(plain.map_or(files, |index| vec![index]))
+/// Names of sub-folders that hold safetensors files, sorted.
+fn sub_folders(folder: &Path) -> Result<Vec<String>, DataError> {
+    let holds = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+        path.is_dir() && names.any(|n| n.ends_with(".safetensors") || n.contains(".safetensors.index."))
+    };
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|e| DataError::file(folder, e))?;
+    let found = entries.into_iter().filter(|e| holds(&e.path()));
+    let mut names: Vec<_> = found.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
 }
 
-/// Sub-folders that hold a checkpoint, sorted.
-fn sub_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, DataError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| DataError::file(folder, e))? {
-        let path = entry.map_err(|e| DataError::file(folder, e))?.path();
-        if path.is_dir() {
-            let files = checkpoint_in(&path)?;
-            if !files.is_empty() {
-                found.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), files));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+/// Weights in other formats, for the message that there are none in this one.
+fn others(folder: &Path) -> Result<String, DataError> {
+    const ENDINGS: [&str; 8] = ["bin", "pt", "pth", "ckpt", "gguf", "msgpack", "h5", "onnx"];
+    let entries = fs::read_dir(folder).map_err(|e| DataError::file(folder, e))?.flatten();
+    let is_other = |path: &PathBuf| path.extension().is_some_and(|e| ENDINGS.iter().any(|end| e == *end));
+    let mut paths: Vec<_> = entries.map(|e| e.path()).filter(is_other).collect();
+    paths.sort();
+    Ok(match paths.first() {
+        Some(path) => format!("; {} is there, and only safetensors files are read", path.display()),
+        None => String::new(),
+    })
 }

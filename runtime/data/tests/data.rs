@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use data::{
-    Checkpoint, DataError, Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, Tensors, Together, Weights,
-    latest, save, write_tensors,
+    Checkpoint, DataError, Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, TensorFile, Together,
+    Weights, latest, save, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use runtime_core::FeedSource;
@@ -67,7 +67,7 @@ fn records_of_several_members_over_several_tars() {
     tar(&data.join("b.tar"), &(3..5).flat_map(record).collect::<Vec<_>>());
     tar(&data.join("a.tar"), &(0..3).flat_map(record).collect::<Vec<_>>());
 
-    let mut set = Dataset::open(&data, 1).expect("opens");
+    let mut set = Dataset::open(&data, 1, &|_, _, _| {}).expect("opens");
     assert_eq!(set.records(), 5);
     let x = feed("x", "bf16[B:2, N:2]", Source::Data);
     let h = feed("h", "f32[B:2, N:1]", Source::Data);
@@ -151,7 +151,8 @@ fn indices_are_in_range() {
     let data = folder.path().join("a.tar");
     let bytes = bytemuck::cast_slice(&[9_i64; 100]).to_vec();
     tar(&data, &[("1.safetensors".into(), image(folder.path(), &[("ids", DType::I64, &[100], bytes)]))]);
-    let error = Dataset::open(&data, 1).expect("opens").check(&feeds[0]).expect_err("refused").to_string();
+    let error =
+        Dataset::open(&data, 1, &|_, _, _| {}).expect("opens").check(&feeds[0]).expect_err("refused").to_string();
     assert!(error.contains("`ids`: number 0 is 9") && error.contains("a.tar"), "{error}");
 }
 
@@ -180,7 +181,7 @@ fn every_offender_is_named() {
     ];
     fs::write(&path, image(folder.path(), &tensors)).expect("written");
     let weights = Weights::open(&path, &parameters).expect("opens");
-    let error = weights.check(&parameters).expect_err("wrong in five ways");
+    let error = weights.check(&parameters, &[]).expect_err("wrong in five ways");
     insta::assert_snapshot!(error.to_string().replace(&folder.path().display().to_string(), "DIR"));
 }
 
@@ -197,7 +198,7 @@ fn an_experts_folder_is_chosen_by_name() {
     parameters[0].name = "transformer.w".into();
     parameters[1].name = "transformer_2.w".into();
     let weights = Weights::open(folder.path(), &parameters).expect("opens");
-    weights.check(&parameters).expect("complete");
+    weights.check(&parameters, &[]).expect("complete");
     for (parameter, value) in parameters.iter().zip([1.0, 2.0]) {
         let mut out = [0; 24];
         weights.load(parameter, &Share::whole(&parameter.ty), &mut out).expect("loads");
@@ -275,8 +276,10 @@ fn damaged_files_do_not_panic() {
         for value in [0, 1, b'9', b'"', 0xff] {
             let mut bytes = good.clone();
             bytes[at] = value;
-            if let Ok(tensors) = Tensors::parse(&bytes) {
-                tensors.names().filter_map(|n| tensors.get(&bytes, n)).for_each(|v| drop(v.text()));
+            let at = folder.path().join("t.safetensors");
+            fs::write(&at, &bytes).expect("written");
+            if let Ok(file) = TensorFile::open(&at) {
+                file.names().filter_map(|n| file.get(n)).for_each(|v| drop((v.text(), v.data().expect("read"))));
             }
         }
     }
@@ -286,7 +289,7 @@ fn damaged_files_do_not_panic() {
     let x = feed("x", "f32[B:2, N:2]", Source::Data);
     let try_it = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
-        if let Ok(mut set) = Dataset::open(&path, 0) {
+        if let Ok(mut set) = Dataset::open(&path, 0, &|_, _, _| {}) {
             drop(set.batch(&x, &Share::whole(&x.ty), 0, &mut [0; 16]));
         }
     };

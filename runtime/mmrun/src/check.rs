@@ -17,7 +17,8 @@ pub fn check(args: &Args) -> Result<(), Failure> {
     let mut out = facts(&file)?;
     if let Some(path) = &args.weights {
         let parameters = &file.plan.manifest.parameters;
-        data::Weights::open(path, parameters)?.check(parameters)?;
+        let told = data::Weights::open(path, parameters)?.check(parameters, &file.plan.header.configs)?;
+        told.iter().for_each(|line| out.push_str(&format!("weights: {line}\n")));
         out.push_str(&format!("weights: {} holds all {} parameters and no others\n", path.display(), parameters.len()));
     }
     std::io::stdout().write_all(out.as_bytes()).map_err(|e| Failure::new(format!("standard output: {e}")))

@@ -104,6 +104,33 @@ impl Progress {
     }
 }
 
+/// A bar on a terminal while many things are looked at before a run.
+pub struct Counting(Option<ProgressBar>);
+
+impl Counting {
+    pub fn new(speaks: bool) -> Self {
+        let bar = (speaks && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} [{elapsed}<{eta}]");
+            ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self(bar)
+    }
+
+    pub fn at(&self, what: &str, done: usize, of: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(of as u64);
+            bar.set_message(format!("{what} checked"));
+            bar.set_position(done as u64);
+        }
+    }
+
+    pub fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.0} us", s * 1e6),

@@ -14,7 +14,7 @@ use runtime_core::{Executor, TraceWriter};
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::progress::{Progress, duration, plural};
+use crate::progress::{Counting, Progress, duration, plural};
 use crate::results::Results;
 use crate::save::Saver;
 use crate::world::World;
@@ -177,13 +177,18 @@ fn feeds(args: &Args, world: &World, program: usize) -> Result<Feeds, Failure> {
         Some(path) => Inputs::open(path, all, used)?,
         None => Inputs::none(all),
     };
-    let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed)).transpose()?;
+    let counting = Counting::new(world.together().is_first());
+    let told = |what: &str, done, of| counting.at(what, done, of);
+    let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed, &told)).transpose();
+    counting.end();
+    let data = data?;
     agreement::feeds(world.together(), args, (&inputs, all.len()), data.as_ref())?;
-    let found = args.data.as_ref().zip(data.as_ref().map(Dataset::records));
+    let found = args.data.as_ref().zip(data.as_ref().map(|d| (d.records(), d.left_out().join(", "))));
     let feeds = Feeds::new(all.clone(), plan.header.seed, inputs, data);
     let synthetic = feeds.check(used)?;
-    if let Some((path, records)) = found {
-        world.note(&format!("{} in {}", plural(records, "record"), path.display()));
+    if let Some((path, (records, left_out))) = found {
+        let left_out = if left_out.is_empty() { left_out } else { format!("; not read: {left_out}") };
+        world.note(&format!("{} in {}{left_out}", plural(records, "record"), path.display()));
     }
     if !synthetic.is_empty() {
         world.note(&format!("no --data and no --inputs for {}: synthetic values", synthetic.join(", ")));

@@ -69,8 +69,9 @@ fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Ve
     let start = Start { step: 0, samples: 0 };
     if let Some(path) = &args.weights {
         let weights = Weights::open(path, &m.parameters)?;
-        weights.check(&m.parameters)?;
-        return Ok((Origin::Weights(weights), start, vec![format!("{all} from {}", path.display())]));
+        let mut told = weights.check(&m.parameters, &plan.header.configs)?;
+        told.push(format!("{all} from {}", path.display()));
+        return Ok((Origin::Weights(weights), start, told));
     }
     let told = format!("{all} from the initialisers, seed {}", plan.header.seed);
     Ok((Origin::Initialisers, start, vec![told]))

@@ -125,6 +125,36 @@ fn weights_come_in_all_published_layouts() {
     }
 }
 
+/// The sample's header says what a config of its class must.
+#[test]
+fn a_config_beside_the_weights_is_compared_with_the_plan() {
+    let place = Place::new();
+    place.write("w/model.safetensors", &[("w", Dtype::F32, &[2, 3], f32s(&[0.0; 6]))]);
+    let config = |text: &str| fs::write(place.path("w/config.json"), text).expect("written");
+    config(r#"{"architectures": ["Regression"], "rate": 0.5, "kind": "linear", "dropout": 0.1}"#);
+    place.good("plan.bin --weights w");
+    config(r#"{"architectures": ["Regression"], "rate": 0.75, "kind": "cubic"}"#);
+    insta::assert_snapshot!(place.bad("plan.bin --weights w"));
+    assert_eq!(place.bad("plan.bin --weights w --check"), place.bad("plan.bin --weights w"));
+    assert!(place.bad("plan.bin --weights w/model.safetensors").contains("rate is 0.75"));
+    config(r#"{"architectures": ["Other"]}"#);
+    let text = place.good("plan.bin --weights w");
+    assert!(text.contains("w/config.json is of Other, which the model does not declare"), "{text}");
+}
+
+#[test]
+fn what_data_leaves_out_is_counted_in_the_opening_lines() {
+    let place = Place::new();
+    let record = |i: usize| image(&[("x", Dtype::F32, &[3], ramp(3, i as f32 * 0.3))]);
+    let members = (0..4).flat_map(|i| [(format!("{i}.safetensors"), record(i)), (format!("{i}.json"), b"{}".to_vec())]);
+    write_tar(&place.path("data.tar"), members);
+    let text = place.good("plan.bin --data data.tar");
+    assert!(text.contains("4 records in data.tar; not read: 4 members (.json)\n"), "{text}");
+    let members = (0..4).map(|i| (format!("clip.{i}.safetensors"), record(i)));
+    write_tar(&place.path("dots.tar"), members);
+    insta::assert_snapshot!(place.bad("plan.bin --data dots.tar"));
+}
+
 #[test]
 fn inputs_replace_feeds_and_draws() {
     let place = Place::new();
