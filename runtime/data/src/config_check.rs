@@ -7,7 +7,7 @@ use serde_json::Value;
 use types::{Config, Fact, Figure};
 
 use crate::data_file::DataFile;
-use crate::{DataError, Problem};
+use crate::{DataError, Problem, foreign};
 
 /// Configs are short texts.
 const LONGEST: usize = 16 << 20;
@@ -18,7 +18,11 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
         return Ok(None);
     }
     let text = DataFile::whole(path, LONGEST)?;
-    let value: Value = serde_json::from_slice(&text).map_err(|e| DataError::format(path, format!("no config: {e}")))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|e| {
+        let identity = foreign::identity(&text[..text.len().min(foreign::HEAD)]);
+        let identity = identity.filter(|_| !text.trim_ascii_start().starts_with(b"{"));
+        DataError::format(path, format!("no config: {}", identity.unwrap_or_else(|| e.to_string())))
+    })?;
     let classes: Vec<&str> = match (&value["architectures"], &value["_class_name"]) {
         (Value::Array(names), _) => names.iter().filter_map(Value::as_str).collect(),
         (_, Value::String(name)) => vec![name.as_str()],

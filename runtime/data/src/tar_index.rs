@@ -47,6 +47,11 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
         let start = entry.raw_file_position();
         let past = start.checked_add(size).filter(|past| *past <= file.bytes());
         end = past.map_or(end, |past| past.next_multiple_of(BLOCK));
+        let packed =
+            [&b".gz"[..], b".zst", b".xz", b".bz2"].iter().any(|end| name.strip_suffix(*end).is_some_and(is_record));
+        if packed {
+            return Err(refuse("is compressed; pack the tar with members that are not"));
+        }
         if !is_record(&name) {
             if kind.is_file() || kind == EntryType::Continuous {
                 *left_out.entry(extension(&name)).or_default() += 1;

@@ -18,24 +18,30 @@ impl Prefix {
     pub fn find(names: &[&str], parameters: &[Vec<&str>]) -> Self {
         let have: FxHashSet<&str> = names.iter().copied().collect();
         let expected: Vec<&str> = parameters.iter().flatten().copied().collect();
-        let count = |prefix: &Prefix| {
-            let found = |name: &&str| have.contains(name) || prefix.in_file(name).is_some_and(|n| have.contains(&*n));
-            parameters.iter().filter(|names| names.iter().any(|n| found(&n))).count()
-        };
-        let mut best = (count(&Prefix::default()), Prefix::default());
+        let mut best = (Prefix::default().found(&have, parameters), Prefix::default());
         if best.0 == parameters.len() {
             return best.1;
         }
         for file in common(names) {
             for model in common(&expected) {
                 let prefix = Prefix { file: file.clone(), model };
-                let found = count(&prefix);
+                let found = prefix.found(&have, parameters);
                 if found > best.0 && 2 * found >= parameters.len() {
                     best = (found, prefix);
                 }
             }
         }
         best.1
+    }
+
+    /// How many of the parameters are among the names.
+    pub fn count(&self, names: &[&str], parameters: &[Vec<&str>]) -> usize {
+        self.found(&names.iter().copied().collect(), parameters)
+    }
+
+    fn found(&self, have: &FxHashSet<&str>, parameters: &[Vec<&str>]) -> usize {
+        let found = |name: &&str| have.contains(name) || self.in_file(name).is_some_and(|n| have.contains(&*n));
+        parameters.iter().filter(|names| names.iter().any(found)).count()
     }
 
     /// The name in the file of what the model calls `name`.
@@ -83,6 +89,12 @@ pub fn buffer(name: &str) -> Option<&'static str> {
     ];
     let ends = |buffer: &&&str| name.strip_suffix(**buffer).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     BUFFERS.iter().find(ends).copied()
+}
+
+/// Whether a name says that its tensor is the average of another over a training.
+pub fn is_average(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["ema", "model_ema", "ema_model", "module_ema", "ema_params", "shadow_params"];
+    name.split('.').any(|part| WORDS.contains(&part))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use plan::Parameter;
 use types::{Config, Fact, nearest};
 
 use crate::convert::converts;
-use crate::weight_names::{Prefix, buffer};
+use crate::weight_names::{Prefix, buffer, is_average};
 use crate::weights_folder::{self, Set};
 use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check};
 
@@ -150,7 +150,18 @@ impl Weights {
                 None => names.push(name),
             }
         }
-        let prefix = Prefix::find(&names, &expected);
+        // Averages beside what they are the averages of.
+        let (averages, plain): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|n| is_average(n) && !known.contains(**n));
+        let mut prefix = Prefix::find(&plain, &expected);
+        match prefix.count(&plain, &expected) {
+            found if !averages.is_empty() && 2 * found >= expected.len() => {
+                let (n, example) = (averages.len(), averages[0]);
+                self.notes.push(format!("passed over {n} averages beside the weights, such as `{example}`"));
+                names = plain;
+            }
+            _ => prefix = Prefix::find(&names, &expected),
+        }
         for name in names {
             let renamed = prefix.in_model(name).filter(|n| !places.contains_key(n) && known.contains(&**n));
             let model = renamed.unwrap_or_else(|| name.to_string());

@@ -240,6 +240,8 @@ fn what_a_folder_has_besides_is_counted_or_refused() {
     at(&folder, "d/meta/notes.txt", b"text");
     let path = folder.path().join("d");
     reads(&path, &[0, 1, 2, 3], "1 file (.md), 2 folders, 1 member (.json), 1 member (.safetensors)");
+    let packed = tar(&[("0.safetensors.gz".into(), b"..".to_vec())], true);
+    refused(&at(&folder, "packed.tar", &packed), &["`0.safetensors.gz` is compressed"]);
     let deep = at(&folder, "d/meta/more/e.tar", &tar(&records(4..5), true));
     refused(&path, &["more/e.tar: records in a folder of the folder are not read", "give that folder"]);
     fs::remove_file(deep).expect("removed");

@@ -88,6 +88,15 @@ fn a_prefix_is_said_and_buffers_are_passed_over() {
         assert!(told.contains(&format!("without the prefix `{prefix}`")), "{told}");
         assert!(told.contains(&format!("passed over 1 buffer in {} ({buffer})", path.display())), "{told}");
     }
+    // Averages stay beside what they are averages of, and are taken where they are all there is.
+    let plain = [("net.b.0.w", 4.0), ("net.b.1.w", 4.0), ("net.head.w", 4.0)];
+    let average = [("ema.b.0.w", 5.0), ("ema.b.1.w", 5.0), ("ema.head.w", 5.0)];
+    write(&folder, "w.safetensors", &[plain, average].concat());
+    let (value, told) = open(&path, &names).expect("taken");
+    assert_eq!(value, 4.0);
+    assert!(told.contains("passed over 3 averages") && told.contains("without the prefix `net.`"), "{told}");
+    write(&folder, "w.safetensors", &average);
+    assert_eq!(open(&path, &names).map(|(v, _)| v), Ok(5.0));
     // Each folder of a pipeline has its own.
     let names = ["transformer.w", "transformer.v", "transformer_2.w", "transformer_2.v"];
     write(&folder, "p/transformer/x.safetensors", &[("module.w", 1.0), ("module.v", 1.0)]);
