@@ -1,5 +1,6 @@
 //! The language of .mm files: the published models against PyTorch, their graphs, and what mistakes look like.
 
+mod docs;
 mod errors;
 mod goldens;
 mod graphs;
