@@ -13,7 +13,7 @@ use crate::Done;
 use crate::args::{Export, Pack};
 use crate::compile::{verify, write};
 use crate::plan_file::{self, Read};
-use crate::summary::bytes;
+use report::quantity::bytes;
 
 pub fn export(args: &Export) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;

@@ -5,7 +5,7 @@ use diag::{Diagnostic, Sources};
 use crate::args::{Compile, Offload, Overlap, Recompute, Schedule};
 use crate::compile::{Built, build};
 use crate::fit::Limit;
-use crate::summary::bytes;
+use report::quantity::bytes;
 
 /// Changes that a message names.
 const NAMED: usize = 5;

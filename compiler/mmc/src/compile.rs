@@ -9,12 +9,13 @@ use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
 use passes::{Context, Gradients, Keeping, Pipelining, Room};
 use plan::{Header, KERNEL_ABI, Plan};
+use report::{quantity, summary};
 use target::Target;
 use types::{DType, Mesh, Name};
 
 use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
 use crate::fit::{Excess, Limit};
-use crate::{Done, changes, machines, model, summary, targets};
+use crate::{Done, changes, machines, model, targets};
 
 /// A plan without code, and what it was made of.
 pub struct Built {
@@ -147,11 +148,11 @@ fn too_much(plan: &Plan, limit: &Limit) -> Option<Diagnostic> {
     let (class, bytes) = limit.largest(plan)?;
     (bytes > limit.bytes).then(|| {
         let what = "each micro-batch gathers parameters and scatters gradients";
-        let (name, bytes) = (&plan.classes[class].name, summary::bytes(bytes));
+        let (name, bytes) = (&plan.classes[class].name, quantity::bytes(bytes));
         Diagnostic::warning(format!("{what}: once a step, ranks of `{name}` would need {bytes}")).note(format!(
             "{} has {}",
             limit.whose,
-            summary::bytes(limit.bytes)
+            quantity::bytes(limit.bytes)
         ))
     })
 }

@@ -1,33 +1,17 @@
-//! `mmc explain`: what a plan needs and does. All figures are sums over its buffers and instructions.
+//! `mmc explain`: what a plan needs and does.
 
-pub mod figures;
-mod kept;
-mod kernels;
-mod measured;
-mod memory;
-mod memory_svg;
-#[cfg(feature = "ascend")]
-mod operators;
-pub mod reshards;
 mod schedule;
 
-use std::fmt::Write;
+use std::path::Path;
 
-use cost::{Machine, Prediction};
 use diag::{Diagnostic, Diagnostics};
-use plan::{Body, Class, Plan, Program, Traffic, When};
+use report::explain::kernels::Limits;
+use report::explain::{Measured, Shown};
 
-use self::figures::{Figures, figures};
-use self::measured::Measured;
-use self::reshards::Reshard;
 use crate::args::Explain;
 use crate::compile::write;
 use crate::plan_file::{self, Read};
-use crate::summary::{bytes, flops, milliseconds};
 use crate::{Done, machines, print};
-
-/// Rows of the table of reshards without `--all`.
-const TOP: usize = 12;
 
 /// Columns of a drawing where the terminal does not say how many it has, and those left of it for names.
 const WIDE: usize = 120;
@@ -35,177 +19,40 @@ const MARGIN: usize = 18;
 
 pub fn explain(args: &Explain) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
-    let measured = args.trace.as_deref().map(Measured::read).transpose()?;
+    let measured = args.trace.as_deref().map(trace).transpose()?;
     let machine = machines::of_plan(args.machine.as_deref(), &plan)?;
+    let machine = machine.as_ref();
     if let Some(path) = &args.memory_svg {
-        write(path, memory_svg::picture(&plan, machine.as_ref())?.as_bytes())?;
+        write(path, report::explain::memory_svg::picture(&plan, machine)?.as_bytes())?;
         return Ok(Diagnostics::default());
     }
+    let giga = |value: Option<f64>| value.map(|value| value * 1e9);
+    let limits = Limits { machine, peak: giga(args.peak), bandwidth: giga(args.bandwidth) };
+    let kernels = args.kernels.then_some(limits);
+    let shown = Shown { machine, all: args.all, kernels, measured: measured.as_ref() };
     if args.json {
-        let mut figures = figures::json(&plan, &hash, machine.as_ref())?;
-        if args.kernels {
-            figures["kernels"] = bodies(&plan)
-                .map(|b| kernels::json(&plan, b, limits(args, machine.as_ref()), measured.as_ref()))
-                .collect();
-        }
-        print(&format!("{figures:#}\n"));
+        print(&format!("{:#}\n", report::explain::json(&plan, &hash, &shown)?));
     } else if args.schedule {
-        print(&schedule::text(&plan, machine.as_ref(), columns())?);
+        print(&schedule::text(&plan, machine, columns())?);
     } else if args.listing {
         print(&plan.to_string());
     } else {
-        print(&text(&plan, &hash, args, machine.as_ref(), measured.as_ref())?);
+        print(&report::explain::text(&plan, &hash, &shown)?);
     }
     Ok(Diagnostics::default())
+}
+
+/// Times of kernels out of a file that `mmrun --trace` wrote.
+fn trace(path: &Path) -> Result<Measured, Diagnostics> {
+    let fault = |why: String| {
+        Diagnostic::error(format!("{}: {why}", path.display())).help("`mmrun PLAN --trace FILE` writes a trace")
+    };
+    let text = std::fs::read(path).map_err(|e| fault(format!("cannot read the trace: {e}")))?;
+    Measured::parse(&text).map_err(|e| fault(e.to_string()).into())
 }
 
 /// As wide as the terminal says it is, for drawings.
 fn columns() -> usize {
     let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
     told.map_or(WIDE, |columns| columns.saturating_sub(MARGIN).max(WIDE / 4))
-}
-
-/// What a machine is predicted to take for a program, by class.
-pub fn predicted(machine: &Machine, plan: &Plan, program: &Program) -> Result<Vec<Prediction>, Diagnostics> {
-    cost::simulate(machine, plan, program).map_err(|stuck| {
-        Diagnostic::error(format!("the plan cannot be played: {stuck}")).help("`mmrun PLAN --check` says why").into()
-    })
-}
-
-fn limits<'a>(args: &Explain, machine: Option<&'a Machine>) -> kernels::Limits<'a> {
-    let giga = |value: Option<f64>| value.map(|value| value * 1e9);
-    kernels::Limits { machine, peak: giga(args.peak), bandwidth: giga(args.bandwidth) }
-}
-
-fn bodies(plan: &Plan) -> impl Iterator<Item = (&Class, &Body)> {
-    plan.programs.iter().flat_map(|program| plan.classes.iter().zip(&program.bodies))
-}
-
-fn text(
-    plan: &Plan,
-    hash: &str,
-    args: &Explain,
-    machine: Option<&Machine>,
-    measured: Option<&Measured>,
-) -> Result<String, Diagnostics> {
-    let mut out = String::new();
-    let _ = writeln!(out, "{}", plan_file::title(plan));
-    let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
-    let _ = writeln!(out, "plan  {hash}");
-    for feed in &plan.manifest.feeds {
-        let from = if feed.source.is_data() { "data" } else { "drawn" };
-        let _ = writeln!(out, "  feed  {} {} ({from})", feed.name, feed.ty);
-    }
-    for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
-        let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
-    }
-    for (figures, (class, body)) in figures(plan, machine)?.iter().zip(bodies(plan)) {
-        section(&mut out, plan, figures, args);
-        if let Some((machine, prediction)) = machine.zip(figures.prediction.as_ref()) {
-            prediction_lines(&mut out, machine, prediction);
-        }
-        kept::table(&mut out, plan, body, args.all);
-        #[cfg(feature = "ascend")]
-        operators::table(&mut out, plan, body);
-        if args.kernels {
-            kernels::table(&mut out, plan, (class, body), limits(args, machine), measured);
-        }
-    }
-    Ok(out)
-}
-
-fn prediction_lines(out: &mut String, machine: &Machine, p: &Prediction) {
-    let _ = writeln!(out, "  predicted on {}, {:.0} % of its peak:", machine.name, p.peak_fraction * 100.0);
-    for (what, time) in [
-        ("one run", p.step_seconds),
-        ("in kernels and copies", p.compute_seconds),
-        ("in collectives while no kernel runs", p.exposed_comm_seconds),
-    ] {
-        let _ = writeln!(out, "  {:>10}  {what}", milliseconds(time));
-    }
-    let (idle, share) = (milliseconds(p.step_seconds * p.bubble_fraction), p.bubble_fraction * 100.0);
-    let _ = writeln!(out, "  {idle:>10}  in neither: a bubble of {share:.1} %");
-}
-
-fn section(out: &mut String, plan: &Plan, f: &Figures, args: &Explain) {
-    let world = plan.header.world();
-    let who = match f.ranks.len() {
-        _ if world == 1 => String::new(),
-        n if n == world => format!(" on each of {world} ranks"),
-        n => format!(" on {} ({n} of {world}, class {})", plan_file::ranges(&f.ranks), f.class),
-    };
-    let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
-    for (what, n) in f.memory_rows() {
-        let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
-    }
-    if f.memory.host_bytes > 0 {
-        let _ = writeln!(out, "  {:>10}  the arena in the host's memory", bytes(f.memory.host_bytes));
-    }
-    memory::text(out, &f.peak, f.memory.arena_bytes, args.all);
-    let _ = writeln!(out, "  {:>10}  work in one run, {} launches", flops(f.flops), f.launches);
-    if world == 1 && f.traffic.is_empty() {
-        return;
-    }
-    traffic(out, &f.traffic);
-    reshard_table(out, &f.reshards, args.all);
-}
-
-fn traffic(out: &mut String, traffic: &[Traffic]) {
-    if traffic.is_empty() {
-        let _ = writeln!(out, "  {:>10}  sent: no collectives", bytes(0));
-        return;
-    }
-    let sum = |rows: &[&Traffic]| rows.iter().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
-    let all: Vec<&Traffic> = traffic.iter().collect();
-    let _ = writeln!(out, "  {:>10}  sent by each rank in one run", bytes(sum(&all)));
-    for group in all.chunk_by(|a, b| a.group == b.group) {
-        let over = format!("over {} ({} ranks)", axes(&group[0].group), group[0].ranks);
-        let _ = writeln!(out, "  {:>12}  {over}", bytes(sum(group)));
-        for t in group {
-            let _ = writeln!(out, "  {:>14}  {} x {}", bytes(t.bytes), t.count, t.kind);
-        }
-    }
-}
-
-fn reshard_table(out: &mut String, reshards: &[Reshard], all: bool) {
-    if reshards.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "  reshards, by what they send:");
-    let _ = writeln!(out, "  {:>6} {:>10} {:>10}  what and why", "count", "each", "total");
-    let shown = if all { reshards.len() } else { TOP.min(reshards.len()) };
-    for r in &reshards[..shown] {
-        let what = format!("{} over {}: {}", r.kind, axes(&r.group), r.why);
-        let mut lines = wrapped(&what, 68);
-        lines.extend(wrapped(&r.place, 66).into_iter().map(|line| format!("  {line}")));
-        let _ = write!(out, "  {:>6} {:>10} {:>10}", r.count, bytes(r.bytes_each), bytes(r.bytes));
-        for (i, line) in lines.iter().enumerate() {
-            let _ = writeln!(out, "{}{line}", if i == 0 { "  ".into() } else { " ".repeat(32) });
-        }
-    }
-    let rest = &reshards[shown..];
-    if !rest.is_empty() {
-        let (n, sent) = rest.iter().fold((0, 0u64), |(n, sent), r| (n + r.count, sent.saturating_add(r.bytes)));
-        let _ = writeln!(out, "  {n:>6} {:>10} {:>10}  in {} more rows: --all shows them", "", bytes(sent), rest.len());
-    }
-}
-
-/// `fsdp x tp`: a group in the order of its positions, major axis first.
-fn axes(group: &[impl std::ops::Deref<Target = str>]) -> String {
-    group.iter().map(|axis| &**axis).collect::<Vec<_>>().join(" x ")
-}
-
-/// Breaks at blanks; a longer word stands alone.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = vec![];
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

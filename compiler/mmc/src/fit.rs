@@ -8,7 +8,7 @@ use plan::{Body, BufferKind, Class, LaneKind, Life, Op, Plan};
 
 use crate::args::Options;
 use crate::compile::Built;
-use crate::summary::bytes;
+use report::quantity::bytes;
 
 /// Holders that a message names.
 const NAMED: usize = 8;

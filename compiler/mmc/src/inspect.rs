@@ -8,8 +8,8 @@ use ir::{Module, Type};
 use passes::{Context, Stats};
 
 use crate::args::{Ir, Model, Opt};
-use crate::summary::{count, seconds};
 use crate::{Done, machines, model, print, targets};
+use report::quantity::{count, seconds};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();

@@ -17,9 +17,7 @@ mod inspect;
 mod machines;
 mod mesh;
 mod model;
-mod outline;
 mod plan_file;
-mod summary;
 mod targets;
 mod timeline;
 
@@ -59,11 +57,11 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(warnings) => {
-            report(&warnings, &sources);
+            show(&warnings, &sources);
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            report(&errors, &sources);
+            show(&errors, &sources);
             ExitCode::FAILURE
         }
     }
@@ -72,7 +70,7 @@ fn main() -> ExitCode {
 /// What every command ends with: warnings, or errors.
 type Done = Result<Diagnostics, Diagnostics>;
 
-fn report(diagnostics: &Diagnostics, sources: &Sources) {
+fn show(diagnostics: &Diagnostics, sources: &Sources) {
     if !diagnostics.0.is_empty() {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         eprint!("{}", diag::render(diagnostics, sources, colour));

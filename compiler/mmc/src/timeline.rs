@@ -1,13 +1,9 @@
-//! `mmc timeline`: the predicted timeline of a plan as a Chrome trace, drawn like the one that `mmrun --trace` measures.
+//! `mmc timeline`: the predicted timeline of a plan, for Perfetto.
 
-use cost::Machine;
 use diag::{Diagnostic, Diagnostics};
-use plan::{LaneKind, Plan};
-use serde_json::{Value, json};
 
 use crate::args::Timeline;
 use crate::compile::write;
-use crate::explain::predicted;
 use crate::plan_file::{self, Read};
 use crate::{Done, machines};
 
@@ -21,53 +17,6 @@ pub fn timeline(args: &Timeline) -> Done {
         .help("name one with --machine: a built-in machine, or a file")
         .into());
     };
-    let mut text = String::from("[");
-    for (i, event) in events(&plan, &machine)?.iter().enumerate() {
-        text += if i == 0 { "\n" } else { ",\n" };
-        text += &event.to_string();
-    }
-    text += "\n]\n";
-    write(&args.output, text.as_bytes())?;
+    write(&args.output, report::timeline::text(&plan, &machine)?.as_bytes())?;
     Ok(Diagnostics::default())
-}
-
-/// A process for the first rank of each class, a track for each of its lanes; programs one after another.
-fn events(plan: &Plan, machine: &Machine) -> Result<Vec<Value>, Diagnostics> {
-    let mut out = vec![];
-    let mut start = 0.0;
-    let track = |name: &str, of: String, pid: usize, tid: usize| json!({"name": name, "ph": "M", "pid": pid, "tid": tid, "args": {"name": of}});
-    let first: Vec<usize> =
-        plan.classes.iter().map(|c| plan_file::ranks(plan, c).first().copied().unwrap_or(0)).collect();
-    for (class, &pid) in first.iter().enumerate() {
-        out.push(track(
-            "process_name",
-            format!("{} rank {pid}, predicted on {}", plan.header.model, machine.name),
-            pid,
-            0,
-        ));
-        let lanes = plan.programs.iter().filter_map(|p| p.bodies.get(class)).map(|b| &b.lanes).max_by_key(|l| l.len());
-        for (tid, lane) in lanes.into_iter().flatten().enumerate() {
-            out.push(track("thread_name", LaneKind::to_string(lane), pid, tid));
-        }
-    }
-    for program in &plan.programs {
-        let predictions = predicted(machine, plan, program)?;
-        for ((prediction, body), &pid) in predictions.iter().zip(&program.bodies).zip(&first) {
-            for span in &prediction.spans {
-                let instruction = &body.instructions[span.instruction];
-                let place = plan.places.get(instruction.place.index()).map(ToString::to_string).unwrap_or_default();
-                out.push(json!({
-                    "name": plan.title(&instruction.op),
-                    "ph": "X",
-                    "pid": pid,
-                    "tid": instruction.lane.index(),
-                    "ts": (start + span.begin) * 1e6,
-                    "dur": (span.end - span.begin) * 1e6,
-                    "args": {"instruction": span.instruction, "place": place},
-                }));
-            }
-        }
-        start += predictions.first().map_or(0.0, |p| p.step_seconds);
-    }
-    Ok(out)
 }

@@ -12,6 +12,7 @@ mod kernel;
 mod manifest;
 mod memory;
 mod occupancy;
+pub mod operators;
 mod place;
 mod program;
 #[cfg(feature = "sample")]

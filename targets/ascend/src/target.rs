@@ -1,11 +1,12 @@
 //! Ascend as a target: what passes ask it, and its blobs for a whole plan.
 
 use ir::{Class, Function, Inst, NodeId, Op};
+use plan::operators::Report;
 use plan::{Archive, Blob, BlobKind};
 use prost::Message;
 use target::{EmitError, KernelFacts, Machine, Target};
 
-use crate::report::Report;
+use crate::report;
 use crate::soc::Soc;
 use crate::{check, group, lower};
 
@@ -48,7 +49,7 @@ impl Target for AscendTarget {
             report.kernels.insert(symbol.to_owned(), segment.rows);
             blobs.push(Blob { name: symbol.into(), kind: BlobKind::Air, bytes: segment.model.encode_to_vec() });
         }
-        blobs.push(Blob { name: "lowering".into(), kind: BlobKind::Report, bytes: report.to_bytes() });
+        blobs.push(Blob { name: "lowering".into(), kind: BlobKind::Report, bytes: report::to_bytes(&report) });
         Ok(Archive { blobs }.to_bytes())
     }
 

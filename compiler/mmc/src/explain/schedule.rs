@@ -8,9 +8,8 @@ use cost::Machine;
 use diag::{Diagnostic, Diagnostics};
 use passes::{Grid, Kind, Timeline};
 use plan::{Body, LaneId, Plan, Program, Unit, UnitKind};
-
-use crate::plan_file;
-use crate::summary::milliseconds;
+use report::describe;
+use report::quantity::milliseconds;
 
 const COMPUTE: LaneId = LaneId(0);
 
@@ -24,8 +23,8 @@ struct Bar {
 /// Drawings of at most so many columns.
 pub fn text(plan: &Plan, machine: Option<&Machine>, columns: usize) -> Result<String, Diagnostics> {
     let mut out = String::new();
-    let _ = writeln!(out, "{}", plan_file::title(plan));
-    let _ = writeln!(out, "mesh  {}", plan_file::mesh(&plan.header.mesh));
+    let _ = writeln!(out, "{}", describe::title(plan));
+    let _ = writeln!(out, "mesh  {}", describe::mesh(&plan.header.mesh));
     let piped: Vec<&Program> = plan.programs.iter().filter(|p| p.bodies.iter().any(|b| !b.units.is_empty())).collect();
     if piped.is_empty() {
         return Err(Diagnostic::error("the plan has no pipeline, and so no schedule of stages")
@@ -126,7 +125,7 @@ fn predicted(
     machine: &Machine,
     columns: usize,
 ) -> Result<(), Diagnostics> {
-    let predictions = super::predicted(machine, plan, program)?;
+    let predictions = report::predicted(machine, plan, program)?;
     let step = predictions.iter().map(|p| p.step_seconds).fold(0.0, f64::max);
     let bubble = predictions.iter().map(|p| p.bubble_fraction).sum::<f64>() / predictions.len().max(1) as f64;
     let bars: Vec<Vec<Bar>> = predictions.iter().zip(&program.bodies).map(|(p, body)| bars(p, body)).collect();

@@ -1,5 +1,6 @@
 //! The manifest: segments, groups, buffers and the order in which everything runs, as JSON.
 
+use plan::operators::Report;
 use plan::{Affine, Archive, BlobKind, Body, Class, CollectKind, Instruction, LaneKind, Op, Plan, ReduceKind, Slice};
 use prost::Message;
 use serde_json::{Value, json};
@@ -8,13 +9,13 @@ use types::{Name, TensorType};
 use super::{ExportError, air, atc};
 use crate::dtype::DataType;
 use crate::proto::{ModelDef, TensorDescriptor};
-use crate::report::Report;
+use crate::report;
 use crate::soc::Soc;
 use crate::table;
 
 pub fn manifest(plan: &Plan, hash: &str, soc: &Soc, archive: &Archive) -> Result<Value, ExportError> {
     let report = archive.blobs.iter().find(|b| b.kind == BlobKind::Report);
-    let report = report.and_then(|b| Report::from_bytes(&b.bytes).ok()).unwrap_or_default();
+    let report = report.and_then(|b| report::from_bytes(&b.bytes).ok()).unwrap_or_default();
     let segments: Vec<Value> =
         (0..plan.kernels.len()).map(|k| segment(plan, k, soc, archive, &report)).collect::<Result<_, _>>()?;
     let mesh: Vec<Value> = plan.header.mesh.axes.iter().map(|a| json!({ "axis": a.name, "size": a.size })).collect();

@@ -15,12 +15,13 @@ mod rope;
 mod source;
 
 use ir::{Function, Inst, Op as Ir, Type};
+use plan::operators::Row;
 
 use self::cx::Cx;
 use crate::dtype::{DataType, Ty};
 use crate::graph::{Finished, Tensor};
 use crate::proto::ModelDef;
-use crate::report::{Origin, Row, rows};
+use crate::report::{Origin, rows};
 use crate::table::Op;
 use crate::{encode, memory};
 

@@ -1,28 +1,29 @@
 //! Times of kernels out of a trace that `mmrun --trace` wrote.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use diag::{Diagnostic, Diagnostics};
 use serde_json::Value;
 
 /// Seconds of each kernel in a step, over all its runs: the median of the steps after the first.
+#[derive(Clone, Debug)]
 pub struct Measured {
     seconds: BTreeMap<String, f64>,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    #[error("cannot be read as a trace: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("has no launches")]
+    Empty,
+}
+
 impl Measured {
-    pub fn read(path: &Path) -> Result<Measured, Diagnostics> {
-        let fault = |why: String| {
-            Diagnostic::error(format!("{}: {why}", path.display())).help("`mmrun PLAN --trace FILE` writes a trace")
-        };
-        let text = std::fs::read(path).map_err(|e| fault(format!("cannot read the trace: {e}")))?;
-        let events: Vec<Value> = serde_json::from_slice(&text).map_err(|e| fault(format!("is no trace: {e}")))?;
+    /// Of the text of a trace.
+    pub fn parse(text: &[u8]) -> Result<Measured, TraceError> {
+        let events: Vec<Value> = serde_json::from_slice(text)?;
         let measured = Measured::of(&events);
-        if measured.seconds.is_empty() {
-            return Err(fault("has no launches".into()).into());
-        }
-        Ok(measured)
+        if measured.seconds.is_empty() { Err(TraceError::Empty) } else { Ok(measured) }
     }
 
     /// Of the events of rank 0.

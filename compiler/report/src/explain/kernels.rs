@@ -10,7 +10,7 @@ use plan::{Body, Class, Kernel, Op, Plan};
 use serde_json::{Value, json};
 
 use super::measured::Measured;
-use crate::summary::{bytes, count};
+use crate::quantity::{bytes, count};
 
 /// What a machine does, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,8 +7,8 @@ use diag::Diagnostics;
 use plan::{Body, BufferKind, Class, LaneId, Plan};
 
 use super::memory::{Held, peak};
-use crate::plan_file;
-use crate::summary::{bytes, milliseconds};
+use crate::describe;
+use crate::quantity::{bytes, milliseconds};
 
 const COMPUTE: LaneId = LaneId(0);
 
@@ -51,13 +51,13 @@ struct Moment {
 pub fn picture(plan: &Plan, machine: Option<&Machine>) -> Result<String, Diagnostics> {
     let (mut drawn, mut top) = (String::new(), 0.0);
     for program in &plan.programs {
-        let predictions = machine.map(|machine| super::predicted(machine, plan, program)).transpose()?;
+        let predictions = machine.map(|machine| crate::predicted(machine, plan, program)).transpose()?;
         for (c, (class, body)) in plan.classes.iter().zip(&program.bodies).enumerate() {
             let who = match plan.classes.len() {
                 1 => String::new(),
-                _ => format!(" on {}", plan_file::ranges(&plan_file::ranks(plan, class))),
+                _ => format!(" on {}", describe::ranges(&describe::ranks(plan, class))),
             };
-            let title = format!("{}, program {}{who}", plan_file::title(plan), program.name);
+            let title = format!("{}, program {}{who}", describe::title(plan), program.name);
             let prediction = predictions.as_ref().and_then(|p| p.get(c));
             top += drawing(&mut drawn, top, &title, (plan, class, body), machine, prediction);
         }

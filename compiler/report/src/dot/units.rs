@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use plan::{Op, Plan};
 
-use crate::args::Level;
+use crate::dot::Level;
 use crate::outline::{Outline, Phase, Segments, sites};
-use crate::summary::{bytes, flops};
+use crate::quantity::{bytes, flops};
 
 pub struct Unit {
     pub phase: Phase,

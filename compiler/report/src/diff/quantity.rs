@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::summary::{bytes, count, flops, milliseconds};
+use crate::quantity::{bytes, count, flops, milliseconds};
 
 pub struct Row {
     what: String,

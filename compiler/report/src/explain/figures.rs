@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::memory::{self, Peak};
 use super::reshards::{Reshard, reshards};
-use crate::plan_file;
+use crate::describe;
 
 pub struct Figures {
     pub program: String,
@@ -58,7 +58,7 @@ pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, D
     let estimated = blobs.iter().any(|b| b.kind == BlobKind::Air);
     for program in &plan.programs {
         let mut predictions = match machine {
-            Some(machine) => super::predicted(machine, plan, program)?.into_iter().map(Some).collect(),
+            Some(machine) => crate::predicted(machine, plan, program)?.into_iter().map(Some).collect(),
             None => vec![],
         };
         predictions.resize_with(plan.classes.len(), || None);
@@ -79,7 +79,7 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
     Figures {
         program: program.to_owned(),
         class: class.name.to_string(),
-        ranks: plan_file::ranks(plan, class),
+        ranks: describe::ranks(plan, class),
         instructions: body.instructions.len(),
         launches: body.instructions.iter().filter(|i| matches!(i.op, Op::Launch(_))).count(),
         memory: plan::memory(plan, class, body),
@@ -94,15 +94,9 @@ fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
     }
 }
 
-#[cfg(feature = "ascend")]
 fn operators(plan: &Plan, body: &Body) -> Value {
     let rows = super::operators::rows(plan, body);
     if rows.is_empty() { Value::Null } else { json!(rows) }
-}
-
-#[cfg(not(feature = "ascend"))]
-fn operators(_: &Plan, _: &Body) -> Value {
-    Value::Null
 }
 
 pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value, Diagnostics> {
@@ -114,7 +108,7 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "program": f.program,
                 "count": f.ranks.len(),
                 "class": f.class,
-                "ranks": plan_file::ranges(&f.ranks),
+                "ranks": describe::ranges(&f.ranks),
                 "params_bytes": m.params_bytes,
                 "gradients_bytes": m.gradients_bytes,
                 "optimizer_bytes": m.optimizer_bytes,
@@ -147,7 +141,7 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
         })
         .collect();
     let mesh: Map<String, Value> =
-        plan_file::axes(&plan.header.mesh).into_iter().map(|(name, size)| (name, json!(size))).collect();
+        describe::axes(&plan.header.mesh).into_iter().map(|(name, size)| (name, json!(size))).collect();
     Ok(json!({
         "model": plan.header.model,
         "preset": plan.header.preset,

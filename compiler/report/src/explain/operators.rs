@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use plan::operators::{Report, Row};
 use plan::{Archive, BlobKind, Body, Op, Plan};
-use target_ascend::report::{Report, Row};
 
 use super::wrapped;
 
@@ -12,7 +12,7 @@ use super::wrapped;
 pub fn rows(plan: &Plan, body: &Body) -> Vec<Row> {
     let archive = Archive::from_bytes(&plan.object).unwrap_or_default();
     let report = archive.blobs.iter().find(|b| b.kind == BlobKind::Report);
-    let Some(report) = report.and_then(|b| Report::from_bytes(&b.bytes).ok()) else { return vec![] };
+    let Some(report) = report.and_then(|b| serde_json::from_slice::<Report>(&b.bytes).ok()) else { return vec![] };
     let mut times: BTreeMap<&str, u64> = BTreeMap::new();
     for instruction in &body.instructions {
         if let Op::Launch(launch) = &instruction.op

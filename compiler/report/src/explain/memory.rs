@@ -8,7 +8,7 @@ use plan::{Body, BufferKind, Class, Fullest, Op, Plan};
 use serde_json::{Value, json};
 
 use super::{TOP, reshards, wrapped};
-use crate::summary::bytes;
+use crate::quantity::bytes;
 
 /// Tensors that differ in nothing but their bytes' place in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

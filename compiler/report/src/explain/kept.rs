@@ -6,7 +6,7 @@ use plan::{Body, Kept, Plan, Way};
 use serde_json::{Value, json};
 
 use super::wrapped;
-use crate::summary::{bytes, milliseconds};
+use crate::quantity::{bytes, milliseconds};
 
 /// Rows without `--all`.
 const TOP: usize = 12;

@@ -1,10 +1,12 @@
-//! Figures for people: bytes, counts, durations, and the lines that `mmc compile` ends with.
+//! The lines that `mmc compile` ends with: what was compiled, its memory, its file, and how long it took.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use plan::Plan;
+
+use crate::quantity::{bytes, count, flops, seconds};
 
 pub struct Times {
     pub evaluation: Duration,
@@ -64,44 +66,4 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
         seconds(times.code)
     );
     out
-}
-
-/// `3.2 GiB`.
-pub fn bytes(n: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", units[unit]) }
-}
-
-/// `14.3 G`, powers of a thousand.
-pub fn count(n: u64) -> String {
-    let units = ["", "k", "M", "G", "T", "P"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { n.to_string() } else { format!("{value:.1} {}", units[unit]) }
-}
-
-/// `14.3 GFLOP`.
-pub fn flops(n: u64) -> String {
-    let count = count(n);
-    format!("{count}{}FLOP", if n < 1000 { " " } else { "" })
-}
-
-pub fn seconds(d: Duration) -> String {
-    let s = d.as_secs_f64();
-    if s < 1.0 { format!("{:.0} ms", s * 1e3) } else { format!("{s:.1} s") }
-}
-
-/// `12.3 ms`.
-pub fn milliseconds(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1e3)
 }

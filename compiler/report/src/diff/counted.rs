@@ -7,7 +7,7 @@ use plan::{Body, Op, Plan, Traffic};
 use super::listed::Listed;
 use super::quantity::Row;
 use crate::explain::reshards::Reshard;
-use crate::summary::{bytes, flops};
+use crate::quantity::{bytes, flops};
 
 pub fn traffic(a: &[Traffic], b: &[Traffic]) -> Vec<Row> {
     let mut sent: BTreeMap<(String, &str), [u64; 2]> = BTreeMap::new();

@@ -6,10 +6,10 @@ use plan::{Class, Collect, CollectKind, Op, Plan, Program, Slice, When};
 
 use super::picture::{Cluster, Edge, Look, NodeId, Picture, Shape};
 use super::units::{Units, figures, units};
-use crate::args::Level;
+use crate::describe;
+use crate::dot::Level;
 use crate::outline::{Outline, Phase, Segments, outline, segments};
-use crate::plan_file;
-use crate::summary::bytes;
+use crate::quantity::bytes;
 
 /// Edges between two clusters that are drawn as one: bytes, the heaviest edge's ends, its bytes.
 type Bundle = (u64, (NodeId, NodeId), u64);
@@ -39,7 +39,7 @@ fn ranks(
     parent: Option<usize>,
     rank: Option<usize>,
 ) -> usize {
-    let who = plan_file::ranks(plan, class);
+    let who = describe::ranks(plan, class);
     let name = if plan.classes.len() > 1 { format!("{}: ", class.name) } else { String::new() };
     let title = match rank {
         Some(rank) => {
@@ -49,8 +49,8 @@ fn ranks(
             let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
             format!("{name}rank {rank}{at}")
         }
-        None if who.len() > 1 => format!("{name}{}, each", plan_file::ranges(&who)),
-        None => format!("{name}{}", plan_file::ranges(&who)),
+        None if who.len() > 1 => format!("{name}{}, each", describe::ranges(&who)),
+        None => format!("{name}{}", describe::ranges(&who)),
     };
     let memory = plan::memory(plan, class, outline.body);
     let launches: Vec<usize> = (0..outline.body.instructions.len()).collect();
@@ -351,6 +351,6 @@ fn peers(plan: &Plan, rank: usize, collect: &Collect) -> String {
     match &collect.kind {
         CollectKind::Send { peer: to } => peer(to).map_or_else(String::new, |r| format!("to rank {r}")),
         CollectKind::Receive { peer: of } => peer(of).map_or_else(String::new, |r| format!("from rank {r}")),
-        _ => format!("among {}", plan_file::ranges(&group)),
+        _ => format!("among {}", describe::ranges(&group)),
     }
 }
