@@ -1,7 +1,5 @@
 //! The graphs of the published models: small ones whole, and that depth does not show in their size.
 
-use std::time::Instant;
-
 use crate::{evaluate, model, options};
 
 fn check(model_name: &str, task: &str, preset: &str, set: &[(&str, &str)]) -> ir::Module {
@@ -85,12 +83,14 @@ fn training_never_holds_all_logits() {
     assert_eq!(widest.max(), Some(1024), "rows of logits at once");
 }
 
+/// Evaluation is as much work for 4,000 layers as for 40.
 #[test]
-fn the_largest_model_evaluates_at_once() {
-    let start = Instant::now();
-    check("wan2.2.mm", "train", "t2v-a14b", &[]);
-    // Generous: this build is not optimised and the machine may be busy.
-    assert!(start.elapsed().as_secs_f64() < 3.0, "{:?}", start.elapsed());
+fn depth_does_not_matter_to_evaluation() {
+    let nodes = |layers: &str| -> usize {
+        let module = check("wan2.2.mm", "train", "t2v-a14b", &[("LAYERS", layers)]);
+        module.functions.iter().map(|(_, f)| f.nodes.len()).sum()
+    };
+    assert_eq!(nodes("40"), nodes("4000"));
 }
 
 #[test]

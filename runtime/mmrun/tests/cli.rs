@@ -185,9 +185,7 @@ fn metrics_and_traces_are_json() {
 #[test]
 fn seconds_stop_the_run_and_save() {
     let place = Place::new();
-    let start = std::time::Instant::now();
     let text = place.good("plan.bin --seconds 0.3 --save c");
-    assert!(start.elapsed().as_secs_f64() < 5.0);
     assert!(text.contains("mmrun plan.bin --resume c --save c --steps N"), "{text}");
 }
 
