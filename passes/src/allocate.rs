@@ -1,4 +1,4 @@
-//! `allocate`: gives every buffer its offset in the arena, so that buffers which live at the same time never overlap.
+//! `allocate`: offsets of buffers in the arena. Buffers that live at the same time never overlap.
 //!
 //! Greedy by size, after Pisarchyk and Lee, "Efficient memory management for deep neural net inference" (2020): the
 //! largest buffer first, each at the lowest offset that is free during its whole life. Where that leaves gaps, buffers that
@@ -8,9 +8,23 @@ mod occupied;
 
 use std::thread;
 
-use plan::{Body, Life, Plan};
+use plan::{Buffer, Life, Plan};
+use program::RankProgram;
+use serde::{Deserialize, Serialize};
 
+use crate::RankPass;
+use crate::ranks::RankContext;
 use occupied::Occupied;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocate {}
+
+impl RankPass for Allocate {
+    fn run(&self, program: &mut RankProgram, cx: &mut RankContext<'_>) {
+        allocate(program, cx.alignment);
+    }
+}
 
 /// An arena that is larger than what lives at once by one part in so many is small enough.
 const NEAR: u64 = 20;
@@ -20,43 +34,35 @@ const NEAR: u64 = 20;
 const FRUITLESS: usize = 8;
 const PATIENCE: usize = 120_000;
 
-/// Offsets for all persistent buffers and for those of every program.
-pub fn allocate(plan: &mut Plan, alignment: u64) {
+/// Offsets for the buffers of a program, from 0 in each arena. In a plan they go above the persistent ones.
+pub fn allocate(program: &mut RankProgram, alignment: u64) {
+    let own = &mut program.buffers[program.persistent..];
+    [program.arena_bytes, program.host_bytes] = place_buffers(own, alignment);
+}
+
+/// New offsets for a plan whose buffers have changed their sizes.
+pub fn allocate_plan(plan: &mut Plan, alignment: u64) {
     thread::scope(|scope| {
-        let bodies = plan.programs.iter_mut().flat_map(|p| &mut p.bodies);
-        bodies.for_each(|body| drop(scope.spawn(move || alone(body, alignment))));
+        for body in plan.programs.iter_mut().flat_map(|p| &mut p.bodies) {
+            scope.spawn(move || {
+                [body.arena_bytes, body.host_bytes] = place_buffers(&mut body.buffers, alignment);
+            });
+        }
     });
-    settle(plan, alignment);
+    program::place_persistent(plan, alignment);
 }
 
-/// The same where the buffers of each body have their places [`alone`]: they go above the persistent ones.
-pub fn settle(plan: &mut Plan, alignment: u64) {
-    for (c, class) in plan.classes.iter_mut().enumerate() {
-        let mut ends = [0; 2];
-        for buffer in &mut class.persistent {
-            let end = &mut ends[usize::from(buffer.on_host())];
-            buffer.offset = *end;
-            *end = (*end + buffer.bytes).next_multiple_of(alignment);
-        }
-        for body in plan.programs.iter_mut().map(|program| &mut program.bodies[c]) {
-            body.buffers.iter_mut().for_each(|b| b.offset += ends[usize::from(b.on_host())]);
-            body.arena_bytes += ends[0];
-            body.host_bytes += ends[1];
-        }
-    }
-}
-
-/// Offsets for the buffers of a body, as if there were no persistent ones.
-pub fn alone(body: &mut Body, alignment: u64) {
-    [body.arena_bytes, body.host_bytes] = [false, true].map(|host| {
-        let here: Vec<usize> = (0..body.buffers.len()).filter(|i| body.buffers[*i].on_host() == host).collect();
+/// Sizes of the arenas on the device and on the host.
+fn place_buffers(buffers: &mut [Buffer], alignment: u64) -> [u64; 2] {
+    [false, true].map(|host| {
+        let here: Vec<usize> = (0..buffers.len()).filter(|i| buffers[*i].on_host() == host).collect();
         // What follows begins at a multiple of the alignment.
-        let bytes = |i: usize| body.buffers[i].bytes.next_multiple_of(alignment);
-        let item = |i: &usize| Item::new(bytes(*i), body.buffers[*i].life);
+        let bytes = |i: usize| buffers[i].bytes.next_multiple_of(alignment);
+        let item = |i: &usize| Item::new(bytes(*i), buffers[*i].life);
         let (offsets, bytes) = place(&here.iter().map(item).collect::<Vec<_>>(), alignment);
-        here.into_iter().zip(offsets).for_each(|(i, offset)| body.buffers[i].offset = offset);
+        here.into_iter().zip(offsets).for_each(|(i, offset)| buffers[i].offset = offset);
         bytes
-    });
+    })
 }
 
 #[derive(Clone, Copy, Debug)]

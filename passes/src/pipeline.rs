@@ -4,28 +4,50 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Instant;
 
-use diag::{Diagnostic, Diagnostics, SourceId, Span};
+use diag::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use ir::Module;
+use program::RankModule;
 use serde_json::{Map, Value};
-use target::Target;
+use target::{NoTarget, Target};
 
-use crate::blame;
-use crate::registry::{Entry, REGISTRY};
+use crate::ranks::RankPass;
+use crate::registry::{AnyPass, Entry, REGISTRY};
 use crate::stats::{PassStats, Stats};
+use crate::{blame, ranks, unroll};
 
 /// One step from module to module. Valid input never fails: an error is a wish that cannot be met.
 pub trait Pass {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics>;
 }
 
+/// The same over the programs of all ranks together.
+pub trait ProgramPass {
+    fn run(&self, module: &mut RankModule, cx: &mut Context<'_>) -> Result<(), Diagnostics>;
+}
+
+/// What a pipeline works on: a graph, and after `unroll` the programs of ranks.
+#[derive(Clone, Debug)]
+pub enum Form {
+    Graph(Module),
+    Programs(RankModule),
+}
+
 /// What passes may need from outside, and what they leave behind beside the module.
 #[derive(Default)]
 pub struct Context<'a> {
+    /// The texts that places in the graph point into.
+    pub sources: Option<&'a Sources>,
     pub target: Option<&'a dyn Target>,
     /// The machine whose figures decide; a typical one if there is none.
     pub machine: Option<&'a cost::Machine>,
     pub stats: Stats,
     pub warnings: Diagnostics,
+}
+
+impl Context<'_> {
+    pub fn machine(&self) -> cost::Machine {
+        self.machine.cloned().unwrap_or_else(cost::typical)
+    }
 }
 
 pub struct Pipeline {
@@ -35,7 +57,7 @@ pub struct Pipeline {
 struct Step {
     name: &'static str,
     options: Vec<(String, String)>,
-    pass: Box<dyn Pass>,
+    pass: AnyPass,
 }
 
 /// Why a text is no pipeline; `at` is a byte range of it.
@@ -87,32 +109,105 @@ impl Pipeline {
         self.steps.iter().map(|s| s.name)
     }
 
-    /// Runs all steps; the module is verified before the first and after each. `after` sees each pass's name and what
-    /// it made: for dumps and diffs.
+    /// The passes over one rank's program, with their names.
+    pub fn rank_passes(&self) -> impl Iterator<Item = (&'static str, &dyn RankPass)> {
+        self.steps.iter().filter_map(|step| match &step.pass {
+            AnyPass::Rank(pass) => Some((step.name, &**pass)),
+            _ => None,
+        })
+    }
+
+    /// [`Pipeline::run_on`] for passes over graphs alone.
     pub fn run(
         &self,
         module: &mut Module,
         cx: &mut Context<'_>,
         mut after: impl FnMut(&str, &Module),
     ) -> Result<(), Diagnostics> {
-        verify(module, "the passes were given a wrong module")?;
+        let mut form = Form::Graph(std::mem::take(module));
+        let done = self.run_on(&mut form, cx, |name, form| {
+            if let Form::Graph(module) = form {
+                after(name, module);
+            }
+        });
+        match form {
+            Form::Graph(graph) => *module = graph,
+            Form::Programs(_) => return Err(blame::internal("a graph was asked for and became programs").into()),
+        }
+        done
+    }
+
+    /// Runs all steps; what they work on is verified before the first and after each. `after` sees each pass's name and
+    /// what it made: for dumps and diffs.
+    pub fn run_on(
+        &self,
+        form: &mut Form,
+        cx: &mut Context<'_>,
+        mut after: impl FnMut(&str, &Form),
+    ) -> Result<(), Diagnostics> {
+        verify(form, "the passes were given a wrong module")?;
         for step in &self.steps {
             let span = tracing::info_span!("pass", name = step.name).entered();
             let start = Instant::now();
             cx.stats.passes.push(PassStats { pass: step.name.into(), ..PassStats::default() });
-            step.pass.run(module, cx)?;
+            step.run(form, cx)?;
             let elapsed = start.elapsed();
             drop(span);
             if let Some(stats) = cx.stats.passes.last_mut() {
                 stats.elapsed = elapsed;
-                stats.functions = module.functions.len();
-                stats.nodes = module.functions.iter().map(|(_, f)| f.nodes.len()).sum();
+                (stats.functions, stats.nodes) = form.size();
             }
             tracing::debug!(pass = step.name, ?elapsed, "done");
-            verify(module, &format!("`{}` made a wrong module", step.name))?;
-            after(step.name, module);
+            verify(form, &format!("`{}` made a wrong module", step.name))?;
+            after(step.name, form);
         }
         Ok(())
+    }
+}
+
+impl Step {
+    fn run(&self, form: &mut Form, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
+        match (&self.pass, &mut *form) {
+            (AnyPass::Graph(pass), Form::Graph(module)) => pass.run(module, cx)?,
+            (AnyPass::Unroll, Form::Graph(module)) => {
+                let (none, target) = (Sources::default(), cx.target.unwrap_or(&NoTarget));
+                *form = Form::Programs(unroll::unroll(module, cx.sources.unwrap_or(&none), target)?);
+            }
+            (AnyPass::Programs(pass), Form::Programs(module)) => pass.run(module, cx)?,
+            (AnyPass::Rank(pass), Form::Programs(module)) => {
+                ranks::each(module, &cx.machine(), |program, cx| pass.run(program, cx));
+            }
+            (AnyPass::Graph(_) | AnyPass::Unroll, Form::Programs(_)) => {
+                let message = format!("`{}` works on graphs, and these are programs", self.name);
+                return Err(Diagnostic::error(message).help("put it before `unroll`").into());
+            }
+            (_, Form::Graph(_)) => {
+                let message = format!("`{}` works on programs, and this is a graph", self.name);
+                return Err(Diagnostic::error(message).help("put it behind `unroll`").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Form {
+    /// Functions and nodes, or programs and instructions.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Graph(module) => (module.functions.len(), module.functions.iter().map(|(_, f)| f.nodes.len()).sum()),
+            Self::Programs(module) => {
+                (module.rank_programs().count(), module.rank_programs().map(|p| p.instructions.len()).sum())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Graph(module) => module.fmt(f),
+            Self::Programs(module) => module.fmt(f),
+        }
     }
 }
 
@@ -130,8 +225,12 @@ impl fmt::Display for Pipeline {
     }
 }
 
-fn verify(module: &Module, step: &str) -> Result<(), Diagnostics> {
-    ir::verify(module).map_err(|found| blame::violations(module, step, found))
+fn verify(form: &Form, step: &str) -> Result<(), Diagnostics> {
+    match form {
+        Form::Graph(module) => ir::verify(module).map_err(|found| blame::violations(module, step, found)),
+        Form::Programs(module) => program::verify(module)
+            .map_err(|found| Diagnostics(found.into_iter().map(|v| blame::internal(format!("{step}: {v}"))).collect())),
+    }
 }
 
 /// One step of `text`, at `range`.

@@ -8,9 +8,20 @@ use serde_json::{Map, Value};
 use target::NoTarget;
 
 use crate::{
-    Autodiff, Context, Fuse, Hoist, Inline, Microbatches, Once, Optimizer, Overlap, Partition, Pass, Precision,
-    Recompute, Shard, Simplify,
+    Allocate, Autodiff, Bucket, Context, Fuse, HideComm, Hoist, InPlace, Inline, Lanes, Liveness, Microbatches,
+    OffloadOptimizer, Once, Optimizer, Overlap, Partition, Pass, Precision, Prefetch, ProgramPass, RankPass, Recompute,
+    Remat, Shard, Simplify, Stages,
 };
+
+/// A pass by what it works on.
+pub enum AnyPass {
+    Graph(Box<dyn Pass>),
+    /// From the graph to programs.
+    Unroll,
+    Programs(Box<dyn ProgramPass>),
+    /// Each rank's program by itself.
+    Rank(Box<dyn RankPass>),
+}
 
 /// A pass is a struct of its options with their defaults; names and types of options come from there alone.
 pub struct Entry {
@@ -18,10 +29,8 @@ pub struct Entry {
     /// One line for listings.
     pub summary: &'static str,
     defaults: fn() -> Map<String, Value>,
-    make: fn(Map<String, Value>) -> Made,
+    make: fn(Map<String, Value>) -> Result<AnyPass, String>,
 }
-
-type Made = Result<Box<dyn Pass>, String>;
 
 pub const REGISTRY: &[Entry] = &[
     entry::<Precision>("precision", "decides what the working type is"),
@@ -38,7 +47,32 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Once>("once", "gathers parameters and scatters gradients once a step instead of in each micro-batch"),
     entry::<Overlap>("overlap", "cuts products and the collectives beside them into pieces where ranks would wait"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
+    Entry {
+        name: "unroll",
+        summary: "writes the programs out as instructions over buffers",
+        defaults: Map::new,
+        make: |options| made::<NoOptions>(options).map(|_| AnyPass::Unroll),
+    },
+    Entry {
+        name: "stages",
+        summary: "parts programs among the ranks of a pipeline",
+        defaults: defaults::<Stages>,
+        make: |options| Ok(AnyPass::Programs(Box::new(made::<Stages>(options)?))),
+    },
+    rank::<Remat>("remat", "drops or offloads values between their forward and their backward"),
+    rank::<Prefetch>("prefetch", "gathers parameters anew in each block that reads them"),
+    rank::<InPlace>("in-place", "writes updates of parameters and state where they belong"),
+    rank::<HideComm>("hide-comm", "orders instructions so that communication travels beside compute"),
+    rank::<Bucket>("bucket", "joins small collectives"),
+    rank::<OffloadOptimizer>("offload-optimizer", "copies optimiser state in the host's memory to the device and back"),
+    rank::<Lanes>("lanes", "puts instructions on lanes, with the events that order them"),
+    rank::<Liveness>("liveness", "finds the live range of each buffer"),
+    rank::<Allocate>("allocate", "gives each buffer its offset"),
 ];
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
 
 impl Entry {
     /// Each option with its default.
@@ -47,7 +81,7 @@ impl Entry {
     }
 
     /// The pass with these options; all others have their defaults.
-    pub fn make(&self, options: Map<String, Value>) -> Result<Box<dyn Pass>, String> {
+    pub fn make(&self, options: Map<String, Value>) -> Result<AnyPass, String> {
         (self.make)(options)
     }
 }
@@ -56,18 +90,27 @@ const fn entry<P: Pass + Default + Serialize + DeserializeOwned + 'static>(
     name: &'static str,
     summary: &'static str,
 ) -> Entry {
-    Entry {
-        name,
-        summary,
-        defaults: || match serde_json::to_value(P::default()) {
-            Ok(Value::Object(fields)) => fields,
-            _ => Map::new(),
-        },
-        make: |options| {
-            let pass: P = serde_json::from_value(Value::Object(options)).map_err(|e| e.to_string())?;
-            Ok(Box::new(pass))
-        },
+    let make = |options: Map<String, Value>| Ok(AnyPass::Graph(Box::new(made::<P>(options)?)));
+    Entry { name, summary, defaults: defaults::<P>, make }
+}
+
+const fn rank<P: RankPass + Default + Serialize + DeserializeOwned + 'static>(
+    name: &'static str,
+    summary: &'static str,
+) -> Entry {
+    let make = |options: Map<String, Value>| Ok(AnyPass::Rank(Box::new(made::<P>(options)?)));
+    Entry { name, summary, defaults: defaults::<P>, make }
+}
+
+fn defaults<P: Default + Serialize>() -> Map<String, Value> {
+    match serde_json::to_value(P::default()) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
+}
+
+fn made<P: DeserializeOwned>(options: Map<String, Value>) -> Result<P, String> {
+    serde_json::from_value(Value::Object(options)).map_err(|e| e.to_string())
 }
 
 fn plain(value: &Value) -> String {

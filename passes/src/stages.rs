@@ -3,23 +3,36 @@
 //! A schedule is one function from a unit of work to its turn on its rank: what has the lesser turn must happen before.
 //! `Timeline::play` proves that the ranks' orders together come to an end, and says when everything happens.
 
+mod assign;
 mod balance;
+mod dependence;
 mod gpipe;
 mod interleaved;
 mod one_f_one_b;
+mod partition;
+mod send_recv;
 mod timeline;
+mod units;
 mod zb_h1;
 
 use diag::{Diagnostic, Diagnostics};
+use serde::{Deserialize, Serialize};
 
 pub use balance::balance;
+pub use partition::Stages;
+pub use plan::UnitKind;
+pub use program::Unit;
 pub use timeline::{Invalid, Span, Timeline};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StageSchedule {
+    #[serde(rename = "gpipe")]
     Gpipe,
+    #[serde(rename = "1f1b")]
     OneFOneB,
+    #[serde(rename = "interleaved")]
     Interleaved,
+    #[serde(rename = "zb-h1")]
     ZbH1,
 }
 
@@ -31,35 +44,8 @@ pub struct Grid {
     pub microbatches: usize,
 }
 
-/// One stage's work on one micro-batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Unit {
-    pub stage: usize,
-    pub microbatch: usize,
-    pub kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    Forward,
-    /// Gradients of a stage's inputs; those of its weights too where the schedule has no units for them.
-    Backward,
-    /// Gradients of a stage's weights, which no other stage waits for.
-    Weights,
-}
-
 /// When a unit comes on its rank: after all that have a lesser turn.
 type Turn = (isize, isize);
-
-impl From<Kind> for plan::UnitKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Forward => Self::Forward,
-            Kind::Backward => Self::Backward,
-            Kind::Weights => Self::Weights,
-        }
-    }
-}
 
 impl Grid {
     pub fn stages(&self) -> usize {
@@ -67,7 +53,7 @@ impl Grid {
     }
 
     /// What is to be done on a rank, sorted.
-    fn units(self, rank: usize, kinds: &[Kind]) -> impl Iterator<Item = Unit> {
+    fn units(self, rank: usize, kinds: &[UnitKind]) -> impl Iterator<Item = Unit> {
         let stages = (rank..self.stages()).step_by(self.ranks);
         let microbatches = move |stage| (0..self.microbatches).map(move |microbatch| (stage, microbatch));
         stages
@@ -89,10 +75,10 @@ impl StageSchedule {
     }
 
     /// What a stage does for a micro-batch.
-    pub fn kinds(self) -> &'static [Kind] {
+    pub fn kinds(self) -> &'static [UnitKind] {
         match self {
-            Self::ZbH1 => &[Kind::Forward, Kind::Backward, Kind::Weights],
-            _ => &[Kind::Forward, Kind::Backward],
+            Self::ZbH1 => &[UnitKind::Forward, UnitKind::Backward, UnitKind::Weights],
+            _ => &[UnitKind::Forward, UnitKind::Backward],
         }
     }
 

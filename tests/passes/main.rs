@@ -3,6 +3,7 @@
 mod gradients;
 mod numbers;
 mod optimizer;
+mod programs;
 mod random;
 mod run;
 mod snapshots;

@@ -2,7 +2,7 @@
 
 use diag::{Diagnostics, SourceId, Sources};
 use ir::{Array, Interpreter, Module, Precision, Program, Type, Value};
-use passes::{Context, Pipeline};
+use passes::{Context, Form, Pipeline};
 use types::{Distribution, Key};
 
 /// The module that `text` is; panics show where it is none.
@@ -22,6 +22,14 @@ pub fn run(text: &str, pipeline: &str) -> Result<(Module, Context<'static>), Dia
     let mut cx = Context::default();
     Pipeline::parse(pipeline).expect(pipeline).run(&mut module, &mut cx, |_, _| {})?;
     Ok((module, cx))
+}
+
+/// The same of a pipeline that may go on to programs.
+pub fn run_on(text: &str, pipeline: &str) -> Result<(Form, Context<'static>), Diagnostics> {
+    let mut form = Form::Graph(parse(text));
+    let mut cx = Context::default();
+    Pipeline::parse(pipeline).expect(pipeline).run_on(&mut form, &mut cx, |_, _| {})?;
+    Ok((form, cx))
 }
 
 pub fn rendered(diagnostics: &Diagnostics) -> String {

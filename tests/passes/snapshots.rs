@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use passes::Form;
+
+use crate::programs::pipeline;
 use crate::run;
 
 #[test]
@@ -13,11 +16,14 @@ fn cases() {
         insta::glob!("*/*.ir", |path| {
             let text = fs::read_to_string(path).expect("a case");
             let folder = path.parent().and_then(|p| p.file_name()).expect("a folder").to_string_lossy().into_owned();
-            let pipeline = text.lines().next().and_then(|l| l.strip_prefix("// passes: ")).unwrap_or(&folder);
-            let drawn = match run::run(&text, pipeline) {
-                Ok((module, cx)) => {
-                    let printed = module.to_string();
-                    assert_eq!(run::parse(&printed).to_string(), printed, "the text reads back");
+            let drawn = match run::run_on(&text, pipeline(&text, &folder)) {
+                Ok((form, cx)) => {
+                    let printed = form.to_string();
+                    let again = match &form {
+                        Form::Graph(_) => run::parse(&printed).to_string(),
+                        Form::Programs(_) => program::parse(&printed).expect("a text that reads back").to_string(),
+                    };
+                    assert_eq!(again, printed, "the text reads back");
                     let warnings =
                         if cx.warnings.0.is_empty() { String::new() } else { run::rendered(&cx.warnings) + "\n" };
                     warnings + &printed

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use passes::{Grid, Invalid, Kind, StageSchedule, Timeline, Unit};
+use passes::{Grid, Invalid, StageSchedule, Timeline, Unit, UnitKind};
 use proptest::prelude::*;
 
 /// On the ideal machine a forward takes 1, and the gradients of inputs and of weights 1 each.
 fn length(schedule: StageSchedule) -> impl Fn(&Unit) -> u64 {
-    let split = schedule.kinds().contains(&Kind::Weights);
-    move |unit| if unit.kind == Kind::Backward && !split { 2 } else { 1 }
+    let split = schedule.kinds().contains(&UnitKind::Weights);
+    move |unit| if unit.kind == UnitKind::Backward && !split { 2 } else { 1 }
 }
 
 fn ideal(schedule: StageSchedule, grid: Grid) -> Timeline {
@@ -30,12 +30,12 @@ fn all() -> impl Iterator<Item = (StageSchedule, Grid)> {
 }
 
 /// The most micro-batches, over all stages of a rank, that are forward and whose backward is not done.
-fn held(timeline: &Timeline, last: Kind) -> Vec<usize> {
+fn held(timeline: &Timeline, last: UnitKind) -> Vec<usize> {
     let of = |spans: &Vec<passes::Span>| {
         let (mut now, mut most) = (0, 0);
         for span in spans {
             match span.unit.kind {
-                Kind::Forward => now += 1,
+                UnitKind::Forward => now += 1,
                 kind if kind == last => now -= 1,
                 _ => {}
             }
@@ -188,10 +188,10 @@ proptest! {
         for span in spans() {
             let Unit { stage, microbatch, kind } = span.unit;
             let needs = match kind {
-                Kind::Forward => stage.checked_sub(1).map(|before| (before, Kind::Forward)),
-                Kind::Backward if stage + 1 < grid.stages() => Some((stage + 1, Kind::Backward)),
-                Kind::Backward => Some((stage, Kind::Forward)),
-                Kind::Weights => Some((stage, Kind::Backward)),
+                UnitKind::Forward => stage.checked_sub(1).map(|before| (before, UnitKind::Forward)),
+                UnitKind::Backward if stage + 1 < grid.stages() => Some((stage + 1, UnitKind::Backward)),
+                UnitKind::Backward => Some((stage, UnitKind::Forward)),
+                UnitKind::Weights => Some((stage, UnitKind::Backward)),
             };
             let Some((stage, kind)) = needs else { continue };
             let needed = spans().find(|s| s.unit == Unit { stage, microbatch, kind }).map(|s| s.end);

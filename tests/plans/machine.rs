@@ -8,7 +8,7 @@ use comm::{Communicator, Local};
 use data::{Feeds, Inputs, Share, initialise};
 use diag::Sources;
 use ir::{Array, Function, Interpreter, Module, Precision, Value};
-use passes::{Gradients, Keeping, Offload, Pipelining, Room};
+use passes::{Budget, Gradients, MemoryPolicy, Offload, Stages};
 use plan::{EmitId, Header, KERNEL_ABI, Layout, Plan, StateInit, Verified};
 use runtime_core::{Argument, Executor, Feeder, Interpreted, Kernels, Options};
 use target::Target;
@@ -27,20 +27,20 @@ pub struct Compiled {
 }
 
 /// What a case does about values that wait for its backward: in most of them everything is kept.
-pub fn keeping(gradients: Gradients, numbers: &[u32]) -> Keeping {
+pub fn policy(gradients: Gradients, numbers: &[u32]) -> MemoryPolicy {
     let roll = numbers.iter().fold(0u32, |sum, n| sum.wrapping_mul(31).wrapping_add(*n)) >> 7;
     let offload = |all: u32| match roll % 8 {
         3 | 4 => Offload::Auto,
         n if n == all => Offload::All,
         _ => Offload::None,
     };
-    Keeping {
+    MemoryPolicy {
         gradients,
         recompute: matches!(roll % 8, 2 | 3),
         activations: offload(5),
         optimizer: offload(6),
         // What nothing fits in makes decisions as far as they go.
-        room: Some(Room { bytes: 1, communicator: 0 }),
+        budget: Some(Budget { bytes: 1, communicator: 0 }),
         eager: roll % 2 == 1,
     }
 }
@@ -49,11 +49,11 @@ pub fn keeping(gradients: Gradients, numbers: &[u32]) -> Keeping {
 pub fn compile(
     mut module: Module,
     target: &dyn Target,
-    pipelining: Option<&Pipelining>,
-    keeping: &Keeping,
+    stages: Option<&Stages>,
+    policy: &MemoryPolicy,
 ) -> Result<Compiled, String> {
     let said = |e: diag::Diagnostics| e.to_string();
-    passes::group(&mut module, target, pipelining.is_some()).map_err(said)?;
+    passes::group(&mut module, target, stages.is_some()).map_err(said)?;
     ir::verify(&module).map_err(|v| lines(&v))?;
     let machine = target.machine();
     let one = Mesh::new([("tp", 1)]).map_err(|e| e.to_string())?;
@@ -74,9 +74,7 @@ pub fn compile(
         configs: vec![],
     };
     let (sources, cost) = (Sources::default(), cost::typical());
-    let mut plan = passes::schedule(&module, &sources, target, header, &cost, pipelining, keeping).map_err(said)?;
-    let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
-    allocate(&mut plan, target.alignment());
+    let mut plan = passes::lower(&module, &sources, target, header, &cost, stages, policy).map_err(said)?;
     let functions: Vec<(Name, Function)> = passes::kernels(&module).map(|(_, k)| (k.name.clone(), k.clone())).collect();
     let named: Vec<(&str, &Function)> = functions.iter().map(|(n, f)| (n.as_str(), f)).collect();
     plan.object = target.emit(&named).map_err(|e| e.to_string())?;

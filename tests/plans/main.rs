@@ -2,7 +2,7 @@
 //! included; with kernels that interpret, operator by operator or by Ascend's segments, and with the CPU target's own.
 
 use ir::Precision;
-use passes::{Context, Gradients, Keeping, Pipeline};
+use passes::{Context, Gradients, MemoryPolicy, Pipeline};
 use plan_tests::{apart, largest, machine, models, reference};
 use runtime_core::Options;
 use target::{NoTarget, Target};
@@ -31,8 +31,9 @@ fn check(text: &str, passes: &str, kernels: Kernels, tolerance: f64) {
         Kernels::Cpu => Box::new(machine_cpu()),
     };
     for gradients in [Gradients::Streamed, Gradients::Resident] {
-        let compiled = machine::compile(module.clone(), &*target, None, &Keeping { gradients, ..Keeping::default() })
-            .expect("compiles");
+        let compiled =
+            machine::compile(module.clone(), &*target, None, &MemoryPolicy { gradients, ..MemoryPolicy::default() })
+                .expect("compiles");
         let plan = machine::verified(compiled.plan).unwrap_or_else(|e| panic!("{e}"));
         for (threads, poison) in [(1, false), (2, false), (1, true)] {
             let options = Options { threads, poison, ..Options::default() };

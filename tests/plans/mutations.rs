@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use passes::{Context, Keeping, Pipeline};
+use passes::{Context, MemoryPolicy, Pipeline};
 use plan::{Plan, Verified, sample, verify};
 use plan_tests::{Values, machine, models};
 use runtime_core::Options;
@@ -69,7 +69,7 @@ fn check(model: &str, mesh: &str, wishes: &[&str], counts: &mut Counts) {
     let mut module = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let passes = Pipeline::parse(TRAIN).expect("a pipeline");
     passes.run(&mut module, &mut Context::default(), |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
-    let compiled = machine::compile(module, &NoTarget, None, &Keeping::default()).expect("compiles");
+    let compiled = machine::compile(module, &NoTarget, None, &MemoryPolicy::default()).expect("compiles");
     let run = |plan: Plan, jitter: Option<u64>| -> Result<Values, String> {
         let plan = Verified::new(plan).map_err(|v| v[0].to_string())?;
         let kernels = machine::interpreting(plan.plan(), compiled.functions.clone());

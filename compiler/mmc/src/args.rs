@@ -22,7 +22,7 @@ pub enum Command {
     Ir(Ir),
     /// List the parameters: name, type, shape.
     Manifest(Model),
-    /// Run passes on a graph in text form.
+    /// Run passes on a graph or on programs in text form.
     Opt(Opt),
     /// Say what a plan needs and does: memory, work, kernels.
     Explain(Explain),
@@ -170,7 +170,8 @@ pub struct Ir {
     pub model: Model,
     #[command(flatten)]
     pub options: Options,
-    /// Stop after this pass: `eval` is the graph as traced, `group` shows the kernels; `simplify` by default.
+    /// Stop after this pass: `eval` is the graph as traced, `group` shows the kernels, `unroll` and what follows the programs of ranks; `simplify` by
+    /// default.
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
     /// Print what each pass did and how often each rule fired, instead of the graph.
@@ -180,8 +181,8 @@ pub struct Ir {
 
 #[derive(Args, Debug)]
 pub struct Opt {
-    /// A graph in text form.
-    #[arg(value_name = "FILE.ir")]
+    /// A graph in text form, or programs in one that ends in `.prog`.
+    #[arg(value_name = "FILE.ir|FILE.prog")]
     pub file: PathBuf,
     /// The pipeline: `"precision{dtype=bf16} | autodiff | simplify"`.
     #[arg(long)]

@@ -68,7 +68,7 @@ pub fn pack(args: &Pack) -> Done {
     let compiled =
         |symbol: &str| ends.iter().find_map(|end| std::fs::read(args.om.join(format!("{symbol}{end}"))).ok());
     let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
-    passes::allocate(&mut plan, AscendTarget { soc }.alignment());
+    passes::allocate_plan(&mut plan, AscendTarget { soc }.alignment());
     verify(&plan)?;
     let demands = pack::demands(&plan, &packed.weights, soc);
     if let Some((demand, class)) = demands.iter().zip(&plan.classes).find(|(d, _)| !d.fits()) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
-use passes::{Context, Gradients, Keeping, Pipelining, Room};
+use passes::{Budget, Context, Gradients, MemoryPolicy, Stages};
 use plan::{Header, KERNEL_ABI, Plan};
 use report::{quantity, summary};
 use target::Target;
@@ -70,7 +70,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let pipeline = model::pipeline(&traced, &args.options);
     let group = model::group(&args.options, &traced.evaluated.module.mesh);
     let once = model::wants_once(&traced, &args.options.mesh);
-    let pipelining = crate::mesh::pipelining(&args.options.mesh, &traced.evaluated.wishes);
+    let stages = crate::mesh::stages(&args.options.mesh, &traced.evaluated.wishes);
     let model::Traced { evaluated, microbatches } = traced;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
@@ -81,7 +81,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let machine = known.clone().unwrap_or_else(|| machines::of_target(target.name()));
     let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
     let mut pass = |text: &str, module: &mut Module, sources: &mut Sources| {
-        model::run(text, None, module, &mut cx, sources, |name, module| {
+        model::run(text, module, &mut cx, sources, |name, module| {
             if args.dump_after.as_deref() == Some(name) {
                 crate::print(&module.to_string());
             }
@@ -107,7 +107,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
             header.clone(),
             &args.options,
             &machine,
-            (pipelining.as_ref(), limit.as_ref()),
+            (stages.as_ref(), limit.as_ref()),
         )?;
         match limit.as_ref().and_then(|limit| too_much(&made, limit)) {
             None => plan = Some((made, module)),
@@ -119,15 +119,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
         None => {
             pass(&group, &mut module, sources)?;
             (
-                lower(
-                    &module,
-                    sources,
-                    &*target,
-                    header,
-                    &args.options,
-                    &machine,
-                    (pipelining.as_ref(), limit.as_ref()),
-                )?,
+                lower(&module, sources, &*target, header, &args.options, &machine, (stages.as_ref(), limit.as_ref()))?,
                 module,
             )
         }
@@ -165,8 +157,21 @@ pub fn lower(
     header: Header,
     options: &Options,
     machine: &Machine,
-    (pipelining, limit): (Option<&Pipelining>, Option<&Limit>),
+    (stages, limit): (Option<&Stages>, Option<&Limit>),
 ) -> Result<Plan, Diagnostics> {
+    let policy = policy(options, limit);
+    let make = |policy: &MemoryPolicy| passes::lower(module, sources, target, header.clone(), machine, stages, policy);
+    let plan = make(&policy)?;
+    let fits = |plan: &Plan| limit.and_then(|l| Some(l.largest(plan)?.1 <= l.bytes)).unwrap_or(true);
+    if policy.eager || fits(&plan) {
+        return Ok(plan);
+    }
+    let eager = make(&MemoryPolicy { eager: true, ..policy })?;
+    Ok(if fits(&eager) { eager } else { plan })
+}
+
+/// What may be done for less memory.
+pub fn policy(options: &Options, limit: Option<&Limit>) -> MemoryPolicy {
     let gradients = match options.grads {
         Grads::Streamed => Gradients::Streamed,
         Grads::Resident => Gradients::Resident,
@@ -176,31 +181,16 @@ pub fn lower(
         asked if asked == all => passes::Offload::All,
         _ => passes::Offload::None,
     };
-    let mut keeping = Keeping {
+    let policy = MemoryPolicy {
         gradients,
         recompute: options.recompute == Recompute::Auto,
         activations: offload(Offload::Activations),
         optimizer: offload(Offload::Optimizer),
-        room: limit.map(|limit| Room { bytes: limit.bytes, communicator: limit.communicator }),
+        budget: limit.map(|limit| Budget { bytes: limit.bytes, communicator: limit.communicator }),
         eager: false,
     };
     // Where memory is asked for, none of it is spent on time.
-    keeping.eager = keeping.asks();
-    let _span = tracing::info_span!("schedule").entered();
-    let make = |keeping: &Keeping| {
-        let mut plan = passes::schedule(module, sources, target, header.clone(), machine, pipelining, keeping)?;
-        // What was picked is in its places already.
-        let allocate = if keeping.asks() { passes::settle } else { passes::allocate };
-        allocate(&mut plan, target.alignment());
-        Ok::<Plan, Diagnostics>(plan)
-    };
-    let plan = make(&keeping)?;
-    let fits = |plan: &Plan| limit.and_then(|l| Some(l.largest(plan)?.1 <= l.bytes)).unwrap_or(true);
-    if keeping.eager || fits(&plan) {
-        return Ok(plan);
-    }
-    let eager = make(&Keeping { eager: true, ..keeping })?;
-    Ok(if fits(&eager) { eager } else { plan })
+    MemoryPolicy { eager: policy.asks(), ..policy }
 }
 
 fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Plan, Diagnostics> {

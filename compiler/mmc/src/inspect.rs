@@ -3,12 +3,13 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use diag::{Diagnostic, Diagnostics, Sources, Span};
-use ir::{Module, Type};
-use passes::{Context, Stats};
+use diag::{Diagnostic, Diagnostics, Sources};
+use ir::Type;
+use passes::{Context, Form, Stats};
 
 use crate::args::{Ir, Model, Opt};
-use crate::{Done, machines, model, print, targets};
+use crate::fit::Limit;
+use crate::{Done, compile, machines, model, print, targets};
 use report::quantity::{count, seconds};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
@@ -64,32 +65,38 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options, None)?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
-    let once = if model::wants_once(&traced, &args.options.mesh) { " | once" } else { "" };
-    let group = model::group(&args.options, &traced.evaluated.module.mesh);
-    let pipeline = format!("{}{once} | {group}", model::pipeline(&traced, &args.options));
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
-    let machine = asked.unwrap_or_else(|| machines::of_target(target.name()));
-    let mut module = traced.evaluated.module;
+    let known = asked.clone().or_else(|| cost::built_in(target.name()));
+    let policy = compile::policy(&args.options, Limit::of(&args.options, known.as_ref()).as_ref());
+    let pipeline = model::whole_pipeline(&traced, &args.options, &policy);
+    let machine = known.unwrap_or_else(|| machines::of_target(target.name()));
+    let mut form = Form::Graph(traced.evaluated.module);
     let mut warnings = traced.evaluated.warnings;
-    let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
+    let texts = sources.clone();
+    let (target, machine) = (Some(&*target), Some(&machine));
+    let mut cx = Context { sources: Some(&texts), target, machine, ..Context::default() };
     if args.after.as_deref() != Some("eval") {
         let stop = args.after.as_deref().unwrap_or("simplify");
-        model::run(&pipeline, Some(stop), &mut module, &mut cx, sources, |_, _| {})?;
+        model::run_on(&pipeline, Some(stop), &mut form, &mut cx, sources)?;
     }
     warnings.0.append(&mut cx.warnings.0);
-    print(&if args.stats { stats(&cx.stats) } else { module.to_string() });
+    print(&if args.stats { stats(&cx.stats) } else { form.to_string() });
     Ok(warnings)
 }
 
 pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
     let text = model::read(&args.file, "the graph")?;
     let source = sources.add(args.file.display().to_string(), text);
-    let mut module: Module = ir::parse(sources.text(source)).map_err(|e| {
-        Diagnostic::error("this is no graph").at(Span::new(source, e.at.start, e.at.end), e.message.clone())
-    })?;
+    let text = sources.text(source);
+    let is_programs = args.file.extension().is_some_and(|extension| extension == "prog");
+    let mut form = if is_programs {
+        Form::Programs(program::parse(text).map_err(|e| e.diagnostic(source))?)
+    } else {
+        Form::Graph(ir::parse(text).map_err(|e| e.diagnostic(source))?)
+    };
     let mut cx = Context::default();
-    model::run(&args.passes, None, &mut module, &mut cx, sources, |_, _| {})?;
-    print(&module.to_string());
+    model::run_on(&args.passes, None, &mut form, &mut cx, sources)?;
+    print(&form.to_string());
     Ok(cx.warnings)
 }
 

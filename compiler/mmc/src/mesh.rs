@@ -3,7 +3,7 @@
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use eval::{Evaluated, Wishes};
 use ir::{Module, Stored, Wish};
-use passes::{Pipelining, StageSchedule};
+use passes::{StageSchedule, Stages};
 use types::{Mesh, Name};
 
 use crate::args;
@@ -100,7 +100,7 @@ fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
 }
 
 /// The pipeline, if there is one. Flags say how it works, else the model's plan does, and where that stands.
-pub fn pipelining(args: &args::Mesh, wishes: &Wishes) -> Option<Pipelining> {
+pub fn stages(args: &args::Mesh, wishes: &Wishes) -> Option<Stages> {
     let wished = wishes.0.iter().find_map(|(wish, span)| match wish {
         eval::Wish::Pipeline { schedule, .. } => Some((schedule, *span)),
         _ => None,
@@ -115,7 +115,7 @@ pub fn pipelining(args: &args::Mesh, wishes: &Wishes) -> Option<Pipelining> {
         None => planned.unwrap_or(StageSchedule::OneFOneB),
     };
     let (ranks, chunks) = (args.pp as usize, args.virtual_stages as usize);
-    (ranks > 1).then_some(Pipelining { ranks, chunks, schedule, at: wished.map(|(_, span)| span) })
+    (ranks > 1).then_some(Stages { ranks, chunks, schedule, at: wished.map(|(_, span)| span) })
 }
 
 /// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.

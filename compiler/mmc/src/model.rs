@@ -6,7 +6,7 @@ use std::time::Instant;
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::Evaluated;
 use ir::Module;
-use passes::{Context, Pipeline};
+use passes::{Context, Form, MemoryPolicy, Pipeline, Stages};
 
 use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
 
@@ -129,29 +129,57 @@ pub fn wants_once(traced: &Traced, mesh: &args::Mesh) -> bool {
     mesh.pp > 1 && in_parts && traced.microbatches > 1
 }
 
-/// Parses and runs a pipeline; `stop` ends it after the pass of that name.
+/// All passes from the traced graph to the programs that a plan is made of, as one pipeline.
+pub fn whole_pipeline(traced: &Traced, options: &Options, policy: &MemoryPolicy) -> String {
+    let once = if wants_once(traced, &options.mesh) { " | once" } else { "" };
+    let group = group(options, &traced.evaluated.module.mesh);
+    let stages = match crate::mesh::stages(&options.mesh, &traced.evaluated.wishes) {
+        Some(Stages { ranks, chunks, schedule, .. }) => {
+            format!(" | stages{{ranks={ranks},chunks={chunks},schedule={}}}", schedule.name())
+        }
+        None => String::new(),
+    };
+    let remat = match policy.asks() {
+        true => format!(" | {}", policy.remat(policy.budget.map_or(u64::MAX, |budget| budget.bytes)).text()),
+        false => String::new(),
+    };
+    let graph = pipeline(traced, options);
+    format!("{graph}{once} | {group} | unroll{stages}{remat} | {}", passes::closing(policy))
+}
+
+/// Parses and runs a pipeline of passes over graphs.
 pub fn run(
     text: &str,
-    stop: Option<&str>,
     module: &mut Module,
     cx: &mut Context<'_>,
     sources: &mut Sources,
     after: impl FnMut(&str, &Module),
 ) -> Result<(), Diagnostics> {
-    let source = sources.add("the pipeline", text);
-    let whole = Pipeline::parse(text).map_err(|e| e.diagnostic(source))?;
-    let pipeline = match stop {
-        None => whole,
-        Some(name) => {
-            let legal = std::iter::once("eval").chain(whole.names()).collect::<Vec<_>>().join(", ");
-            whole.until(name).ok_or_else(|| {
-                Diagnostic::error(format!("the pipeline has no pass `{name}`"))
-                    .help(format!("stop after one of: {legal}"))
-            })?
-        }
-    };
     let start = Instant::now();
-    pipeline.run(module, cx, after)?;
+    parse(text, None, sources)?.run(module, cx, after)?;
     tracing::debug!(elapsed = ?start.elapsed(), "passes done");
     Ok(())
+}
+
+/// The same for passes of any kind; `stop` ends it after the pass of that name.
+pub fn run_on(
+    text: &str,
+    stop: Option<&str>,
+    form: &mut Form,
+    cx: &mut Context<'_>,
+    sources: &mut Sources,
+) -> Result<(), Diagnostics> {
+    parse(text, stop, sources)?.run_on(form, cx, |_, _| {})
+}
+
+fn parse(text: &str, stop: Option<&str>, sources: &mut Sources) -> Result<Pipeline, Diagnostics> {
+    let source = sources.add("the pipeline", text);
+    let whole = Pipeline::parse(text).map_err(|e| e.diagnostic(source))?;
+    let Some(name) = stop else { return Ok(whole) };
+    let legal = std::iter::once("eval").chain(whole.names()).collect::<Vec<_>>().join(", ");
+    whole.until(name).ok_or_else(|| {
+        Diagnostic::error(format!("the pipeline has no pass `{name}`"))
+            .help(format!("stop after one of: {legal}"))
+            .into()
+    })
 }

@@ -145,4 +145,20 @@ impl Op {
         let from = from.iter().map(|slice| (*slice, Access::Read));
         launch.chain(from).chain(to.iter().map(|slice| (*slice, Access::Write)))
     }
+
+    /// The slices that this instruction touches, in the same order, to change them.
+    pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut Slice> {
+        let (first, second): (&mut [Slice], &mut [Slice]) = match self {
+            Op::Launch(launch) => (&mut launch.args, &mut []),
+            Op::Collect(collect) => {
+                let collect = &mut **collect;
+                (&mut collect.from, &mut collect.to)
+            }
+            Op::Copy { from, to } => (slice::from_mut(from), slice::from_mut(to)),
+            Op::Feed { to, .. } => (slice::from_mut(to), &mut []),
+            Op::Emit { from, .. } => (slice::from_mut(from), &mut []),
+            Op::Record { .. } | Op::Wait { .. } => (&mut [], &mut []),
+        };
+        first.iter_mut().chain(second)
+    }
 }

@@ -75,7 +75,7 @@ pub struct Unit {
     pub end: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UnitKind {
     Forward,
     /// Gradients of a stage's inputs, and those of its weights unless units of their own follow.

@@ -17,6 +17,7 @@ mod standstill;
 mod structure;
 mod verified;
 
+pub use collectives::fault as collective_fault;
 #[cfg(feature = "sample")]
 pub use expanded::hangs_of_all_ranks;
 pub use structure::structure;

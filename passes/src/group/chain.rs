@@ -1,6 +1,6 @@
 //! Where operators stand along the chain of blocks: behind how many stacks of them.
 //!
-//! `schedule` cuts a pipeline between blocks, so what stands before a stack and what stands behind it may be on different
+//! `stages` cuts a pipeline between blocks, so what stands before a stack and what stands behind it may be on different
 //! ranks. A backward goes the chain back: what follows it stands where the forward of its stack began.
 
 use std::collections::{HashMap, HashSet};

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use types::{DType, Mesh, TensorType};
 
 use super::region::{Cut, Region};
-use crate::schedule::{times, unroll};
+use crate::{times, unroll};
 
 pub struct Times<'a> {
     machine: &'a Machine,
@@ -19,7 +19,7 @@ type Types = SmallVec<[TensorType; 4]>;
 
 impl<'a> Times<'a> {
     pub fn new(machine: &'a Machine, mesh: &'a Mesh) -> Self {
-        Self { machine, world: mesh.world(), exchanges: times::Times::new(machine, mesh, &[]) }
+        Self { machine, world: mesh.world(), exchanges: times::Times::new(machine, mesh) }
     }
 
     /// Seconds of a node as a kernel of its own, or as a collective.

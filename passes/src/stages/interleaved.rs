@@ -1,7 +1,7 @@
 //! Interleaved 1F1B: a rank's stages take turns, each with a round of as many micro-batches as there are ranks
 //! (Narayanan et al., "Efficient large-scale language model training on GPU clusters", 2021).
 
-use super::{Grid, Kind, Turn, Unit};
+use super::{Grid, Turn, Unit, UnitKind};
 
 /// Forwards and backwards are counted over all stages of the rank, and go one and one after the warm-up.
 pub fn turn(grid: &Grid, unit: &Unit) -> Turn {
@@ -13,7 +13,7 @@ pub fn turn(grid: &Grid, unit: &Unit) -> Turn {
     };
     let ahead = 2 * (ranks - 1 - rank) + (chunks - 1) * ranks;
     match unit.kind {
-        Kind::Forward => (nth(chunk) - ahead as isize - 1, 1),
+        UnitKind::Forward => (nth(chunk) - ahead as isize - 1, 1),
         _ => (nth(chunks - 1 - chunk), 0),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{Grid, Kind, Unit};
+use super::{Grid, Unit, UnitKind};
 
 /// The spans of each rank, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Timeline {
     /// that no rank waits for ever.
     pub fn play(
         grid: Grid,
-        kinds: &[Kind],
+        kinds: &[UnitKind],
         orders: &[Vec<Unit>],
         length: impl Fn(&Unit) -> u64,
     ) -> Result<Self, Invalid> {
@@ -81,7 +81,7 @@ impl Timeline {
     }
 }
 
-fn check(grid: &Grid, kinds: &[Kind], orders: &[Vec<Unit>]) -> Result<(), Invalid> {
+fn check(grid: &Grid, kinds: &[UnitKind], orders: &[Vec<Unit>]) -> Result<(), Invalid> {
     for rank in 0..orders.len().max(grid.ranks) {
         let mut found = orders.get(rank).cloned().unwrap_or_default();
         found.sort();
@@ -97,11 +97,11 @@ fn ready(grid: &Grid, unit: &Unit, ends: &HashMap<Unit, u64>) -> Option<u64> {
     let Unit { stage, microbatch, kind } = *unit;
     let end = |stage, kind| ends.get(&Unit { stage, microbatch, kind }).copied();
     match kind {
-        Kind::Forward if stage == 0 => Some(0),
-        Kind::Forward => end(stage - 1, Kind::Forward),
-        Kind::Backward if stage + 1 == grid.stages() => end(stage, Kind::Forward),
-        Kind::Backward => Some(end(stage, Kind::Forward)?.max(end(stage + 1, Kind::Backward)?)),
-        Kind::Weights => end(stage, Kind::Backward),
+        UnitKind::Forward if stage == 0 => Some(0),
+        UnitKind::Forward => end(stage - 1, UnitKind::Forward),
+        UnitKind::Backward if stage + 1 == grid.stages() => end(stage, UnitKind::Forward),
+        UnitKind::Backward => Some(end(stage, UnitKind::Forward)?.max(end(stage + 1, UnitKind::Backward)?)),
+        UnitKind::Weights => end(stage, UnitKind::Backward),
     }
 }
 
@@ -119,7 +119,7 @@ impl fmt::Display for Timeline {
                 let mut now = 0;
                 for span in spans.iter().filter(|span| span.unit.stage == stage) {
                     line.push_str(&" ".repeat(width * (span.start - now) as usize));
-                    let name = format!("{}{}", letter(span.unit.kind), span.unit.microbatch);
+                    let name = format!("{}{}", span.unit.kind.letter(), span.unit.microbatch);
                     line.push_str(&format!("{name:-<0$}", width * (span.end - span.start) as usize));
                     now = span.end;
                 }
@@ -131,14 +131,6 @@ impl fmt::Display for Timeline {
 }
 
 fn listed(units: &[Unit]) -> String {
-    let name = |u: &Unit| format!("{}{} of stage {}", letter(u.kind), u.microbatch, u.stage);
+    let name = |u: &Unit| format!("{}{} of stage {}", u.kind.letter(), u.microbatch, u.stage);
     units.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-fn letter(kind: Kind) -> char {
-    match kind {
-        Kind::Forward => 'F',
-        Kind::Backward => 'B',
-        Kind::Weights => 'W',
-    }
 }

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use diag::PlaceId;
 use ir::{Precision, Stored, Wish};
-use passes::{Gradients, Pipelining, StageSchedule};
+use passes::{Gradients, StageSchedule, Stages};
 use plan_tests::cases::{close, passes};
 use plan_tests::tape::Tape;
 use plan_tests::{cases, machine, reference};
@@ -67,7 +67,7 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     let ranks = tape.pick(&[2, 4, 2, 3]);
     classes.push(["pp 2", "pp 3", "pp 4"][ranks - 2]);
     let chunks = if schedule == StageSchedule::Interleaved { 2 } else { 1 };
-    let pipelining = Pipelining { ranks, chunks, schedule, at: None };
+    let stages = Stages { ranks, chunks, schedule, at: None };
     let mut microbatches = 1 + tape.below(8);
     if chunks > 1 {
         microbatches = microbatches.next_multiple_of(ranks);
@@ -92,14 +92,14 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     let once = in_parts && microbatches > 1 && tape.one_in(2);
     classes.extend(once.then_some("once"));
     let local = format!("simplify | shard | partition | simplify{}", if once { " | once" } else { "" });
-    *text = format!("{module}{pipelining:?}\npasses: {global} | {local} | group{{stages=true}}\n");
+    *text = format!("{module}{stages:?}\npasses: {global} | {local} | group{{stages=true}}\n");
 
     passes(&global, &mut module, |_, _| {})?;
     let noise = reference::interpret(&module, Precision::Exact, STEPS)?;
     let expected = reference::interpret(&module, Precision::Declared, STEPS)?;
     passes(&local, &mut module, |_, _| {})?;
     let gradients = tape.pick(&[Gradients::Streamed, Gradients::Resident]);
-    let compiled = machine::compile(module, &NoTarget, Some(&pipelining), &machine::keeping(gradients, numbers))?;
+    let compiled = machine::compile(module, &NoTarget, Some(&stages), &machine::policy(gradients, numbers))?;
     let plan = machine::verified(compiled.plan)?;
     let kernels = machine::interpreting(plan.plan(), compiled.functions);
     let options = Options { jitter: Some(tape.below(1000) as u64), poison: tape.one_in(3), ..Options::default() };

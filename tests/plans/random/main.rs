@@ -109,7 +109,7 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Outcome, String> {
     let segments = made.float != DType::F64 && numbers.iter().fold(0, |sum, n| sum ^ n) % 2 == 0;
     let target: &dyn Target = if segments { &AscendTarget { soc: &SOCS[0] } } else { &NoTarget };
     classes.extend(segments.then(|| "segments".into()));
-    let compiled = machine::compile(module, target, None, &machine::keeping(gradients, numbers))?;
+    let compiled = machine::compile(module, target, None, &machine::policy(gradients, numbers))?;
     coverage::of_plan(&compiled.plan, &mut classes);
     let plan = machine::verified(compiled.plan)?;
     let kernels = machine::interpreting(plan.plan(), compiled.functions);

@@ -6,7 +6,7 @@ use std::iter::repeat;
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics};
-use passes::{Grid, Kind, Timeline};
+use passes::{Grid, Timeline};
 use plan::{Body, LaneId, Plan, Program, Unit, UnitKind};
 use report::describe;
 use report::quantity::milliseconds;
@@ -80,22 +80,14 @@ fn ideal(
     has_backward: bool,
     columns: usize,
 ) -> Result<(), Diagnostics> {
-    let kinds: &[Kind] = match (has_backward, split) {
-        (false, _) => &[Kind::Forward],
-        (true, false) => &[Kind::Forward, Kind::Backward],
-        (true, true) => &[Kind::Forward, Kind::Backward, Kind::Weights],
+    let kinds: &[UnitKind] = match (has_backward, split) {
+        (false, _) => &[UnitKind::Forward],
+        (true, false) => &[UnitKind::Forward, UnitKind::Backward],
+        (true, true) => &[UnitKind::Forward, UnitKind::Backward, UnitKind::Weights],
     };
-    let unit = |u: &Unit| passes::Unit {
-        stage: u.stage as usize,
-        microbatch: u.microbatch as usize,
-        kind: match u.kind {
-            UnitKind::Forward => Kind::Forward,
-            UnitKind::Backward => Kind::Backward,
-            UnitKind::Weights => Kind::Weights,
-        },
-    };
+    let unit = |u: &Unit| passes::Unit { stage: u.stage as usize, microbatch: u.microbatch as usize, kind: u.kind };
     let orders: Vec<Vec<passes::Unit>> = program.bodies.iter().map(|b| b.units.iter().map(unit).collect()).collect();
-    let length = |unit: &passes::Unit| if unit.kind == Kind::Backward && !split { 2 } else { 1 };
+    let length = |unit: &passes::Unit| if unit.kind == UnitKind::Backward && !split { 2 } else { 1 };
     let timeline = Timeline::play(grid, kinds, &orders, length)
         .map_err(|e| Diagnostic::error(format!("the plan's units of work are no schedule: {e}")))?;
     let bars = timeline.ranks.iter().zip(&program.bodies).map(|(spans, body)| {

@@ -1,0 +1,134 @@
+//! What travels between the ranks of a pipeline: each value once to each rank that reads it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use plan::{BufferId, Collect, CollectKind, Op, Slice};
+use program::Update;
+
+use super::Timeline;
+use super::assign::Assigned;
+use super::dependence::{Dataflow, Dependence};
+use super::units::{Beside, During, When};
+
+/// What a rank does, and when it first reads each buffer.
+pub struct Uses {
+    /// In the order of the program.
+    pub own: Vec<(When, usize)>,
+    /// By buffer.
+    first: Vec<Option<When>>,
+    /// Ids of collectives that other ranks may do too.
+    pub shared: HashSet<u32>,
+}
+
+/// The instructions of a rank's stages, and all that it does for itself since they read it.
+pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
+    let mut uses = Uses { own: vec![], first: vec![None; flow.buffers()], shared: HashSet::new() };
+    for &Update { value, home } in &flow.program.updates {
+        if assigned.homes[home.index()].is_none_or(|stage| stage % ranks == rank) {
+            uses.first[value.buffer.index()] = Some(When::END);
+        }
+    }
+    for i in (0..flow.len()).rev() {
+        let when = match (assigned.stages[i], whens[i]) {
+            (Some(stage), Some(when)) if stage % ranks == rank => Some(when),
+            (None, _) if flow.dependences[i] != Dependence::Data => {
+                let reader = flow.writes(i).filter_map(|s| uses.first[s.buffer.index()]).min();
+                reader.map(|reader| When { during: reader.during, index: i, beside: Beside::Itself })
+            }
+            _ => None,
+        };
+        let Some(when) = when else { continue };
+        uses.own.push((when, i));
+        if let (Op::Collect(collect), None) = (flow.op(i), assigned.stages[i]) {
+            uses.shared.insert(collect.id);
+        }
+        for slice in flow.reads(i) {
+            let first = &mut uses.first[slice.buffer.index()];
+            *first = Some(first.map_or(when, |first| first.min(when)));
+        }
+    }
+    uses.own.reverse();
+    uses
+}
+
+/// Values that travel together.
+pub struct Message {
+    pub from: usize,
+    pub to: usize,
+    pub values: Vec<BufferId>,
+    pub sent: When,
+    pub received: When,
+}
+
+/// All messages; those from one rank to another stand in the order in which both sides take part.
+///
+/// What a unit makes for one unit of another rank travels together: what is read later may be made later, from what comes
+/// back. And so does what is made before or after the micro-batches from equally many messages.
+pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], uses: &[Uses]) -> Vec<Message> {
+    let mut made: Vec<When> = vec![When::BEGIN; flow.buffers()];
+    for (i, when) in whens.iter().enumerate() {
+        for slice in flow.writes(i) {
+            let made = &mut made[slice.buffer.index()];
+            *made = when.unwrap_or(When::BEGIN).max(*made);
+        }
+    }
+    let mut messages: BTreeMap<(usize, usize, During, During), Message> = BTreeMap::new();
+    for (buffer, home) in assigned.homes.iter().enumerate() {
+        let Some(stage) = home else { continue };
+        let from = stage % uses.len();
+        for (to, uses) in uses.iter().enumerate().filter(|(to, _)| *to != from) {
+            let Some(first) = uses.first[buffer] else { continue };
+            let sent = When { beside: Beside::After, ..made[buffer] };
+            let received = first.a_unit_earlier();
+            let read = if matches!(sent.during, During::Unit(_)) { first.during } else { sent.during };
+            let key = (from, to, sent.during, read);
+            let message = messages.entry(key).or_insert(Message { from, to, values: vec![], sent, received });
+            message.values.push(BufferId::new(buffer));
+            message.sent = message.sent.max(sent);
+            message.received = message.received.min(received);
+        }
+    }
+    let mut messages: Vec<Message> = messages.into_values().collect();
+    messages.sort_by_key(|m| (m.from, m.to, m.sent));
+    for i in (1..messages.len()).rev() {
+        let next = (messages[i].from, messages[i].to, messages[i].received);
+        let message = &mut messages[i - 1];
+        if (message.from, message.to) == (next.0, next.1) {
+            message.received = message.received.min(next.2);
+        }
+    }
+    messages
+}
+
+impl Message {
+    /// The unit of the sender that may wait until the message is taken: by the timeline, the receiver is ready for it then.
+    /// So whatever ranks wait for comes before, and they never wait for one another.
+    pub fn settled(&self, timeline: &Timeline) -> Option<u32> {
+        let ready = match self.received.during {
+            During::Begin(_) => 0,
+            During::Unit(at) => timeline.ranks[self.to].get(at)?.start + 1,
+            During::End(_) => return None,
+        };
+        let after = match self.sent.during {
+            During::Begin(_) => 0,
+            During::Unit(at) => at + 1,
+            During::End(_) => return None,
+        };
+        let units = timeline.ranks[self.from].iter().enumerate().skip(after);
+        let mut units = units.filter(|(_, span)| span.start >= ready);
+        units.next().map(|(at, _)| During::Unit(at).number())
+    }
+
+    /// The instruction of one side; `values` are its buffers there.
+    pub fn collect(&self, id: u32, flow: &Dataflow<'_>, sends: bool, values: &[BufferId]) -> Collect {
+        let slices = self.values.iter().zip(values);
+        let slices: Vec<Slice> = slices.map(|(v, here)| Slice::whole(*here, flow.buffer(*v).bytes)).collect();
+        let (peer, why) = (if sends { self.to } else { self.from }, format!("stages on {} of pp read it", self.to));
+        let (kind, from, to) = if sends {
+            (CollectKind::Send { peer: (peer as i64).into() }, slices, vec![])
+        } else {
+            (CollectKind::Receive { peer: (peer as i64).into() }, vec![], slices)
+        };
+        Collect { id, kind, group: vec!["pp".into()], from, to, why: why.into() }
+    }
+}

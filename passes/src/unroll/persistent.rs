@@ -1,0 +1,126 @@
+//! Buffers of parameters and states, families written out, and their entries in the manifest.
+
+use std::collections::HashMap;
+
+use ir::{Collective, Input, Inst, Module, Output, Type};
+use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, Space, StateInit};
+use types::{DType, Name, TensorType};
+
+/// How parameters and states are cut, by whether it is a parameter and by name.
+fn cuts(module: &Module) -> HashMap<(bool, &Name), Layout> {
+    let mut cuts = HashMap::new();
+    for program in &module.programs {
+        let inputs = program.inputs.iter().map(|input| match input {
+            Input::Parameter(n) => Some((true, n)),
+            Input::State(n) => Some((false, n)),
+            Input::Feed(_) => None,
+        });
+        let outputs = program.outputs.iter().map(|output| match output {
+            Output::Parameter(n) => Some((true, n)),
+            Output::State(n) => Some((false, n)),
+            _ => None,
+        });
+        for (key, logical) in inputs.chain(outputs).zip(&program.logical) {
+            if let Some(key) = key.filter(|_| logical.cuts.iter().any(|c| !c.axes.is_empty())) {
+                cuts.insert(key, Layout { cuts: logical.cuts.clone() });
+            }
+        }
+    }
+    cuts
+}
+
+/// The state that holds a rank's coordinate.
+pub fn coordinate(axis: &str) -> Name {
+    format!("coordinate/{axis}").into()
+}
+
+/// Buffers of parameters and state, families written out, and their entries in the manifest.
+pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
+    let cuts = cuts(module);
+    let layout = |parameter: bool, name| cuts.get(&(parameter, name)).cloned().unwrap_or_else(Layout::whole);
+    let mut buffers = vec![];
+    let mut manifest = Manifest::default();
+    let mut add = |name: Name, kind: BufferKind, ty: &TensorType, layout: &Layout| {
+        let ty = &module.mesh.local(ty, &layout.cuts);
+        let bytes = (ty.bytes() as u64).next_multiple_of(alignment);
+        buffers.push(Buffer {
+            name,
+            kind,
+            space: Space::Device,
+            offset: 0,
+            bytes,
+            ty: Some(ty.clone().into()),
+            life: Life::Persistent,
+        });
+        vec![Some(BufferId::new(buffers.len() - 1))]
+    };
+    for (family, parameter) in &module.parameters {
+        let layout = layout(true, family);
+        for (name, i, ty) in members(family, &parameter.ty) {
+            let expand = |n: &Name| if i.is_some() { ir::indexed_name(n, i.unwrap_or(0)).into() } else { n.clone() };
+            let record = &parameter.record;
+            manifest.parameters.push(plan::Parameter {
+                buffers: add(name.clone(), BufferKind::Parameter, ty, &layout),
+                name,
+                aliases: record.aliases.iter().chain(&record.tied).map(expand).collect(),
+                ty: ty.clone(),
+                layout: layout.clone(),
+                init: record.init,
+                trainable: record.trainable,
+            });
+        }
+    }
+    for (family, state) in &module.states {
+        let layout = layout(false, family);
+        // Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
+        let of_parameter = family.split_once('/').is_some_and(|(_, p)| module.parameters.contains_key(p));
+        let kind = match of_parameter {
+            _ if state.of.is_some() => BufferKind::Parameter,
+            true => BufferKind::Optimizer,
+            false => BufferKind::State,
+        };
+        for (name, i, ty) in members(family, &state.ty) {
+            manifest.states.push(plan::State {
+                buffers: add(name.clone(), kind, ty, &layout),
+                name,
+                ty: ty.clone(),
+                layout: layout.clone(),
+                init: match &state.of {
+                    Some(of) => StateInit::Parameter(i.map_or_else(|| of.clone(), |i| ir::indexed_name(of, i).into())),
+                    None => StateInit::Value(state.init),
+                },
+            });
+        }
+    }
+    let mut asked: Vec<Name> = vec![];
+    for (_, node) in module.functions.iter().flat_map(|(_, f)| f.nodes.iter()) {
+        if let Inst::Op(op) = &node.inst
+            && let Some(Collective::Coordinate(axis)) = op.collective()
+            && !asked.contains(&axis)
+        {
+            asked.push(axis);
+        }
+    }
+    for axis in asked {
+        let (name, ty) = (coordinate(&axis), TensorType::scalar(DType::I64));
+        manifest.states.push(plan::State {
+            buffers: add(name.clone(), BufferKind::State, &ty, &Layout::whole()),
+            name,
+            ty,
+            layout: Layout::whole(),
+            init: StateInit::Coordinate(axis),
+        });
+    }
+    (buffers, manifest)
+}
+
+/// Each tensor of a family with its name; a plain tensor as the only one.
+pub fn members<'a>(family: &'a Name, ty: &'a Type) -> impl Iterator<Item = (Name, Option<usize>, &'a TensorType)> {
+    let stacked = matches!(ty, Type::Stack { .. });
+    ty.element().into_iter().flat_map(move |of| {
+        (0..ty.count()).map(move |i| match stacked {
+            true => (Name::from(ir::indexed_name(family, i)), Some(i), of),
+            false => (family.clone(), None, of),
+        })
+    })
+}
