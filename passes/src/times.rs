@@ -1,8 +1,9 @@
 //! Times of instructions before there is a plan, as the figures of a machine predict them.
 
-use cost::{Groups, KernelTypes, Machine};
-use plan::{Collect, Op};
+use cost::{Exchange, Groups, KernelTypes, Machine};
+use plan::Op;
 use program::{Instruction, RankProgram, is_message};
+use smallvec::SmallVec;
 use types::Mesh;
 
 /// A collective that takes this many times what an empty one does gains little from company.
@@ -35,14 +36,14 @@ impl<'a> Times<'a> {
     }
 
     /// Seconds of a collective, on rank 0 as on any other.
-    pub fn exchange(&mut self, collect: &Collect) -> f64 {
-        self.groups.seconds(collect, 0)
+    pub fn exchange<'e>(&mut self, exchange: impl Into<Exchange<'e>>) -> f64 {
+        self.groups.seconds(exchange, 0)
     }
 
     /// The same of an instruction, if it is one in which all ranks of a group meet.
     pub fn exchange_of(&mut self, instruction: &Instruction) -> Option<f64> {
         match &instruction.op {
-            Op::Collect(collect) if !is_message(&instruction.op) => Some(self.exchange(collect)),
+            Op::Collect(collect) if !is_message(&instruction.op) => Some(self.exchange(&**collect)),
             _ => None,
         }
     }
@@ -53,8 +54,9 @@ impl<'a> Times<'a> {
     }
 
     /// Whether a collective is so large that it need not wait for others to travel with it.
-    pub fn is_full(&mut self, collect: &Collect) -> bool {
-        let empty = Collect { from: vec![], to: vec![], why: "".into(), ..collect.clone() };
-        self.exchange(collect) >= FULL * self.exchange(&empty)
+    pub fn is_full<'e>(&mut self, exchange: impl Into<Exchange<'e>>) -> bool {
+        let exchange = exchange.into();
+        let empty = Exchange { from: SmallVec::new(), to: SmallVec::new(), ..exchange.clone() };
+        self.exchange(exchange) >= FULL * self.exchange(empty)
     }
 }

@@ -28,7 +28,7 @@ use crate::blame::internal;
 
 /// What an instruction says of a collective of so many operands: its kind, the group, and why it is there. None of a
 /// coordinate.
-pub fn exchange(collective: Collective, dtype: DType, operands: usize) -> Option<(CollectKind, Vec<Name>, Name)> {
+pub fn collect_kind(collective: Collective, dtype: DType, operands: usize) -> Option<(CollectKind, Vec<Name>, Name)> {
     let reduce = |kind: PartialKind| Reduce {
         kind: if kind == PartialKind::Max { ReduceKind::Max } else { ReduceKind::Sum },
         dtype,
@@ -72,10 +72,11 @@ enum Storage {
 pub fn unroll(module: &Module, sources: &Sources, target: &dyn Target) -> Result<RankModule, Diagnostics> {
     let alignment = target.alignment();
     let kernels: Arc<[Kernel]> = kernels(module).map(|(_, k)| kernel(k, target.describe(k))).collect();
-    let (persistent, mut manifest) = persistent(module, alignment);
+    let (persistent, owner, mut manifest) = persistent(module, alignment);
     let mut programs = vec![];
     for program in &module.programs {
-        let rank = self::program(module, sources, program, &kernels, &persistent, &mut manifest)?;
+        let mut rank = self::program(module, sources, program, &kernels, &persistent, &mut manifest)?;
+        rank.owner.clone_from(&owner);
         let (collectives, places) = (rank.collectives, rank.places.sites().len());
         programs.push(program::Program { name: program.name.clone(), collectives, places, ranks: vec![rank] });
     }
@@ -431,7 +432,7 @@ impl Unroller<'_> {
         }
         let dtype = types.first().map_or(DType::F32, |t| t.dtype);
         let (kind, group, why) =
-            exchange(collective, dtype, operands.len()).ok_or_else(|| internal("a coordinate is no exchange"))?;
+            collect_kind(collective, dtype, operands.len()).ok_or_else(|| internal("a coordinate is no exchange"))?;
         let mut from = vec![];
         for operand in operands {
             let Storage::Slice(slice) = operand else {

@@ -5,9 +5,29 @@
 
 use plan::{Collect, CollectKind, Slice};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use types::{Mesh, Name};
 
 use crate::{Link, Machine};
+
+/// What the time of a collective depends on.
+#[derive(Clone, Debug)]
+pub struct Exchange<'a> {
+    pub kind: &'a CollectKind,
+    /// The mesh axes that span the group.
+    pub group: &'a [Name],
+    /// Bytes of each tensor that goes out, and of each that comes in.
+    pub from: SmallVec<[u64; 4]>,
+    pub to: SmallVec<[u64; 4]>,
+}
+
+impl<'a> From<&'a Collect> for Exchange<'a> {
+    fn from(collect: &'a Collect) -> Self {
+        let bytes = |slices: &[Slice]| slices.iter().map(|slice| slice.bytes).collect();
+        let (from, to) = (bytes(&collect.from), bytes(&collect.to));
+        Self { kind: &collect.kind, group: &collect.group, from, to }
+    }
+}
 
 /// Placements of the groups of a mesh on a machine, each found once.
 #[derive(Clone)]
@@ -34,11 +54,12 @@ impl<'a> Groups<'a> {
     }
 
     /// Seconds from when all have come until all go on, in the group of `rank`.
-    pub fn seconds(&mut self, collect: &Collect, rank: usize) -> f64 {
+    pub fn seconds<'e>(&mut self, exchange: impl Into<Exchange<'e>>, rank: usize) -> f64 {
+        let exchange = exchange.into();
         let (machine, mesh) = (self.machine, self.mesh);
-        let key = (collect.group.clone(), rank);
-        let placement = self.known.entry(key).or_insert_with(|| place(machine, mesh, &collect.group, rank));
-        seconds(machine, placement, collect)
+        let key = (exchange.group.to_vec(), rank);
+        let placement = self.known.entry(key).or_insert_with(|| place(machine, mesh, exchange.group, rank));
+        seconds(machine, placement, &exchange)
     }
 }
 
@@ -64,14 +85,14 @@ fn place(machine: &Machine, mesh: &Mesh, group: &[Name], rank: usize) -> Placeme
     Placement { servers, inside, outside: sorted.len().max(1) }
 }
 
-fn seconds(machine: &Machine, at: &Placement, collect: &Collect) -> f64 {
+fn seconds(machine: &Machine, at: &Placement, exchange: &Exchange<'_>) -> f64 {
     let n = at.servers.len();
     if n < 2 {
         return 0.0;
     }
-    let whole = |slices: &[Slice]| slices.iter().map(|s| s.bytes as f64).sum::<f64>();
-    let (from, to) = (whole(&collect.from), whole(&collect.to));
-    match &collect.kind {
+    let whole = |each: &[u64]| each.iter().map(|bytes| *bytes as f64).sum::<f64>();
+    let (from, to) = (whole(&exchange.from), whole(&exchange.to));
+    match exchange.kind {
         CollectKind::AllGather => passes(machine, at, to, 1.0),
         CollectKind::ReduceScatter(_) => passes(machine, at, from, 1.0),
         CollectKind::AllReduce(_) => passes(machine, at, from, 2.0),
@@ -82,13 +103,14 @@ fn seconds(machine: &Machine, at: &Placement, collect: &Collect) -> f64 {
             near.max(transfer(machine.link(true), share(n - at.inside), n - at.inside))
         }
         CollectKind::Permute { shifts } => {
-            let sent = shifts.iter().zip(&collect.from).filter(|(shift, _)| shift.rem_euclid(n as i64) != 0);
+            let sent = shifts.iter().zip(&exchange.from).filter(|(shift, _)| shift.rem_euclid(n as i64) != 0);
             let crosses = |shift: i64| {
                 let peer = |i: usize| (i as i64 + shift).rem_euclid(n as i64) as usize;
                 (0..n).any(|i| at.servers[i] != at.servers[peer(i)])
             };
-            let (far, near): (Vec<_>, Vec<_>) = sent.map(|(s, slice)| (crosses(*s), slice)).partition(|(far, _)| *far);
-            let bytes = |of: &[(bool, &Slice)]| of.iter().map(|(_, s)| s.bytes as f64).sum::<f64>();
+            let (far, near): (Vec<_>, Vec<_>) =
+                sent.map(|(s, bytes)| (crosses(*s), *bytes as f64)).partition(|(far, _)| *far);
+            let bytes = |of: &[(bool, f64)]| of.iter().map(|(_, bytes)| bytes).sum::<f64>();
             let inside = transfer(machine.link(false), bytes(&near), near.len());
             inside.max(transfer(machine.link(true), bytes(&far), far.len()))
         }

@@ -7,7 +7,7 @@ mod launch;
 mod machine;
 mod simulate;
 
-pub use collective::Groups;
+pub use collective::{Exchange, Groups};
 pub use efficiency::{Crooked, Efficiency};
 pub use fit::{Rates, Timed, rates};
 pub use launch::{KernelTypes, Work, kernel_types, seconds_of_kernel, seconds_of_launch, seconds_of_work};

@@ -178,7 +178,7 @@ impl<'p> Rank<'p> {
                     return false;
                 }
                 let all = meeting.arrived.values().copied().fold(0.0, f64::max);
-                (all, groups.seconds(collect, self.rank))
+                (all, groups.seconds(&**collect, self.rank))
             }
         };
         let end = begin + seconds;

@@ -18,6 +18,8 @@ pub struct RankProgram {
     pub persistent: usize,
     /// By persistent buffer: whether this rank holds it. A rank of a pipeline holds those of its stages.
     pub held: Vec<bool>,
+    /// By persistent buffer: the parameter that it holds a moment or a copy of.
+    pub owner: Vec<Option<BufferId>>,
     pub instructions: Vec<Instruction>,
     /// Ascending; the first begins with the first instruction.
     pub turns: Vec<Turn>,

@@ -72,6 +72,9 @@ fn whole(module: &RankModule, rank: &RankProgram, add: &mut impl FnMut(Option<us
             ),
         );
     }
+    if rank.owner.len() != rank.persistent || rank.owner.iter().flatten().any(|id| id.index() >= rank.persistent) {
+        add(None, "moments or copies point at no parameter".into());
+    }
     for (i, buffer) in rank.buffers.iter().enumerate() {
         if buffer.is_persistent() != (i < rank.persistent) {
             add(None, format!("b{i} `{}` is persistent and stands among others, or the other way round", buffer.name));

@@ -1,10 +1,10 @@
 //! Times of nodes and of regions in pieces, as the figures of a machine predict them.
 
-use cost::{KernelTypes, Machine, Work};
+use cost::{Exchange, KernelTypes, Machine, Work};
 use ir::{Class, Function, Inst, NodeId, Op};
-use plan::{Access, BufferId, Collect, Slice};
-use smallvec::SmallVec;
-use types::{DType, Mesh, TensorType};
+use plan::{Access, CollectKind};
+use smallvec::{SmallVec, smallvec};
+use types::{DType, Mesh, Name, TensorType};
 
 use super::region::{Cut, Region};
 use crate::{times, unroll};
@@ -37,7 +37,9 @@ impl<'a> Times<'a> {
     fn operator(&mut self, op: &Op, args: &Types, results: &Types) -> f64 {
         match op.class() {
             Class::View | Class::Source => 0.0,
-            Class::Collective => collect(op, args, results).map_or(0.0, |c| self.exchanges.exchange(&c)),
+            Class::Collective => {
+                collective(op, args, results).map_or(0.0, |of| self.exchanges.exchange(exchange(&of, args, results)))
+            }
             _ => {
                 let of: SmallVec<[&TensorType; 4]> = args.iter().collect();
                 let work = Work {
@@ -76,8 +78,8 @@ impl<'a> Times<'a> {
             let seconds = self.operator(op, &args, &results);
             if id == region.collective {
                 travels = seconds;
-                let piece = collect(op, &args, &results)?;
-                if !self.exchanges.is_full(&piece) {
+                let piece = collective(op, &args, &results)?;
+                if !self.exchanges.is_full(exchange(&piece, &args, &results)) {
                     return None;
                 }
             } else {
@@ -101,12 +103,15 @@ impl<'a> Times<'a> {
     }
 }
 
-/// A collective as it would stand in a plan.
-fn collect(op: &Op, from: &Types, to: &Types) -> Option<Collect> {
+/// The kind and the group of a collective that takes so many tensors.
+fn collective(op: &Op, from: &Types, to: &Types) -> Option<(CollectKind, Vec<Name>)> {
     let dtype = to.first().map_or(DType::F32, |ty| ty.dtype);
-    let (kind, group, why) = unroll::exchange(op.collective()?, dtype, from.len())?;
-    let slices = |types: &Types| vec![Slice::whole(BufferId::new(0), bytes(types))];
-    Some(Collect { id: 0, kind, group, from: slices(from), to: slices(to), why })
+    let (kind, group, _) = unroll::collect_kind(op.collective()?, dtype, from.len())?;
+    Some((kind, group))
+}
+
+fn exchange<'a>((kind, group): &'a (CollectKind, Vec<Name>), from: &Types, to: &Types) -> Exchange<'a> {
+    Exchange { kind, group, from: smallvec![bytes(from)], to: smallvec![bytes(to)] }
 }
 
 fn bytes(types: &Types) -> u64 {

@@ -70,7 +70,7 @@ impl Facts {
             let makes = facts.writes(i).next().is_some() && facts.writes(i).all(apart);
             facts.can_repeat.push(makes && !params_only[i] && repeats(instruction));
             if let Op::Collect(collect) = &instruction.op {
-                facts.seconds[i] = times.exchange(collect);
+                facts.seconds[i] = times.exchange(&**collect);
             }
         }
         let begins = program.turns.iter().map(|turn| turn.at as u32);

@@ -5,10 +5,9 @@
 //! parameters, other backwards go where most of their operands are. Then the chain is cut into stages of like cost.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use diag::{Diagnostic, Diagnostics};
-use plan::{Buffer, BufferId, BufferKind, Op, Slice};
+use plan::{BufferId, BufferKind, Op, Slice};
 use program::Update;
 use smallvec::SmallVec;
 
@@ -67,22 +66,15 @@ struct Chain<'w> {
     backward: Vec<bool>,
 }
 
-/// Parameters and their copies by name.
-fn parameters(persistent: &[Buffer]) -> HashMap<&str, usize> {
-    let parameters = persistent.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
-    parameters.map(|(i, b)| (b.name.as_str(), i)).collect()
-}
-
 impl<'w> Chain<'w> {
     fn new(flow: &'w Dataflow<'w>) -> Self {
         let mut roots: Vec<SmallVec<[u32; 2]>> = vec![SmallVec::new(); flow.buffers()];
-        let parameters = parameters(flow.persistent());
         for (i, buffer) in flow.persistent().iter().enumerate() {
-            // A parameter's copy is named after it, and what is made of the copy is made of the parameter.
-            let of = buffer.name.split_once('/').and_then(|(_, of)| parameters.get(of).copied());
+            // What is made of a parameter's copy is made of the parameter.
+            let of = flow.program.owner[i].map_or(i as u32, |owner| owner.0);
             match buffer.kind {
                 BufferKind::State => {}
-                BufferKind::Parameter => roots[i].push(of.unwrap_or(i) as u32),
+                BufferKind::Parameter => roots[i].push(of),
                 _ => roots[i].push(i as u32),
             }
         }
@@ -140,12 +132,10 @@ impl<'w> Chain<'w> {
                 link.into_iter().for_each(|link| self.keep(member.index(), link));
             }
         }
-        // Moments and master weights are named after their parameters.
-        let parameters = parameters(flow.persistent());
+        // Moments and copies stay with their parameters.
         for (i, buffer) in flow.persistent().iter().enumerate() {
-            let of = buffer.name.split_once('/').map_or(buffer.name.as_str(), |(_, of)| of);
-            let kept = || parameters.get(of).and_then(|&p| self.home[p]).unwrap_or(0);
-            self.home[i] = (buffer.kind != BufferKind::State).then(kept);
+            let of = flow.program.owner[i].map_or(i, BufferId::index);
+            self.home[i] = (buffer.kind != BufferKind::State).then(|| self.home[of].unwrap_or(0));
         }
     }
 

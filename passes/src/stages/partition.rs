@@ -152,6 +152,7 @@ fn share(flow: &Dataflow<'_>, uses: &Uses, rank: usize, messages: &[Message], he
         buffers,
         persistent: whole.persistent,
         held,
+        owner: whole.owner.clone(),
         turns: turns(&whole.turns, &items),
         instructions: items.into_iter().map(|(_, instruction)| instruction).collect(),
         updates,

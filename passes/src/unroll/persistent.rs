@@ -34,8 +34,9 @@ pub fn coordinate(axis: &str) -> Name {
     format!("coordinate/{axis}").into()
 }
 
-/// Buffers of parameters and state, families written out, and their entries in the manifest.
-pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
+/// Buffers of parameters and state, families written out; by each, the parameter that it belongs to; and their entries in the
+/// manifest.
+pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<BufferId>>, Manifest) {
     let cuts = cuts(module);
     let layout = |parameter: bool, name| cuts.get(&(parameter, name)).cloned().unwrap_or_else(Layout::whole);
     let mut buffers = vec![];
@@ -111,7 +112,16 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Manifest) {
             init: StateInit::Coordinate(axis),
         });
     }
-    (buffers, manifest)
+    let owner = owners(&buffers);
+    (buffers, owner, manifest)
+}
+
+/// By buffer: the parameter that it is named after. Moments and copies are called `exp_avg/NAME`; nobody else looks at that.
+fn owners(buffers: &[Buffer]) -> Vec<Option<BufferId>> {
+    let parameters = buffers.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
+    let parameters: HashMap<&str, usize> = parameters.map(|(i, b)| (b.name.as_str(), i)).collect();
+    let owner = |buffer: &Buffer| buffer.name.split_once('/').and_then(|(_, of)| parameters.get(of).copied());
+    buffers.iter().map(|buffer| owner(buffer).map(BufferId::new)).collect()
 }
 
 /// Each tensor of a family with its name; a plain tensor as the only one.

@@ -70,8 +70,8 @@ fn rank_lines(f: &mut fmt::Formatter<'_>, rank: &RankProgram) -> fmt::Result {
         writeln!(f, "    place p{i} {}", place(site))?;
     }
     for (i, buffer) in rank.buffers.iter().enumerate() {
-        let held = if i < rank.persistent { Some(rank.held[i]) } else { None };
-        buffer_line(f, i, buffer, held)?;
+        let persistent = (i < rank.persistent).then(|| (rank.held[i], rank.owner[i]));
+        buffer_line(f, i, buffer, persistent)?;
     }
     for block in &rank.blocks {
         writeln!(f, "    block{}", ids(block.iter()))?;
@@ -124,7 +124,12 @@ fn ids<'b>(of: impl Iterator<Item = &'b BufferId>) -> String {
     of.map(|id| format!(" {id}")).collect()
 }
 
-fn buffer_line(f: &mut fmt::Formatter<'_>, index: usize, buffer: &Buffer, held: Option<bool>) -> fmt::Result {
+fn buffer_line(
+    f: &mut fmt::Formatter<'_>,
+    index: usize,
+    buffer: &Buffer,
+    persistent: Option<(bool, Option<BufferId>)>,
+) -> fmt::Result {
     write!(f, "    buffer b{index} {} {}", buffer.kind, json(&buffer.name))?;
     if let Some(ty) = &buffer.ty {
         write!(f, " {ty}")?;
@@ -132,10 +137,11 @@ fn buffer_line(f: &mut fmt::Formatter<'_>, index: usize, buffer: &Buffer, held: 
     if buffer.ty.as_ref().is_none_or(|ty| ty.bytes() as u64 != buffer.bytes) {
         write!(f, " {} bytes", buffer.bytes)?;
     }
-    match held {
-        Some(true) => f.write_str(" persistent")?,
-        Some(false) => f.write_str(" elsewhere")?,
-        None => {}
+    if let Some((held, owner)) = persistent {
+        f.write_str(if held { " persistent" } else { " elsewhere" })?;
+        if let Some(owner) = owner {
+            write!(f, " of {owner}")?;
+        }
     }
     if buffer.on_host() {
         f.write_str(" host")?;

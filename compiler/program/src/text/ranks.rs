@@ -148,6 +148,13 @@ impl Parser<'_> {
             }
             r.persistent += 1;
             r.held.push(held);
+            let owner = if self.eat("of") {
+                self.prefix('b')?;
+                Some(BufferId(self.number()?))
+            } else {
+                None
+            };
+            r.owner.push(owner);
         }
         let space = if self.eat("host") { Space::Host } else { Space::Device };
         let (mut life, mut offset) = (Life::Span { first: 0, last: 0 }, 0);
