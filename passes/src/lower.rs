@@ -3,7 +3,7 @@
 use cost::Machine;
 use diag::{Diagnostics, Sources};
 use ir::Module;
-use plan::{Header, Plan};
+use plan::{Header, LaneKind, Plan};
 use program::RankModule;
 use target::Target;
 
@@ -44,6 +44,15 @@ impl MemoryPolicy {
         self.remat(0).asks()
     }
 
+    /// Whether every rank has room for every program.
+    fn fits(&self, plan: &Plan) -> bool {
+        let Some(budget) = self.budget else { return true };
+        plan.programs.iter().flat_map(|p| &p.bodies).all(|body| {
+            let communicators = body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count() as u64;
+            body.arena_bytes.saturating_add(budget.communicator.saturating_mul(communicators)) <= budget.bytes
+        })
+    }
+
     pub fn remat(&self, memory: u64) -> Remat {
         Remat { recompute: self.recompute, activations: self.activations, optimizer: self.optimizer, memory }
     }
@@ -66,6 +75,8 @@ pub fn closing(policy: &MemoryPolicy) -> String {
 }
 
 /// Everything of a plan but its code: `object` is left empty. Instructions are ordered by what they take on `machine`.
+///
+/// A plan that does not fit the budget is made once more, eagerly, unless the policy has decided about that.
 pub fn lower(
     module: &Module,
     sources: &Sources,
@@ -75,13 +86,22 @@ pub fn lower(
     stages: Option<&Stages>,
     policy: &MemoryPolicy,
 ) -> Result<Plan, Diagnostics> {
-    let mut module = span("unroll", || unroll::unroll(module, sources, target))?;
-    if let Some(stages) = stages {
-        let mut cx = Context { machine: Some(machine), ..Context::default() };
-        span("stages", || stages.run(&mut module, &mut cx))?;
+    let make = |policy: &MemoryPolicy| {
+        let mut module = span("unroll", || unroll::unroll(module, sources, target))?;
+        if let Some(stages) = stages {
+            let mut cx = Context { machine: Some(machine), ..Context::default() };
+            span("stages", || stages.run(&mut module, &mut cx))?;
+        }
+        close(&mut module, machine, policy)?;
+        Ok::<Plan, Diagnostics>(program::plan(module, header.clone()))
+    };
+    let plan = make(policy)?;
+    if policy.eager || policy.asks() || policy.fits(&plan) {
+        return Ok(plan);
     }
-    close(&mut module, machine, policy)?;
-    Ok(program::plan(module, header))
+    let eager = MemoryPolicy { eager: true, ..policy.clone() };
+    let other = make(&eager)?;
+    Ok(if policy.fits(&other) { other } else { plan })
 }
 
 fn span<T>(name: &'static str, work: impl FnOnce() -> T) -> T {

@@ -159,15 +159,7 @@ pub fn lower(
     machine: &Machine,
     (stages, limit): (Option<&Stages>, Option<&Limit>),
 ) -> Result<Plan, Diagnostics> {
-    let policy = policy(options, limit);
-    let make = |policy: &MemoryPolicy| passes::lower(module, sources, target, header.clone(), machine, stages, policy);
-    let plan = make(&policy)?;
-    let fits = |plan: &Plan| limit.and_then(|l| Some(l.largest(plan)?.1 <= l.bytes)).unwrap_or(true);
-    if policy.eager || fits(&plan) {
-        return Ok(plan);
-    }
-    let eager = make(&MemoryPolicy { eager: true, ..policy })?;
-    Ok(if fits(&eager) { eager } else { plan })
+    passes::lower(module, sources, target, header, machine, stages, &policy(options, limit))
 }
 
 /// What may be done for less memory.
