@@ -10,7 +10,7 @@ use diag::Diagnostics;
 use ir::{Builder, Call, Function, FunctionKind, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use serde::{Deserialize, Serialize};
 
-use crate::once::{Calls, result};
+use crate::hoist_collectives::{Calls, result};
 use crate::{Context, Pass, blame, callgraph};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

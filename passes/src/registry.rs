@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use target::NoTarget;
 
 use crate::{
-    Allocate, Autodiff, Bucket, Context, Fuse, HideComm, Hoist, InPlace, Inline, Lanes, Liveness, Microbatches,
-    OffloadOptimizer, Once, Optimizer, Overlap, Partition, Pass, Precision, Prefetch, ProgramPass, RankPass, Recompute,
-    Remat, Shard, Simplify, Stages,
+    Allocate, Autodiff, Bucket, Context, Fuse, HideComm, HoistCasts, HoistCollectives, InPlace, Inline, Lanes,
+    Liveness, Microbatches, OffloadOptimizer, Optimizer, Overlap, Partition, Pass, Precision, Prefetch, ProgramPass,
+    RankPass, Recompute, Remat, Shard, Simplify, Stages,
 };
 
 /// A pass by what it works on.
@@ -40,11 +40,14 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Optimizer>("optimizer", "appends the update of each parameter that has a gradient"),
     entry::<Inline>("inline", "replaces plain calls by what they call"),
     entry::<Fuse>("fuse", "makes one of a repeated call and the backward that computes it again"),
-    entry::<Hoist>("hoist", "casts what the turns of a loop share once, before the first of them"),
+    entry::<HoistCasts>("hoist-casts", "casts what the turns of a loop share once, before the first of them"),
     entry::<Simplify>("simplify", "rewrites operators and collectives to cheaper ones that compute the same"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),
-    entry::<Once>("once", "gathers parameters and scatters gradients once a step instead of in each micro-batch"),
+    entry::<HoistCollectives>(
+        "hoist-collectives",
+        "gathers parameters and scatters gradients once a step instead of in each micro-batch",
+    ),
     entry::<Overlap>("overlap", "cuts products and the collectives beside them into pieces where ranks would wait"),
     entry::<Group>("group", "asks the target which operators form a kernel"),
     Entry {

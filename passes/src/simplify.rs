@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::extract::Extraction;
 use self::residuals::Handover;
 use self::saturate::Saturation;
-use crate::{Context, Pass, Stats, blame, callgraph, once};
+use crate::{Context, Pass, Stats, blame, callgraph, hoist_collectives};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +52,7 @@ impl Pass for Simplify {
 }
 
 fn sum_once(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
-    match once::hoist(module, caller, once::Kinds::Whole)? {
+    match hoist_collectives::hoist_reductions(module, caller, hoist_collectives::Kinds::Whole)? {
         0 => {}
         left => stats.count("sums that left a repeated call", left),
     }

@@ -69,7 +69,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
     let pipeline = model::pipeline(&traced, &args.options);
     let group = model::group(&args.options, &traced.evaluated.module.mesh);
-    let once = model::wants_once(&traced, &args.options.mesh);
+    let hoists = model::hoists_collectives(&traced, &args.options.mesh);
     let stages = crate::mesh::stages(&args.options.mesh, &traced.evaluated.wishes);
     let model::Traced { evaluated, microbatches } = traced;
     let mut module = evaluated.module;
@@ -97,9 +97,9 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     }
     let limit = Limit::of(&args.options, known.as_ref());
     let mut plan = None;
-    if once {
+    if hoists {
         let mut module = module.clone();
-        pass(&format!("once | {group}"), &mut module, sources)?;
+        pass(&format!("hoist-collectives | {group}"), &mut module, sources)?;
         let made = lower(
             &module,
             sources,

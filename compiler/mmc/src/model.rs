@@ -81,7 +81,7 @@ fn evaluate(
     Ok(evaluated)
 }
 
-/// The passes that make the graph of one rank; `once`, where it is wanted, and the target's passes follow.
+/// The passes that make the graph of one rank; `hoist-collectives`, where it is wanted, and the target's passes follow.
 pub fn pipeline(traced: &Traced, options: &Options) -> String {
     let module = &traced.evaluated.module;
     let dtype = match options.dtype {
@@ -106,7 +106,7 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
     };
     let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
     // On stages, all forwards of a micro-batch come before its backwards: what is fused would be kept in between.
-    let hoist = if trains { " | hoist" } else { "" };
+    let hoist = if trains { " | hoist-casts" } else { "" };
     let fuse = if trains && options.mesh.pp == 1 { " | fuse" } else { "" };
     format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist} | simplify{shards}")
 }
@@ -124,14 +124,14 @@ pub fn group(options: &Options, mesh: &types::Mesh) -> String {
 }
 
 /// Whether each micro-batch of a pipeline would gather and scatter the same anew.
-pub fn wants_once(traced: &Traced, mesh: &args::Mesh) -> bool {
+pub fn hoists_collectives(traced: &Traced, mesh: &args::Mesh) -> bool {
     let in_parts = mesh.fsdp > 1 || (mesh.zero.is_some() && mesh.dp > 1);
     mesh.pp > 1 && in_parts && traced.microbatches > 1
 }
 
 /// All passes from the traced graph to the programs that a plan is made of, as one pipeline.
 pub fn whole_pipeline(traced: &Traced, options: &Options, policy: &MemoryPolicy) -> String {
-    let once = if wants_once(traced, &options.mesh) { " | once" } else { "" };
+    let once = if hoists_collectives(traced, &options.mesh) { " | hoist-collectives" } else { "" };
     let group = group(options, &traced.evaluated.module.mesh);
     let stages = match crate::mesh::stages(&options.mesh, &traced.evaluated.wishes) {
         Some(Stages { ranks, chunks, schedule, .. }) => {

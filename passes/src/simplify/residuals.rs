@@ -7,7 +7,7 @@ use ir::{Builder, Class, Collective, Function, Id, Inst, Mismatch, Module, NodeI
 use smallvec::SmallVec;
 use types::TensorType;
 
-use crate::once::Calls;
+use crate::hoist_collectives::Calls;
 
 /// A value that one call hands to another, which asks other ranks about it.
 pub struct Handover {

@@ -1,5 +1,5 @@
-//! Sums over ranks leave repeated calls: what each turn would reduce and add to a carried value is added up on each rank,
-//! and reduced once after the last turn.
+//! Hoists sums over ranks out of repeated calls: what each turn would reduce and add to a carried value is added up on each
+//! rank, and reduced once after the last turn.
 
 use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use types::TensorType;
@@ -7,7 +7,7 @@ use types::TensorType;
 use super::site::{Calls, copy, each, finish, op, result};
 use crate::autodiff::Derivatives;
 
-/// Which sums leave.
+/// Which sums are hoisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinds {
     /// Those that all ranks hold whole, or that live no longer than a loop of which no turn is a loop itself: little
@@ -17,14 +17,15 @@ pub enum Kinds {
     Scattered,
 }
 
-/// Rewrites `caller` and those functions of which its repeated calls are the only calls; how many sums left.
-pub fn hoist(module: &mut Module, caller: Id<Function>, kinds: Kinds) -> Result<u64, Mismatch> {
-    let mut left = 0;
+/// Rewrites `caller` and those functions of which its repeated calls are the only calls; returns how
+/// many sums were hoisted.
+pub fn hoist_reductions(module: &mut Module, caller: Id<Function>, kinds: Kinds) -> Result<u64, Mismatch> {
+    let mut hoisted = 0;
     while let Some((node, call, sum)) = first(module, caller, kinds) {
-        sum.leave(module, caller, node, &call)?;
-        left += 1;
+        sum.apply(module, caller, node, &call)?;
+        hoisted += 1;
     }
-    Ok(left)
+    Ok(hoisted)
 }
 
 fn first(module: &Module, caller: Id<Function>, kinds: Kinds) -> Option<(NodeId, Call, Sum)> {
@@ -107,7 +108,7 @@ impl Sum {
         Some(Self { index, addend, inner, of, reduce, part, whole })
     }
 
-    fn leave(&self, module: &mut Module, caller: Id<Function>, node: NodeId, call: &Call) -> Result<(), Mismatch> {
+    fn apply(&self, module: &mut Module, caller: Id<Function>, node: NodeId, call: &Call) -> Result<(), Mismatch> {
         if let Some((_, inner, position)) = &self.inner {
             let old = module.functions[inner.callee].clone();
             let mut r = Rewriter::new(&old);

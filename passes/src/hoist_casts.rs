@@ -1,4 +1,4 @@
-//! `hoist`: a cast of what all turns of a repeated call share is done once, before the first of them.
+//! `hoist-casts`: a cast of what all turns of a repeated call share is done once, before the first of them.
 //!
 //! A loss that is taken chunk by chunk would otherwise cast its whole vocabulary for each chunk. Only casts to a smaller type
 //! leave a body, and only if nothing else there reads what they cast, so that turns have no more to read than before; and only
@@ -16,12 +16,12 @@ use crate::{Context, Pass, blame, callgraph};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hoist {}
+pub struct HoistCasts {}
 
 /// By operand of a call: the type that its body casts it to.
 type Casts = BTreeMap<usize, DType>;
 
-impl Pass for Hoist {
+impl Pass for HoistCasts {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
         // By body: the one that takes what was cast, if there is anything to cast.
         let mut bodies: HashMap<Id<Function>, Option<(Id<Function>, Casts)>> = HashMap::new();
@@ -37,14 +37,14 @@ impl Pass for Hoist {
                 let new = if casts.is_empty() {
                     None
                 } else {
-                    let mut new = without(body, &casts).map_err(|m| blame::unfit("hoist", body, &m))?;
+                    let mut new = without(body, &casts).map_err(|m| blame::unfit("hoist-casts", body, &m))?;
                     new.name = module.fresh_name(&format!("{}.cast", body.name));
                     Some((module.functions.add(new), casts))
                 };
                 bodies.insert(call.callee, new);
             }
             let function = &module.functions[caller];
-            let (new, count) = cast(function, &bodies).map_err(|m| blame::unfit("hoist", function, &m))?;
+            let (new, count) = cast(function, &bodies).map_err(|m| blame::unfit("hoist-casts", function, &m))?;
             if count > 0 {
                 module.functions[caller] = new;
                 cx.stats.count("casts before loops", count);

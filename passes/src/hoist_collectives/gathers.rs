@@ -1,4 +1,4 @@
-//! Gathers of parameters leave repeated calls: the callee takes a parameter as it would gather it.
+//! Hoists gathers of parameters out of repeated calls: the callee takes the gathered parameter as an operand.
 
 use ir::{Builder, Call, Function, Id, Mismatch, Module, NodeId, Op, Rewriter, Type};
 use smallvec::SmallVec;
@@ -6,18 +6,19 @@ use types::Name;
 
 use super::site::{Calls, copy, each, finish, op};
 
-/// Rewrites the function of a program and those of which its repeated calls are the only calls; how many gathers left.
-pub fn hoist(module: &mut Module, program: usize) -> Result<u64, Mismatch> {
+/// Rewrites the function of a program and those of which its repeated calls are the only calls; returns how
+/// many gathers were hoisted.
+pub fn hoist_gathers(module: &mut Module, program: usize) -> Result<u64, Mismatch> {
     let caller = module.programs[program].function;
-    let mut left = 0;
-    while let Some((node, call, question)) = first(module, program) {
-        question.leave(module, caller, node, &call)?;
-        left += 1;
+    let mut hoisted = 0;
+    while let Some((node, call, gather)) = first(module, program) {
+        gather.apply(module, caller, node, &call)?;
+        hoisted += 1;
     }
-    Ok(left)
+    Ok(hoisted)
 }
 
-fn first(module: &Module, program: usize) -> Option<(NodeId, Call, Question)> {
+fn first(module: &Module, program: usize) -> Option<(NodeId, Call, GatherHoist)> {
     let program = &module.programs[program];
     let caller = &module.functions[program.function];
     let inputs = program.inputs.iter().zip(&caller.params);
@@ -27,31 +28,31 @@ fn first(module: &Module, program: usize) -> Option<(NodeId, Call, Question)> {
     calls.repeated(caller).into_iter().find_map(|(node, call)| {
         let mut shared =
             (call.carried..call.carried + call.shared).filter(|&i| parameters.contains(&caller.nodes[node].args[i]));
-        let question = shared.find_map(|i| Question::of(module, &calls, &call, i))?;
-        Some((node, call, question))
+        let gather = shared.find_map(|i| GatherHoist::of(module, &calls, &call, i))?;
+        Some((node, call, gather))
     })
 }
 
 /// A gather of a shared operand, with what comes before it and the reshapes after it.
-struct Question {
+struct GatherHoist {
     /// Which operand of the repeated call.
     operand: usize,
     ops: Vec<Op>,
-    /// Where the callee asks itself: the last of the operators.
+    /// Where the callee itself gathers: the last of the operators.
     own: Vec<NodeId>,
     inner: Vec<Inner>,
 }
 
-/// A call in the callee whose own callee asks.
+/// A call in the callee whose own callee gathers.
 struct Inner {
     node: NodeId,
     call: Call,
     /// The last of the operators.
-    asked: Vec<NodeId>,
+    gathers: Vec<NodeId>,
 }
 
-impl Question {
-    /// The first one, with all places where it is asked again.
+impl GatherHoist {
+    /// The first one, with all places where it is repeated.
     fn of(module: &Module, calls: &Calls, call: &Call, operand: usize) -> Option<Self> {
         let callee = &module.functions[call.callee];
         let param = callee.params[operand];
@@ -74,21 +75,21 @@ impl Question {
         };
         let own = alike(&own);
         let inner =
-            inner.into_iter().map(|(node, call, chains)| Inner { node, call: call.clone(), asked: alike(&chains) });
-        let inner = inner.filter(|inner| !inner.asked.is_empty()).collect();
+            inner.into_iter().map(|(node, call, chains)| Inner { node, call: call.clone(), gathers: alike(&chains) });
+        let inner = inner.filter(|inner| !inner.gathers.is_empty()).collect();
         Some(Self { operand, ops, own, inner })
     }
 
-    fn leave(&self, module: &mut Module, caller: Id<Function>, node: NodeId, call: &Call) -> Result<(), Mismatch> {
+    fn apply(&self, module: &mut Module, caller: Id<Function>, node: NodeId, call: &Call) -> Result<(), Mismatch> {
         let callee = module.functions[call.callee].clone();
         let of = callee.ty(callee.params[self.operand]);
         let mut calls = vec![];
         for inner in &self.inner {
             let old = module.functions[inner.call.callee].clone();
-            let ty = old.ty(inner.asked[0]).clone();
+            let ty = old.ty(inner.gathers[0]).clone();
             let shared = inner.call.times.is_some() && matches!(of, Type::Tensor(_));
             let place = if shared { inner.call.carried + inner.call.shared } else { old.params.len() };
-            module.functions[inner.call.callee] = answered(module, &old, ty, place, &inner.asked, &[])?;
+            module.functions[inner.call.callee] = with_operand(module, &old, ty, place, &inner.gathers, &[])?;
             calls.push((
                 inner.node,
                 Call { shared: inner.call.shared + usize::from(shared), ..inner.call.clone() },
@@ -105,12 +106,12 @@ impl Question {
         }
         r.b.place = callee.nodes[callee.params[self.operand]].place;
         let mut args = r.args(node);
-        let ask = |b: &mut Builder, x| self.ops.iter().fold(x, |x, op| b.op(op.clone(), &[x]));
-        let answer = each(module, &mut r.b, "gather", args[self.operand], ask)?;
+        let gather = |b: &mut Builder, x| self.ops.iter().fold(x, |x, op| b.op(op.clone(), &[x]));
+        let gathered = each(module, &mut r.b, "gather", args[self.operand], gather)?;
         let place = call.carried + call.shared;
-        args.insert(place, answer);
-        let ty = r.b.function.ty(answer).clone();
-        module.functions[call.callee] = answered(module, &callee, ty, place, &self.own, &calls)?;
+        args.insert(place, gathered);
+        let ty = r.b.function.ty(gathered).clone();
+        module.functions[call.callee] = with_operand(module, &callee, ty, place, &self.own, &calls)?;
         r.b.place = old.nodes[node].place;
         let call = Call { shared: call.shared + 1, ..call.clone() };
         let all = r.b.call(call.clone(), &module.functions[call.callee], &args);
@@ -125,23 +126,23 @@ impl Question {
     }
 }
 
-/// A function that takes an answer of type `ty` as its parameter at `place`. It stands for the nodes `asked`, and each of
-/// `calls` takes it as one operand more.
-fn answered(
+/// A function with one more parameter, of type `ty` at `place`. It replaces the nodes `gathers`, and each of `calls` takes it
+/// as one more operand.
+fn with_operand(
     module: &Module,
     old: &Function,
     ty: Type,
     place: usize,
-    asked: &[NodeId],
+    gathers: &[NodeId],
     calls: &[(NodeId, Call, usize)],
 ) -> Result<Function, Mismatch> {
     let mut r = Rewriter::new(old);
-    let answer = r.b.param(ty);
-    asked.iter().for_each(|&last| r.set(last, answer));
+    let gathered = r.b.param(ty);
+    gathers.iter().for_each(|&last| r.set(last, gathered));
     for id in old.nodes.ids() {
         if let Some((_, call, place)) = calls.iter().find(|(node, ..)| *node == id) {
             let mut args = r.args(id);
-            args.insert(*place, answer);
+            args.insert(*place, gathered);
             r.b.place = old.nodes[id].place;
             let all = r.b.call(call.clone(), &module.functions[call.callee], &args);
             r.set(id, all);
@@ -186,7 +187,7 @@ fn chains(function: &Function, users: &[SmallVec<[NodeId; 4]>], value: NodeId) -
     found
 }
 
-/// Whether two chains ask the same, whatever for.
+/// Whether two chains compute the same, whatever for.
 fn alike(a: &[Op], b: &[Op]) -> bool {
     let plain = |op: &Op| match op {
         Op::AllGather(gather) => Op::AllGather(ir::ops::AllGather { why: Name::new(""), ..gather.clone() }),
