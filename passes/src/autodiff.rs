@@ -2,9 +2,10 @@
 //!
 //! A program with a loss emits it afterwards, and has an `Output::Gradient` for every trainable parameter that the loss
 //! depends on. Inside, a call of `@f` becomes one of `@f.fwd`, which also returns residuals, and later one of `@f.bwd`,
-//! which turns residuals and cotangents of results into cotangents of operands.
+//! which turns residuals and cotangents of results into cotangents of operands. Means over counts from data are made safe
+//! first: where nothing counts, the loss and its gradients are 0.
 
-mod activity;
+pub(crate) mod activity;
 mod calls;
 mod copy;
 mod derivative;
@@ -20,7 +21,7 @@ use types::Name;
 
 use self::copy::Copy;
 pub(crate) use self::derivative::Derivatives;
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, blame, callgraph, means};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,8 +43,10 @@ impl Pass for Autodiff {
 /// The program and its function with gradients. Several losses are as good as their sum.
 fn differentiate(module: &mut Module, index: usize, cx: &mut Context<'_>) -> Result<(Program, Function), Diagnostics> {
     let mut program = module.programs[index].clone();
-    let function = module.functions[program.function].clone();
     let wanted: Vec<bool> = program.inputs.iter().map(|input| trained(module, input).is_some()).collect();
+    means::guard(module, program.function, &wanted)
+        .map_err(|(f, mismatch)| blame::unfit("autodiff", &module.functions[f], &mismatch))?;
+    let function = module.functions[program.function].clone();
     check_losses(module, &program, &function, &wanted)?;
 
     let mut derivatives = Derivatives::new(module);

@@ -15,6 +15,7 @@ mod inline;
 mod lanes;
 mod liveness;
 mod lower;
+mod means;
 mod memory_search;
 mod microbatches;
 mod offload_optimizer;

@@ -12,7 +12,7 @@ use ir::{Builder, Call, Function, Id, Input, Inst, Mismatch, Module, NodeId, Out
 use serde::{Deserialize, Serialize};
 
 use crate::autodiff::Derivatives;
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, blame, callgraph, means};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +116,7 @@ impl Microbatches {
         let call = b.call(call, &callee, &operands);
         let mut sums = b.results(call).to_vec();
         let divisor = match mean {
-            Some(_) => sums.pop(),
+            Some(_) => sums.pop().map(|count| means::divisor(&mut b, count)),
             None => None,
         };
         let results = sums.into_iter().map(|sum| self.divided(derivatives.module, &mut b, sum, divisor)).collect();

@@ -3,7 +3,11 @@
 //! State: `step`, which counts from 0, and for AdamW the families `exp_avg/<parameter>` and `exp_avg_sq/<parameter>`.
 //! Parameters that a step reads in bf16 alone have a copy in it, `working/<parameter>`, which follows them.
 //! Learning rate, bias corrections and the global norm are traced from them in f32.
+//!
+//! A step whose loss or gradient norm is not finite changes nothing: parameters, moments, copies and `step` stay as they
+//! are, to the bit. The norm is emitted as `grad_norm`.
 
+mod guard;
 mod norm;
 mod rate;
 mod update;
@@ -74,6 +78,7 @@ impl Default for Optimizer {
 }
 
 const STEP: &str = "step";
+const NORM: &str = "grad_norm";
 
 impl Pass for Optimizer {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
@@ -131,6 +136,9 @@ impl Optimizer {
 
     fn extend(&self, module: &mut Module, program: &mut Program, old: &Function) -> Result<Function, Mismatch> {
         let trained = trained(program, old)?;
+        if program.outputs.contains(&Output::Emit(NORM.into())) {
+            return Err(Mismatch::new(format!("the optimiser emits `{NORM}`, and the program emits one of that name")));
+        }
         let mut rewriter = Rewriter::new(old);
         let step_ty = Type::Tensor(TensorType::scalar(DType::I64));
         let step = state(module, program, &mut rewriter, STEP.into(), step_ty, None)?;
@@ -173,13 +181,15 @@ impl Optimizer {
         let mut results: Vec<NodeId> = old.results.iter().map(|&r| rewriter.get(r)).collect();
         let mut b = rewriter.b;
 
+        let norm = norm::norm(module, &mut b, &gradients);
+        let guard = guard::of(&mut b, program, &results, norm);
         let t = b.cast(step, DType::F32);
-        let mut shared = vec![self.rate(&mut b, t)];
+        let mut shared = vec![guard, self.rate(&mut b, t)];
         if self.kind == OptimizerKind::Adamw {
             shared.extend([self.beta1, self.beta2].map(|beta| rate::bias_correction(&mut b, t, beta)));
         }
         if self.clip > 0.0 {
-            shared.push(norm::coefficient(module, &mut b, &gradients, self.clip));
+            shared.push(norm::coefficient(&mut b, norm, self.clip));
         }
         let mut updates = Updates::new(self, shared);
         for (i, t) in trained.iter().enumerate() {
@@ -197,8 +207,12 @@ impl Optimizer {
             }
         }
         let one = b.constant(1.0, DType::I64);
-        results.push(b.op(ops::Add {}, &[step, one]));
+        let next = b.add(step, one);
+        let finite = ops::Compare::finite(&mut b, guard);
+        results.push(b.op(ops::Select {}, &[finite, next, step]));
         program.outputs.push(Output::State(STEP.into()));
+        results.push(norm);
+        program.outputs.push(Output::Emit(NORM.into()));
         let mut function = b.finish()?;
         function.results = results;
         Ok(function)

@@ -217,7 +217,7 @@ fn compare(case: &Case, mesh: &str) -> Result<(), Failed> {
         return Err(format!("one rank gives {:?}, the mesh {:?}", names(&one), names(&many)).into());
     }
     let norm = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>().sqrt();
-    for (kind, tolerance) in [("loss", 1e-6), ("grad/", 1e-5), ("param/", 5e-5)] {
+    for (kind, tolerance) in [("loss", 1e-6), ("grad_norm", 1e-5), ("grad/", 1e-5), ("param/", 5e-5)] {
         let of_kind = || one.iter().filter(|(name, _)| name.starts_with(kind));
         let mut norms: Vec<f64> = of_kind().map(|(_, x)| norm(x)).collect();
         norms.sort_by(f64::total_cmp);

@@ -398,7 +398,9 @@ impl Cases {
         let second = self.with(&[("A", a), ("B", b)], Values::Within(0.1, 2.0));
         let scalar = |lo: f64, hi: f64| Operand { ty: ty(wide, &[]), values: Values::Within(lo, hi) };
         let operands = vec![x.clone(), x.clone(), second, x, scalar(1e-3, 0.1), scalar(0.1, 1.0), scalar(0.1, 1.0)];
-        self.add(Adamw { beta1: 0.8, beta2: 0.9, eps: 1e-3, weight_decay: 0.1 }, operands);
+        let adamw = Adamw { beta1: 0.8, beta2: 0.9, eps: 1e-3, weight_decay: 0.1 };
+        self.add(adamw.clone(), operands.clone());
+        self.add(adamw, operands.into_iter().chain([scalar(0.0, 9.0)]).collect());
     }
 }
 

@@ -105,6 +105,7 @@ fn norms_and_losses() {
     refused(adamw, &[p, p, p, "i64[A:2]", s, s, s], "with `i64[A:2]`");
     refused(adamw, &[p, p, p, p, s, "f32[A:2]", s], "operand 5 of `adamw`");
     refused(adamw, &[p, p, p, p, s, s, "bf16[]"], "operand 6 of `adamw`");
+    refused(adamw, &[p, p, p, p, s, s, s, "bool[]"], "operand 7 of `adamw`");
 }
 
 #[test]

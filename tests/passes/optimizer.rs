@@ -136,3 +136,46 @@ fn schedules() {
     let risen = |t: f64| if t < 2.0 { t / 2.0 } else { 0.5 * (1.0 + (PI * (t - 2.0) / 2.0).cos()) };
     check("linear", "{schedule=cosine,warmup=2,total=4}", &Reference { factor: risen, ..PLAIN });
 }
+
+/// Whatever is not finite, be it one number of a feed, changes nothing: no parameter, moment or copy, and not the step.
+#[test]
+fn a_step_that_is_not_finite_updates_nothing() {
+    for case in ["linear", "blocks", "stacks"] {
+        for options in ["", "{clip=0}", "{kind=sgd,lr=0.1}", "{kind=sgd,lr=0.1,weight_decay=0,clip=0}"] {
+            for (number, simplify) in [(f64::NAN, ""), (f64::INFINITY, " | simplify"), (1e30, " | simplify")] {
+                let path = format!("{}/passes/autodiff/{case}.ir", env!("CARGO_MANIFEST_DIR"));
+                let text = std::fs::read_to_string(path).expect("a case");
+                let pipeline = format!("autodiff | optimizer{options} | inline{simplify}");
+                let (module, _) = run::run(&text, &pipeline).expect("a pipeline");
+                let program = &module.programs[0];
+                let types = module.functions[program.function].param_types();
+                // Moments and the step are not at their start.
+                let sample = |(input, ty): (&Input, &Type)| match input {
+                    Input::Parameter(n) | Input::State(n) => run::sample(n, ty),
+                    Input::Feed(f) => run::sample(&f.name, ty),
+                };
+                let mut inputs: Vec<Value> = program.inputs.iter().zip(types).map(sample).collect();
+                let feed = program.inputs.iter().position(|i| matches!(i, Input::Feed(_))).expect("a feed");
+                *run::element(&mut inputs[feed], 0) = number;
+                let results = run::interpret(&module, program, &inputs, Precision::Declared);
+                let mut kept = 0;
+                for (output, value) in program.outputs.iter().zip(&results) {
+                    let input = match output {
+                        Output::Parameter(n) => Input::Parameter(n.clone()),
+                        Output::State(n) => Input::State(n.clone()),
+                        Output::Emit(n) if n == "grad_norm" => {
+                            assert!(!run::elements(value)[0].is_finite(), "{case}{options}: {number}");
+                            continue;
+                        }
+                        _ => continue,
+                    };
+                    let at = program.inputs.iter().position(|i| *i == input).expect("what is written is read");
+                    let bits = |v: &Value| run::elements(v).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(value), bits(&inputs[at]), "{case}{options}: {input:?} with {number}");
+                    kept += 1;
+                }
+                assert!(kept > 2, "{case}{options}");
+            }
+        }
+    }
+}

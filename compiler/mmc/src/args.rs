@@ -104,7 +104,8 @@ pub struct Options {
     /// The optimiser: kind=adamw|sgd, lr, beta1, beta2, eps, weight_decay, clip, schedule=constant|cosine, warmup, total.
     #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
     pub optim: String,
-    /// Free each gradient when its update is done, or keep all until the optimiser starts.
+    /// Free each gradient when its update is done, or keep all until the optimiser starts. Either way updates begin when the
+    /// norm of all gradients is known, with clip=0 too.
     #[arg(long, default_value = "streamed")]
     pub grads: Grads,
     /// Activations that are dropped after the forward and computed again: none, all inside each block, or as memory asks for.

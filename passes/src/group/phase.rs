@@ -1,6 +1,6 @@
 //! What operators are for: the loss, gradients, or the update that follows both.
 
-use ir::{Call, Function, Id, Inst, Module, NodeId, Output};
+use ir::{Call, Function, Id, Inst, Module, NodeId, Output, Program};
 
 use super::chain::Chain;
 
@@ -18,15 +18,32 @@ pub fn phases(module: &Module, chain: &Chain) -> Vec<Vec<Phase>> {
     let phases = module.functions.iter().map(|(_, f)| vec![Phase::default(); f.nodes.len()]).collect();
     let mut walk = Walk { module, chain, phases };
     for program in &module.programs {
-        let output = |output: &Output| match output {
-            Output::Loss(_) | Output::Emit(_) => Phase::Forward,
+        let follows = follows_gradients(module, program);
+        let output = |(output, result): (&Output, &NodeId)| match output {
+            Output::Loss(_) | Output::Emit(_) if !follows[result.index()] => Phase::Forward,
             Output::Gradient(_) => Phase::Backward,
-            Output::Parameter(_) | Output::State(_) => Phase::Update,
+            // What is told of the gradients, their norm for one, is known with the update.
+            _ => Phase::Update,
         };
-        let outputs: Vec<Phase> = program.outputs.iter().map(output).collect();
+        let results = &module.functions[program.function].results;
+        let outputs: Vec<Phase> = program.outputs.iter().zip(results).map(output).collect();
         walk.function(program.function, &outputs);
     }
     walk.phases
+}
+
+/// By node of the program's function: whether it is made of a gradient.
+fn follows_gradients(module: &Module, program: &Program) -> Vec<bool> {
+    let function = &module.functions[program.function];
+    let mut gradient = vec![false; function.nodes.len()];
+    for (output, result) in program.outputs.iter().zip(&function.results) {
+        gradient[result.index()] |= matches!(output, Output::Gradient(_));
+    }
+    let mut follows = vec![false; function.nodes.len()];
+    for (id, node) in function.nodes.iter() {
+        follows[id.index()] = node.args.iter().any(|a| gradient[a.index()] || follows[a.index()]);
+    }
+    follows
 }
 
 struct Walk<'m> {

@@ -5,7 +5,7 @@ use ir::{Builder, Function, Id, Input, Inst, Mismatch, Module, NodeId, Program};
 use super::loss::Mean;
 use crate::autodiff::Derivatives;
 
-/// One sum for each result of `old`, and one more for the count of a mean, which counts as one inside.
+/// One sum for each result of `old`, and one more for the count of a mean, by which nothing is divided inside.
 pub fn of(
     module: &mut Module,
     program: &Program,
@@ -37,6 +37,8 @@ pub fn of(
         };
         if counted == Some(id) {
             count = Some(new);
+        }
+        if mean.is_some_and(|m| m.divisor == id) {
             new = b.constant(1.0, b.ty(new).dtype);
         }
         map[id.index()] = Some(new);

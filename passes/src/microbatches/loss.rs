@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
-use crate::blame;
+use crate::{blame, means};
 
-/// The divisor of a loss that is a sum over a count, where the count depends on data.
+/// A loss that is a sum over a count, where the count depends on data.
 #[derive(Clone, Copy, Debug)]
 pub struct Mean {
     pub count: NodeId,
+    /// The count, or 1 where it is 0.
+    pub divisor: NodeId,
 }
 
 /// `None` if the loss of all micro-batches is the plain mean of theirs.
@@ -24,13 +26,14 @@ pub fn mean(module: &Module, program: &Program, function: &Function) -> Result<O
         loss = *of;
     }
     let node = &function.nodes[loss];
-    if let (Inst::Op(Op::Div(_)), &[sum, count]) = (&node.inst, node.args.as_slice())
-        && fed[count.index()]
+    if let (Inst::Op(Op::Div(_)), &[sum, divisor]) = (&node.inst, node.args.as_slice())
+        && fed[divisor.index()]
     {
+        let count = means::count(function, divisor);
         for part in [sum, count] {
             additive(module, function, &fed, part)?;
         }
-        return Ok(Some(Mean { count }));
+        return Ok(Some(Mean { count, divisor }));
     }
     if additive(module, function, &fed, loss)? {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Clipping by the norm of all gradients together, as torch.nn.utils.clip_grad_norm_ does it.
+//! The norm of all gradients together, and clipping by it as torch.nn.utils.clip_grad_norm_ does it.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use ir::ops::{Min, Sqrt};
 use ir::{Builder, Call, Function, Id, Inst, Module, NodeId, Type};
 use types::{DType, TensorType};
 
-/// min(1, clip / (norm + 1e-6)), in f32. The sums go by parameter in the order given, and by layer within a family.
-pub fn coefficient(module: &mut Module, b: &mut Builder, gradients: &[NodeId], clip: f64) -> NodeId {
+/// The norm in f32. The sums go by parameter in the order given, and by layer within a family.
+pub fn norm(module: &mut Module, b: &mut Builder, gradients: &[NodeId]) -> NodeId {
     let mut functions: HashMap<TensorType, Id<Function>> = HashMap::new();
     let mut sum: Option<NodeId> = None;
     for &gradient in gradients {
@@ -26,7 +26,11 @@ pub fn coefficient(module: &mut Module, b: &mut Builder, gradients: &[NodeId], c
         });
     }
     let sum = sum.unwrap_or_else(|| b.constant(0.0, DType::F32));
-    let norm = b.op(Sqrt {}, &[sum]);
+    b.op(Sqrt {}, &[sum])
+}
+
+/// min(1, clip / (norm + 1e-6)).
+pub fn coefficient(b: &mut Builder, norm: NodeId, clip: f64) -> NodeId {
     let norm = b.offset(norm, 1e-6);
     let clip = b.constant(clip, DType::F32);
     let ratio = b.div(clip, norm);

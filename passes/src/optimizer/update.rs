@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ir::ops::Adamw;
+use ir::ops::{Adamw, Compare, Select};
 use ir::{Builder, Call, Function, Id, Inst, Module, NodeId, Type};
 use types::{DType, TensorType};
 
@@ -13,7 +13,7 @@ type Key = (Vec<(DType, Vec<usize>)>, Option<DType>);
 
 pub struct Updates<'a> {
     optimizer: &'a Optimizer,
-    /// Scalars that all updates read: the learning rate, AdamW's bias corrections, the clipping coefficient.
+    /// Scalars that all updates read: the guard, the learning rate, AdamW's bias corrections, the clipping coefficient.
     shared: Vec<NodeId>,
     /// By the types of a stack's elements without their names: calls go by position.
     functions: HashMap<Key, Id<Function>>,
@@ -83,11 +83,13 @@ fn update(
     if optimizer.clip > 0.0 {
         g = b.mul(g, shared[shared.len() - 1]);
     }
+    // Without the update, what it replaces stays as it is.
+    let guard = shared[0];
     let mut results = match optimizer.kind {
         OptimizerKind::Adamw => {
             let &Optimizer { beta1, beta2, eps, weight_decay, .. } = optimizer;
             let step = Adamw { beta1, beta2, eps, weight_decay };
-            let step = b.op(step, &[p, own[2], own[3], g, shared[0], shared[1], shared[2]]);
+            let step = b.op(step, &[p, own[2], own[3], g, shared[1], shared[2], shared[3], guard]);
             b.results(step).to_vec()
         }
         OptimizerKind::Sgd => {
@@ -96,7 +98,10 @@ fn update(
                 let decay = b.scale(x, optimizer.weight_decay);
                 g = b.add(g, decay);
             }
-            let change = b.mul(g, shared[0]);
+            let change = b.mul(g, shared[1]);
+            // x - 0 is x to the bit, and the parameter is read once.
+            let (finite, zero) = (Compare::finite(b, guard), b.constant(0.0, full));
+            let change = b.op(Select {}, &[finite, change, zero]);
             let moved = b.sub(x, change);
             vec![b.cast(moved, ty.dtype)]
         }

@@ -104,6 +104,11 @@ impl Dataset {
         self.index.files.iter().map(|(path, _)| path.as_path())
     }
 
+    /// The name of a sample's record.
+    pub fn name(&mut self, sample: u64) -> String {
+        self.index.name(&self.index.records[self.shuffle.record(sample)]).display().to_string()
+    }
+
     /// Compares a feed with the headers of all records, and tries it on the first, so that what fits nowhere is found
     /// before a run begins.
     pub fn check(&self, feed: &Feed) -> Result<(), DataError> {

@@ -5,7 +5,8 @@ use runtime_core::{FeedError, FeedSource};
 use types::{Distribution, Indices, Key, Mesh, fill};
 
 use crate::convert::narrow;
-use crate::{DataError, Dataset, Inputs, Share};
+use crate::watch::{Watch, not_finite};
+use crate::{DataError, Dataset, Inputs, Share, Strange};
 
 /// One rank's shares of the feeds; copies for other ranks share the inputs and the data.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct Feeds {
     data: Option<Dataset>,
     /// The first step of this run, and the sample that it begins with.
     start: (u64, u64),
+    watch: Watch,
     scratch: Vec<f32>,
 }
 
@@ -25,7 +27,7 @@ impl Feeds {
     /// Whole feeds of a run that begins with step 0.
     pub fn new(feeds: Vec<Feed>, seed: u64, inputs: Inputs, data: Option<Dataset>) -> Self {
         let shares = feeds.iter().map(|f| Share::whole(&f.ty)).collect();
-        Self { feeds, shares, seed, inputs, data, start: (0, 0), scratch: Vec::new() }
+        Self { feeds, shares, seed, inputs, data, start: (0, 0), watch: Watch::default(), scratch: Vec::new() }
     }
 
     /// What the rank at `coordinates` gets of them.
@@ -37,6 +39,24 @@ impl Feeds {
     /// The same for a run that begins with `step`, after `samples` samples were used.
     pub fn starting(self, step: u64, samples: u64) -> Self {
         Self { start: (step, samples), ..self }
+    }
+
+    /// The records that are not finite among those of a step, which are read by now, and of the steps before it; each
+    /// is told once.
+    pub fn strange_records(&self, step: u64) -> Vec<String> {
+        self.watch.told(step)
+    }
+
+    /// The feeds of `--inputs` that hold a number that is not finite, each with its first.
+    pub fn strange_inputs(&self) -> Vec<(&str, Strange)> {
+        let given = self.feeds.iter().enumerate().filter_map(|(i, feed)| Some((feed, self.inputs.get(i)?)));
+        given.filter_map(|(f, bytes)| Some((f.name.as_str(), not_finite(&Share::whole(&f.ty), bytes)?))).collect()
+    }
+
+    /// The records of `count` samples from number `first` on, if they come from data.
+    pub fn records(&self, first: u64, count: u64) -> Vec<String> {
+        let Some(mut data) = self.data.clone() else { return Vec::new() };
+        (first..first + count).map(|sample| data.name(sample)).collect()
     }
 
     /// Proves that the data has what the run takes from it, and gives the names of the feeds that neither inputs nor data
@@ -97,6 +117,8 @@ impl FeedSource for Feeds {
                     let batch = feed.ty.dims.first().map_or(0, |d| d.size as u64);
                     let first = self.start.1 + (step - self.start.0) * batch;
                     data.batch(feed, &self.shares[at], first, to)?;
+                    let record = |row: usize| data.name(first + row as u64);
+                    self.watch.look(step, feed, &self.shares[at], to, record);
                     return Ok(());
                 }
                 let key = Key::new(self.seed, &format!("synthetic/{}", feed.name));

@@ -7,6 +7,8 @@ use clap::Parser;
 use data::{MeetingAt, MeetingFault};
 use runtime_core::{Fault, FaultKind};
 
+use crate::finite::OnNan;
+
 #[derive(Debug, Parser)]
 #[command(name = "mmrun", version, about = "Runs a plan that mmc compiled")]
 pub struct Args {
@@ -64,6 +66,11 @@ pub struct Args {
     /// Write one line of JSON a step
     #[arg(long, value_name = "M.jsonl")]
     pub metrics: Option<PathBuf>,
+
+    /// What becomes of a train step whose loss, gradient norm or input is not finite: the run ends before its update, or
+    /// leaves the update out and goes on
+    #[arg(long, value_name = "stop|skip", value_enum, default_value = "stop")]
+    pub on_nan: OnNan,
 
     /// Verify the plan, print what was proven, and run nothing
     #[arg(long)]

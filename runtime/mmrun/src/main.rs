@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod crew;
 mod failure;
+mod finite;
 mod launch;
 mod metrics;
 mod progress;

@@ -26,13 +26,17 @@ impl Metrics {
         Ok(Self { path: path.into(), out: BufWriter::new(file), tokens, flops })
     }
 
-    /// Adds step number `step` (from 1) with the numbers it gave.
-    pub fn step(&mut self, step: u64, numbers: &[(String, f32)], run: Run) -> Result<(), Failure> {
+    /// Adds step number `step` (from 1) with the numbers it gave; `skipped` if nothing was updated, since one of them is
+    /// not finite.
+    pub fn step(&mut self, step: u64, numbers: &[(String, f32)], skipped: bool, run: Run) -> Result<(), Failure> {
         let seconds = (run.time + run.fed).as_secs_f64();
         let mut line = Map::new();
         line.insert("step".into(), json!(step));
         // Not-a-number has no form in JSON and becomes null.
         line.extend(numbers.iter().map(|(name, value)| (name.clone(), json!(value))));
+        if skipped {
+            line.insert("skipped".into(), json!(true));
+        }
         line.insert("seconds".into(), json!(seconds));
         line.insert("feed_seconds".into(), json!(run.fed.as_secs_f64()));
         line.insert("tokens_per_second".into(), json!(self.tokens as f64 / seconds));

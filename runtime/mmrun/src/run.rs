@@ -13,6 +13,7 @@ use runtime_core::{Executor, TraceWriter};
 
 use crate::cli::Args;
 use crate::failure::Failure;
+use crate::finite::{self, Finite};
 use crate::metrics::Metrics;
 use crate::progress::{Counting, Progress, duration, plural};
 use crate::results::Results;
@@ -42,6 +43,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
     agreement::folders(args, world.together())?;
     let mut results = Results::new(args, &mut world, program)?;
     let feeds = feeds(args, &world, program)?;
+    finite::check_inputs(args, &world, program, &feeds)?;
     let batch = feeds.batch(|feed| takes(&world, program, feed));
     let start = values::fill(args, &mut world, hash)?;
     let (first, samples) = (start.step, start.samples);
@@ -57,6 +59,8 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
     let mut trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
     let mut progress = Progress::new(&plan.header, speaks, first, steps);
     let (mut step, mut saved, mut strange) = (first, None, false);
+    let mut finite = Finite::new(args, &world, program)?;
+    let mut failed = None;
     world.note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
     let mut over = false;
     for (program, end) in runs {
@@ -66,17 +70,39 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
         let feeds = feeds.clone().starting(step, samples + (step - first) * batch);
         world.feed(program, &feeds, step, end.map(|end| end - step))?;
         while !over && end.is_none_or(|end| step < end) {
+            world.settle();
+            let strange_records = feeds.strange_records(step);
+            failed = finite.check_records(&world, step + 1, &strange_records).err();
+            if failed.is_some() {
+                over = true;
+                break;
+            }
+            strange_records.iter().for_each(|line| progress.note(&format!("warning: {line}")));
             let run = world.step(program)?;
             step += 1;
             let numbers = results.step(&mut world);
             let shown = numbers.iter().find(|(name, _)| name == "loss").or(numbers.first());
             progress.step(step, shown, run);
-            if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite() && !strange) {
+            let skipped = finite.left_out(&world)?;
+            let odd = numbers.iter().find(|(_, v)| !v.is_finite() && !strange && !finite.looks());
+            if let Some((name, value)) = odd {
                 progress.note(&format!("warning: {name} is {value} at step {step}"));
                 strange = true;
             }
             if let Some(metrics) = &mut metrics {
-                metrics.step(step, &numbers, run)?;
+                metrics.step(step, &numbers, skipped, run)?;
+            }
+            if skipped {
+                let records = finite::records(args, &feeds, samples + (step - 1 - first) * batch, batch);
+                match finite.tell(step, &numbers, &records) {
+                    Ok(line) if speaks => progress.note(&line),
+                    Ok(_) => {}
+                    Err(failure) => {
+                        // The state is still that of the step before.
+                        (step, failed, over) = (step - 1, Some(failure), true);
+                        break;
+                    }
+                }
             }
             if let Some(trace) = &mut trace {
                 trace.add(&world, program, step)?;
@@ -100,6 +126,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
         }
     }
     progress.finish();
+    finite.summary(step - first).iter().for_each(|line| world.note(line));
 
     if let Some(trace) = trace {
         trace.close(&world)?;
@@ -115,7 +142,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash) -> Resul
         };
         world.note(&format!("saved {}; go on with: {}", path.display(), saver.resume_command()));
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Whether all processes stop after this step: if the time is over for one of them.

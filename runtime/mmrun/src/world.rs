@@ -94,6 +94,11 @@ impl World {
         Ok(())
     }
 
+    /// Waits until the feeds of the next step are read, as far as they can be.
+    pub fn settle(&self) {
+        self.ranks.iter().filter_map(|rank| rank.feeder.as_ref()).for_each(Feeder::settle);
+    }
+
     /// Runs a program once on all ranks; gives the times of the slowest. After a failure there are no more steps.
     pub fn step(&mut self, program: usize) -> Result<Run, Failure> {
         let Some(crew) = &self.crew else {

@@ -6,14 +6,16 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
-use super::Sqrt;
+use super::compare::{Comparison, LARGEST};
 use super::elementwise::{QUOTIENT, arity, wide};
+use super::{Compare, Select, Sqrt};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
 /// Operands p, m, v, g, and the scalars lr, c1 = 1 - b1^t and c2 = 1 - b2^t; results p', m', v'.
 ///
 /// The scalars are f32 (f64 for an f64 parameter), and so are all steps in between; m, v and g may be of other types.
+/// There may be an eighth operand, a scalar of 0 or more: if it is NaN or infinite, the results are p, m and v.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adamw {
     pub beta1: f64,
@@ -27,7 +29,9 @@ impl Semantics for Adamw {
     const CLASS: Class = Class::Composite;
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        arity(args, 7, Self::NAME)?;
+        if args.len() != 8 {
+            arity(args, 7, Self::NAME)?;
+        }
         let p = args[0];
         for (i, arg) in args.iter().enumerate().take(4) {
             if arg.dims != p.dims || !arg.dtype.is_float() {
@@ -35,7 +39,7 @@ impl Semantics for Adamw {
             }
         }
         let scalar = TensorType::scalar(wide(p.dtype));
-        if let Some(i) = (4..7).find(|&i| *args[i] != scalar) {
+        if let Some(i) = (4..args.len()).find(|&i| *args[i] != scalar) {
             return Err(Mismatch::new(format!("operand {i} of `adamw` is `{}`, not `{scalar}`", args[i])).of([i]));
         }
         Ok(smallvec![p.clone(), args[1].clone(), args[2].clone()])
@@ -54,6 +58,9 @@ impl Semantics for Adamw {
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        if args.get(7).is_some_and(|guard| !Comparison::LessEqual.holds(guard.data[0], LARGEST)) {
+            return (0..3).map(|i| Array::new(results[i].clone(), args[i].data.clone())).collect();
+        }
         let m = Array::zip(&results[1], &[args[1], args[3]], |x| self.beta1 * x[0] + (1.0 - self.beta1) * x[1]);
         let v = Array::zip(&results[2], &[args[2], args[3]], |x| self.beta2 * x[0] + (1.0 - self.beta2) * x[1] * x[1]);
         let (lr, c1, c2) = (args[4].data[0], args[5].data[0], args[6].data[0]);
@@ -86,6 +93,13 @@ impl Semantics for Adamw {
         let rate = b.div(lr, c1);
         let move_ = b.mul(rate, direction);
         let p = b.sub(p, move_);
-        Some(smallvec![b.cast(p, types[0]), b.cast(m, types[1]), b.cast(v, types[2])])
+        let mut results: NodeIds = smallvec![b.cast(p, types[0]), b.cast(m, types[1]), b.cast(v, types[2])];
+        if let Some(&guard) = args.get(7) {
+            let finite = Compare::finite(b, guard);
+            for (new, &old) in results.iter_mut().zip(args) {
+                *new = b.op(Select {}, &[finite, *new, old]);
+            }
+        }
+        Some(results)
     }
 }

@@ -6,7 +6,10 @@ use types::{DType, TensorType};
 
 use super::elementwise::{arity, same_dtype};
 use crate::op::{Class, Semantics, Types, Vjp};
-use crate::{Array, Mismatch, NodeId};
+use crate::{Array, Builder, Mismatch, NodeId};
+
+/// The largest number that f32 holds.
+pub(super) const LARGEST: f64 = f32::MAX as f64;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compare {
@@ -34,6 +37,14 @@ impl Comparison {
             Comparison::GreaterEqual => a >= b,
             Comparison::NotEqual => a != b,
         }
+    }
+}
+
+impl Compare {
+    /// Whether a number of 0 or more is finite in f32: NaN compares false.
+    pub fn finite(b: &mut Builder, x: NodeId) -> NodeId {
+        let largest = b.constant(LARGEST, b.ty(x).dtype);
+        b.op(Self { kind: Comparison::LessEqual }, &[x, largest])
     }
 }
 
