@@ -11,7 +11,8 @@ use target_ascend::pack::{self, Demand, PackError, Packed};
 
 use crate::Done;
 use crate::args::{Export, Pack};
-use crate::compile::{verify, write};
+use crate::compile::verify;
+use crate::output::{tell, write};
 use crate::plan_file::{self, Read};
 use report::quantity::bytes;
 
@@ -24,19 +25,24 @@ pub fn export(args: &Export) -> Done {
     for file in &files {
         let path = args.output.join(&file.path);
         let folder = path.parent().unwrap_or(Path::new("."));
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &file.bytes));
-        written.map_err(|e| {
-            Diagnostic::error(format!("cannot write {}: {e}", path.display())).help("choose another folder with -o")
+        std::fs::create_dir_all(folder).map_err(|e| {
+            Diagnostic::error(format!("cannot make the folder {}: {e}", folder.display()))
+                .help("choose another folder with -o")
         })?;
+        write(&path, &file.bytes)?;
         if file.path.ends_with(".air") {
             segments += 1;
             largest = largest.max(file.bytes.len() as u64);
         }
     }
-    eprintln!("{segments} segments, the largest {}, in {}", bytes(largest), args.output.display());
-    eprintln!("  compile.sh       compiles them with atc, where CANN is installed, into om/");
-    eprintln!("  manifest.json    segments, groups, buffers and order");
-    eprintln!("  rank_table.json  to fill in: `hccn_tool -i DEVICE -ip -g` on each host prints the addresses");
+    tell(&format!(
+        "{segments} segments, the largest {}, in {}
+  compile.sh       compiles them with atc, where CANN is installed, into om/
+  manifest.json    segments, groups, buffers and order
+  rank_table.json  to fill in: `hccn_tool -i DEVICE -ip -g` on each host prints the addresses\n",
+        bytes(largest),
+        args.output.display()
+    ));
     Ok(Diagnostics::default())
 }
 
@@ -77,8 +83,9 @@ pub fn pack(args: &Pack) -> Done {
     let (file, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
     let output = args.output.as_deref().unwrap_or(&args.plan);
     write(output, &file)?;
-    eprint!("{}", said(&packed, &demands));
-    eprintln!("  file        {} ({}, plan {})", output.display(), bytes(file.len() as u64), &hash.to_string()[..12]);
+    tell(&said(&packed, &demands));
+    let (size, hash) = (bytes(file.len() as u64), hash.to_string());
+    tell(&format!("  file        {} ({size}, plan {})\n", output.display(), &hash[..12]));
     Ok(Diagnostics::default())
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::args::{self, Calibrate, Cli};
 use crate::plan_file;
-use crate::{Done, compile};
+use crate::{Done, compile, output};
 
 /// Transformers of the sizes that small models have: a narrow and a wide one that denoise 1,024 tokens, and one that
 /// predicts words, whose loss is taken in chunks.
@@ -73,8 +73,8 @@ pub fn calibrate(args: &Calibrate) -> Done {
     let _ = std::fs::remove_dir_all(&folder);
     let text = text?;
     Machine::parse(&text).map_err(|e| unmeasured(&format!("the figures make no machine: {e}")))?;
-    compile::write(&args.output, text.as_bytes())?;
-    eprint!("{text}");
+    output::write(&args.output, text.as_bytes())?;
+    output::tell(&text);
     Ok(Diagnostics::default())
 }
 

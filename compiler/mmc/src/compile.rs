@@ -15,7 +15,7 @@ use types::{DType, Mesh, Name};
 
 use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
 use crate::fit::{Excess, Limit};
-use crate::{Done, changes, machines, model, targets};
+use crate::{Done, changes, machines, model, output, targets};
 
 /// A plan without code, and what it was made of.
 pub struct Built {
@@ -33,6 +33,7 @@ pub struct Built {
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
+    output::probe(&args.output)?;
     let mut built = build(args, sources)?;
     let limit = Limit::of(&args.options, built.known.as_ref());
     if let Some(excess) = limit.as_ref().and_then(|limit| Excess::of(&built, limit)) {
@@ -53,11 +54,11 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
         let bytes = bytes.join().unwrap_or_else(|panic| resume_unwind(panic));
         bytes.map_err(|e| Diagnostics::from(Diagnostic::error(e.to_string())))
     })?;
-    write(&args.output, &bytes)?;
+    output::write(&args.output, &bytes)?;
     #[cfg(feature = "ascend")]
     warnings.0.extend(crate::ascend::too_large(&plan));
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
-    eprint!("{}", summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
+    output::tell(&summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
     Ok(warnings)
 }
 
@@ -81,11 +82,13 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let machine = known.clone().unwrap_or_else(|| machines::of_target(target.name()));
     let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
     let mut pass = |text: &str, module: &mut Module, sources: &mut Sources| {
+        let mut printed = Ok(());
         model::run(text, module, &mut cx, sources, |name, module| {
             if args.dump_after.as_deref() == Some(name) {
-                crate::print(&module.to_string());
+                printed = output::print(&module.to_string());
             }
-        })
+        })?;
+        printed
     };
     pass(&pipeline, &mut module, sources)?;
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
@@ -229,16 +232,4 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         kernel_abi: KERNEL_ABI,
         configs: vec![],
     }
-}
-
-/// Whole or not at all: a plan that is half written must never be found under its name.
-pub fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Diagnostics> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|e| {
-        Diagnostic::error(format!("cannot write the plan to {}: {e}", path.display()))
-            .help("choose another place with -o")
-            .into()
-    })
 }

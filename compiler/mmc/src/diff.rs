@@ -4,7 +4,8 @@ use diag::Diagnostics;
 use report::diff::Side;
 
 use crate::args::Diff;
-use crate::{Done, machines, plan_file, print};
+use crate::output::print;
+use crate::{Done, machines, plan_file};
 
 pub fn diff(args: &Diff) -> Done {
     let paths = [&args.a, &args.b];
@@ -17,6 +18,6 @@ pub fn diff(args: &Diff) -> Done {
         hash: &read.hash,
         machine: machine.as_ref(),
     });
-    print(&report::diff::text(&a, &b, args.all)?);
+    print(&report::diff::text(&a, &b, args.all)?)?;
     Ok(Diagnostics::default())
 }

@@ -2,9 +2,10 @@
 
 use diag::Diagnostics;
 
+use crate::Done;
 use crate::args::{Dot, Level};
+use crate::output::print;
 use crate::plan_file::{self, Read};
-use crate::{Done, print};
 
 pub fn dot(args: &Dot) -> Done {
     let Read { plan, .. } = plan_file::read(&args.plan)?;
@@ -13,6 +14,6 @@ pub fn dot(args: &Dot) -> Done {
         Level::Blocks => report::dot::Level::Blocks,
         Level::Ops => report::dot::Level::Ops,
     };
-    print(&report::dot::text(&plan, level, args.rank)?);
+    print(&report::dot::text(&plan, level, args.rank)?)?;
     Ok(Diagnostics::default())
 }

@@ -9,9 +9,9 @@ use report::explain::kernels::Limits;
 use report::explain::{Measured, Shown};
 
 use crate::args::Explain;
-use crate::compile::write;
+use crate::output::{print, write};
 use crate::plan_file::{self, Read};
-use crate::{Done, machines, print};
+use crate::{Done, machines};
 
 /// Columns of a drawing where the terminal does not say how many it has, and those left of it for names.
 const WIDE: usize = 120;
@@ -31,13 +31,13 @@ pub fn explain(args: &Explain) -> Done {
     let kernels = args.kernels.then_some(limits);
     let shown = Shown { machine, all: args.all, kernels, measured: measured.as_ref() };
     if args.json {
-        print(&format!("{:#}\n", report::explain::json(&plan, &hash, &shown)?));
+        print(&format!("{:#}\n", report::explain::json(&plan, &hash, &shown)?))?;
     } else if args.schedule {
-        print(&schedule::text(&plan, machine, columns())?);
+        print(&schedule::text(&plan, machine, columns())?)?;
     } else if args.listing {
-        print(&plan.to_string());
+        print(&plan.to_string())?;
     } else {
-        print(&report::explain::text(&plan, &hash, &shown)?);
+        print(&report::explain::text(&plan, &hash, &shown)?)?;
     }
     Ok(Diagnostics::default())
 }

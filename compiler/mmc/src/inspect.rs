@@ -9,7 +9,8 @@ use passes::{Context, Form, Stats};
 
 use crate::args::{Ir, Model, Opt};
 use crate::fit::Limit;
-use crate::{Done, compile, machines, model, print, targets};
+use crate::output::print;
+use crate::{Done, compile, machines, model, targets};
 use report::quantity::{count, seconds};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
@@ -38,7 +39,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
     }
     let _ = writeln!(out, "  graph       {nodes} nodes in {} functions", module.functions.len());
     let _ = writeln!(out, "  checked in  {}", seconds(start.elapsed()));
-    print(&out);
+    print(&out)?;
     Ok(evaluated.warnings)
 }
 
@@ -58,7 +59,7 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
             let _ = writeln!(out, "{name} {stored} [{shape}]");
         }
     }
-    print(&out);
+    print(&out)?;
     Ok(evaluated.warnings)
 }
 
@@ -80,7 +81,7 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
         model::run_on(&pipeline, Some(stop), &mut form, &mut cx, sources)?;
     }
     warnings.0.append(&mut cx.warnings.0);
-    print(&if args.stats { stats(&cx.stats) } else { form.to_string() });
+    print(&if args.stats { stats(&cx.stats) } else { form.to_string() })?;
     Ok(warnings)
 }
 
@@ -96,7 +97,7 @@ pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
     };
     let mut cx = Context::default();
     model::run_on(&args.passes, None, &mut form, &mut cx, sources)?;
-    print(&form.to_string());
+    print(&form.to_string())?;
     Ok(cx.warnings)
 }
 

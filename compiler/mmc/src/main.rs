@@ -17,11 +17,12 @@ mod inspect;
 mod machines;
 mod mesh;
 mod model;
+mod output;
 mod plan_file;
 mod targets;
 mod timeline;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,9 +35,17 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return explained(&told),
+    };
     let filter = tracing_subscriber::EnvFilter::from_env("MMC_LOG");
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // What it would tell of a closed standard error, it would tell there.
+        .log_internal_errors(false)
+        .init();
     let mut sources = Sources::default();
     let done = match &cli.command {
         Command::Compile(args) => compile::compile(args, &mut sources),
@@ -73,12 +82,14 @@ type Done = Result<Diagnostics, Diagnostics>;
 fn show(diagnostics: &Diagnostics, sources: &Sources) {
     if !diagnostics.0.is_empty() {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        eprint!("{}", diag::render(diagnostics, sources, colour));
+        output::tell(&diag::render(diagnostics, sources, colour));
     }
 }
 
-/// Prints to standard output; a reader that went away (`mmc ir | head`) is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// Prints the help or the version that was asked for, or what is wrong with the command line.
+fn explained(told: &clap::Error) -> ExitCode {
+    match told.print() {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe && !told.use_stderr() => ExitCode::FAILURE,
+        _ => ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(1)),
+    }
 }

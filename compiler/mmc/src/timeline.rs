@@ -3,7 +3,7 @@
 use diag::{Diagnostic, Diagnostics};
 
 use crate::args::Timeline;
-use crate::compile::write;
+use crate::output::write;
 use crate::plan_file::{self, Read};
 use crate::{Done, machines};
 

@@ -1,0 +1,129 @@
+//! What leaves `mmc`: files that appear whole or not at all, and words on standard output and standard error.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use diag::{Diagnostic, Diagnostics};
+use tempfile::NamedTempFile;
+
+/// As many links as the system follows.
+const MOST_LINKS: usize = 40;
+
+/// Writes a file whole: a half-written one must never be found under its name. Links are followed, and what is no regular
+/// file (a pipe, a device) is written through.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {
+    let write = || match place(path)? {
+        Place::Regular(place) => {
+            let mut file = temporary(&place)?;
+            file.write_all(bytes)?;
+            file.persist(&place)?;
+            Ok(())
+        }
+        Place::Through => {
+            // A regular file that is open already, such as /dev/stdout, is added to.
+            let regular = fs::metadata(path).is_ok_and(|m| m.is_file());
+            File::options().write(true).append(regular).open(path)?.write_all(bytes)
+        }
+    };
+    write().map_err(|e| cannot(path, &e))
+}
+
+/// Finds now what would keep a file from being written after a long compilation.
+pub fn probe(path: &Path) -> Result<(), Diagnostics> {
+    let probe = || match place(path)? {
+        Place::Regular(place) => temporary(&place)?.close(),
+        Place::Through => Ok(()),
+    };
+    probe().map_err(|e| cannot(path, &e))
+}
+
+/// Prints to standard output. A reader that has seen enough (`mmc ir | head`) is no error.
+pub fn print(text: &str) -> Result<(), Diagnostics> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Diagnostic::error(format!("cannot write to standard output: {e}")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints to standard error. Nobody may be there to read it, which is no reason to fail.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+enum Place {
+    /// A place for a regular file, without links.
+    Regular(PathBuf),
+    /// What takes bytes as they come.
+    Through,
+}
+
+fn place(path: &Path) -> io::Result<Place> {
+    let mut at = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let kind = match fs::symlink_metadata(&at) {
+            Ok(about) => about.file_type(),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Place::Regular(at)),
+            Err(e) => return Err(e),
+        };
+        if kind.is_dir() {
+            return Err(io::Error::new(ErrorKind::IsADirectory, "is a folder, and a file is to be written"));
+        }
+        if !kind.is_symlink() {
+            return Ok(if kind.is_file() { Place::Regular(at) } else { Place::Through });
+        }
+        let folder = folder(&at);
+        // An open file of this process, such as /dev/stdout.
+        if folder.starts_with("/proc") || folder.starts_with("/dev/fd") {
+            return Ok(Place::Through);
+        }
+        at = folder.join(fs::read_link(&at)?);
+    }
+    Err(io::Error::other("too many links"))
+}
+
+fn temporary(place: &Path) -> io::Result<NamedTempFile> {
+    // As the umask has it, or as the file is that it replaces.
+    let mode = fs::metadata(place).map_or(0o666, |m| m.permissions().mode() & 0o7777);
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder(place))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Diagnostics {
+    Diagnostic::error(format!("cannot write {}: {error}", path.display())).help("choose another place with -o").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_and_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        symlink("there", at("dangling")).expect("linked");
+        symlink("dangling", at("twice")).expect("linked");
+        write(&at("twice"), b"one").expect("written");
+        assert_eq!(fs::read(at("there")).expect("through both links"), b"one");
+        fs::set_permissions(at("there"), fs::Permissions::from_mode(0o640)).expect("set");
+        write(&at("dangling"), b"two").expect("written");
+        assert_eq!(fs::metadata(at("there")).expect("there").permissions().mode() & 0o777, 0o640);
+        symlink("/dev/null", at("null")).expect("linked");
+        write(&at("null"), b"gone").expect("written through");
+        assert!(fs::symlink_metadata(at("null")).expect("there").is_symlink());
+        symlink("round", at("round")).expect("linked");
+        for place in [at("round"), at(""), at("none/plan.bin"), at("there/plan.bin"), "/dev/full".into()] {
+            assert!(write(&place, b"no").is_err(), "{}", place.display());
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 5);
+    }
+}

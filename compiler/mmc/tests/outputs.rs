@@ -1,0 +1,88 @@
+//! Where `mmc` writes to: files that appear whole, links, pipes and devices, and standard output that is full or closed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use plan::sample;
+
+/// Runs a line of a shell in a folder with `plan.bin`; `$MMC` is the program.
+fn shell(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("set -o pipefail; {line}")]).current_dir(folder);
+    command.env("MMC", env!("CARGO_BIN_EXE_mmc")).output().expect("bash runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("plan.bin"), sample::grid().to_bytes().expect("bytes").0).expect("written");
+    folder
+}
+
+const TIMELINE: &str = "$MMC timeline plan.bin --machine ascend-910b3 -o";
+
+#[test]
+fn files_are_written_where_they_are_sent() {
+    let folder = folder();
+    let (dir, good) = (folder.path(), |line: &str| {
+        let output = shell(folder.path(), line);
+        assert!(output.status.success(), "{line}: {}", said(&output));
+        output.stdout
+    });
+    good(&format!("{TIMELINE} plain.json"));
+    let plain = fs::read(dir.join("plain.json")).expect("there");
+    symlink("target.json", dir.join("link.json")).expect("linked");
+    good(&format!("{TIMELINE} link.json"));
+    assert_eq!(fs::read(dir.join("target.json")).expect("through the link"), plain);
+    assert!(fs::symlink_metadata(dir.join("link.json")).expect("there").is_symlink());
+    for line in [
+        format!("{TIMELINE} /dev/stdout | cat"),
+        format!("{TIMELINE} /dev/stdout > f; cat f"),
+        format!("{TIMELINE} >(cat) | cat"),
+        format!("mkfifo pipe; {TIMELINE} pipe & cat pipe"),
+    ] {
+        assert!(good(&line) == plain, "{line}");
+    }
+    good(&format!("{TIMELINE} /dev/null"));
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_leaves_nothing() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("sub")).expect("made");
+    for place in ["sub", "plan.bin/t.json", "nowhere/t.json", "/dev/full", "/proc/t.json"] {
+        let output = shell(folder.path(), &format!("{TIMELINE} {place}"));
+        assert_eq!(output.status.code(), Some(1), "{place}");
+        assert!(said(&output).contains(&format!("cannot write {place}: ")), "{}", said(&output));
+    }
+    // Before the model is even read.
+    let output = shell(folder.path(), "$MMC compile none.mm -o nowhere/plan.bin");
+    assert!(said(&output).contains("cannot write nowhere/plan.bin: "), "{}", said(&output));
+    let mut left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["plan.bin", "sub"]);
+}
+
+#[test]
+fn standard_output_that_is_full_fails_and_a_reader_that_left_does_not() {
+    let folder = folder();
+    for command in ["explain plan.bin", "explain plan.bin --json", "diff plan.bin plan.bin", "dot plan.bin", "--help"] {
+        let full = shell(folder.path(), &format!("$MMC {command} > /dev/full"));
+        assert_eq!(full.status.code(), Some(1), "{command}");
+        if command != "--help" {
+            assert!(said(&full).contains("cannot write to standard output: No space left"), "{}", said(&full));
+        }
+        let left = shell(folder.path(), &format!("$MMC {command} | true"));
+        assert!(left.status.success() && left.stderr.is_empty(), "{command}: {}", said(&left));
+        assert!(shell(folder.path(), &format!("$MMC {command} >&-")).status.success(), "{command}");
+    }
+    for (told, code) in [("2>/dev/full", 1), ("2>&-", 1), ("2>&1 | true", 1)] {
+        let output = shell(folder.path(), &format!("MMC_LOG=debug $MMC check none.mm {told}"));
+        assert_eq!(output.status.code(), Some(code), "{told}: {}", said(&output));
+    }
+}
