@@ -12,7 +12,7 @@ build: setup
 demo: build
 	mkdir -p demo
 	target/release/mmc compile models/wan2.2.mm --preset mini --batch 4 --optim lr=1e-3,schedule=cosine,warmup=20,total=2000 -o demo/plan.bin
-	target/release/mmrun demo/plan.bin --data models/data/moving_digits.tar --seconds 120 --save demo/checkpoints
+	target/release/mmrun demo/plan.bin --data models/data/moving_digits.tar --seconds 120 --save demo/checkpoints --save-over
 
 lint: setup
 	cargo fmt --all --check

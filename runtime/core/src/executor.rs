@@ -289,11 +289,22 @@ impl Executor {
         Ok(Run { time: start.elapsed(), fed: start - before })
     }
 
-    /// Waits for the next step's feeds, as long as all ranks are well.
-    fn fed(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
+    /// Waits until the feeds of the feeder's next step are there. An error leaves the state as the last step did, and the
+    /// other ranks are not told: whoever asks all ranks before any of them begins a step can stop between two steps.
+    pub fn ready(&self, program: usize, feeder: &Feeder) -> Result<(), ExecError> {
+        self.machine.progress.enter(Phase::Feeds, program, feeder.step());
+        self.staging(feeder).map(drop)
+    }
+
+    fn staging(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
         let name = |feed: usize| self.plan.manifest.feeds[feed].name.clone();
         let failed = || self.machine.error().or_else(|| self.machine.ended().map(ExecError::Comm));
-        let staging = failed().map_or_else(|| feeder.wait(name, failed), Err);
+        failed().map_or_else(|| feeder.wait(name, failed), Err)
+    }
+
+    /// Waits for the next step's feeds, as long as all ranks are well.
+    fn fed(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
+        let staging = self.staging(feeder);
         if let (Err(error), Some(communicator)) = (&staging, &self.machine.communicator) {
             communicator.fail(&error.to_string());
         }

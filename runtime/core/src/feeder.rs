@@ -110,14 +110,6 @@ impl Feeder {
         }
     }
 
-    /// Waits until the next step's feeds are there, or will not come.
-    pub fn settle(&self) {
-        let mut state = self.staging.lock();
-        while state.ready[(self.next % 2) as usize] != Some(self.next) && state.failed.is_none() && !state.over {
-            state = self.staging.change.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
     /// Gives the set of the step that just ran back to be filled.
     pub(crate) fn release(&mut self) {
         self.staging.lock().ready[(self.next % 2) as usize] = None;

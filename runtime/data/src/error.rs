@@ -11,6 +11,9 @@ pub enum DataError {
     File { path: PathBuf, error: io::Error },
     #[error("{}: {what}", .path.display())]
     Format { path: PathBuf, what: String },
+    /// What was asked for must not be done as things are.
+    #[error("{what}")]
+    Refused { what: String, help: String },
     /// The other processes of the run did not do their part.
     #[error(transparent)]
     Peers(#[from] comm::CommError),
@@ -120,11 +123,11 @@ impl fmt::Display for Problem {
 }
 
 impl DataError {
-    pub(crate) fn file(path: &Path, error: io::Error) -> Self {
+    pub fn file(path: &Path, error: io::Error) -> Self {
         Self::File { path: path.into(), error }
     }
 
-    pub(crate) fn format(path: &Path, what: impl fmt::Display) -> Self {
+    pub fn format(path: &Path, what: impl fmt::Display) -> Self {
         Self::Format { path: path.into(), what: what.to_string() }
     }
 
@@ -132,6 +135,7 @@ impl DataError {
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::Mismatch { help, .. } => help.as_deref(),
+            Self::Refused { help, .. } => Some(help),
             _ => None,
         }
     }

@@ -1,12 +1,16 @@
 //! `--outputs`: what a run gave, as f32 under the checkpoint's names, in one safetensors file.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use indexmap::IndexMap;
 use types::{DType, Dim, TensorType};
 
 use crate::convert::{narrow, widen};
-use crate::{DataError, Pieces, Share, Together};
+use crate::tensor_writer::stream_tensors;
+use crate::{DataError, Pieces, Share, Together, WholeFile};
 
 #[derive(Default)]
 pub struct Outputs {
@@ -51,25 +55,58 @@ impl Outputs {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Writes the file beside its place and renames it, so that a reader never sees half of one. All processes call it.
+    /// Writes the file, so that a reader never sees half of one. All processes call it.
     pub fn write(&self, path: &Path, together: &Together) -> Result<(), DataError> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = Path::new(&temporary);
-        let types: Vec<_> = self.tensors.iter().map(|(name, output)| (name.as_str(), &output.ty)).collect();
-        let writer = together.create(temporary, &types)?;
-        for (name, output) in &self.tensors {
-            let whole = output.values.iter().filter(|(values, _)| !values.is_empty());
-            let whole = whole.map(|(values, _)| (Share::whole(&output.ty), values.as_slice()));
-            let pieces = output.pieces.iter().map(|(share, bytes)| (share.clone(), bytes.as_slice()));
-            writer.write(&Pieces { name, ty: &output.ty, pieces: whole.chain(pieces).collect() })?;
+        let tensors: Vec<Pieces<'_>> = self.tensors.iter().map(|(name, output)| output.pieces(name)).collect();
+        let file = |e| DataError::file(path, e);
+        let begun = || -> io::Result<_> {
+            let place = WholeFile::at(path)?;
+            let temporary = place.temporary()?;
+            Ok((place, temporary))
+        };
+        // Of several processes the first makes the file, and the others write to it.
+        let (own, name) = match together.is_first().then(begun).transpose() {
+            Ok(own) => {
+                let name = own.as_ref().and_then(|(_, t)| Some(t.as_ref()?.path().as_os_str().as_bytes().to_vec()));
+                (own, Ok(name.unwrap_or_default()))
+            }
+            Err(error) => (None, Err(file(error))),
+        };
+        let names = together.agree(&format!("begin {}", path.display()), name)?;
+        let written = if names[0].is_empty() {
+            own.as_ref().map_or(Ok(()), |(place, _)| write_through(place, &tensors))
+        } else {
+            let types: Vec<_> = tensors.iter().map(|t| (t.name, t.ty)).collect();
+            let writer = together.create(Path::new(OsStr::from_bytes(&names[0])), &types);
+            writer.and_then(|writer| writer.write_all(&tensors.iter().collect::<Vec<_>>()).map(drop))
+        };
+        together.agree(&format!("write {}", path.display()), written.map(|()| Vec::new()))?;
+        match own {
+            Some((place, Some(temporary))) => temporary.persist(place.path()).map(drop).map_err(|e| file(e.error)),
+            _ => Ok(()),
         }
-        writer.finish()?;
-        together.meet("write the outputs", Vec::new())?;
-        if together.is_first() {
-            std::fs::rename(temporary, path).map_err(|e| DataError::file(path, e))?;
-        }
-        Ok(())
+    }
+}
+
+/// For what takes bytes only in their order: the first process must have all of them.
+fn write_through(place: &WholeFile, tensors: &[Pieces<'_>]) -> Result<(), DataError> {
+    let path = place.path();
+    if tensors.iter().any(|t| !t.is_complete()) {
+        return Err(DataError::Refused {
+            what: format!("{}: not a regular file, and several processes have parts of the outputs", path.display()),
+            help: "give --outputs a regular file".into(),
+        });
+    }
+    let write = || stream_tensors(&mut place.open_through()?, tensors);
+    write().map_err(|e| DataError::file(path, e))
+}
+
+impl Output {
+    fn pieces<'a>(&'a self, name: &'a str) -> Pieces<'a> {
+        let whole = self.values.iter().filter(|(values, _)| !values.is_empty());
+        let whole = whole.map(|(values, _)| (Share::whole(&self.ty), values.as_slice()));
+        let pieces = self.pieces.iter().map(|(share, bytes)| (share.clone(), bytes.as_slice()));
+        Pieces { name, ty: &self.ty, pieces: whole.chain(pieces).collect() }
     }
 }
 

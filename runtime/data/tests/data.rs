@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use data::{
-    Checkpoint, DataError, Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, TensorFile, Together,
-    Weights, latest, save, write_tensors,
+    Begin, Checkpoint, DataError, Dataset, Feeds, Folder, Inputs, LARGEST_FILE, Pieces, Position, Share, TensorFile,
+    Together, Weights, latest, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use runtime_core::FeedSource;
@@ -207,14 +207,17 @@ fn an_experts_folder_is_chosen_by_name() {
 }
 
 fn position(step: u64) -> Position {
-    Position { step, samples: 4 * step, seed: 7, plan_hash: "ab".into(), model: "m.mm".into(), preset: "tiny".into() }
+    let (plan_hash, model, preset) = ("ab".into(), "m.mm".into(), "tiny".into());
+    Position { step, samples: 4 * step, seed: 7, plan_hash, model, preset, data: None }
 }
 
 fn save_at(folder: &Path, step: u64) {
     let (w, s) = ([step as u8; 24], step.to_le_bytes());
     let types = ["f32[O:2, I:3]", "i64[]"].map(|ty| ty.parse().expect("a type"));
     let (w, s) = (Pieces::whole("w", &types[0], &w), Pieces::whole("step", &types[1], &s));
-    save(folder, &position(step), (&[w], &[s]), LARGEST_FILE, &Together::alone()).expect("saved");
+    let together = Together::alone();
+    let folder = Folder::open(folder, Begin::GoOn, &together).expect("taken");
+    folder.save(&position(step), (&[w], &[s]), LARGEST_FILE, &together).expect("saved");
 }
 
 #[test]
@@ -242,6 +245,14 @@ fn a_checkpoint_is_found_whatever_a_crash_left() {
     assert_eq!(found().expect("the old one"), 30);
     save_at(dir, 30);
     assert!(!dir.join("step-000030.tmp").exists());
+    // The one before is that of an earlier step: later ones are of another way that the run went.
+    for (step, expect) in [(20, 10), (30, 20)] {
+        let name = format!("step-{step:06}");
+        save_at(dir, step);
+        fs::rename(dir.join(&name).join("trainer.json"), dir.join("aside")).expect("moved");
+        assert_eq!(found().expect("the one before"), expect);
+        fs::rename(dir.join("aside"), dir.join(&name).join("trainer.json")).expect("moved");
+    }
     // Each kind of damage is passed over and told.
     for (file, damage) in [("trainer.json", "{"), ("optimizer.safetensors", "x"), ("model.safetensors", "")] {
         save_at(dir, 40);

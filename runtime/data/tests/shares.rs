@@ -3,8 +3,8 @@
 use std::fs;
 
 use data::{
-    Dataset, Feeds, Inputs, LARGEST_FILE, Pieces, Position, Share, Together, Weights, initialise, latest, owners, save,
-    write_tensors,
+    Begin, Dataset, Feeds, Folder, Inputs, LARGEST_FILE, Pieces, Position, Share, Together, Weights, initialise,
+    latest, owners, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use proptest::prelude::*;
@@ -114,7 +114,8 @@ fn values(ty: &TensorType) -> Vec<u8> {
 }
 
 fn position() -> Position {
-    Position { step: 3, samples: 6, seed: 7, plan_hash: "ab".into(), model: "m.mm".into(), preset: "tiny".into() }
+    let (plan_hash, model, preset) = ("ab".into(), "m.mm".into(), "tiny".into());
+    Position { step: 3, samples: 6, seed: 7, plan_hash, model, preset, data: None }
 }
 
 proptest! {
@@ -188,7 +189,9 @@ proptest! {
             pieces: a.owners().into_iter().map(|(rank, share)| (share, &buffers[rank][..])).collect(),
         };
         let folder = tempdir().expect("a folder");
-        save(folder.path(), &position(), (&[tensor("w")], &[tensor("exp_avg/w")]), LARGEST_FILE, &Together::alone()).expect("saved");
+        let together = Together::alone();
+        let to = Folder::open(folder.path(), Begin::Fresh, &together).expect("taken");
+        to.save(&position(), (&[tensor("w")], &[tensor("exp_avg/w")]), LARGEST_FILE, &together).expect("saved");
         let (checkpoint, damaged) = latest(folder.path()).expect("opens");
         prop_assert!(damaged.is_empty());
         checkpoint.check([("w", &b.ty)], [("exp_avg/w", &b.ty)]).expect("the same logical tensors");

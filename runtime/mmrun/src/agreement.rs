@@ -149,8 +149,10 @@ pub fn folders(args: &Args, together: &Together) -> Result<(), DataError> {
     if let Some(folder) = &args.save {
         same_folder::prove(folder, together)?;
     }
-    let folder = args.outputs.as_deref().map(|path| path.parent().filter(|p| !p.as_os_str().is_empty()));
-    folder.map_or(Ok(()), |folder| same_folder::prove(folder.unwrap_or(Path::new(".")), together))
+    // A device, such as /dev/null, is written by one of them.
+    let Some(outputs) = args.outputs.as_deref().filter(|path| !path.exists() || path.is_file()) else { return Ok(()) };
+    let folder = outputs.parent().filter(|p| !p.as_os_str().is_empty());
+    same_folder::prove(folder.unwrap_or(Path::new(".")), together)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `--check`: what can be proven about a plan before it runs, in words.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use device::ascend::{Segments, SegmentsError};
 use device::{CpuKernels, Mapped};
@@ -21,7 +21,12 @@ pub fn check(args: &Args) -> Result<(), Failure> {
         told.iter().for_each(|line| out.push_str(&format!("weights: {line}\n")));
         out.push_str(&format!("weights: {} holds all {} parameters and no others\n", path.display(), parameters.len()));
     }
-    std::io::stdout().write_all(out.as_bytes()).map_err(|e| Failure::new(format!("standard output: {e}")))
+    let mut to = std::io::stdout();
+    match to.write_all(out.as_bytes()).and_then(|()| to.flush()) {
+        // A reader that has seen enough, such as `head`.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|e| Failure::new(format!("standard output: {e}"))),
+    }
 }
 
 fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use data::{MeetingAt, MeetingFault};
 use runtime_core::{Fault, FaultKind};
 
@@ -16,7 +17,7 @@ pub struct Args {
     pub plan: PathBuf,
 
     /// Parameters: a safetensors file, its index, or a folder of them (diffusers and transformers layouts)
-    #[arg(long, value_name = "F|DIR", conflicts_with = "resume")]
+    #[arg(long, value_name = "F|DIR")]
     pub weights: Option<PathBuf>,
 
     /// Records: tars of safetensors members, or a folder of tars
@@ -35,9 +36,13 @@ pub struct Args {
     #[arg(long, value_name = "WORD,..", value_delimiter = ',')]
     pub emit: Vec<String>,
 
-    /// Steps to run [default: 1, or no limit with --seconds]
+    /// Steps to run from here on [default: 1, or no limit with --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
+
+    /// The last step to run, counted from the beginning of the first run, so that the same command line can be repeated
+    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..))]
+    pub until: Option<u64>,
 
     /// Stop cleanly after about this many seconds
     #[arg(long, value_name = "S")]
@@ -55,9 +60,22 @@ pub struct Args {
     #[arg(long, value_name = "N", requires = "save", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
 
-    /// Go on from the latest good checkpoint of a folder, or from the one given
-    #[arg(long, value_name = "DIR")]
-    pub resume: Option<PathBuf>,
+    /// Keep the newest N checkpoints [default: 3]
+    #[arg(long, value_name = "N", requires = "save", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+
+    /// Replace the checkpoints of another run that are in the folder of --save
+    #[arg(long, requires = "save")]
+    pub save_over: bool,
+
+    /// Go on from the latest good checkpoint of a folder, or from the one given; auto: from that of --save, or begin if
+    /// there is none
+    #[arg(long, value_name = "DIR|auto", value_parser = PathBufValueParser::new().map(Resume::of))]
+    pub resume: Option<Resume>,
+
+    /// Go on without --data, though the checkpoint's run had it
+    #[arg(long, requires = "resume")]
+    pub resume_without_data: bool,
 
     /// Write a timeline of all launches, for Perfetto
     #[arg(long, value_name = "T.json")]
@@ -96,6 +114,20 @@ pub struct Args {
     /// Overwrite each buffer with NaN at the end of its life
     #[arg(long, hide = true)]
     pub poison: bool,
+}
+
+/// Where a run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Where the run that wrote to `--save` ended, if there was one.
+    Auto,
+    From(PathBuf),
+}
+
+impl Resume {
+    fn of(path: PathBuf) -> Self {
+        if path.as_os_str() == "auto" { Self::Auto } else { Self::From(path) }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -30,6 +30,11 @@ impl Failure {
         self
     }
 
+    /// The same, with what follows from it before.
+    pub fn context(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -17,6 +17,7 @@ use plan::Header;
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::progress::note;
+use crate::signals::Signals;
 
 /// A process of a launcher's, by its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub struct Seats {
 
 /// Finds the other processes, if there are any.
 #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
-pub fn start(args: &Args) -> Result<Launched, Failure> {
+pub fn start(args: &Args, signals: &Signals) -> Result<Launched, Failure> {
     let launch = recognise::recognise(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
     if launch.as_ref().is_some_and(|l| l.alone_in_step) {
         note("mpirun started one rank in each of several Slurm tasks: each of them is a run of its own");
@@ -91,7 +92,7 @@ pub fn start(args: &Args) -> Result<Launched, Failure> {
         return Err(Failure::new(what).help(help).help(unset));
     }
     #[cfg(feature = "mpi")]
-    return processes::Processes::start(&launch, args).map(Launched::Processes);
+    return processes::Processes::start(&launch, args, signals).map(Launched::Processes);
     #[cfg(not(feature = "mpi"))]
     Err(Failure::new(format!("{by} started this as rank {rank} of {world}, and this mmrun was built without MPI"))
         .help("build it with `cargo build --release -p mmrun --features mpi`")
@@ -114,7 +115,7 @@ impl Launched {
     }
 
     /// Tells the other processes how it went here, and ends what was started.
-    pub fn finish(self, result: Result<(), Failure>) -> Result<(), Failure> {
+    pub fn finish<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
         match self {
             Launched::Alone => result,
             #[cfg(feature = "mpi")]

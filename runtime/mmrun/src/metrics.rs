@@ -1,7 +1,8 @@
 //! `--metrics`: one line of JSON a step.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use plan::Header;
@@ -20,8 +21,14 @@ pub struct Metrics {
 impl Metrics {
     /// A resumed run adds to the file, so that it tells the whole story.
     pub fn open(path: &Path, header: &Header, resumed: bool) -> Result<Self, Failure> {
-        let file = File::options().create(true).write(true).append(resumed).truncate(!resumed).open(path);
-        let file = file.map_err(|e| Failure::file(path, &e))?;
+        let open = || {
+            let file = File::options().create(true).read(resumed).append(true).open(path)?;
+            if file.metadata()?.is_file() {
+                file.set_len(if resumed { whole_lines(&file)? } else { 0 })?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|e| Failure::file(path, &e))?;
         let (tokens, flops) = (header.tokens_per_step, header.flops_per_step);
         Ok(Self { path: path.into(), out: BufWriter::new(file), tokens, flops })
     }
@@ -45,4 +52,20 @@ impl Metrics {
         let written = writeln!(self.out, "{}", Value::Object(line)).and_then(|()| self.out.flush());
         written.map_err(|e| Failure::file(&self.path, &e))
     }
+}
+
+/// The bytes of a file up to its last line, if a run was killed while it wrote that.
+fn whole_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = [0; 4096];
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let block = &mut block[..(end - start) as usize];
+        file.read_exact_at(block, start)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }

@@ -1,15 +1,16 @@
 //! Progress on standard error: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::Header;
 use runtime_core::Run;
 
-/// One plain line about the run.
+/// One plain line about the run, in one piece since other processes write to the same place. Nobody may be there to read
+/// it, which is no reason to end.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 pub struct Progress {
@@ -68,7 +69,7 @@ impl Progress {
         let due = self.printed.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
         if self.speaks && (due || self.last == Some(step) || self.last.is_some_and(|l| l - self.first <= 20)) {
             let of = self.last.map(|l| format!("/{l}")).unwrap_or_default();
-            eprintln!("step {step}{of}  {message}");
+            note(&format!("step {step}{of}  {message}"));
             self.printed = Some(Instant::now());
         }
     }

@@ -89,6 +89,11 @@ impl Results {
         numbers
     }
 
+    /// Whether any of it comes from steps.
+    pub fn needs_steps(&self) -> bool {
+        !(self.numbers.is_empty() && self.tensors.is_empty() && self.first.is_empty())
+    }
+
     /// Writes the outputs; gives the number of tensors.
     pub fn write(mut self, world: &World, path: &Path) -> Result<usize, Failure> {
         if self.params {

@@ -1,32 +1,78 @@
 //! `--save`: checkpoints of a running world.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use data::{DataError, LARGEST_FILE, Position, Snapshot};
+use data::{Begin, DataError, Folder, LARGEST_FILE, Pieces, Position, Records, Snapshot, Together};
 use plan::PlanHash;
 
-use crate::cli::Args;
+use crate::cli::{Args, Resume};
 use crate::failure::Failure;
 use crate::values::Start;
 use crate::world::World;
 
+/// How many checkpoints stay without `--keep`.
+const KEEP: u32 = 3;
+
 /// Where checkpoints go, and what they say about the run.
 pub struct Saver<'a> {
     args: &'a Args,
-    folder: &'a Path,
+    folder: Arc<Folder>,
     hash: PlanHash,
     start: Start,
     /// Samples a step.
     batch: u64,
+    data: Option<Records>,
     /// One at most, so that there is one copy at most of what is saved.
-    behind: Option<JoinHandle<Result<PathBuf, DataError>>>,
+    behind: Option<(u64, JoinHandle<Written>)>,
+    /// The newest checkpoint, and its step.
+    last: Option<(u64, PathBuf)>,
+}
+
+/// How a save went.
+pub struct Written {
+    pub step: u64,
+    /// The checkpoint.
+    pub folder: Result<PathBuf, DataError>,
+    /// Why older ones are still there.
+    pub unremoved: Option<DataError>,
+}
+
+/// Takes the folder of `--save` for this run; None if nothing is to be saved.
+pub fn folder(args: &Args, together: &Together) -> Result<Option<Folder>, Failure> {
+    let Some(path) = &args.save else { return Ok(None) };
+    let goes_on = match &args.resume {
+        Some(Resume::Auto) => true,
+        Some(Resume::From(from)) => is_of(from, path),
+        None => false,
+    };
+    let begin = match (goes_on, args.save_over) {
+        (true, _) => Begin::GoOn,
+        (false, true) => Begin::Over,
+        (false, false) => Begin::Fresh,
+    };
+    Ok(Some(Folder::open(path, begin, together)?))
+}
+
+/// Whether a path is a folder of checkpoints, or a checkpoint of it.
+fn is_of(from: &Path, folder: &Path) -> bool {
+    let (Ok(from), Ok(folder)) = (from.canonicalize(), folder.canonicalize()) else { return false };
+    from == folder || from.parent() == Some(&folder)
 }
 
 impl<'a> Saver<'a> {
-    /// None if nothing is to be saved.
-    pub fn new(args: &'a Args, hash: PlanHash, start: Start, batch: u64) -> Option<Self> {
-        Some(Self { args, folder: args.save.as_deref()?, hash, start, batch, behind: None })
+    pub fn new(
+        args: &'a Args,
+        folder: Folder,
+        hash: PlanHash,
+        start: Start,
+        (batch, data): (u64, Option<Records>),
+    ) -> Self {
+        // A checkpoint that the run begins with need not be written again.
+        let own = start.from.as_ref().filter(|from| is_of(from, folder.path()));
+        let last = own.map(|from| (start.step, from.clone()));
+        Self { args, folder: Arc::new(folder), hash, start, batch, data, behind: None, last }
     }
 
     /// Whether a checkpoint is due after this step.
@@ -34,52 +80,120 @@ impl<'a> Saver<'a> {
         self.args.save_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
-    /// Writes a checkpoint and waits for it.
-    pub fn save(&self, world: &World, step: u64) -> Result<PathBuf, Failure> {
-        let (position, tensors) = (self.position(world, step), (&*world.parameters()?, &*world.states()?));
-        Ok(data::save(self.folder, &position, tensors, LARGEST_FILE, world.together())?)
+    /// Copies what is to be saved, and writes it while the next steps run. Where that cannot be, it is written at once.
+    pub fn save_behind(&mut self, world: &World, step: u64) -> Option<Written> {
+        let copies = world.parameters().and_then(|p| Ok((Snapshot::of(&p), Snapshot::of(&world.states()?))));
+        let Ok((parameters, states)) = copies else { return Some(self.save(world, step)) };
+        let (save, together) = (self.task(world, step), world.together().clone());
+        let write = move || save.write((&parameters.pieces(), &states.pieces()), &together);
+        match Builder::new().name("save".into()).spawn(write) {
+            Ok(thread) => self.behind = Some((step, thread)),
+            Err(_) => return Some(self.save(world, step)),
+        }
+        None
     }
 
-    /// Copies what is to be saved, and writes it while the next steps run.
-    pub fn save_behind(&mut self, world: &World, step: u64) -> Result<(), Failure> {
-        let (position, folder) = (self.position(world, step), self.folder.to_path_buf());
-        let (parameters, states) = (Snapshot::of(&world.parameters()?), Snapshot::of(&world.states()?));
-        let together = world.together().clone();
-        let write = move || {
-            let tensors = (&*parameters.pieces(), &*states.pieces());
-            data::save(&folder, &position, tensors, LARGEST_FILE, &together)
+    /// How the save behind the steps went, if it is finished now; or once it is, with `wait`.
+    pub fn written(&mut self, wait: bool) -> Option<Written> {
+        let (step, thread) = self.behind.take_if(|(_, t)| wait || t.is_finished())?;
+        let written = thread.join().unwrap_or_else(|_| {
+            let panicked = DataError::format(self.folder.path(), "the thread that writes a checkpoint panicked");
+            Written { step, folder: Err(panicked), unremoved: None }
+        });
+        self.note(&written);
+        Some(written)
+    }
+
+    /// Writes a checkpoint of this step, unless there is one.
+    pub fn finish(&mut self, world: &World, step: u64) -> Option<Written> {
+        let is_saved = self.last.as_ref().is_some_and(|(last, _)| *last == step);
+        (!is_saved).then(|| self.save(world, step))
+    }
+
+    fn save(&mut self, world: &World, step: u64) -> Written {
+        let save = self.task(world, step);
+        let tensors = world.parameters().and_then(|parameters| Ok((parameters, world.states()?)));
+        let written = match tensors {
+            Ok((parameters, states)) => save.write((&parameters, &states), world.together()),
+            Err(failure) => {
+                let folder = Err(DataError::format(self.folder.path(), failure.message()));
+                Written { step, folder, unremoved: None }
+            }
         };
-        let thread = Builder::new().name("save".into()).spawn(write);
-        self.behind = Some(thread.map_err(|e| Failure::new(format!("a thread could not be started: {e}")))?);
-        Ok(())
+        self.note(&written);
+        written
     }
 
-    /// The folder of the checkpoint that was being written, if it is finished now; or once it is, with `wait`.
-    pub fn written(&mut self, wait: bool) -> Result<Option<PathBuf>, Failure> {
-        let Some(thread) = self.behind.take_if(|t| wait || t.is_finished()) else { return Ok(None) };
-        let panicked = |_| Err(Failure::new("the thread that writes a checkpoint panicked"));
-        thread.join().map_or_else(panicked, |written| Ok(Some(written?)))
+    fn note(&mut self, written: &Written) {
+        if let Ok(folder) = &written.folder {
+            self.last = Some((written.step, folder.clone()));
+        }
     }
 
-    fn position(&self, world: &World, step: u64) -> Position {
-        let plan = world.plan();
-        Position {
+    fn task(&self, world: &World, step: u64) -> Task {
+        let header = &world.plan().header;
+        let position = Position {
             step,
             samples: self.start.samples + (step - self.start.step) * self.batch,
-            seed: plan.header.seed,
+            seed: header.seed,
             plan_hash: self.hash.to_string(),
-            model: plan.header.model.to_string(),
-            preset: plan.header.preset.to_string(),
-        }
+            model: header.model.to_string(),
+            preset: header.preset.to_string(),
+            data: self.data.clone(),
+        };
+        Task { folder: self.folder.clone(), position, keep: self.args.keep.unwrap_or(KEEP) as usize }
     }
 
-    /// The command that goes on from the saved step.
-    pub fn resume_command(&self) -> String {
-        let mut command = format!("mmrun {} --resume {}", self.args.plan.display(), self.folder.display());
-        let more = [("data", &self.args.data), ("inputs", &self.args.inputs), ("save", &self.args.save)];
-        for (flag, path) in more {
-            command.extend(path.iter().map(|p| format!(" --{flag} {}", p.display())));
+    /// The newest checkpoint.
+    pub fn last(&self) -> Option<&Path> {
+        self.last.as_ref().map(|(_, folder)| folder.as_path())
+    }
+
+    /// How to go on from the last checkpoint.
+    pub fn how_to_go_on(&self) -> String {
+        if self.args.resume == Some(Resume::Auto) && self.args.until.is_some() {
+            return "go on with the same command line".into();
         }
-        command + " --steps N"
+        let path = |path: &Path| quoted(&path.to_string_lossy());
+        let mut command = format!("go on with: mmrun {} --resume {}", path(&self.args.plan), path(self.folder.path()));
+        let more = [("data", &self.args.data), ("inputs", &self.args.inputs), ("save", &self.args.save)];
+        for (flag, given) in more {
+            command.extend(given.iter().map(|p| format!(" --{flag} {}", path(p))));
+        }
+        command + &self.args.until.map_or(" --steps N".into(), |until| format!(" --until {until}"))
+    }
+}
+
+/// One checkpoint to be written.
+struct Task {
+    folder: Arc<Folder>,
+    position: Position,
+    keep: usize,
+}
+
+impl Task {
+    fn write(self, tensors: (&[Pieces<'_>], &[Pieces<'_>]), together: &Together) -> Written {
+        let Self { folder, position, keep } = self;
+        let saved = folder.save(&position, tensors, LARGEST_FILE, together);
+        let prune = saved.is_ok() && together.is_first();
+        let unremoved = if prune { folder.prune(position.step, keep).err() } else { None };
+        Written { step: position.step, folder: saved, unremoved }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted() {
+        assert_eq!(quoted("a/b-1.bin"), "a/b-1.bin");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
     }
 }

@@ -1,23 +1,27 @@
 //! The values that a run begins with: parameters and state of every rank, from weights, a checkpoint or initialisers.
 
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use data::{Checkpoint, DataError, Share, Weights, initialise};
+use data::{Checkpoint, DataError, Records, Share, Weights, initialise};
 use plan::{BufferId, Layout, Parameter, Plan, PlanHash, State, StateInit};
 use runtime_core::Executor;
 use types::{Init, TensorType};
 
 use crate::agreement::{self, Answer};
-use crate::cli::Args;
+use crate::cli::{Args, Resume};
 use crate::failure::Failure;
 use crate::progress::{count, plural};
 use crate::world::{World, is_lasting};
 
 /// Where the run begins.
+#[derive(Clone)]
 pub struct Start {
     pub step: u64,
     /// Samples that were used before.
     pub samples: u64,
+    /// The checkpoint, if it is one.
+    pub from: Option<PathBuf>,
 }
 
 /// Where values come from.
@@ -28,9 +32,9 @@ enum Origin {
 }
 
 /// Fills parameters and state of all ranks.
-pub fn fill(args: &Args, world: &mut World, hash: PlanHash) -> Result<Start, Failure> {
+pub fn fill(args: &Args, world: &mut World, hash: PlanHash, data: Option<&Records>) -> Result<Start, Failure> {
     let plan = world.plan().clone();
-    let (origin, start, told) = origin(args, &plan, hash)?;
+    let (origin, start, told) = origin(args, &plan, hash, data)?;
     agreement::ask(world.together(), "open the weights or the checkpoint", || answers(args, &origin, &start))?;
     let (origin, plan) = (&origin, &*plan);
     thread::scope(|scope| {
@@ -44,9 +48,14 @@ pub fn fill(args: &Args, world: &mut World, hash: PlanHash) -> Result<Start, Fai
 }
 
 /// Opens what is asked for and compares it with the plan; gives the lines to be said when all has gone well, too.
-fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Vec<String>), Failure> {
+fn origin(
+    args: &Args,
+    plan: &Plan,
+    hash: PlanHash,
+    data: Option<&Records>,
+) -> Result<(Origin, Start, Vec<String>), Failure> {
     let m = &plan.manifest;
-    if let Some(path) = &args.resume {
+    if let Some(path) = resumed(args)? {
         let (checkpoint, damaged) = data::latest(path)?;
         checkpoint.check(
             m.parameters.iter().map(|p| (p.name.as_str(), &p.ty)),
@@ -61,12 +70,16 @@ fn origin(args: &Args, plan: &Plan, hash: PlanHash) -> Result<(Origin, Start, Ve
         if at.seed != plan.header.seed {
             told.push(format!("that run had seed {}, and this plan has seed {}", at.seed, plan.header.seed));
         }
-        let start = Start { step: at.step, samples: at.samples };
+        told.extend(records(args, &checkpoint, data)?);
+        if args.weights.is_some() {
+            told.push("--weights is not read: the run goes on from its checkpoint".into());
+        }
+        let start = Start { step: at.step, samples: at.samples, from: Some(checkpoint.folder.clone()) };
         return Ok((Origin::Checkpoint(checkpoint), start, told));
     }
     let values: usize = m.parameters.iter().map(|p| p.ty.elements()).sum();
     let all = format!("{} ({} values)", plural(m.parameters.len(), "parameter"), count(values as f64));
-    let start = Start { step: 0, samples: 0 };
+    let start = Start { step: 0, samples: 0, from: None };
     if let Some(path) = &args.weights {
         let weights = Weights::open(path, &m.parameters)?;
         let mut told = weights.check(&m.parameters, &plan.header.configs)?;
@@ -88,6 +101,33 @@ fn answers(args: &Args, origin: &Origin, start: &Start) -> Result<Vec<Answer>, F
         (Origin::Weights(weights), Some(path)) => vec![Answer::of_weights(weights, path)?],
         _ => Vec::new(),
     })
+}
+
+/// Where to go on, if the run is not to begin.
+fn resumed(args: &Args) -> Result<Option<&Path>, Failure> {
+    match (&args.resume, &args.save) {
+        (Some(Resume::From(path)), _) => Ok(Some(path)),
+        (Some(Resume::Auto), Some(folder)) => Ok(data::has_checkpoints(folder)?.then_some(folder.as_path())),
+        _ => Ok(None),
+    }
+}
+
+/// Compares the records of the checkpoint's run with those of this one; gives what there is to tell.
+fn records(args: &Args, from: &Checkpoint, data: Option<&Records>) -> Result<Option<String>, Failure> {
+    let Some(then) = &from.position.data else { return Ok(None) };
+    let theirs = format!("{} of {}", plural(then.records, "record"), then.path);
+    match data {
+        Some(now) if now.records == then.records => Ok(None),
+        Some(now) => Ok(Some(format!(
+            "warning: that run had {theirs}, and this one has {} of {}: records come in another order",
+            now.records, now.path
+        ))),
+        None if args.resume_without_data => Ok(Some(format!("that run had {theirs}, and this one goes on without"))),
+        None => {
+            let what = format!("{}: its run had {theirs}, and this one has no --data", from.folder.display());
+            Err(Failure::new(what).help("add --data; or --resume-without-data, if that is meant"))
+        }
+    }
 }
 
 /// Fills what one rank holds.

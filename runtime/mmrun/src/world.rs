@@ -94,9 +94,16 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the feeds of the next step are read, as far as they can be.
-    pub fn settle(&self) {
-        self.ranks.iter().filter_map(|rank| rank.feeder.as_ref()).for_each(Feeder::settle);
+    /// Waits until every rank of this process has the feeds of the next step; until then, none of them begins it.
+    pub fn ready(&self, program: usize) -> Result<(), Failure> {
+        let fed = |rank: &Rank| rank.feeder.as_ref().map(|feeder| rank.executor.ready(program, feeder));
+        let failed = |rank: &Rank| fed(rank)?.err().map(|error| (rank.executor.rank(), error));
+        let mut errors: Vec<_> = self.ranks.iter().filter_map(failed).collect();
+        match errors.len() {
+            0 => Ok(()),
+            1 if self.ranks.len() == 1 => Err(errors.remove(0).1.into()),
+            _ => Err(Failure::of_ranks(errors)),
+        }
     }
 
     /// Runs a program once on all ranks; gives the times of the slowest. After a failure there are no more steps.

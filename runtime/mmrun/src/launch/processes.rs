@@ -14,6 +14,7 @@ use super::{Launch, Seats};
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::setup::mesh_of;
+use crate::signals::Signals;
 
 /// Between the signal to stop and the end of the run: for others to say what they know.
 const GRACE: Duration = Duration::from_millis(300);
@@ -41,7 +42,7 @@ pub struct Processes {
 
 impl Processes {
     /// Meets the others, within `patience`.
-    pub fn start(launch: &Launch, args: &Args) -> Result<Self, Failure> {
+    pub fn start(launch: &Launch, args: &Args, signals: &Signals) -> Result<Self, Failure> {
         let patience = args.timeout;
         let (rank, world) = (launch.rank, launch.world);
         let waits =
@@ -56,7 +57,7 @@ impl Processes {
                 .help(format!("`unset {} {name}` if they are left from another launch", launch.names[0])));
         }
         let (rank, link) = launched.join(patience, || drop(limit))?;
-        stop_on_signal(link.clone())?;
+        stop_on_signal(link.clone(), signals.clone())?;
         let ended = Arc::new(AtomicBool::new(false));
         end_with_the_run(link.clone(), ended.clone())?;
         let together = Together::with(link.clone()).with_fault(args.meeting_fault.clone());
@@ -75,13 +76,16 @@ impl Processes {
     }
 
     /// Ends this process's part. It went well only if it did for all.
-    pub fn finish(self, result: Result<(), Failure>) -> Result<(), Failure> {
-        let all = result.and_then(|()| Ok(self.together.meet("come to the end of the run", Vec::new()).map(drop)?));
+    pub fn finish<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        let come = |value| Ok(self.together.meet("come to the end of the run", Vec::new()).map(|_| value)?);
+        let all = result.and_then(come);
         self.ended.store(true, SeqCst);
         let rank = self.link.rank();
-        if let Err(failure) = all {
-            self.link.fail(failure.message());
-            return Err(failure.of_rank(rank, LINGER));
+        if all.is_err() {
+            return all.map_err(|failure| {
+                self.link.fail(failure.message());
+                failure.of_rank(rank, LINGER)
+            });
         }
         self.link.leave();
         let start = Instant::now();
@@ -90,7 +94,7 @@ impl Processes {
         }
         let _limit = Limit::new(self.link.patience(), format!("(rank {rank}) MPI did not come to its end"))?;
         self.launched.finish();
-        Ok(())
+        all
     }
 }
 
@@ -111,8 +115,9 @@ fn end_with_the_run(link: Arc<Link>, ended: Arc<AtomicBool>) -> Result<(), Failu
     spawn("end of the run", watch)
 }
 
-/// Launchers ask all ranks to stop as soon as one of them is gone. This gives the others time to say so themselves.
-fn stop_on_signal(link: Arc<Link>) -> Result<(), Failure> {
+/// Launchers ask all ranks to stop as soon as one of them is gone. This gives the others time to say so themselves. Once
+/// steps are run, the signal ends the run between two of them.
+fn stop_on_signal(link: Arc<Link>, signals: Signals) -> Result<(), Failure> {
     let asked = Arc::new(AtomicBool::new(false));
     let registered = signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone());
     registered.map_err(|e| Failure::new(format!("SIGTERM cannot be handled: {e}")))?;
@@ -121,6 +126,9 @@ fn stop_on_signal(link: Arc<Link>) -> Result<(), Failure> {
             thread::sleep(GRACE / 10);
         }
         thread::sleep(GRACE);
+        if signals.are_watched() {
+            return signals.hand_on(signal_hook::consts::SIGTERM);
+        }
         link.fail("it was asked to stop (SIGTERM)");
     };
     spawn("signals", watch)

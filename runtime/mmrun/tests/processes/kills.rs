@@ -89,6 +89,29 @@ fn random_kills_lose_nothing() {
     println!("{broken} of {kills} runs were killed");
 }
 
+/// One rank gets the signal, and all end after the same step.
+#[test]
+fn a_signal_to_one_rank_ends_all_after_one_step() {
+    let place = grid();
+    let line = "plan.bin --until 1000000 --save s --resume auto --metrics m.jsonl";
+    let child = Running::start(&mut mpirun(place.0.path(), 4, line));
+    let pids = ranks(&child, 4);
+    while losses(&place, "m.jsonl").is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal("-TERM", pids[2]);
+    let (code, told) = child.finish();
+    assert_eq!(code, Some(143), "{told}");
+    assert_eq!(told.matches("stopped by SIGTERM after step").count(), 1, "{told}");
+    let step = latest(&place, "s");
+    place.good(&format!("plan.bin --until {} --save s --resume auto", step + 2));
+    place.good(&format!("plan.bin --until {} --save whole", step + 2));
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let read = |folder: &str| fs::read(place.path(&format!("{folder}/step-{:06}/{file}", step + 2))).expect(file);
+        assert_eq!(read("s"), read("whole"), "{file}");
+    }
+}
+
 #[test]
 fn a_damaged_folder_is_told_by_every_rank() {
     let place = grid();

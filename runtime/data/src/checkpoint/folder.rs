@@ -1,0 +1,208 @@
+//! A folder of checkpoints: which are there, which is the latest good one, and the right to write to it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+
+use super::lock::{Lock, unique};
+use super::{Checkpoint, TRAINER, remove, sync, write_synced};
+use crate::{DataError, Together};
+
+const LATEST: &str = "latest";
+
+/// A folder that this run alone writes checkpoints to.
+pub struct Folder {
+    pub(super) path: PathBuf,
+    /// Of the first process.
+    lock: Option<Lock>,
+    /// Whether this run made the folder.
+    made: bool,
+    /// Saves that were begun.
+    pub(super) attempts: AtomicU64,
+    /// Checkpoints of another run, which go when this run has its first.
+    replaced: Mutex<Vec<String>>,
+}
+
+/// What a run has to do with the checkpoints that are in its folder already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Nothing: a folder with checkpoints is refused.
+    Fresh,
+    /// The first that it writes replaces them all.
+    Over,
+    /// It goes on from one of them.
+    GoOn,
+}
+
+impl Folder {
+    /// Makes the folder if need be, locks it, and removes what interrupted saves left. All processes of a run call it.
+    pub fn open(path: &Path, begin: Begin, together: &Together) -> Result<Self, DataError> {
+        let mut folder = Self {
+            path: path.into(),
+            lock: None,
+            made: false,
+            attempts: AtomicU64::new(0),
+            replaced: Mutex::default(),
+        };
+        let own = if together.is_first() { folder.take(begin) } else { Ok(()) };
+        together.agree(&format!("take the folder {}", path.display()), own.map(|()| Vec::new()))?;
+        Ok(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn take(&mut self, begin: Begin) -> Result<(), DataError> {
+        let path = &self.path;
+        self.made = !path.exists();
+        fs::create_dir_all(path).map_err(|e| DataError::file(path, e))?;
+        self.lock = Some(Lock::take(path)?);
+        let old = steps(path)?;
+        match (begin, old.last()) {
+            (Begin::Fresh, Some((_, last))) => {
+                return Err(DataError::Refused {
+                    what: format!("{}: there are checkpoints of a run, {last} and others", path.display()),
+                    help: "--resume auto goes on with that run, --save-over replaces it".into(),
+                });
+            }
+            (Begin::Over, _) => self.replaced = Mutex::new(old.into_iter().map(|(_, name)| name).collect()),
+            _ => {}
+        }
+        // A place that cannot be written to is found now.
+        let probe = path.join(unique("step-probe", 0));
+        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| DataError::file(path, e))?;
+        sweep(path)
+    }
+
+    /// Gives a finished folder its name and points at it.
+    pub(super) fn show(&self, name: &str, temporary: &Path) -> Result<(), DataError> {
+        let folder = self.path.join(name);
+        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::file(to, e));
+        if folder.is_dir() {
+            // A run that was resumed from before this step writes it again. The old one steps aside first, since a folder
+            // does not replace a folder.
+            let old = self.path.join(format!("{name}.old"));
+            remove(&old)?;
+            rename(&folder, &old)?;
+            rename(temporary, &folder)?;
+            remove(&old)?;
+        } else {
+            rename(temporary, &folder)?;
+        }
+        sync(&self.path)?;
+        let pointer = self.path.join(unique(LATEST, 0));
+        let pointed = write_synced(&pointer, format!("{name}\n").as_bytes())
+            .and_then(|()| rename(&pointer, &self.path.join(LATEST)));
+        if pointed.is_err() {
+            let _ = fs::remove_file(&pointer);
+        }
+        pointed?;
+        sync(&self.path)
+    }
+
+    /// Removes all checkpoints but the newest `keep` up to `step`, which was just saved. Those of later steps are of
+    /// another way that a run went, and stay.
+    pub fn prune(&self, step: u64, keep: usize) -> Result<(), DataError> {
+        let replaced = std::mem::take(&mut *self.replaced.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut names: Vec<String> = steps(&self.path)?
+            .into_iter()
+            .filter(|(number, name)| *number != step && replaced.contains(name))
+            .map(|(_, name)| name)
+            .collect();
+        let own = steps(&self.path)?.into_iter().rev().filter(|(n, name)| *n <= step && !names.contains(name));
+        let surplus: Vec<String> = own.skip(keep).map(|(_, name)| name).collect();
+        names.extend(surplus);
+        for name in names {
+            // Half of a checkpoint must not be taken for a damaged one.
+            let (from, to) = (self.path.join(&name), self.path.join(unique(&name, 0)));
+            fs::rename(&from, &to).map_err(|e| DataError::file(&from, e))?;
+            remove(&to)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.lock = None;
+        if self.made {
+            // Only an empty one goes: a run that is refused leaves nothing.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// The latest good checkpoint of a directory, or the checkpoint that the path itself is. Damaged ones are passed over,
+/// and come back with the reason.
+pub fn latest(path: &Path) -> Result<(Checkpoint, Vec<DataError>), DataError> {
+    if path.join(TRAINER).exists() {
+        return Ok((Checkpoint::open(path)?, Vec::new()));
+    }
+    let mut damaged = Vec::new();
+    for name in in_order(path)? {
+        match Checkpoint::open(&path.join(name)) {
+            Ok(checkpoint) => return Ok((checkpoint, damaged)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    match damaged.into_iter().next() {
+        Some(error) => Err(error),
+        None => Err(DataError::Refused {
+            what: format!("{}: there is no checkpoint in this folder", path.display()),
+            help: "--resume auto begins where there is none".into(),
+        }),
+    }
+}
+
+/// Whether there is a checkpoint in a folder, good or damaged; a folder that is not there has none.
+pub fn has_checkpoints(path: &Path) -> Result<bool, DataError> {
+    Ok(path.is_dir() && !steps(path)?.is_empty())
+}
+
+/// The names of a folder's checkpoints, the one to go on from first. The pointer says which one was finished last: a run
+/// that was resumed from an older step may have gone another way than the later steps that are still there.
+fn in_order(path: &Path) -> Result<Vec<String>, DataError> {
+    let pointed = fs::read_to_string(path.join(LATEST)).unwrap_or_default();
+    let pointed = pointed.trim();
+    let mut steps = steps(path)?;
+    steps.reverse();
+    let at = steps.iter().find(|(_, name)| name == pointed).map(|(number, _)| *number);
+    steps.sort_by_key(|(number, name)| (name != pointed, at.is_some_and(|at| *number > at)));
+    Ok(steps.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The folders of steps, ascending; `.old` is what a save that was interrupted between its two renames leaves.
+fn steps(path: &Path) -> Result<Vec<(u64, String)>, DataError> {
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|e| DataError::file(path, e))?;
+    let folders = entries.iter().filter(|e| e.path().is_dir());
+    let names = folders.map(|e| e.file_name().to_string_lossy().into_owned());
+    let mut steps: Vec<_> = names
+        .filter_map(|name| {
+            let number = name.strip_prefix("step-")?;
+            Some((number.strip_suffix(".old").unwrap_or(number).parse().ok()?, name))
+        })
+        .collect();
+    steps.sort_unstable_by(|a, b| (a.0, a.1.ends_with(".old")).cmp(&(b.0, b.1.ends_with(".old"))).reverse());
+    steps.reverse();
+    Ok(steps)
+}
+
+/// Removes what interrupted saves left. What cannot be removed does no harm.
+fn sweep(path: &Path) -> Result<(), DataError> {
+    let entries = fs::read_dir(path).map_err(|e| DataError::file(path, e))?;
+    for entry in entries.flatten() {
+        let (name, at) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let whole = name.strip_suffix(".old").filter(|n| n.starts_with("step-")).map(|n| path.join(n));
+        let _ = match whole {
+            Some(whole) if whole.exists() => fs::remove_dir_all(&at),
+            Some(whole) => fs::rename(&at, whole),
+            None if name.starts_with("step-") && name.contains(".tmp") => fs::remove_dir_all(&at),
+            None if name.starts_with("latest.tmp") => fs::remove_file(&at),
+            None => Ok(()),
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Writing a checkpoint: under a name of its own until it is whole, by all processes of a run at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::folder::Folder;
+use super::lock::unique;
+use super::{FORMAT, MODEL, OPTIMIZER, Part, Position, TRAINER, Trainer, remove, sync, write_synced};
+use crate::{DataError, Pieces, TensorWriter, Together};
+
+/// No file of a checkpoint gets much larger, unless a single tensor is.
+pub const LARGEST_FILE: usize = 5_000_000_000;
+
+impl Folder {
+    /// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. What is written are logical tensors, so that
+    /// any other mesh can go on from them. All processes of a run call this, each with its own pieces of all tensors. What
+    /// fails in one of them fails in all, and nothing of it stays.
+    pub fn save(
+        &self,
+        position: &Position,
+        tensors: (&[Pieces<'_>], &[Pieces<'_>]),
+        largest: usize,
+        together: &Together,
+    ) -> Result<PathBuf, DataError> {
+        let _span = tracing::info_span!("save", step = position.step).entered();
+        let name = format!("step-{:06}", position.step);
+        let folder = self.path.join(&name);
+        let attempt = self.attempts.fetch_add(1, Relaxed);
+        let begun = if together.is_first() { self.begin(&unique(&name, attempt)) } else { Ok(Vec::new()) };
+        let begun = together.agree(&format!("begin {} ({attempt})", folder.display()), begun)?;
+        let temporary = self.path.join(String::from_utf8_lossy(&begun[0]).as_ref());
+        let saved = write(&temporary, tensors, largest, together).and_then(|files| {
+            let shown = if together.is_first() { self.finish(position, files, &name, &temporary) } else { Ok(()) };
+            together.agree(&format!("show {}", temporary.display()), shown.map(|()| Vec::new()))
+        });
+        if saved.is_err() && together.is_first() {
+            // The reason is told; what is left is removed by the next run in this folder.
+            let _ = remove(&temporary);
+        }
+        saved.map(|_| folder)
+    }
+
+    fn begin(&self, name: &str) -> Result<Vec<u8>, DataError> {
+        let temporary = self.path.join(name);
+        fs::create_dir(&temporary).map_err(|e| DataError::file(&temporary, e))?;
+        Ok(name.as_bytes().to_vec())
+    }
+
+    fn finish(&self, position: &Position, files: Vec<Part>, name: &str, temporary: &Path) -> Result<(), DataError> {
+        let trainer = Trainer { format: FORMAT, position: position.clone(), files };
+        let path = temporary.join(TRAINER);
+        let mut text = serde_json::to_vec_pretty(&trainer).map_err(|e| DataError::format(&path, e))?;
+        text.push(b'\n');
+        write_synced(&path, &text)?;
+        sync(temporary)?;
+        self.show(name, temporary)
+    }
+}
+
+/// Writes the files of tensors; gives what they hold.
+fn write(
+    folder: &Path,
+    (parameters, states): (&[Pieces<'_>], &[Pieces<'_>]),
+    largest: usize,
+    together: &Together,
+) -> Result<Vec<Part>, DataError> {
+    let (mut parts, mut writers, mut order, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Ok(()));
+    for (stem, tensors) in [(MODEL, parameters), (OPTIMIZER, states)] {
+        let groups = groups(tensors, largest);
+        let names: Vec<String> = (1..=groups.len()).map(|i| file_name(stem, i, groups.len())).collect();
+        order.extend(names.iter().cloned());
+        for (name, group) in names.iter().zip(&groups) {
+            let path = folder.join(name);
+            let types: Vec<_> = group.iter().map(|t| (t.name, t.ty)).collect();
+            let made = together.create(&path, &types);
+            let written = made.and_then(|writer| Ok((writer.write_all(group)?, writer)));
+            let (hash, writer) = match written {
+                Ok((hash, writer)) => (Ok(hash.map(|h| h.to_hex().to_string()).unwrap_or_default()), Some(writer)),
+                Err(error) => (Err(error), None),
+            };
+            // A process that has all tensors of a file knows its hash.
+            let hashes = together.agree(&format!("write {}", path.display()), hash.map(String::into_bytes))?;
+            let hash = hashes.iter().find(|h| !h.is_empty()).map(|h| String::from_utf8_lossy(h).into_owned());
+            match (hash, writer) {
+                (Some(hash), Some(writer)) => {
+                    parts.push(Part { name: name.clone(), bytes: writer.bytes(), blake3: hash })
+                }
+                (_, writer) => writers.extend(writer.map(|w| (name.clone(), w))),
+            }
+        }
+        if together.is_first() && groups.len() > 1 && indexed.is_ok() {
+            indexed = write_index(&folder.join(format!("{stem}.safetensors.index.json")), &names, &groups);
+        }
+    }
+    let hashed = indexed.and_then(|()| hashes(folder, &writers, together));
+    let hashed = together.agree(&format!("hash {}", folder.display()), hashed)?;
+    if !writers.is_empty() {
+        for bytes in hashed {
+            parts.extend(serde_json::from_slice::<Vec<Part>>(&bytes).map_err(|e| DataError::format(folder, e))?);
+        }
+        parts.sort_by_key(|part| order.iter().position(|name| *name == part.name));
+    }
+    Ok(parts)
+}
+
+/// Tensors in files, in their order.
+fn groups<'t, 'a>(tensors: &'t [Pieces<'a>], largest: usize) -> Vec<Vec<&'t Pieces<'a>>> {
+    let (mut groups, mut bytes) = (vec![Vec::new()], 0);
+    for tensor in tensors {
+        if bytes > 0 && bytes + tensor.ty.bytes() > largest {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += tensor.ty.bytes();
+        groups.last_mut().into_iter().for_each(|g| g.push(tensor));
+    }
+    groups
+}
+
+/// `model.safetensors`, or `model-00002-of-00003.safetensors`.
+fn file_name(stem: &str, number: usize, of: usize) -> String {
+    if of == 1 { format!("{stem}.safetensors") } else { format!("{stem}-{number:05}-of-{of:05}.safetensors") }
+}
+
+fn write_index(path: &Path, names: &[String], groups: &[Vec<&Pieces<'_>>]) -> Result<(), DataError> {
+    let total: usize = groups.iter().flatten().map(|t| t.ty.bytes()).sum();
+    let files = names.iter().zip(groups).flat_map(|(name, group)| group.iter().map(move |t| (t.name, name)));
+    let map: serde_json::Map<_, _> = files.map(|(tensor, file)| (tensor.to_string(), file.as_str().into())).collect();
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let text = serde_json::to_vec_pretty(&index).map_err(|e| DataError::format(path, e))?;
+    write_synced(path, &text)
+}
+
+/// Sizes and hashes of files that several processes wrote, which these share out among them.
+fn hashes(folder: &Path, files: &[(String, TensorWriter)], together: &Together) -> Result<Vec<u8>, DataError> {
+    let mut own = Vec::new();
+    for (_, (name, writer)) in files.iter().enumerate().filter(|(i, _)| i % together.count() == together.number()) {
+        let blake3 = writer.read_back()?.to_hex().to_string();
+        own.push(Part { name: name.clone(), bytes: writer.bytes(), blake3 });
+    }
+    serde_json::to_vec(&own).map_err(|e| DataError::format(folder, e))
+}

@@ -1,0 +1,56 @@
+//! The files and folders that a run is to write, tried before it begins: what would fail at the end fails now.
+
+use std::fs::File;
+use std::path::Path;
+
+use data::WholeFile;
+
+use crate::cli::{Args, Resume};
+use crate::failure::Failure;
+
+pub fn check(args: &Args) -> Result<(), Failure> {
+    if args.seconds.is_some_and(|s| s.is_nan() || s <= 0.0) {
+        return Err(Failure::new("--seconds wants a number above zero"));
+    }
+    for path in [&args.outputs, &args.trace, &args.metrics].into_iter().flatten() {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let message = format!("{}: there is no folder {}", path.display(), folder.display());
+            return Err(Failure::new(message).help("make the folder first"));
+        }
+    }
+    if let Some(path) = &args.outputs {
+        WholeFile::at(path).and_then(|place| place.probe()).map_err(|e| Failure::file(path, &e))?;
+    }
+    // These are written in place. What is there stays until the run begins.
+    for path in [&args.trace, &args.metrics].into_iter().flatten() {
+        let probe = WholeFile::at(path).and_then(|place| match &place {
+            WholeFile::Regular(file) if file.exists() => File::options().append(true).open(file).map(drop),
+            _ => place.probe(),
+        });
+        probe.map_err(|e| Failure::file(path, &e))?;
+    }
+    if args.save.as_ref().is_some_and(|p| p.exists() && !p.is_dir()) {
+        return Err(Failure::new("--save wants a folder, and there is a file of that name"));
+    }
+    resume(args)
+}
+
+/// What the flags about checkpoints ask for together.
+fn resume(args: &Args) -> Result<(), Failure> {
+    match &args.resume {
+        Some(Resume::Auto) if args.save.is_none() => {
+            Err(Failure::new("--resume auto goes on from the folder of --save, and there is no --save")
+                .help("add --save DIR; a folder that is called auto is ./auto"))
+        }
+        Some(Resume::Auto) if args.save_over => {
+            Err(Failure::new("--resume auto goes on with the checkpoints that --save-over would replace")
+                .help("leave one of them out"))
+        }
+        Some(Resume::From(_)) if args.weights.is_some() => {
+            Err(Failure::new("--weights and --resume both say what the parameters begin as")
+                .help("leave one of them out; with --resume auto, --weights is for the run's first beginning"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,320 @@
+//! Tests of checkpoints as a user gets them: one writer a folder, command lines that can be repeated, and what must not
+//! cost a checkpoint.
+
+mod place;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use place::{Place, image, ramp, write_tar};
+use safetensors::tensor::Dtype;
+
+/// How long anything here may take; what hangs fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn mmrun(place: &Place, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mmrun"));
+    command.current_dir(place.0.path()).args(args.split_whitespace()).env_remove("RUST_LOG");
+    command.stderr(Stdio::piped());
+    command
+}
+
+/// Runs a line of a shell, in which `$MMRUN` is the program.
+fn shell(place: &Place, line: &str) -> Output {
+    let mut command = Command::new("bash");
+    command.args(["-c", line]).current_dir(place.0.path()).env("MMRUN", env!("CARGO_BIN_EXE_mmrun"));
+    command.output().expect("bash runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(name: &str, child: &Child) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill").success());
+}
+
+/// The files and folders of a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn data(place: &Place) {
+    let record = |i: usize| image(&[("x", Dtype::F32, &[3], ramp(3, i as f32 * 0.3))]);
+    write_tar(&place.path("data.tar"), (0..7).map(|i| (format!("{i:06}.safetensors"), record(i))));
+}
+
+fn same_checkpoint(place: &Place, a: &str, b: &str) {
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let read = |folder: &str| fs::read(place.path(folder).join(file)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        assert_eq!(read(a), read(b), "{file} of {a} and {b}");
+    }
+}
+
+#[test]
+fn a_fresh_run_into_a_used_folder_is_refused() {
+    let place = Place::new();
+    place.good("plan.bin --steps 3 --save c --save-every 1 --metrics m.jsonl");
+    let metrics = fs::read(place.path("m.jsonl")).expect("metrics");
+    let said = place.bad("plan.bin --steps 2 --save c --metrics m.jsonl");
+    assert!(said.contains("c: there are checkpoints of a run, step-000003 and others"), "{said}");
+    assert!(said.contains("--resume auto goes on with that run, --save-over replaces it"), "{said}");
+    assert_eq!(fs::read(place.path("m.jsonl")).expect("metrics"), metrics, "a refused run writes nothing");
+    place.good("plan.bin --steps 1 --save other");
+    assert!(place.bad("plan.bin --steps 1 --resume other --save c").contains("--save-over"));
+    assert_eq!(names(&place.path("c")), ["latest", "step-000001", "step-000002", "step-000003"]);
+    place.good("plan.bin --steps 2 --save c --save-over");
+    assert_eq!(names(&place.path("c")), ["latest", "step-000002"]);
+    assert!(place.bad("plan.bin --save c --save-over --resume auto").contains("leave one of them out"));
+}
+
+#[test]
+fn a_folder_has_one_writer() {
+    let place = Place::new();
+    let line = "plan.bin --steps 100000000 --save c --save-every 50 --resume auto";
+    let mut first = mmrun(&place, line).stderr(Stdio::null()).spawn().expect("runs");
+    wait_for("a checkpoint", || place.path("c/latest").exists());
+    for line in [line, "plan.bin --save c", "plan.bin --save c --save-over"] {
+        let said = place.bad(line);
+        assert!(said.contains(&format!("c: process {} on ", first.id())), "{said}");
+        assert!(said.contains("writes its checkpoints to this folder"), "{said}");
+    }
+    // Reading from it does no harm.
+    place.good("plan.bin --resume c");
+    first.kill().expect("killed");
+    first.wait().expect("gone");
+    assert!(place.path("c/lock").exists(), "a killed run leaves its lock");
+    place.good("plan.bin --steps 1 --save c --resume auto");
+    let left = names(&place.path("c"));
+    assert!(left.iter().all(|name| !name.contains("tmp") && name != "lock"), "{left:?}");
+}
+
+#[test]
+fn signals_end_the_run_after_a_step_with_its_checkpoint() {
+    let place = Place::new();
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let line = format!("plan.bin --until 100000000 --save {name} --save-every 1000000000 --resume auto");
+        let child = mmrun(&place, &format!("{line} --metrics {name}.jsonl")).spawn().expect("runs");
+        let metrics = place.path(&format!("{name}.jsonl"));
+        wait_for("a step", || fs::metadata(&metrics).is_ok_and(|m| m.len() > 0));
+        signal(&format!("-{name}"), &child);
+        let output = child.wait_with_output().expect("ends");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let step = said.split("after step ").nth(1).and_then(|t| t.split(':').next()?.parse::<u64>().ok());
+        let step = step.unwrap_or_else(|| panic!("no step: {said}"));
+        let expect = format!(
+            "stopped by SIG{name} after step {step}: {name}/step-{step:06} is saved; go on with the same command line"
+        );
+        assert!(said.contains(&expect), "{said}");
+        let more = place.good(&format!("plan.bin --until {} --save {name} --resume auto", step + 2));
+        assert!(more.contains(&format!("resumed at step {step} from")), "{more}");
+        place.good(&format!("plan.bin --until {} --save {name}.whole", step + 2));
+        let last = format!("step-{:06}", step + 2);
+        same_checkpoint(&place, &format!("{name}/{last}"), &format!("{name}.whole/{last}"));
+    }
+}
+
+#[test]
+fn nobody_needs_to_read_what_is_printed() {
+    let place = Place::new();
+    for (number, told) in ["2>/dev/full", "2>&-", ">&- 2>&-", "2>&1 | head -n 1", "2>&1 | true"].iter().enumerate() {
+        let line = format!("set -o pipefail; RUST_LOG=debug $MMRUN plan.bin --steps 30 --save c{number} {told}");
+        let output = shell(&place, &line);
+        assert!(output.status.success(), "{line}: {:?} {}", output.status, text(&output.stderr));
+        assert!(place.path(&format!("c{number}/step-000030/trainer.json")).exists(), "{line}");
+    }
+    for args in ["plan.bin --check", "--help"] {
+        let full = shell(&place, &format!("$MMRUN {args} > /dev/full"));
+        assert_eq!(full.status.code(), Some(1), "{args}");
+        let head = shell(&place, &format!("set -o pipefail; $MMRUN {args} | true"));
+        assert!(head.status.success(), "{args}: {}", text(&head.stderr));
+    }
+    assert!(text(&shell(&place, "$MMRUN plan.bin --check > /dev/full").stderr).contains("standard output"));
+}
+
+#[test]
+fn a_full_disk_costs_no_checkpoint() {
+    let place = Place::new();
+    for (number, (flag, told)) in [
+        ("--metrics", "warning: no more metrics are written: /dev/full: No space left"),
+        ("--trace", "/dev/full: No space left"),
+        ("--outputs", "/dev/full: No space left"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let said = place.bad(&format!("plan.bin --steps 3 --save c{number} {flag} /dev/full"));
+        assert!(said.contains(told), "{said}");
+        assert!(said.contains("error: the run ended at step 3, and not all that was asked for is written"), "{said}");
+        assert!(place.path(&format!("c{number}/step-000003/trainer.json")).exists(), "{said}");
+    }
+}
+
+#[test]
+fn places_are_tried_before_the_first_step() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder")).expect("made");
+    for (args, told) in [
+        ("--outputs folder", "folder: is a folder, and a file is to be written"),
+        ("--metrics folder", "folder: is a folder, and a file is to be written"),
+        ("--trace folder", "folder: is a folder, and a file is to be written"),
+        ("--outputs nowhere/o.safetensors", "there is no folder nowhere"),
+        ("--outputs /proc/o.safetensors", "/proc/o.safetensors: "),
+        ("--save /proc/c", "/proc/c: "),
+        ("--save plan.bin/c", "plan.bin/c: "),
+        ("--resume auto", "there is no --save"),
+    ] {
+        let said = place.bad(&format!("plan.bin --steps 2 {args}"));
+        assert!(said.contains(told) && !said.contains("ready after"), "{args}: {said}");
+    }
+    let output = shell(&place, "ulimit -f 0; exec $MMRUN plan.bin --steps 2 --save c");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("File too large") && !said.contains("ready after"), "{said}");
+    // What is tried leaves nothing behind.
+    place.bad("plan.bin --resume none --save none");
+    assert!(!place.path("none").exists());
+    assert_eq!(names(place.0.path()).iter().filter(|n| n.contains("tmp")).count(), 0);
+}
+
+#[test]
+fn a_save_that_fails_ends_nothing_and_is_told_at_the_end() {
+    let place = Place::new();
+    fs::create_dir(place.path("c")).expect("made");
+    fs::write(place.path("c/step-000002"), b"in the way").expect("written");
+    let said = place.bad("plan.bin --steps 3 --save c --save-every 1");
+    assert!(said.contains("warning: step 2 was not saved: "), "{said}");
+    assert!(said.contains("saved c/step-000003") && said.contains("not all that was asked for is written"), "{said}");
+    assert_eq!(names(&place.path("c")), ["latest", "step-000001", "step-000002", "step-000003"]);
+    assert_eq!(fs::read_to_string(place.path("c/latest")).expect("latest"), "step-000003\n");
+    // The last one, too.
+    fs::create_dir(place.path("d")).expect("made");
+    fs::write(place.path("d/step-000002"), b"in the way").expect("written");
+    let said = place.bad("plan.bin --steps 2 --save d --save-every 2 --outputs o.safetensors");
+    assert!(said.contains("step 2 was not saved"), "{said}");
+    assert!(place.path("o.safetensors").exists(), "{said}");
+    assert_eq!(names(&place.path("d")), ["step-000002"]);
+}
+
+#[test]
+fn outputs_go_where_they_are_sent() {
+    let place = Place::new();
+    place.good("plan.bin --steps 2 --outputs plain.safetensors --emit params");
+    let plain = fs::read(place.path("plain.safetensors")).expect("there");
+    std::os::unix::fs::symlink("target.safetensors", place.path("link.safetensors")).expect("linked");
+    place.good("plan.bin --steps 2 --outputs link.safetensors --emit params");
+    assert_eq!(fs::read(place.path("target.safetensors")).expect("through the link"), plain);
+    assert!(fs::symlink_metadata(place.path("link.safetensors")).expect("there").is_symlink());
+    for line in [
+        "$MMRUN plan.bin --steps 2 --outputs /dev/stdout --emit params | cat",
+        "$MMRUN plan.bin --steps 2 --outputs /dev/stdout --emit params > f; cat f",
+        "$MMRUN plan.bin --steps 2 --outputs >(cat) --emit params | cat",
+        "mkfifo pipe; $MMRUN plan.bin --steps 2 --outputs pipe --emit params & cat pipe",
+    ] {
+        let output = shell(&place, line);
+        assert!(output.stdout == plain, "{line}: {} bytes, {}", output.stdout.len(), text(&output.stderr));
+    }
+    place.good("plan.bin --steps 2 --outputs /dev/null");
+    assert_eq!(names(place.0.path()).iter().filter(|n| n.contains("tmp")).count(), 0);
+}
+
+#[test]
+fn the_same_command_line_is_repeated() {
+    let place = Place::new();
+    data(&place);
+    let line = "plan.bin --data data.tar --save c --save-every 2 --resume auto";
+    assert_eq!(mmrun(&place, "plan.bin --steps 2 --until 3").output().expect("runs").status.code(), Some(2));
+    place.good(&format!("{line} --until 5"));
+    let said = place.good(&format!("{line} --until 5 --outputs o.safetensors --emit params"));
+    assert!(said.contains("step 5 is reached already: no step is left to run"), "{said}");
+    assert_eq!(place.tensors("o.safetensors").keys().collect::<Vec<_>>(), ["param/w"]);
+    // An earlier step is reached, too.
+    assert!(place.good(&format!("{line} --until 3")).contains("step 5 is reached already"));
+    place.good(&format!("{line} --until 9 --outputs o.safetensors --emit params"));
+    let whole = fs::read(place.path("o.safetensors")).expect("outputs");
+    place.good(&format!("{line} --until 9 --outputs o.safetensors --emit params"));
+    assert_eq!(fs::read(place.path("o.safetensors")).expect("outputs"), whole, "outputs of a whole run stay");
+    place.good("plan.bin --data data.tar --save whole --until 9");
+    same_checkpoint(&place, "c/step-000009", "whole/step-000009");
+    // With weights, which are for the beginning alone.
+    place.good("plan.bin --weights whole --save w --resume auto --until 2");
+    let said = place.good("plan.bin --weights whole --save w --resume auto --until 4");
+    assert!(said.contains("resumed at step 2") && said.contains("--weights is not read"), "{said}");
+}
+
+#[test]
+fn the_newest_checkpoints_are_kept() {
+    let place = Place::new();
+    place.good("plan.bin --steps 9 --save three --save-every 1");
+    assert_eq!(names(&place.path("three")), ["latest", "step-000007", "step-000008", "step-000009"]);
+    place.good("plan.bin --steps 9 --save one --save-every 1 --keep 1");
+    assert_eq!(names(&place.path("one")), ["latest", "step-000009"]);
+    // Another way from an older step: what lies on the first way stays until it is written anew.
+    place.good("plan.bin --steps 1 --save three --resume three/step-000007 --keep 1");
+    assert_eq!(names(&place.path("three")), ["latest", "step-000008", "step-000009"]);
+    assert_eq!(fs::read_to_string(place.path("three/latest")).expect("latest"), "step-000008\n");
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+    let place = Place::new();
+    let line = "plan.bin --save c --save-every 1 --resume auto";
+    place.good(&format!("{line} --until 4"));
+    let damage = |step: u64| {
+        let path = place.path(&format!("c/step-{step:06}/optimizer.safetensors"));
+        let mut bytes = fs::read(&path).expect("there");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        fs::write(&path, bytes).expect("written");
+    };
+    damage(4);
+    let said = place.good(&format!("{line} --until 6"));
+    assert!(said.contains("passed over a damaged checkpoint: c/step-000004/optimizer.safetensors"), "{said}");
+    assert!(said.contains("resumed at step 3 from c/step-000003"), "{said}");
+    place.good("plan.bin --save whole --until 6");
+    same_checkpoint(&place, "c/step-000006", "whole/step-000006");
+    (4..=6).for_each(damage);
+    let said = place.bad(&format!("{line} --until 7"));
+    assert!(said.contains("c/step-000006/optimizer.safetensors: damaged"), "nothing begins anew in silence: {said}");
+}
+
+#[test]
+fn records_are_not_forgotten() {
+    let place = Place::new();
+    data(&place);
+    place.good("plan.bin --data data.tar --save c --steps 2");
+    let said = place.bad("plan.bin --resume c --save c --steps 2");
+    assert!(said.contains("c/step-000002: its run had 7 records of data.tar, and this one has no --data"), "{said}");
+    assert!(said.contains("--resume-without-data"), "{said}");
+    let said = place.good("plan.bin --resume c --steps 2 --resume-without-data");
+    assert!(said.contains("this one goes on without"), "{said}");
+    place.good("plan.bin --data data.tar --resume c --save c --steps 2");
+}
+
+#[test]
+fn a_cut_line_of_metrics_is_taken_back() {
+    let place = Place::new();
+    place.good("plan.bin --until 3 --save c --metrics m.jsonl");
+    let whole = fs::read_to_string(place.path("m.jsonl")).expect("metrics");
+    fs::write(place.path("m.jsonl"), format!("{whole}{{\"step\":4,\"lo")).expect("written");
+    place.good("plan.bin --until 5 --save c --resume auto --metrics m.jsonl");
+    let lines = fs::read_to_string(place.path("m.jsonl")).expect("metrics");
+    assert!(lines.starts_with(&whole), "{lines}");
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    for line in lines.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
