@@ -177,7 +177,7 @@ fn skipped_steps_change_nothing() {
         compile(folder, &format!("wan2.2.mm --preset tiny {flags}"));
         let go = |words: &str| mmrun(folder, &format!("plan.bin --data data --on-nan skip {words}"));
         let told = said(go(&format!(
-            "--steps 7 --save {at} --save-every 1 --metrics {at}.jsonl --outputs {at}.safetensors --emit params"
+            "--steps 7 --save {at} --save-every 1 --keep 7 --metrics {at}.jsonl --outputs {at}.safetensors --emit params"
         )));
         assert!(told.contains("data/3.safetensors: `text`: element [1, 5] is inf"), "{flags}: {told}");
         assert!(told.contains("1 of 7 steps updated nothing"), "{flags}: {told}");

@@ -95,10 +95,11 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
     let kept = steps.save_last(whole);
     let go_on = steps.saver.as_ref().filter(|s| s.last().is_some()).map(Saver::how_to_go_on);
     let helped = |failure: Failure| go_on.iter().fold(failure, |failure, help| failure.help(help));
-    let signal = match ending {
-        Ending::Whole => None,
-        Ending::Signal(signal) => Some(signal),
-        Ending::Between(failure) | Ending::Within(failure) => return Err(helped(failure)),
+    let (signal, failed) = match ending {
+        Ending::Whole => (None, None),
+        Ending::Signal(signal) => (Some(signal), None),
+        Ending::Between(failure) => (None, Some(helped(failure))),
+        Ending::Within(failure) => return Err(helped(failure)),
     };
     kept?;
     if let Some(trace) = steps.trace.take()
@@ -112,6 +113,9 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
         steps.fault(failure);
     }
     let (world, step) = (&steps.world, steps.step);
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
     if let Some(signal) = signal {
         let saved = match (&go_on, &steps.saver) {
             (Some(go_on), Some(saver)) => {
