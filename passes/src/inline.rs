@@ -2,7 +2,7 @@
 //!
 //! Bodies of repeated calls stay functions, and so do kernels. After it, a function has no plain call but of kernels.
 
-use diag::Diagnostics;
+use diag::{Diagnostic, Diagnostics};
 use ir::{Builder, Call, Function, FunctionKind, Id, Inst, Mismatch, Module, NodeId, Type};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ pub struct Inline {}
 
 impl Pass for Inline {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
+        refuse_large(module)?;
         // Callees stand before callers: what is spliced has no plain calls left itself.
         for id in module.functions.ids() {
             let function = &module.functions[id];
@@ -29,6 +30,27 @@ impl Pass for Inline {
         Ok(())
     }
 }
+
+/// Functions that call each other twice grow with every level: what has no end is refused before memory is gone.
+fn refuse_large(module: &Module) -> Result<(), Diagnostics> {
+    let mut sizes: Vec<u64> = vec![];
+    for (_, function) in module.functions.iter() {
+        let calls = function.nodes.iter().filter_map(|(_, node)| inlined(module, &node.inst));
+        let own = function.nodes.len() as u64;
+        let size = calls.fold(own, |sum, callee| sum.saturating_add(sizes.get(callee.index()).copied().unwrap_or(0)));
+        if size > MAX_NODES {
+            let message = format!("@{} has {size} operators once its calls are written out", function.name);
+            let most =
+                format!("a function of one step may have {MAX_NODES}: fold over a stack of equal modules instead");
+            return Err(Diagnostic::error(message).help(most).into());
+        }
+        sizes.push(size);
+    }
+    Ok(())
+}
+
+/// Operators of one function.
+const MAX_NODES: u64 = 10_000_000;
 
 fn inlined(module: &Module, inst: &Inst) -> Option<Id<Function>> {
     match inst {
@@ -98,5 +120,30 @@ fn renamed(b: &mut Builder, x: NodeId, to: &Type) -> NodeId {
     match to {
         Type::Tensor(ty) => b.reshape(x, ty),
         _ => x,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many functions, each of which calls the one before twice.
+    fn doubling(levels: usize) -> Module {
+        let mut text = "fn @f0(%0: f32[A:4]) {\n  %1 = exp(%0) : f32[A:4]\n  return %1\n}\n".to_owned();
+        for level in 1..=levels {
+            let call = |at: usize, of: usize| format!("  %{at} = call @f{}(%{of}) : f32[A:4]\n", level - 1);
+            text += &format!("fn @f{level}(%0: f32[A:4]) {{\n{}{}  return %2\n}}\n", call(1, 0), call(2, 1));
+        }
+        ir::parse(&text).expect("a module")
+    }
+
+    #[test]
+    fn functions_that_double_with_every_call_are_refused_in_time() {
+        let mut module = doubling(10);
+        Inline {}.run(&mut module, &mut Context::default()).expect("1024 operators");
+        let (_, last) = module.functions.iter().last().expect("a function");
+        assert_eq!(last.nodes.len(), 1 + 1024);
+        let refused = Inline {}.run(&mut doubling(60), &mut Context::default()).expect_err("2^60 operators");
+        assert!(refused.to_string().contains("operators once its calls are written out"), "{refused}");
     }
 }

@@ -13,6 +13,8 @@ mod rate;
 mod update;
 mod working;
 
+use std::collections::HashMap;
+
 use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Mismatch, Module, NodeId, Output, Program, Rewriter, State, Type, ops};
 use serde::{Deserialize, Serialize};
@@ -143,9 +145,9 @@ impl Optimizer {
         let step_ty = Type::Tensor(TensorType::scalar(DType::I64));
         let step = state(module, program, &mut rewriter, STEP.into(), step_ty, None)?;
         let (mut moments, mut copies) = (vec![], vec![]);
-        let allowed = self.working && working::allowed(module);
+        let (allowed, readers) = (self.working && working::allowed(module), working::Readers::of(old));
         for t in &trained {
-            let narrow = working::wanted(module, old, t.parameter).filter(|_| allowed);
+            let narrow = working::wanted(module, &readers, t.parameter).filter(|_| allowed);
             copies.push(match narrow {
                 Some(dtype) => {
                     let ty = old.ty(t.parameter).map(&|ty| ty.with_dtype(dtype));
@@ -166,10 +168,12 @@ impl Optimizer {
                 OptimizerKind::Sgd => vec![],
             });
         }
-        let copy = |value: NodeId| {
-            let at = trained.iter().position(|t| t.parameter == value)?;
-            copies[at].map(|(copy, _)| copy)
-        };
+        let copied: HashMap<NodeId, NodeId> = trained
+            .iter()
+            .zip(&copies)
+            .filter_map(|(t, copy)| Some((t.parameter, copy.map(|(copy, _)| copy)?)))
+            .collect();
+        let copy = |value: NodeId| copied.get(&value).copied();
         let live = old.live();
         for id in old.nodes.ids() {
             if live[id.index()] && !rewriter.done(id) {

@@ -11,6 +11,7 @@ mod fills;
 mod insert;
 mod propagate;
 mod seed;
+mod stale;
 mod table;
 mod why;
 

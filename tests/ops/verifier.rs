@@ -51,6 +51,19 @@ fn call(change: impl Fn(&mut Call)) -> impl Fn(&mut ir::Node) {
 #[test]
 fn broken_functions_are_rejected() {
     rejects("a second function is called @kernel.1", |m| m.functions[Id::new(0)].name = "kernel.1".into());
+    rejects("calls in @deep.256 nest more than 256 deep", |m| {
+        let mut callee = Id::new(0);
+        for depth in 0..=ir::MAX_CALLS {
+            let types: Vec<Type> = m.functions[callee].param_types().cloned().collect();
+            let mut b = ir::Builder::new(format!("deep.{depth}"));
+            let args: Vec<NodeId> = types.into_iter().map(|ty| b.param(ty)).collect();
+            let all = b.call(Call::once(callee), &m.functions[callee], &args);
+            let results = b.results(all).to_vec();
+            let mut function = b.finish().expect("a function");
+            function.results = results;
+            callee = m.functions.add(function);
+        }
+    });
     rejects("no spaces", |m| m.functions[Id::new(0)].name = "a b".into());
     rejects("listed as parameter 1", |m| m.functions[Id::new(0)].params[1] = NodeId::new(0));
     rejects("listed as parameter 0", |m| m.functions[Id::new(0)].params[0] = NodeId::new(99));

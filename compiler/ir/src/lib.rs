@@ -37,4 +37,4 @@ pub use rewrite::Rewriter;
 pub use sharding::{Assignment, Axes, DimSharding, PartialKind, Sharding, ring, split};
 pub use text::{ParseError, parse};
 pub use ty::Type;
-pub use verify::{Violation, verify};
+pub use verify::{MAX_CALLS, Violation, verify};

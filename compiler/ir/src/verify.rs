@@ -4,7 +4,8 @@
 //! - the n-th parameter of a function is its only node that says so;
 //! - parameters and results of a function are tensors or stacks, not tuples;
 //! - every type is what the operator, call or structure infers from its operands;
-//! - a function calls only functions that stand before it in the module (so there is no recursion);
+//! - a function calls only functions that stand before it in the module (so there is no recursion), and calls nest at most
+//!   [`MAX_CALLS`] deep;
 //! - the dims of a tensor have distinct names;
 //! - every input and output of a program names a parameter or state of the module, and has its type;
 //! - a step writes each parameter and state at most once, and a loss is one floating number;
@@ -34,8 +35,11 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Calls within calls; passes follow them by recursion.
+pub const MAX_CALLS: usize = 256;
+
 pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
-    let mut found = vec![];
+    let mut found: Vec<Violation> = too_deep(module).into_iter().collect();
     let mut names: HashSet<&str> = HashSet::new();
     for (id, function) in module.functions.iter() {
         if !names.insert(function.name.as_str()) {
@@ -57,6 +61,26 @@ pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
         }
     }
     if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// The first function in which calls nest too deep.
+fn too_deep(module: &Module) -> Option<Violation> {
+    let mut depths = vec![0; module.functions.len()];
+    for (id, function) in module.functions.iter() {
+        for (_, node) in function.nodes.iter() {
+            // A call of what does not stand before it is reported by itself.
+            if let Inst::Call(call) = &node.inst
+                && call.callee < id
+            {
+                depths[id.index()] = depths[id.index()].max(depths[call.callee.index()] + 1);
+            }
+        }
+        if depths[id.index()] > MAX_CALLS {
+            let message = format!("calls in @{} nest more than {MAX_CALLS} deep", function.name);
+            return Some(Violation { function: Some(id), node: None, message });
+        }
+    }
+    None
 }
 
 fn function_violations(module: &Module, at: Id<Function>, function: &Function) -> Vec<(Option<NodeId>, String)> {
@@ -258,9 +282,12 @@ fn program_violations(module: &Module, program: &crate::Program) -> Vec<String> 
             Output::Loss(_) | Output::Emit(_) => {}
         }
     }
-    for (i, (output, ty)) in program.outputs.iter().zip(function.result_types()).enumerate() {
+    let mut written: HashSet<(bool, &str)> = HashSet::new();
+    for (output, ty) in program.outputs.iter().zip(function.result_types()) {
         match output {
-            Output::Parameter(n) | Output::State(n) if program.outputs[..i].contains(output) => {
+            Output::Parameter(n) | Output::State(n)
+                if !written.insert((matches!(output, Output::Parameter(_)), n.as_str())) =>
+            {
                 found.push(format!("`{n}` is written twice"));
             }
             Output::Loss(n) if !ty.tensor().is_some_and(|t| t.rank() == 0 && t.dtype.is_float()) => {

@@ -1,7 +1,10 @@
 //! Hoists sums over ranks out of repeated calls: what each turn would reduce and add to a carried value is added up on each
 //! rank, and reduced once after the last turn.
 
+use std::collections::HashMap;
+
 use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type};
+use smallvec::SmallVec;
 use types::TensorType;
 
 use super::site::{Calls, copy, each, finish, op, result};
@@ -30,12 +33,36 @@ pub fn hoist_reductions(module: &mut Module, caller: Id<Function>, kinds: Kinds)
 
 fn first(module: &Module, caller: Id<Function>, kinds: Kinds) -> Option<(NodeId, Call, Sum)> {
     let calls = Calls::of(module, &module.functions[caller]);
+    let mut uses = Uses { module, of: HashMap::new() };
     calls.repeated(&module.functions[caller]).into_iter().find_map(|(node, call)| {
         let innermost = calls.repeated(&module.functions[call.callee]).is_empty();
         let kinds = if innermost { Kinds::Scattered } else { kinds };
-        let sum = (0..call.carried).find_map(|i| Sum::of(module, &calls, caller, (node, &call), i, kinds))?;
+        let sum = (0..call.carried).find_map(|i| Sum::of((&calls, &mut uses), caller, (node, &call), i, kinds))?;
         Some((node, call, sum))
     })
+}
+
+/// Who reads the values of functions, found once for all that is asked of one.
+struct Uses<'m> {
+    module: &'m Module,
+    of: HashMap<Id<Function>, Use>,
+}
+
+struct Use {
+    users: Vec<SmallVec<[NodeId; 4]>>,
+    /// By node: how many results it is.
+    returned: Vec<usize>,
+}
+
+impl Uses<'_> {
+    fn of(&mut self, id: Id<Function>) -> &Use {
+        let function = &self.module.functions[id];
+        self.of.entry(id).or_insert_with(|| {
+            let mut returned = vec![0; function.nodes.len()];
+            function.results.iter().for_each(|result| returned[result.index()] += 1);
+            Use { users: function.users(), returned }
+        })
+    }
 }
 
 /// A carried value that grows by a sum over ranks in each turn, where nothing else looks at either.
@@ -56,16 +83,16 @@ struct Sum {
 
 impl Sum {
     fn of(
-        module: &Module,
-        calls: &Calls,
+        (calls, uses): (&Calls, &mut Uses<'_>),
         caller: Id<Function>,
         (node, call): (NodeId, &Call),
         index: usize,
         kinds: Kinds,
     ) -> Option<Self> {
+        let module = uses.module;
         let callee = &module.functions[call.callee];
         let (param, grown) = (callee.params[index], callee.results[index]);
-        if callee.results.iter().filter(|&&r| r == grown).count() != 1 {
+        if uses.of(call.callee).returned[grown.index()] != 1 {
             return None;
         }
         let args = callee.nodes[grown].args.as_slice();
@@ -81,9 +108,9 @@ impl Sum {
         if !adds || a == b {
             return None;
         }
-        let users = callee.users();
-        let only = |id: NodeId| users[id.index()].as_slice() == [grown] && !callee.results.contains(&id);
-        if !users[grown.index()].is_empty() || !only(param) || !only(addend) {
+        let own = uses.of(call.callee);
+        let only = |id: NodeId| own.users[id.index()].as_slice() == [grown] && own.returned[id.index()] == 0;
+        if !own.users[grown.index()].is_empty() || !only(param) || !only(addend) {
             return None;
         }
         // From a start that is not zero, a stack would take one more addition each.
@@ -97,11 +124,12 @@ impl Sum {
         };
         let inner = calls.only(&callee.nodes[all].inst).filter(|c| c.times.is_none() || position >= c.carried);
         let (within, root) = match inner {
-            Some(inner) => (&module.functions[inner.callee], module.functions[inner.callee].results[position]),
-            None => (callee, addend),
+            Some(inner) => (inner.callee, module.functions[inner.callee].results[position]),
+            None => (call.callee, addend),
         };
         let user = inner.is_none().then_some(grown);
-        let (of, reduce) = reduced(within, root, user, kinds)?;
+        let (of, reduce) = reduced(&module.functions[within], uses.of(within), (root, user), kinds)?;
+        let within = &module.functions[within];
         let part = within.ty(of).tensor()?.with_dtype(within.ty(root).tensor()?.dtype);
         let whole = callee.ty(param).element()?.clone();
         let inner = inner.map(|inner| (all, inner.clone(), position));
@@ -210,9 +238,13 @@ impl Sum {
 
 /// What `root` is a sum over ranks of, and how, if it is one but for casts and reshapes. `user` is who reads the root;
 /// none, if the function returns it.
-fn reduced(function: &Function, root: NodeId, user: Option<NodeId>, kinds: Kinds) -> Option<(NodeId, Op)> {
-    let users = function.users();
-    let returned = |id: NodeId| function.results.iter().filter(|&&r| r == id).count();
+fn reduced(
+    function: &Function,
+    Use { users, returned }: &Use,
+    (root, user): (NodeId, Option<NodeId>),
+    kinds: Kinds,
+) -> Option<(NodeId, Op)> {
+    let returned = |id: NodeId| returned[id.index()];
     if users[root.index()].as_slice() != user.as_slice() || returned(root) != usize::from(user.is_none()) {
         return None;
     }

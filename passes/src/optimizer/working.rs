@@ -3,6 +3,7 @@
 
 use ir::ops::Cast;
 use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Stored, Type, Wish};
+use smallvec::SmallVec;
 use types::{DType, Name};
 
 /// The name of the state that holds a copy of a parameter, or of a family.
@@ -16,15 +17,30 @@ pub fn allowed(module: &Module) -> bool {
     !module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { what: Stored::Optimizer, .. }))
 }
 
+/// Who reads the values of a function.
+pub struct Readers<'f> {
+    function: &'f Function,
+    users: Vec<SmallVec<[NodeId; 4]>>,
+    live: Vec<bool>,
+    returned: Vec<bool>,
+}
+
+impl<'f> Readers<'f> {
+    pub fn of(function: &'f Function) -> Self {
+        Self { function, users: function.users(), live: function.live(), returned: function.returned() }
+    }
+}
+
 /// The one narrower type to which every reader of a value casts it, inside what it is handed to as well.
-pub fn wanted(module: &Module, function: &Function, value: NodeId) -> Option<DType> {
-    if function.results.contains(&value) {
+pub fn wanted(module: &Module, readers: &Readers<'_>, value: NodeId) -> Option<DType> {
+    let function = readers.function;
+    if readers.returned[value.index()] {
         return None;
     }
     let full = function.ty(value).element()?.dtype;
     let mut found = None;
-    let live = function.live();
-    for (id, node) in function.nodes.iter().filter(|(id, n)| live[id.index()] && n.args.contains(&value)) {
+    for &id in readers.users[value.index()].iter().filter(|id| readers.live[id.index()]) {
+        let node = &function.nodes[id];
         let mut meets = |to: Option<DType>| match (to, found) {
             (Some(to), None) if to.bytes() < full.bytes() => {
                 found = Some(to);
@@ -36,9 +52,9 @@ pub fn wanted(module: &Module, function: &Function, value: NodeId) -> Option<DTy
         match &node.inst {
             Inst::Op(Op::Cast(_)) => meets(function.ty(id).element().map(|ty| ty.dtype))?,
             Inst::Call(call) => {
-                let callee = &module.functions[call.callee];
+                let callee = Readers::of(&module.functions[call.callee]);
                 for (at, _) in node.args.iter().enumerate().filter(|(_, a)| **a == value) {
-                    meets(wanted(module, callee, callee.params[at]))?;
+                    meets(wanted(module, &callee, callee.function.params[at]))?;
                 }
             }
             _ => return None,

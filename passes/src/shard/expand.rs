@@ -1,5 +1,7 @@
 //! Operators that want a dim whole which wishes cut are replaced by their expansions, whose reductions can be cut.
 
+use std::collections::{HashMap, HashSet};
+
 use ir::{FactorKind, Function, Id, Inst, Module, NodeId, Rewriter};
 
 use super::table::Table;
@@ -10,7 +12,7 @@ pub fn blocked(module: &mut Module, table: &Table) -> bool {
     let ids: Vec<_> = module.functions.ids().collect();
     for id in ids {
         let function = &module.functions[id];
-        let nodes: Vec<NodeId> = function.nodes.ids().filter(|&n| is_blocked(table, id, function, n)).collect();
+        let nodes: HashSet<NodeId> = function.nodes.ids().filter(|&n| is_blocked(table, id, function, n)).collect();
         if !nodes.is_empty()
             && let Some(expanded) = expand(function, &nodes)
         {
@@ -38,9 +40,9 @@ fn is_blocked(table: &Table, f: Id<Function>, function: &Function, id: NodeId) -
 }
 
 /// `None` if none of the nodes has an expansion.
-fn expand(function: &Function, nodes: &[NodeId]) -> Option<Function> {
+fn expand(function: &Function, nodes: &HashSet<NodeId>) -> Option<Function> {
     let mut r = Rewriter::new(function);
-    let mut results: std::collections::HashMap<NodeId, ir::NodeIds> = std::collections::HashMap::new();
+    let mut results: HashMap<NodeId, ir::NodeIds> = HashMap::new();
     for (id, node) in function.nodes.iter() {
         if r.done(id) {
             continue;

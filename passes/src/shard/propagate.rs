@@ -1,11 +1,15 @@
 //! Propagation: axes go from tensor to tensor along the factors of operators, and across calls, until nothing changes.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use diag::Diagnostics;
 use ir::{Function, Id, Input, Inst, Module, NodeId, Output, Wish};
 use types::Name;
 
 use super::assign::{Around, joined};
 use super::seed;
+use super::stale::{Stale, Way};
 use super::table::{Site, Table, names};
 
 /// The wishes of the model's plan and all that follows from them.
@@ -50,31 +54,39 @@ pub fn exchanged(module: &Module) -> Vec<Name> {
     axes.flatten().filter(|a| module.mesh.size(a) > 1).collect()
 }
 
-/// To the fixed point. Axes are only ever added, so there is one.
+/// To the fixed point: there and back through all nodes, again and again. Axes are only ever added, so there is one.
 fn spread(module: &Module, table: &mut Table) {
-    let exchange = exchanged(module);
+    let (exchange, homes) = (exchanged(module), homes(module));
+    let mut stale = Stale::all(module, table);
     loop {
-        let mut changed = between(module, table);
-        for (id, function) in module.functions.iter() {
-            for node in function.nodes.ids() {
-                changed |= step(module, table, &exchange, id, function, node);
-            }
+        let mut changed = false;
+        for &(home, site) in &homes {
+            changed |= link(table, home, site);
         }
-        for (id, function) in module.functions.iter().rev() {
-            for node in function.nodes.ids().rev() {
-                changed |= step(module, table, &exchange, id, function, node);
-            }
-        }
-        if !changed {
+        stale.note(table);
+        if !changed && stale.is_empty() {
             return;
+        }
+        for way in [Way::There, Way::Back] {
+            let mut next = stale.function(None, way);
+            while let Some(f) = next {
+                let (id, mut node) = (Id::new(f), stale.node(f, None, way));
+                while let Some(at) = node {
+                    stale.done(f, at);
+                    step(module, table, &exchange, id, &module.functions[id], at);
+                    stale.note(table);
+                    node = stale.node(f, Some(at), way);
+                }
+                next = stale.function(Some(f), way);
+            }
         }
     }
 }
 
-/// A parameter or state is held alike by all programs, and alike before and after a step.
-fn between(module: &Module, table: &mut Table) -> bool {
-    let mut homes: Vec<(&Name, bool, Site)> = vec![];
-    let mut changed = false;
+/// A parameter or state is held alike by all programs, and alike before and after a step: its first place, and each other.
+fn homes(module: &Module) -> Vec<(Site, Site)> {
+    let mut homes: HashMap<(&Name, bool), Site> = HashMap::new();
+    let mut pairs = vec![];
     for program in &module.programs {
         let function = &module.functions[program.function];
         let inputs = program.inputs.iter().zip(&function.params).filter_map(|(input, &p)| match input {
@@ -88,13 +100,15 @@ fn between(module: &Module, table: &mut Table) -> bool {
             _ => None,
         });
         for (name, parameter, site) in inputs.chain(outputs) {
-            match homes.iter().find(|(n, p, _)| *n == name && *p == parameter) {
-                Some(&(_, _, home)) => changed |= link(table, home, site),
-                None => homes.push((name, parameter, site)),
+            match homes.entry((name, parameter)) {
+                Entry::Occupied(home) => pairs.push((*home.get(), site)),
+                Entry::Vacant(place) => {
+                    place.insert(site);
+                }
             }
         }
     }
-    changed
+    pairs
 }
 
 fn link(table: &mut Table, a: Site, b: Site) -> bool {

@@ -33,6 +33,8 @@ pub struct Table {
     alike: HashMap<Site, Site>,
     /// Factors of operators, by function and node.
     pub factors: Vec<Vec<Option<Factors>>>,
+    /// What was extended since somebody last took note.
+    pub changed: Vec<Site>,
 }
 
 pub type Site = (Id<Function>, NodeId, usize);
@@ -47,7 +49,7 @@ impl Table {
             factors.push(function.nodes.iter().map(|(id, _)| operator(function, id).map(|(_, f)| f)).collect());
         }
         let (mesh, alike) = (module.mesh.clone(), copies(module));
-        Self { mesh, functions, closed: vec![], closed_to: vec![], alike, factors }
+        Self { mesh, functions, closed: vec![], closed_to: vec![], alike, factors, changed: vec![] }
     }
 
     pub fn at(&self, site: Site) -> &TensorAxes {
@@ -78,7 +80,16 @@ impl Table {
             }
             tensor[dim].push((axis.clone(), *rank));
         }
-        tensor[dim].len() > have
+        let grew = tensor[dim].len() > have;
+        if grew {
+            self.changed.push(self.alike.get(&site).copied().unwrap_or(site));
+        }
+        grew
+    }
+
+    /// Copies of parameters, each with the parameter that it is held as.
+    pub fn copies(&self) -> impl Iterator<Item = (Site, Site)> {
+        self.alike.iter().map(|(copy, of)| (*copy, *of))
     }
 }
 
