@@ -57,12 +57,12 @@ while read -r model; do
     quiet "$bin/mmc" compile $model --target ascend-910b3 -o "$work/plan.bin"
     quiet "$bin/mmc" export "$work/plan.bin" -o "$work/out/$n"
 done <<MODELS
-wan2.2.mm --preset tiny
+wan2.2.mm --preset tiny --dtype f32
 wan2.2.mm --preset tiny --dtype bf16 --tp 2
 wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1
-wan2.2.mm --preset tiny --tp 2 --pp 2 --microbatches 4
+wan2.2.mm --preset tiny --dtype f32 --tp 2 --pp 2 --microbatches 4
 wan2.2.mm --set H=90 --set W=160 --dtype bf16 --tp 4 --pp 2
-qwen3.mm --preset tiny
+qwen3.mm --preset tiny --dtype f32
 qwen3.mm --preset tiny --dtype bf16 --fsdp 2
 qwen3.mm --preset tiny --dtype bf16 --tp 2 --pp 2
 MODELS

@@ -75,17 +75,17 @@ fn check(words: &str, tolerance: f32) {
 
 #[test]
 fn wan_tiny_trains() {
-    check("wan2.2.mm --preset tiny", 1e-4);
-    check("wan2.2.mm --preset tiny --fsdp 2", 1e-4);
-    check("wan2.2.mm --preset tiny --tp 2 --pp 2", 1e-4);
-    check("wan2.2.mm --preset tiny --tp 2 --overlap 2", 1e-4);
+    check("wan2.2.mm --preset tiny --dtype f32", 1e-4);
+    check("wan2.2.mm --preset tiny --fsdp 2 --dtype f32", 1e-4);
+    check("wan2.2.mm --preset tiny --tp 2 --pp 2 --dtype f32", 1e-4);
+    check("wan2.2.mm --preset tiny --tp 2 --overlap 2 --dtype f32", 1e-4);
 }
 
 #[test]
 fn qwen3_tiny_trains() {
-    check("qwen3.mm --preset tiny", 1e-4);
-    check("qwen3.mm --preset tiny --fsdp 2", 1e-4);
-    check("qwen3.mm --preset tiny --tp 2 --pp 2", 1e-4);
+    check("qwen3.mm --preset tiny --dtype f32", 1e-4);
+    check("qwen3.mm --preset tiny --fsdp 2 --dtype f32", 1e-4);
+    check("qwen3.mm --preset tiny --tp 2 --pp 2 --dtype f32", 1e-4);
 }
 
 /// Attention as FlashAttentionScore.
@@ -106,8 +106,8 @@ fn qwen3_tiny_trains_in_bf16() {
 /// Micro-batches on their way at the same time, other schedules, and a ring of attention.
 #[test]
 fn other_ways_to_cut_train() {
-    check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1", 1e-4);
-    check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --microbatches 2 --schedule gpipe", 1e-4);
+    check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1 --dtype f32", 1e-4);
+    check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --microbatches 2 --schedule gpipe --dtype f32", 1e-4);
     check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1", 1e-2);
 }
 

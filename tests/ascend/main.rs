@@ -114,16 +114,16 @@ fn explain(plan: &Path) -> String {
 
 #[test]
 fn wan_tiny() {
-    check("wan2.2.mm --preset tiny");
+    check("wan2.2.mm --preset tiny --dtype f32");
     check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1");
-    check("wan2.2.mm --preset tiny --cp 2 --ulysses 1");
+    check("wan2.2.mm --preset tiny --dtype f32 --cp 2 --ulysses 1");
     insta::assert_snapshot!(explain(&check("wan2.2.mm --preset tiny --dtype bf16 --tp 2").plan));
 }
 
 #[test]
 fn qwen3_tiny() {
     check("qwen3.mm --preset tiny --dtype bf16 --fsdp 2");
-    insta::assert_snapshot!(explain(&check("qwen3.mm --preset tiny").plan));
+    insta::assert_snapshot!(explain(&check("qwen3.mm --preset tiny --dtype f32").plan));
 }
 
 /// 81 frames at 720p: few segments, each small, though the plan has thousands of launches.

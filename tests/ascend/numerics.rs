@@ -118,9 +118,9 @@ fn check_segments(words: &str, tolerance: f64) {
 
 #[test]
 fn segments_mean_what_their_kernels_mean() {
-    check_segments("wan2.2.mm --preset tiny", 2e-5);
-    check_segments("qwen3.mm --preset tiny", 2e-5);
-    check_segments("wan2.2.mm --preset tiny --batch 2 --tp 2 --overlap 2", 2e-5);
+    check_segments("wan2.2.mm --preset tiny --dtype f32", 2e-5);
+    check_segments("qwen3.mm --preset tiny --dtype f32", 2e-5);
+    check_segments("wan2.2.mm --preset tiny --batch 2 --tp 2 --overlap 2 --dtype f32", 2e-5);
 }
 
 #[test]

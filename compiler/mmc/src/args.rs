@@ -95,9 +95,10 @@ pub struct Options {
     /// The processor: `native`, or an LLVM name such as x86-64-v3.
     #[arg(long, default_value = "native")]
     pub cpu: String,
-    /// The working type of activations; parameters and optimiser stay in f32.
-    #[arg(long, default_value = "f32")]
-    pub dtype: WorkType,
+    /// The working type of activations; parameters and optimiser stay in f32. By default bf16 for an Ascend, which has fused
+    /// attention in it, and f32 otherwise.
+    #[arg(long)]
+    pub dtype: Option<WorkType>,
     /// Seed of initialisers and draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

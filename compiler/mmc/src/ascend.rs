@@ -95,7 +95,8 @@ pub fn too_large(plan: &Plan) -> Option<Diagnostic> {
     let demand = pack::demands(plan, &[], soc).into_iter().find(|d| !d.fits())?;
     let (needs, has) = (bytes(demand.total()), bytes(demand.device));
     let said = format!("a rank needs {needs}, as far as is known before atc has run, and an {} has {has}", soc.version);
-    Some(Diagnostic::warning(said).help("cut more: --tp, --cp, --fsdp, or a smaller --batch"))
+    let narrow = if plan.header.dtype == types::DType::F32 { "compute in bf16: --dtype bf16; or " } else { "" };
+    Some(Diagnostic::warning(said).help(format!("{narrow}cut more: --tp, --cp, --fsdp, or a smaller --batch")))
 }
 
 fn unpacked(folder: &Path, error: &PackError) -> Diagnostic {

@@ -2,13 +2,16 @@
 
 use diag::{Diagnostic, Sources};
 
-use crate::args::{Compile, Offload, Overlap, Recompute, Schedule};
+use crate::args::{Compile, Offload, Overlap, Recompute, Schedule, WorkType};
 use crate::compile::{Built, build};
 use crate::fit::Limit;
+use crate::targets;
 use report::quantity::bytes;
 
 /// Changes that a message names.
 const NAMED: usize = 5;
+/// What an Ascend is asked first: in f32 it has no fused attention.
+const BF16: &str = "--dtype bf16";
 
 /// One change, and what it would give.
 struct Tried {
@@ -26,7 +29,8 @@ pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Di
         candidates(args).into_iter().filter_map(|(flags, args)| attempt(flags, &args, limit)).collect();
     // A step on twice the ranks is not cheaper because it is over sooner.
     tried.sort_by(|a, b| {
-        (a.seconds * a.ranks as f64).total_cmp(&(b.seconds * b.ranks as f64)).then(a.need.cmp(&b.need))
+        let cost = |t: &Tried| t.seconds * t.ranks as f64;
+        (b.flags == BF16).cmp(&(a.flags == BF16)).then(cost(a).total_cmp(&cost(b))).then(a.need.cmp(&b.need))
     });
     let fits: Vec<&Tried> = tried.iter().filter(|t| t.need <= limit.bytes).take(NAMED).collect();
     if fits.is_empty() {
@@ -61,6 +65,25 @@ fn seconds(built: &Built) -> Option<f64> {
     cost::simulate(&built.machine, &built.plan, program).ok()?.first().map(|p| p.step_seconds)
 }
 
+/// What a warning says of f32 for an Ascend, where it is asked for: what a rank needs, and what it would need in bf16.
+pub fn wide(args: &Compile, built: &Built) -> Option<Diagnostic> {
+    if !targets::is_ascend(&args.options) || args.options.dtype != Some(WorkType::F32) {
+        return None;
+    }
+    let limit = Limit::of(&args.options, built.known.as_ref())?;
+    let (_, need) = limit.largest(&built.plan)?;
+    let mut narrow = args.clone();
+    narrow.options.dtype = Some(WorkType::Bf16);
+    let said = Diagnostic::warning(format!(
+        "in f32 an Ascend has no fused attention, whose scores lie in memory instead: a rank needs {}",
+        bytes(need)
+    ));
+    Some(match attempt(BF16.into(), &narrow, &limit) {
+        Some(tried) => said.help(format!("{BF16}, the default for an Ascend, needs {}", bytes(tried.need))),
+        None => said.help(format!("{BF16} is the default for an Ascend")),
+    })
+}
+
 fn attempt(flags: String, args: &Compile, limit: &Limit) -> Option<Tried> {
     let built = build(args, &mut Sources::default()).ok()?;
     let (_, need) = limit.largest(&built.plan)?;
@@ -76,6 +99,14 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
         out.push((flags, changed));
     };
     let (recompute, offload) = (args.options.recompute, args.options.offload);
+    if targets::is_ascend(&args.options) && targets::work_type(&args.options) == WorkType::F32 {
+        add(BF16.into(), &|c| c.options.dtype = Some(WorkType::Bf16));
+        if recompute == Recompute::None {
+            add(format!("{BF16} --recompute full"), &|c| {
+                (c.options.dtype, c.options.recompute) = (Some(WorkType::Bf16), Recompute::Full);
+            });
+        }
+    }
     if recompute == Recompute::None {
         add("--recompute full".into(), &|c| c.options.recompute = Recompute::Full);
     }

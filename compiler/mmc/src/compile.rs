@@ -35,6 +35,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     output::probe(&args.output)?;
     let mut built = build(args, sources)?;
+    built.warnings.0.extend(changes::wide(args, &built));
     let limit = Limit::of(&args.options, built.known.as_ref());
     if let Some(excess) = limit.as_ref().and_then(|limit| Excess::of(&built, limit)) {
         let mut said = excess.diagnostic(&built.plan);
@@ -220,7 +221,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         target: target.name().into(),
         cpu: machine.cpu.into(),
         features: machine.features.into_iter().map(Name::from).collect(),
-        dtype: match args.options.dtype {
+        dtype: match targets::work_type(&args.options) {
             WorkType::F32 => DType::F32,
             WorkType::Bf16 => DType::BF16,
         },

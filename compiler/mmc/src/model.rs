@@ -84,7 +84,7 @@ fn evaluate(
 /// The passes that make the graph of one rank; `hoist-collectives`, where it is wanted, and the target's passes follow.
 pub fn pipeline(traced: &Traced, options: &Options) -> String {
     let module = &traced.evaluated.module;
-    let dtype = match options.dtype {
+    let dtype = match crate::targets::work_type(options) {
         WorkType::F32 => "f32",
         WorkType::Bf16 => "bf16",
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use diag::{Diagnostic, Diagnostics};
 use target::{NoTarget, Target};
 
-use crate::args::Options;
+use crate::args::{Options, WorkType};
 
 /// What `--target` takes in this build.
 fn names() -> String {
@@ -15,6 +15,20 @@ fn names() -> String {
     #[cfg(feature = "ascend")]
     let names = names.chain(target_ascend::SOCS.iter().map(|soc| soc.name));
     names.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the options name an Ascend.
+pub fn is_ascend(options: &Options) -> bool {
+    #[cfg(feature = "ascend")]
+    let known = target_ascend::soc::soc(&options.target).is_some();
+    #[cfg(not(feature = "ascend"))]
+    let known = false;
+    known
+}
+
+/// The working type: what is asked for, or the target's own.
+pub fn work_type(options: &Options) -> WorkType {
+    options.dtype.unwrap_or(if is_ascend(options) { WorkType::Bf16 } else { WorkType::F32 })
 }
 
 /// The target that the options name; `cache` is where it keeps compiled kernels.

@@ -1,22 +1,24 @@
 //! Holds a `ModelDef` against the operator table and the shape rules.
 //!
 //! 1. One graph; names are unique; every operator is in the table.
-//! 2. Inputs stand in the table's order under its names; a required input is fed, an optional one may be marked as not.
+//! 2. Inputs stand in the table's order under its names; a required input is fed, an optional one may be marked as not, or
+//!    left out at the end.
 //! 3. Every edge leads to an output of an earlier node, and says of it what that node says.
 //! 4. Required attributes are there, each of its kind, and none that the operator does not have.
-//! 5. The operator takes the element types of its inputs and outputs.
+//! 5. The operator takes the element types of its inputs and outputs, each and all together.
 //! 6. The types of outputs follow from inputs and attributes.
 //! 7. Inputs of the graph are numbered from 0; one NetOutput ends it.
 
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::columns::{self, Block};
 use crate::dtype::{DataType, Ty};
 use crate::encode::UNFED;
 use crate::graph::integers;
 use crate::infer::{Site, Value, infer};
 use crate::proto::{AttrDef, Attribute, ModelDef, OpDef, TensorDescriptor};
-use crate::table::{Op, Operator, Presence, Preset};
+use crate::table::{Op, Operator, Port, Presence, Preset};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -81,6 +83,27 @@ pub fn ports(spec: &Operator, inputs: &[Option<Ty>]) -> Result<(), String> {
     Ok(())
 }
 
+/// That a kernel of a 910B takes and gives these types together, where its columns are known.
+pub fn column(op: Op, inputs: &[Option<Ty>], outputs: &[Ty]) -> Result<(), String> {
+    let (spec, blocks) = (op.spec(), columns::of(op));
+    let ports = spec.input_ports(inputs.len()).unwrap_or_default();
+    let fits = |block: &Block, i: usize| {
+        let takes = |((port, _), ty): (&(&Port, usize), &Option<Ty>)| {
+            ty.as_ref().is_none_or(|ty| Block::at(block.inputs, port.name, i) == Some(ty.dtype))
+        };
+        let gives = |(port, ty): (&Port, &Ty)| Block::at(block.outputs, port.name, i) == Some(ty.dtype);
+        ports.iter().zip(inputs).all(takes) && spec.outputs.iter().zip(outputs).all(gives)
+    };
+    if blocks.is_empty() || blocks.iter().any(|block| (0..block.width()).any(|i| fits(block, i))) {
+        return Ok(());
+    }
+    let text = |name: &str, ty: &Ty| format!("{name} {}", ty.dtype.text());
+    let fed = ports.iter().zip(inputs).filter_map(|((port, _), ty)| Some(text(port.name, ty.as_ref()?)));
+    let made = spec.outputs.iter().zip(outputs).map(|(port, ty)| text(port.name, ty));
+    let (fed, made) = (fed.collect::<Vec<_>>().join(", "), made.collect::<Vec<_>>().join(", "));
+    Err(format!("no kernel of a 910B takes {fed} and gives {made}"))
+}
+
 fn node(kind: Op, op: &OpDef, seen: &HashMap<&str, &OpDef>) -> Result<(), String> {
     let spec = kind.spec();
     let attributes = attributes(spec, op)?;
@@ -111,7 +134,7 @@ fn node(kind: Op, op: &OpDef, seen: &HashMap<&str, &OpDef>) -> Result<(), String
     let inferred = infer(&site)?;
     match inferred.iter().zip(&outputs).position(|(a, b)| a != b) {
         Some(i) => Err(format!("its output `{}` is {}, not {}", spec.outputs[i].name, inferred[i], outputs[i])),
-        None => Ok(()),
+        None => column(kind, &types, &outputs),
     }
 }
 
@@ -147,7 +170,12 @@ fn edges(spec: &Operator, op: &OpDef, seen: &HashMap<&str, &OpDef>) -> Result<Ve
         }
         inputs.push(Some((ty, value(from))));
     }
-    Ok(inputs)
+    match (ports.last(), inputs.last()) {
+        (Some((port, _)), Some(None)) => {
+            Err(format!("its last input `{}` is not fed, and must be left out", port.name))
+        }
+        _ => Ok(inputs),
+    }
 }
 
 fn value(from: &OpDef) -> Option<Vec<i64>> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::check;
 use crate::dtype::{DataType, Ty};
 use crate::infer::{self, Site, Value};
-use crate::table::{Op, Presence, Preset};
+use crate::table::{Op, Preset};
 
 /// One output of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +92,12 @@ impl Graph {
         self.constant(Ty::new(DataType::Int64, [values.len() as i64]), data)
     }
 
+    /// A list of i32.
+    pub fn ints32(&mut self, values: &[i32]) -> Tensor {
+        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(Ty::new(DataType::Int32, [values.len() as i64]), data)
+    }
+
     /// One i64, as a scalar.
     pub fn int(&mut self, value: i64) -> Tensor {
         self.constant(Ty::new(DataType::Int64, []), value.to_le_bytes().to_vec())
@@ -100,18 +107,14 @@ impl Graph {
         self.several(op, inputs, attributes)[0]
     }
 
-    /// All outputs of a node all of whose first inputs are fed; optional ones that remain are not.
+    /// All outputs of a node all of whose first inputs are fed; optional ones that remain are left out.
     pub fn several(&mut self, op: Op, inputs: &[Tensor], attributes: &[(&'static str, Value)]) -> Vec<Tensor> {
-        let spec = op.spec();
-        let mut all: Vec<Option<Tensor>> = inputs.iter().copied().map(Some).collect();
-        let dynamic = spec.inputs.iter().any(|p| p.presence == Presence::Dynamic);
-        if !dynamic && all.len() < spec.inputs.len() {
-            all.resize(spec.inputs.len(), None);
-        }
+        let all: Vec<Option<Tensor>> = inputs.iter().copied().map(Some).collect();
         self.node(op, &all, attributes, None)
     }
 
-    /// All outputs of a node. `declared` is the first output's element type where the operator leaves a choice.
+    /// All outputs of a node; inputs at the end that are not fed are left out. `declared` is the first output's element type
+    /// where the operator leaves a choice.
     pub fn node(
         &mut self,
         op: Op,
@@ -119,6 +122,7 @@ impl Graph {
         attributes: &[(&'static str, Value)],
         declared: Option<DataType>,
     ) -> Vec<Tensor> {
+        let inputs = &inputs[..inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1)];
         let key = format!("{op:?} {inputs:?} {attributes:?} {declared:?}");
         if let Some(&node) = self.known.get(&key) {
             self.made.push((self.origin, node));
@@ -148,7 +152,9 @@ impl Graph {
         let types: Vec<Option<Ty>> = inputs.iter().map(|i| i.map(|t| self.ty(t).clone())).collect();
         let constants: Vec<Option<Vec<i64>>> = inputs.iter().map(|i| i.and_then(|t| self.integers_of(t))).collect();
         let site = Site { op, inputs: &types, constants: &constants, attributes: &all, declared };
-        let outputs = crate::check::ports(spec, &types).and_then(|()| infer::infer(&site)).unwrap_or_else(|reason| {
+        let typed = check::ports(spec, &types).and_then(|()| infer::infer(&site));
+        let typed = typed.and_then(|outputs| check::column(op, &types, &outputs).map(|()| outputs));
+        let outputs = typed.unwrap_or_else(|reason| {
             let shown: Vec<String> = types.iter().map(|t| t.as_ref().map_or("-".into(), Ty::to_string)).collect();
             self.fail(format!("{}({}): {reason}", spec.name, shown.join(", ")));
             let ty = types.iter().flatten().next().cloned().unwrap_or(Ty::new(DataType::Float, []));

@@ -96,6 +96,14 @@ impl Site<'_> {
         self.constants.get(i).cloned().flatten().ok_or_else(|| format!("input {i} must be a constant"))
     }
 
+    /// The one integer of a constant input without dims.
+    fn number(&self, i: usize, name: &str) -> Result<i64, String> {
+        match (self.ty(i)?.shape.as_slice(), self.ints(i)?.as_slice()) {
+            ([], [one]) => Ok(*one),
+            (shape, _) => Err(format!("`{name}` is one number without dims, not of {shape:?}")),
+        }
+    }
+
     fn attribute(&self, name: &str) -> Option<&Value> {
         self.attributes.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
@@ -210,7 +218,7 @@ impl Site<'_> {
         if self.int("N")? != count as i64 || count == 0 {
             return Err(format!("`N` is not the number of tensors, {count}"));
         }
-        let [axis] = self.ints(count)?[..] else { return Err("`concat_dim` is one number".into()) };
+        let axis = self.number(count, "concat_dim")?;
         let mut out = self.ty(0)?.clone();
         let axis = usize::try_from(axis).ok().filter(|a| *a < out.shape.len()).ok_or("no such dim to join along")?;
         for i in 1..count {
@@ -237,7 +245,7 @@ impl Site<'_> {
 
     fn gather(&self) -> Answer {
         let (x, ids) = (self.ty(0)?, self.ty(1)?);
-        let [axis] = self.ints(2)?[..] else { return Err("`axis` is one number".into()) };
+        let axis = self.number(2, "axis")?;
         let axis = usize::try_from(axis).ok().filter(|a| *a < x.shape.len()).ok_or("no such dim to pick from")?;
         let shape = [&x.shape[..axis], &ids.shape, &x.shape[axis + 1..]].concat();
         Ok(vec![Ty::new(x.dtype, shape)])
@@ -401,8 +409,8 @@ impl Site<'_> {
         }
         let ([b, s, n, _], _) = self.heads()?;
         let rows = Ty::new(DataType::Float, [b, n, s, 8]);
-        // softmax_out is empty unless it is asked for, and nothing here asks.
-        Ok(vec![rows.clone(), rows, Ty::new(q.dtype, [0]), q.clone()])
+        // CANN gives softmax_out no elements, and four dims.
+        Ok(vec![rows.clone(), rows, Ty::new(q.dtype, [0; 4]), q.clone()])
     }
 
     fn attention_grad(&self) -> Answer {

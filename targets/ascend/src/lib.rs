@@ -30,10 +30,10 @@
 //!
 //! # What is not known without a device
 //!
-//! Whether MatMulV3 gives f32 from bf16 (its declaration allows it), that FlashAttentionScoreGrad takes the log of the
-//! sum as the maximum and 1 as the sum (its formula does), and the layout names, which come from CANN's documentation.
+//! That FlashAttentionScoreGrad takes the log of the sum as the maximum and 1 as the sum, as its formula does.
 
 pub mod check;
+pub mod columns;
 pub mod dtype;
 pub mod encode;
 pub mod export;

@@ -3,7 +3,8 @@
 //! What stands here is what REG_OP says in the `torch-npu` 2.14.0 wheel, of the types that mmc can write; where the wheel
 //! names a type by a letter or lacks the operator, what the header in hicann/ops-* (August 2026) says. `tests/table.rs`
 //! compares it with extracts of both. Where the two differ, as in the fourth input of RotaryPositionEmbedding or an attribute
-//! `output_mask` of LayerNormGradV3, the wheel is newer (October 2026), and wins.
+//! `output_mask` of LayerNormGradV3, the wheel is newer (October 2026), and wins. Which types go together is in
+//! [`crate::columns`], with its sources.
 
 use DataType::{Bf16, Bool, Double, Float, Float16, Int8, Int32, Int64, Uint8};
 
@@ -27,7 +28,8 @@ pub struct Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     Required,
-    /// An input that is not fed still has its place.
+    /// An input that is not fed keeps its place if a later one is fed, and is left out otherwise: older releases do not know
+    /// the last inputs of newer ones. TorchAir leaves them out too (`ge_op` in its `compat_ir.py`).
     Optional,
     /// Any number of tensors: `x0`, `x1`, ...
     Dynamic,
@@ -189,7 +191,7 @@ operators! {
     UnsortedSegmentSum("x": NUMBER, "segment_ids": INDEX, "num_segments": INDEX) -> ("y": NUMBER) {
         "is_preprocessed": D::Bool(false),
     }
-    // Not in the wheel: hicann/ops-nn. It leaves the type of the result to the graph, so that a product of bf16 may be f32.
+    // Not in the wheel: hicann/ops-nn. It leaves the type of the result to the graph, and the columns say which there are.
     MatMulV3("x1": FLOATS, "x2": FLOATS, [optional] "bias": FLOATS, [optional] "offset_w": QUANTISED) -> ("y": FLOATS) {
         "transpose_x1": D::Bool(false), "transpose_x2": D::Bool(false), "offset_x": D::Int(0), "opImplMode": D::Int(1),
     }
@@ -253,12 +255,19 @@ impl Op {
 }
 
 impl Operator {
-    /// The port of each of `count` inputs, with the place of the input within its port.
+    /// The port of each of `count` inputs, with the place of the input within its port. Optional inputs at the end may be
+    /// left out.
     pub fn input_ports(&self, count: usize) -> Option<Vec<(&'static Port, usize)>> {
-        let fixed = self.inputs.iter().filter(|p| p.presence != Presence::Dynamic).count();
+        let dynamic = self.inputs.iter().any(|p| p.presence == Presence::Dynamic);
+        let own = if dynamic { self.inputs.len() } else { count.min(self.inputs.len()) };
+        let (own, left_out) = self.inputs.split_at(own);
+        if left_out.iter().any(|p| p.presence != Presence::Optional) {
+            return None;
+        }
+        let fixed = own.iter().filter(|p| p.presence != Presence::Dynamic).count();
         let spread = count.checked_sub(fixed)?;
         let mut ports = vec![];
-        for port in self.inputs {
+        for port in own {
             match port.presence {
                 Presence::Dynamic => ports.extend((0..spread).map(|i| (port, i))),
                 _ => ports.push((port, 0)),

@@ -11,7 +11,7 @@ fn ty(dtype: DType, dims: &[(&str, usize)]) -> TensorType {
     TensorType::new(dtype, dims.iter().map(|(name, size)| Dim::new(*name, *size)))
 }
 
-/// A projection, attention, a norm and an update.
+/// A projection, also kept wide, attention, norms, a rotation, two tensors joined, and an update.
 fn kernel() -> Function {
     let mut b = Builder::new("k");
     let x = b.param(ty(DType::BF16, &[("B", 2), ("L", 6), ("DIM", 8)]));
@@ -35,13 +35,19 @@ fn kernel() -> Function {
     let wide = b.cast(out, DType::F32);
     let norm = b.op(ops::RmsNorm { dim: "HEAD".into(), eps: 1e-6 }, &[wide]);
     let less = b.sub(norm, wide);
+    let product = |dtype| ops::Matmul { spec: "abc,oc->abo".into(), dims: names(&["B", "L", "OUT"]), dtype };
+    let kept = b.op(product(Some(DType::F32)), &[x, w]);
+    let layer = b.op(ops::LayerNorm { dim: "OUT".into(), eps: 1e-6 }, &[kept]);
+    let [cos, sin] = [0; 2].map(|_| b.param(ty(DType::F32, &[("L", 6), ("PAIRS", 4)])));
+    let turned = b.op(ops::Rope { dim: "HEAD".into(), form: ops::RopeForm::Half }, &[wide, cos, sin]);
+    let joined = b.op(ops::Concat { dim: "L".into() }, &[turned, less]);
     let [p, m, v, g] = [0; 4].map(|_| b.param(ty(DType::F32, &[("OUT", 16)])));
     let [lr, c1, c2] = [0; 3].map(|_| b.param(TensorType::scalar(DType::F32)));
     let adamw = ops::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
     let update = b.op(adamw, &[p, m, v, g, lr, c1, c2]);
     let update = b.results(update);
     let mut function = b.finish().expect("a kernel");
-    function.results = [&[less], &update[..]].concat();
+    function.results = [&[layer, joined], &update[..]].concat();
     function
 }
 
@@ -149,6 +155,74 @@ fn types() {
     check("Sub", |op| op.output_desc[0].dtype = 99, "element type 99 is not known");
     check("MatMulV3", |op| op.output_desc[0].shape.as_mut().expect("a shape").dim[0] = 5, "not DT_BF16[5, 16]");
     check("Const", |op| op.output_desc[0].shape.as_mut().expect("a shape").dim.push(2), "is no DT_INT64");
+}
+
+/// Each type is one that its port may have, and no kernel has them all.
+#[test]
+fn types_that_do_not_go_together() {
+    let given = |to: DataType| move |op: &mut OpDef| op.output_desc[0].dtype = to as i32;
+    let sixteen = "no kernel of a 910B takes x1 DT_BF16, x2 DT_BF16 and gives y";
+    check("MatMulV3", given(DataType::Float), &format!("{sixteen} DT_FLOAT"));
+    check("BatchMatMulV3", given(DataType::Float16), "a product of DT_BF16 is not DT_FLOAT16");
+    let mut model = model();
+    for op in &mut model.graph[0].op {
+        // The product that is f32 under the name of the operator that cannot.
+        if op.r#type == "BatchMatMulV3" {
+            op.r#type = "MatMulV3".into();
+        }
+    }
+    assert!(check::model(&model).is_err());
+    check("LayerNormV4", |op| op.output_desc[1].dtype = DataType::Bf16 as i32, "its output `mean` is");
+}
+
+/// What mmc once wrote, and no release of CANN for a 910B takes.
+#[test]
+fn inputs_that_no_kernel_has() {
+    check(
+        "RotaryPositionEmbedding",
+        |op| {
+            let mut desc = op.input_desc[2].clone();
+            desc.name = "rotate".into();
+            desc.attr.insert("_is_unfed_optional".into(), Attribute::Int(1).into());
+            op.input.push(String::new());
+            op.input_desc.push(desc);
+        },
+        "its last input `rotate` is not fed, and must be left out",
+    );
+    let wide = |kind: &str, input: usize, dtype: DataType, shape: &[i64], expect: &str| {
+        let mut model = model();
+        let of = node(&mut model, kind);
+        let name = of.input[input].rsplit_once(':').expect("an edge").0.to_owned();
+        let ops = &mut model.graph[0].op;
+        let mut constant = ops.iter().find(|op| op.name == name).expect("a constant").clone();
+        let value = match constant.attr.get_mut("value").and_then(|a| a.value.as_mut()) {
+            Some(Attribute::Tensor(tensor)) => tensor,
+            other => panic!("{other:?}"),
+        };
+        let first = if dtype == DataType::Int64 { value.data[..4].to_vec() } else { vec![0; 4] };
+        let data = if value.data.len() == 4 { [first, vec![0; 4]].concat() } else { value.data.clone() };
+        constant.output_desc[0].dtype = dtype as i32;
+        constant.output_desc[0].shape.as_mut().expect("a shape").dim = shape.to_vec();
+        value.data = data;
+        value.desc = constant.output_desc.first().cloned();
+        constant.name = "other".into();
+        let desc = constant.output_desc[0].clone();
+        ops.insert(0, constant);
+        let of = ops.iter_mut().find(|op| op.r#type == kind).expect("a node");
+        of.input[input] = "other:0".into();
+        of.input_desc[input].dtype = desc.dtype;
+        of.input_desc[input].shape = desc.shape;
+        let findings = check::model(&model).expect_err("a mistake");
+        assert!(findings.iter().any(|f| f.message.contains(expect)), "{expect:?} is not among {findings:#?}");
+    };
+    let long = "no kernel of a 910B takes x DT_FLOAT, normalized_shape DT_INT64 and gives";
+    wide("LayerNormV4", 1, DataType::Int64, &[1], long);
+    wide("ConcatV2", 2, DataType::Int64, &[1], "`concat_dim` is one number without dims, not of [1]");
+    check(
+        "FlashAttentionScore",
+        |op| op.output_desc[2].shape.as_mut().expect("a shape").dim = vec![0],
+        "its output `softmax_out` is DT_BF16[0, 0, 0, 0], not DT_BF16[0]",
+    );
 }
 
 #[test]

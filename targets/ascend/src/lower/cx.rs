@@ -157,7 +157,7 @@ impl<'f> Cx<'f> {
     }
 
     pub fn concat(&mut self, parts: &[Tensor], dim: usize) -> Tensor {
-        let axis = self.g.ints(&[dim as i64]);
+        let axis = self.g.int(dim as i64);
         let inputs = [parts, &[axis]].concat();
         self.g.op(Op::ConcatV2, &inputs, &[("N", Value::Int(parts.len() as i64))])
     }

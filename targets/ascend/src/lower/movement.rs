@@ -59,7 +59,7 @@ pub fn gather(cx: &mut Cx<'_>, op: &Gather) -> Vec<Tensor> {
 }
 
 fn pick(cx: &mut Cx<'_>, x: Tensor, ids: Tensor, dim: usize) -> Tensor {
-    let axis = cx.g.ints(&[dim as i64]);
+    let axis = cx.g.int(dim as i64);
     cx.through(Op::GatherV2, &[x, ids, axis], 1, &[])
 }
 

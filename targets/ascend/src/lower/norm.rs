@@ -40,7 +40,11 @@ pub fn rms_norm_grad(cx: &mut Cx<'_>, op: &RmsNormGrad) -> Vec<Tensor> {
 
 fn layer_norm_of(cx: &mut Cx<'_>, x: Tensor, eps: f64) -> Vec<Tensor> {
     let own = cx.g.shape(x).last().copied().unwrap_or(1);
-    let own = cx.g.ints(&[own]);
+    let Ok(own) = i32::try_from(own) else {
+        cx.g.fail(format!("LayerNormV4 takes rows of fewer than 2^31 elements, not {own}"));
+        return vec![x; 3];
+    };
+    let own = cx.g.ints32(&[own]);
     cx.g.several(Op::LayerNormV4, &[x, own], &epsilon(eps))
 }
 

@@ -1,4 +1,5 @@
-//! Products: an einsum of two operands as MatMulV3, or as BatchMatMulV3 where dims run through all three tensors.
+//! Products: an einsum of two operands as MatMulV3, or as BatchMatMulV3 where dims run through all three tensors, or where the
+//! result is wider than the operands: MatMulV3 gives bf16 from bf16 alone.
 
 use ir::ops::Matmul;
 use types::TensorType;
@@ -25,13 +26,13 @@ pub fn matmul(cx: &mut Cx<'_>, op: &Matmul) -> Vec<Tensor> {
         letters.iter().map(|c| size_of(*c, l, cx.of(0)).or(size_of(*c, r, cx.of(1))).unwrap_or(1)).product()
     };
     let (b, m, n, k) = (size(&batch), size(&rows), size(&columns), size(&summed));
-    let left = Matrix::new(cx, 0, l, [&batch, &rows, &summed], [b, m, k]);
-    let right = Matrix::new(cx, 1, r, [&batch, &columns, &summed], [b, n, k]);
-
     let to = cx.result(0);
     let dtype = DataType::of(to.dtype).unwrap_or(DataType::Undefined);
-    let operands = cx.dtype(left.tensor);
+    let operands = cx.dtype(cx.arg(0));
     let declared = if dtype == DataType::Float { dtype } else { operands };
+    let batched = b != 1 || declared != operands;
+    let left = Matrix::new(cx, 0, l, [&batch, &rows, &summed], [b, m, k], batched);
+    let right = Matrix::new(cx, 1, r, [&batch, &columns, &summed], [b, n, k], batched);
     // The result's dims in the order in which the product has them, or turned about.
     let turned = [&batch[..], &columns, &rows].concat() == out && !(rows.is_empty() || columns.is_empty());
     let (first, second, made) = if turned {
@@ -39,13 +40,13 @@ pub fn matmul(cx: &mut Cx<'_>, op: &Matmul) -> Vec<Tensor> {
     } else {
         (left, right, [&batch[..], &rows, &columns])
     };
-    let (kind, flags) = match b {
-        1 => (Op::MatMulV3, ["transpose_x1", "transpose_x2"]),
-        _ => (Op::BatchMatMulV3, ["adj_x1", "adj_x2"]),
+    let (kind, flags) = match batched {
+        false => (Op::MatMulV3, ["transpose_x1", "transpose_x2"]),
+        true => (Op::BatchMatMulV3, ["adj_x1", "adj_x2"]),
     };
     // Each matrix holds [rows, summed], or [summed, rows] if it is turned; the second is wanted as [summed, columns].
     let attributes = [(flags[0], Value::Bool(first.turned)), (flags[1], Value::Bool(!second.turned))];
-    let inputs = [Some(first.tensor), Some(second.tensor), None, None];
+    let inputs = [Some(first.tensor), Some(second.tensor)];
     let y = cx.g.node(kind, &inputs, &attributes, Some(declared))[0];
     let made = made.concat();
     let sizes_made: Vec<i64> =
@@ -68,7 +69,7 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn new(cx: &mut Cx<'_>, arg: usize, letters: &[u8], parts: [&Vec<u8>; 3], counts: [i64; 3]) -> Self {
+    fn new(cx: &mut Cx<'_>, arg: usize, letters: &[u8], parts: [&Vec<u8>; 3], counts: [i64; 3], batched: bool) -> Self {
         let [batch, own, summed] = parts;
         let straight = [&batch[..], own, summed].concat();
         let turned = letters == [&batch[..], summed, own].concat() && letters != straight;
@@ -77,7 +78,7 @@ impl Matrix {
         debug_assert_eq!(sizes(cx.of(arg)).iter().product::<i64>(), counts.iter().product::<i64>());
         let [b, n, k] = counts;
         let two = if turned { [k, n] } else { [n, k] };
-        let tensor = if b == 1 { cx.reshape(x, &two) } else { cx.reshape(x, &[b, two[0], two[1]]) };
+        let tensor = if batched { cx.reshape(x, &[b, two[0], two[1]]) } else { cx.reshape(x, &two) };
         Self { tensor, turned }
     }
 }

@@ -51,6 +51,10 @@ def check_node(module, op, table, made):
             names += [(f"{name[:-1]}{i}", types, False) for i in range(len(op.input_desc) - fixed)]
         else:
             names.append((name.rstrip("?"), types, name.endswith("?")))
+    while len(names) > len(op.input_desc) and names[-1][2]:
+        names.pop()
+    if op.input and op.input[-1] == "":
+        yield "its last input is not fed, and not left out"
     if [d.name for d in op.input_desc] != [name for name, _, _ in names]:
         yield f"inputs {[d.name for d in op.input_desc]} are not {[n for n, _, _ in names]}"
         return

@@ -6,6 +6,7 @@
 pub mod om;
 mod operators;
 pub mod proto;
+mod taken;
 mod tensor;
 
 use std::collections::HashMap;
@@ -25,7 +26,10 @@ pub fn run(model: &ModelDef, inputs: &[Tensor]) -> Vec<Tensor> {
             "NetOutput" => return args.into_iter().flatten().cloned().collect(),
             "Data" => vec![inputs[operators::int(op, "index") as usize].data.clone()],
             "Const" => vec![constant(op)],
-            _ => operators::node(op, &args),
+            _ => {
+                taken::check(op);
+                operators::node(op, &args)
+            }
         };
         for (i, (desc, data)) in op.output_desc.iter().zip(outputs).enumerate() {
             values.insert(format!("{}:{i}", op.name), declared(op, desc, data));

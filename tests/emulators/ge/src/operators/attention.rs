@@ -25,7 +25,8 @@ fn scores(op: &OpDef, args: &[Option<&Tensor>], mask: usize, [b, n, i]: [usize; 
     let (q, k) = (args[0].expect("q"), args[1].expect("k"));
     let kv = n / (q.shape[2] / k.shape[2]);
     let dot = |j| (0..q.shape[3]).map(|d| q.at(&[b, i, n, d]) * k.at(&[b, j, kv, d])).sum::<f64>();
-    let visible = (0..k.shape[1]).filter(|&j| seen(op, args[mask], i, j, q.shape[1], k.shape[1]));
+    let mask = args.get(mask).copied().flatten();
+    let visible = (0..k.shape[1]).filter(|&j| seen(op, mask, i, j, q.shape[1], k.shape[1]));
     visible.map(|j| (j, float(op, "scale_value") * dot(j))).collect()
 }
 
