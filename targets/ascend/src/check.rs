@@ -171,7 +171,7 @@ fn edges(spec: &Operator, op: &OpDef, seen: &HashMap<&str, &OpDef>) -> Result<Ve
         inputs.push(Some((ty, value(from))));
     }
     match (ports.last(), inputs.last()) {
-        (Some((port, _)), Some(None)) => {
+        (Some((port, _)), Some(None)) if port.presence == Presence::Optional => {
             Err(format!("its last input `{}` is not fed, and must be left out", port.name))
         }
         _ => Ok(inputs),

@@ -86,6 +86,26 @@ pub fn broadcast(a: &[i64], b: &[i64]) -> Option<Vec<i64>> {
         .collect()
 }
 
+/// Whether RotaryPositionEmbedding on a 910B turns `x` by angles of that shape: its limits are in hicann/ops-transformer,
+/// posembedding/rotary_position_embedding/docs/aclnnRotaryPositionEmbedding.md. Mode 1 turns neighbours, mode 0 halves.
+pub fn rotates(x: [i64; 4], cos: [i64; 4], mode: i64) -> bool {
+    let [a, b, c, width] = x;
+    let narrow = width == cos[3] && width % 2 == 0 && width < 896;
+    // Angles that differ along the second dim alone: batch, length, heads.
+    let plain = cos[0] == 1 && cos[2] == 1;
+    // Angles of each batch and length, with the heads between the two.
+    let between = cos[0] == a && cos[1] == 1 && cos[2] == c;
+    // Elements of 32 bits: where halves fill blocks of 32 bytes, all heads of a length must find a place.
+    let dense = width / 2 % 8 == 0 && a * b <= 8 * c;
+    narrow
+        && match mode {
+            0 if plain => a < 1000 && c < 1000,
+            0 => between && a < 1000 && b < 1000 && dense,
+            1 => plain && a * c < 1000,
+            _ => false,
+        }
+}
+
 impl Site<'_> {
     fn ty(&self, i: usize) -> Result<&Ty, String> {
         self.inputs.get(i).and_then(Option::as_ref).ok_or_else(|| format!("input {i} is missing"))
@@ -366,10 +386,10 @@ impl Site<'_> {
         self.one_dtype(&[0, 1, 2])?;
         self.same(1, 2)?;
         let (x, cos) = (self.ty(0)?, self.ty(1)?);
-        let fits = x.shape.len() == 4
-            && cos.shape.len() == 4
-            && x.shape[3] == cos.shape[3]
-            && broadcast(&x.shape, &cos.shape).as_ref() == Some(&x.shape);
+        let four = |ty: &Ty| <[i64; 4]>::try_from(ty.shape.as_slice()).ok();
+        let fits = four(x).zip(four(cos)).is_some_and(|(x, cos)| {
+            broadcast(&x, &cos).as_deref() == Some(&x) && self.int("mode").is_ok_and(|mode| rotates(x, cos, mode))
+        });
         if fits { Ok(vec![x.clone()]) } else { Err(format!("{cos} holds no angles for {x}")) }
     }
 

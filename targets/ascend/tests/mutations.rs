@@ -257,3 +257,26 @@ fn attention_in_f32_is_taken_apart() {
     assert_eq!(row.reason.as_deref(), Some("FlashAttentionScore takes f16 and bf16 only"));
     assert!(row.cann.iter().any(|name| name == "BatchMatMulV3"), "{:?}", row.cann);
 }
+
+/// A kernel of a 910B has places for so many heads of an angle; more are rotated by simpler operators.
+#[test]
+fn rotations_past_the_limits_are_taken_apart() {
+    let rotated = |batch: usize, heads: usize, head: usize, form: ops::RopeForm| {
+        let mut b = Builder::new("k");
+        let x = b.param(ty(DType::F32, &[("B", batch), ("L", 3), ("HEADS", heads), ("HEAD", head)]));
+        let [cos, sin] = [0; 2].map(|_| b.param(ty(DType::F32, &[("L", 3), ("PAIRS", head / 2)])));
+        let y = b.op(ops::Rope { dim: "HEAD".into(), form }, &[x, cos, sin]);
+        let mut function = b.finish().expect("a kernel");
+        function.results = vec![y];
+        let segment = segment("k", &function).expect("a lowering");
+        check::model(&segment.model).expect("no findings");
+        segment.model.graph[0].op.iter().any(|op| op.r#type == "RotaryPositionEmbedding")
+    };
+    use ops::RopeForm::{Half, Interleaved};
+    assert!(rotated(24, 40, 128, Interleaved));
+    assert!(!rotated(25, 40, 128, Interleaved));
+    assert!(rotated(25, 40, 128, Half));
+    assert!(!rotated(1000, 1, 128, Half));
+    assert!(rotated(1, 1, 894, Half));
+    assert!(!rotated(1, 1, 896, Half));
+}

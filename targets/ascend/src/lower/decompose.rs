@@ -42,8 +42,13 @@ fn expanded(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
         }
         Op::Rope(rope) => {
             let at = args[0].position(&rope.dim)?;
-            let fits = Layout::of(args[0], args[1], at).is_some() && args[0].dtype != DType::F64;
-            (!fits).then_some("RotaryPositionEmbedding takes four dims")
+            let fits = Layout::of(args[0], args[1], at).is_some_and(|layout| layout.fits(args[0], at, rope.form));
+            match fits && args[0].dtype != DType::F64 {
+                true => None,
+                false => Some(
+                    "RotaryPositionEmbedding takes four dims, fewer than 1,000 rows an angle and 896 elements a row",
+                ),
+            }
         }
         _ => None,
     }

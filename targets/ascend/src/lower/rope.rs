@@ -6,7 +6,7 @@ use types::TensorType;
 use super::cx::{Cx, sizes};
 use crate::dtype::DataType;
 use crate::graph::Tensor;
-use crate::infer::Value;
+use crate::infer::{Value, rotates};
 use crate::table::Op;
 
 pub fn rope(cx: &mut Cx<'_>, op: &Rope) -> Vec<Tensor> {
@@ -26,14 +26,17 @@ pub fn rope(cx: &mut Cx<'_>, op: &Rope) -> Vec<Tensor> {
         let table = doubled(cx, table, op.form);
         cx.reshape(table, &[&layout.table[..], &[width]].concat())
     });
-    let mode = match op.form {
-        RopeForm::Half => 0,
-        RopeForm::Interleaved => 1,
-    };
-    let y = cx.g.op(Op::RotaryPositionEmbedding, &[x, cos, sin], &[("mode", Value::Int(mode))]);
+    let y = cx.g.op(Op::RotaryPositionEmbedding, &[x, cos, sin], &[("mode", Value::Int(mode(op.form)))]);
     let y = cx.reshape(y, &moved);
     let y = cx.cast(y, dtype);
     vec![cx.move_dim(y, last, at)]
+}
+
+const fn mode(form: RopeForm) -> i64 {
+    match form {
+        RopeForm::Half => 0,
+        RopeForm::Interleaved => 1,
+    }
 }
 
 /// An angle for each element of a pair, where we have one for each pair.
@@ -58,7 +61,7 @@ pub struct Layout {
 
 impl Layout {
     /// Neighbours that are both dims of the angles, or neither, are one dim; `None` if more than three remain. What comes
-    /// out is one of the shapes that CANN's header lists: angles of (1, S, 1), (B, 1, N), (1, 1, 1) or whole.
+    /// out is angles of (1, S, 1) or (B, 1, S).
     pub fn of(ty: &TensorType, table: &TensorType, at: usize) -> Option<Self> {
         let rest: Vec<_> = ty.dims.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d).collect();
         let shared = &table.dims[..table.rank().checked_sub(1)?];
@@ -81,5 +84,12 @@ impl Layout {
         let own = groups.map(|g| g.1);
         debug_assert_eq!(own.iter().product::<i64>() * ty.dims[at].size as i64, sizes(ty).iter().product::<i64>());
         Some(Self { own, table: groups.map(|(has, size)| if has { size } else { 1 }) })
+    }
+
+    /// Whether CANN rotates `ty` by it.
+    pub fn fits(&self, ty: &TensorType, at: usize, form: RopeForm) -> bool {
+        let width = ty.dims[at].size as i64;
+        let with = |[a, b, c]: [i64; 3]| [a, b, c, width];
+        rotates(with(self.own), with(self.table), mode(form))
     }
 }
