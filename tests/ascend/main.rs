@@ -126,6 +126,31 @@ fn qwen3_tiny() {
     insta::assert_snapshot!(explain(&check("qwen3.mm --preset tiny --dtype f32").plan));
 }
 
+/// In f32 an Ascend has no fused attention: it is computed so where somebody asks for it, and is told what that costs.
+#[test]
+fn bf16_is_the_default() {
+    let [narrow, wide] = ["", " --dtype f32"].map(|dtype| export(&format!("wan2.2.mm --preset tiny{dtype}")));
+    assert_eq!((&narrow.manifest()["dtype"], &wide.manifest()["dtype"]), (&"bf16".into(), &"f32".into()));
+    assert!(!narrow.said.contains("warning"), "{}", narrow.said);
+    let said = &wide.said;
+    assert!(said.contains("warning: in f32 an Ascend has no fused attention"), "{said}");
+    assert!(
+        said.contains("a rank needs ") && said.contains("--dtype bf16, the default for an Ascend, needs "),
+        "{said}"
+    );
+}
+
+#[test]
+fn advice_about_memory_begins_with_bf16() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut compile = mmc("compile", &model("wan2.2.mm"));
+    compile.args("--preset tiny --set F=8 --set H=32 --set W=32 --target ascend-910b3 --memory 64MiB".split(' '));
+    let plan = folder.path().join("plan.bin");
+    let refused = run(compile.args(["--dtype", "f32", "-o"]).arg(&plan)).expect_err("more than there is");
+    let advice = refused.split_once("any of these would fit").map(|(_, rest)| rest.lines().nth(1).unwrap_or("").trim());
+    assert!(advice.is_some_and(|line| line.starts_with("--dtype bf16 ")), "{refused}");
+}
+
 /// 81 frames at 720p: few segments, each small, though the plan has thousands of launches.
 #[test]
 fn full_size() {
