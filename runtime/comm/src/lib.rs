@@ -17,5 +17,5 @@ pub use communicator::{Collective, Communicator, Whereabouts};
 pub use error::CommError;
 pub use local::Local;
 pub use operation::{Area, Kind, Operation};
-pub use processes::{Hub, Link};
+pub use processes::{Hub, Link, worked};
 pub use report::{Cause, LaneStanding, Missing, Report, Standing, Waiting};

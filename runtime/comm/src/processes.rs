@@ -8,6 +8,7 @@ mod frame;
 mod hub;
 mod link;
 mod meetings;
+mod work;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use attendance::Attendance;
 pub use hub::Hub;
 pub use link::Link;
+pub use work::worked;
 
 /// How often a process says that it is alive.
 const PULSE: Duration = Duration::from_secs(1);

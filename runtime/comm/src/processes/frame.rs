@@ -43,6 +43,12 @@ pub enum Message {
         what: String,
         all: Vec<Vec<u8>>,
     },
+    /// To rank 0: the sender gets on with what it does by itself.
+    Working {
+        from: usize,
+    },
+    /// Of rank 0: it waits for others in a meeting, and sees that they work.
+    Watching,
     /// Where are you, and what do you wait for?
     Question {
         from: usize,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::attendance::Attendance;
 use super::frame::{Frame, LONGEST, Message, To};
 use super::meetings::Meetings;
+use super::work::done;
 use super::{PULSE, SILENCE, was_stopped};
 use crate::report::End;
 use crate::{Cause, CommError, Missing, Report, Standing, Waiting, Whereabouts};
@@ -98,7 +99,8 @@ impl Link {
                 return Err(error);
             }
             // Rank 0 says who is late. It is alive, or the pulse would have said that it is not.
-            if start.elapsed() > self.patience.saturating_add(2 * SILENCE) {
+            let most = self.patience.saturating_add(2 * SILENCE);
+            if start.elapsed() > most && state.meetings.is_unwatched(most) {
                 drop(state);
                 self.end(End::Stalled(Arc::new(self.unanswered(what))), true);
                 state = self.lock();
@@ -123,8 +125,16 @@ impl Link {
             self.end(End::Cause(Cause::Left { rank }), true);
             return;
         }
-        let late = self.lock().meetings.late(self.patience, self.world());
-        let Some((first, waiting)) = late else { return };
+        let (late, long) = {
+            let meetings = &self.lock().meetings;
+            (meetings.late(self.patience, self.world()), meetings.is_long(self.patience))
+        };
+        let Some((first, waiting)) = late else {
+            if long {
+                self.send(To::Others, Message::Watching);
+            }
+            return;
+        };
         let answers = self.ask();
         if !self.lock().meetings.is_open(&waiting.what) {
             // They came while the others were asked.
@@ -247,12 +257,16 @@ impl Link {
             gone.cut_off("its process is gone, and with it the place where ranks meet");
         })?;
         thread::Builder::new().name("pulse".into()).spawn(move || {
-            let mut start = Instant::now();
+            let (mut start, mut work) = (Instant::now(), done());
             while let Some(link) = of_pulse.upgrade() {
                 if was_stopped(start) {
                     link.lock().heard = Instant::now();
                 }
                 link.send(To::Hub, Message::Pulse);
+                let now = done();
+                if std::mem::replace(&mut work, now) != now {
+                    link.working();
+                }
                 link.watch_meetings();
                 if link.lock().heard.elapsed() > SILENCE {
                     link.cut_off(&format!(
@@ -268,6 +282,14 @@ impl Link {
         Ok(link)
     }
 
+    /// This process got on with something since the last pulse.
+    fn working(&self) {
+        match self.rank {
+            0 => self.lock().meetings.work(0),
+            from => self.send(To::Rank(0), Message::Working { from }),
+        }
+    }
+
     /// Rank 0 cannot be reached any more.
     fn cut_off(&self, why: &str) {
         if !self.left[0].load(SeqCst) && !self.left[self.rank].load(SeqCst) {
@@ -280,6 +302,8 @@ impl Link {
         state.heard = Instant::now();
         match message {
             Message::Hello { .. } | Message::Pulse => {}
+            Message::Working { from } => state.meetings.work(from),
+            Message::Watching => state.meetings.watch(),
             Message::Contribution { what, from, bytes, share } => {
                 if let Some(all) = state.meetings.give(&what, from, bytes, self.world()) {
                     let others = if share { all.clone() } else { vec![Vec::new(); all.len()] };

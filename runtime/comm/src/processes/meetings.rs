@@ -13,6 +13,10 @@ pub struct Meetings {
     done: BTreeMap<String, Vec<Vec<u8>>>,
     /// Where this rank waits.
     waits: BTreeSet<String>,
+    /// Of rank 0: when each rank gave the last sign of work.
+    worked: BTreeMap<usize, Instant>,
+    /// When rank 0 last said that it waits for others who work.
+    watched: Option<Instant>,
 }
 
 struct Open {
@@ -75,10 +79,36 @@ impl Meetings {
         all.collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// Of rank 0: the meeting whose first rank has waited for `patience`, with that rank.
+    /// Of rank 0: a rank got on with what it does by itself.
+    pub fn work(&mut self, rank: usize) {
+        self.worked.insert(rank, Instant::now());
+    }
+
+    /// Rank 0 waits for others who work.
+    pub fn watch(&mut self) {
+        self.watched = Some(Instant::now());
+    }
+
+    /// Whether rank 0 has not said for so long that it waits for others.
+    pub fn is_unwatched(&self, patience: Duration) -> bool {
+        self.watched.is_none_or(|at| at.elapsed() > patience)
+    }
+
+    /// Of rank 0: whether a first rank has waited for `patience` in some meeting, for whatever reason.
+    pub fn is_long(&self, patience: Duration) -> bool {
+        self.open.values().any(|open| open.since.elapsed() > patience)
+    }
+
+    /// Of rank 0: the meeting whose first rank has waited for `patience`, with that rank. Missing are those who have not
+    /// come and gave no sign of work for as long.
     pub fn late(&self, patience: Duration, world: usize) -> Option<(usize, Waiting)> {
-        let mut late = self.open.iter().filter(|(_, open)| open.since.elapsed() > patience);
-        late.next().map(|(what, open)| (open.first, open.waiting(what, world)))
+        let idle = |rank: &usize| self.worked.get(rank).is_none_or(|at| at.elapsed() > patience);
+        let late = self.open.iter().filter(|(_, open)| open.since.elapsed() > patience);
+        let mut late = late.map(|(what, open)| (open.first, open.waiting(what, world)));
+        late.find_map(|(first, mut waiting)| {
+            waiting.missing.retain(idle);
+            (!waiting.missing.is_empty()).then_some((first, waiting))
+        })
     }
 }
 
@@ -112,6 +142,20 @@ mod tests {
         assert!(meetings.is_open("save"));
         assert_eq!(meetings.give("save", 1, vec![1], 3), Some(vec![vec![0], vec![1], vec![2]]));
         assert!(!meetings.is_open("save") && meetings.is_open("load"));
+    }
+
+    #[test]
+    fn who_works_is_waited_for() {
+        let (short, mut meetings) = (Duration::from_millis(1), Meetings::default());
+        meetings.give("save", 2, vec![], 3);
+        std::thread::sleep(2 * short);
+        meetings.work(1);
+        let missing = |meetings: &Meetings, patience| meetings.late(patience, 3).map(|(_, waiting)| waiting.missing);
+        assert!(meetings.is_long(short) && !meetings.is_long(Duration::from_secs(60)));
+        meetings.worked.insert(1, Instant::now() + Duration::from_secs(60));
+        assert_eq!(missing(&meetings, short), Some(vec![0]));
+        meetings.worked.insert(0, Instant::now() + Duration::from_secs(60));
+        assert_eq!(missing(&meetings, short), None);
     }
 
     #[test]

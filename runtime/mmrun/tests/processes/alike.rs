@@ -92,6 +92,34 @@ fn different_weights_inputs_and_data_are_refused() {
     refused(&place, "--data da", "--data dd", "--data: 16 records in da");
 }
 
+/// What is wrong on one machine ends the run on all of them.
+#[test]
+fn what_one_rank_cannot_read_is_told_by_the_others() {
+    let place = grid();
+    let record = || crate::place::image(&[("x", Dtype::F32, &[3], f32s(&[1.0; 3]))]);
+    for name in ["good", "bad"] {
+        fs::create_dir_all(place.path(name)).expect("a folder");
+        write_tar(&place.path(name).join("0.tar"), (0..16).map(|i| (format!("{i}.safetensors"), record())));
+    }
+    let tar = place.path("bad").join("0.tar");
+    let mut bytes = fs::read(&tar).expect("a tar");
+    bytes.truncate(700);
+    fs::write(&tar, bytes).expect("written");
+    weights(&place, "w.safetensors", 1.0);
+    fs::write(place.path("cut.safetensors"), &fs::read(place.path("w.safetensors")).expect("weights")[..20])
+        .expect("cut");
+    for (first, second, what) in [
+        ("--data good", "--data bad", "bad/0.tar"),
+        ("--weights w.safetensors", "--weights cut.safetensors", "cut.safetensors"),
+        ("--inputs none.safetensors", "--inputs none.safetensors", "none.safetensors"),
+    ] {
+        let told = bad(&mut halves(place.0.path(), first, second));
+        let own = told.lines().any(|l| l.starts_with("error: (rank ") && l.contains(what));
+        let others = told.lines().any(|l| l.contains(" failed: ") && l.contains(what));
+        assert!(own && (others || first == second), "{second}: {told}");
+    }
+}
+
 #[test]
 fn one_path_that_is_two_folders_is_refused() {
     let (place, other) = (grid(), grid());
