@@ -93,7 +93,7 @@ impl Checkpoint {
             // A name, and no way out of the folder.
             let path = folder.join(Path::new(&part.name).file_name().unwrap_or_default());
             let image = Mapped::open(&path).map_err(|e| DataError::file(&path, e))?;
-            if part.bytes != image.len() as u64 || part.blake3 != blake3::hash(&image).to_hex().as_str() {
+            if part.bytes != image.len() as u64 || part.blake3 != crate::work::hash(&image).to_hex().as_str() {
                 return Err(DataError::format(&path, "damaged: not what was written"));
             }
             let files = if part.name.starts_with(OPTIMIZER) { &mut state } else { &mut model };

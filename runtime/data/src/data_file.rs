@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::DataError;
+use crate::{DataError, work};
 
 #[derive(Debug)]
 pub struct DataFile {
@@ -39,7 +39,7 @@ impl DataFile {
 
     /// Fills `out` with the bytes that begin at `at`.
     pub fn read(&self, at: u64, out: &mut [u8]) -> Result<(), DataError> {
-        self.file.read_exact_at(out, at).map_err(|e| match e.kind() {
+        work::read(&self.file, at, out).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
                 let now = self.file.metadata().map_or(0, |about| about.len());
                 let (end, had) = (at.saturating_add(out.len() as u64), self.bytes);

@@ -25,6 +25,7 @@ pub fn initialise(init: &Init, seed: u64, name: &str, share: &Share, out: &mut [
             let values = &mut values[..out.len() / size];
             init.fill(seed, name, (first + i * CHUNK) as u64, values);
             narrow(values, dtype, out);
+            comm::worked();
         }
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);

@@ -28,6 +28,7 @@ mod weight_names;
 mod weights;
 mod weights_folder;
 mod whole_file;
+mod work;
 
 pub use checkpoint::{Begin, Checkpoint, Folder, LARGEST_FILE, Position, Records, has_checkpoints, latest};
 pub use convert::{ConvertError, convert, convert_values, widen};

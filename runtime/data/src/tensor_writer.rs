@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use types::TensorType;
 
 use crate::convert::stored;
+use crate::work::Sink;
 use crate::{DataError, Pieces};
 
 /// A safetensors file that is being written, by one process or by several at once, each its own pieces.
@@ -69,30 +70,20 @@ impl TensorWriter {
         if let Some(hasher) = &mut hasher {
             hasher.update(&self.header.bytes);
         }
+        let mut sink = Sink::new(&self.file);
         for (place, tensor) in self.header.in_order(tensors).map_err(file)? {
             if tensor.is_complete() {
                 let bytes = tensor.bytes();
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&bytes);
                 }
-                self.file.write_all_at(&bytes, place).map_err(file)?;
+                sink.write(&bytes, place).map_err(file)?;
             } else {
-                self.write_pieces(tensor, place).map_err(file)?;
+                write_pieces(&mut sink, tensor, place).map_err(file)?;
             }
         }
         self.file.sync_all().map_err(file)?;
         Ok(hasher.map(|h| h.finalize()))
-    }
-
-    fn write_pieces(&self, tensor: &Pieces<'_>, place: u64) -> io::Result<()> {
-        let size = tensor.ty.dtype.bytes();
-        for (share, bytes) in &tensor.pieces {
-            for run in share.runs() {
-                let piece = &bytes[run.local * size..][..run.count * size];
-                self.file.write_all_at(piece, place + (run.logical * size) as u64)?;
-            }
-        }
-        Ok(())
     }
 
     /// The hash of the file that several processes have written, read anew since some of them may be on other hosts.
@@ -109,10 +100,22 @@ impl TensorWriter {
                     0 => return Ok(hasher.finalize()),
                     count => hasher.update(&block[..count]),
                 };
+                comm::worked();
             }
         };
         read().map_err(|e| DataError::file(&self.path, e))
     }
+}
+
+fn write_pieces(sink: &mut Sink<'_>, tensor: &Pieces<'_>, place: u64) -> io::Result<()> {
+    let size = tensor.ty.dtype.bytes();
+    for (share, bytes) in &tensor.pieces {
+        for run in share.runs() {
+            let piece = &bytes[run.local * size..][..run.count * size];
+            sink.write(piece, place + (run.logical * size) as u64)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes tensors to a new file and makes sure that they are on disk. One tensor at a time is made whole.
