@@ -22,7 +22,7 @@ pub fn prove(folder: &Path, together: &Together) -> Result<(), DataError> {
     };
     let made = if together.is_first() { make() } else { Ok(Vec::new()) };
     let made = made.map_err(|e| DataError::file(folder, e));
-    let told = together.agree(&format!("try the folder {}", folder.display()), made);
+    let told = together.agree("write into the folder for checkpoints or outputs", made);
     let probe = folder.join(&name);
     let _gone = together.is_first().then(|| Gone(&probe));
     let name = told?.into_iter().next().unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn prove(folder: &Path, together: &Together) -> Result<(), DataError> {
         Err(e) => Err(e),
     };
     let seen = seen.map(|()| Vec::new()).map_err(|e| DataError::file(folder, e));
-    together.agree(&format!("see the folder {}", folder.display()), seen).map(drop)
+    together.agree("look into the folder for checkpoints or outputs", seen).map(drop)
 }
 
 /// Removes a file in the end.
