@@ -86,12 +86,26 @@ fn who_waits_in_another_meeting_is_not_to_blame() {
 fn who_has_left_is_named_before_the_limit() {
     let reports = each(3, Duration::from_secs(600), |link| {
         if link.rank() == 1 {
-            link.leave();
+            link.farewell();
             return None;
         }
         Some(report(link.gather("save", Vec::new())))
     });
     assert!(reports.iter().flatten().all(|report| report.cause == Cause::Left { rank: 1 }));
+}
+
+/// Collectives end before meetings do.
+#[test]
+fn who_runs_no_more_collectives_still_comes_to_meetings() {
+    let got = each(3, Duration::from_secs(60), |link| {
+        link.leave();
+        if link.rank() == 1 {
+            // Rank 0 looks at those who are missing each second.
+            thread::sleep(Duration::from_millis(2500));
+        }
+        link.gather("end", Vec::new()).is_ok()
+    });
+    assert_eq!(got, [true; 3]);
 }
 
 #[test]

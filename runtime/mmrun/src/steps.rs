@@ -207,7 +207,10 @@ impl Steps<'_> {
     /// Tells how a save went. One that failed, as on a full disk, leaves the run whole.
     fn told(&mut self, written: Written) -> Result<(), Failure> {
         match written.folder {
-            Ok(folder) => self.progress.note(&format!("saved {}", folder.display())),
+            Ok(folder) if self.world.together().is_first() => {
+                self.progress.note(&format!("saved {}", folder.display()));
+            }
+            Ok(_) => {}
             Err(error @ DataError::Peers(_)) => return Err(error.into()),
             Err(error) => self.fault(Failure::from(error).context(&format!("step {} was not saved", written.step))),
         }

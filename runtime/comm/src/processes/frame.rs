@@ -59,7 +59,12 @@ pub enum Message {
         waiting: Vec<Waiting>,
     },
     Ended(End),
+    /// The rank runs no more collectives.
     Left {
+        rank: usize,
+    },
+    /// The rank's process ends, and has met all others for the last time.
+    Farewell {
         rank: usize,
     },
 }

@@ -25,7 +25,8 @@ struct Seat {
     /// None before the rank has come and after it is gone.
     writer: Option<TcpStream>,
     heard: Option<Instant>,
-    left: bool,
+    /// Whether it may go, having said so.
+    gone: bool,
     /// What came before the rank did.
     kept: Vec<Message>,
 }
@@ -78,8 +79,8 @@ impl Desk {
                     let mut ranks = self.lock();
                     ranks[rank].heard = Some(Instant::now());
                     match (to, &message) {
-                        (To::Hub, Message::Left { .. }) => {
-                            ranks[rank].left = true;
+                        (To::Hub, Message::Farewell { .. }) => {
+                            ranks[rank].gone = true;
                             pass_on(&mut ranks, rank, &message);
                         }
                         (To::Hub, _) => {}
@@ -142,7 +143,7 @@ impl Desk {
         let mut ranks = self.lock();
         if let Some(writer) = ranks[rank].writer.take() {
             let _ = writer.shutdown(Shutdown::Both);
-            if !ranks[rank].left {
+            if !ranks[rank].gone {
                 pass_on(&mut ranks, rank, &Message::Ended(End::Cause(Cause::Failed { rank, why })));
             }
         }

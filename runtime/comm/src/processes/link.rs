@@ -25,7 +25,10 @@ pub struct Link {
     writer: Mutex<TcpStream>,
     state: Mutex<State>,
     change: Condvar,
+    /// By rank: those that run no more collectives.
     left: Vec<AtomicBool>,
+    /// Those whose processes end, after all meetings.
+    gone: Vec<AtomicBool>,
     ended: AtomicBool,
     end: OnceLock<End>,
     whereabouts: OnceLock<Arc<dyn Whereabouts>>,
@@ -121,7 +124,7 @@ impl Link {
         if self.rank != 0 || self.ended() {
             return;
         }
-        if let Some(rank) = self.lock().meetings.missing(self.world()).find(|rank| self.left[*rank].load(SeqCst)) {
+        if let Some(rank) = self.lock().meetings.missing(self.world()).find(|rank| self.gone[*rank].load(SeqCst)) {
             self.end(End::Cause(Cause::Left { rank }), true);
             return;
         }
@@ -178,11 +181,24 @@ impl Link {
         self.end(End::Stalled(Arc::new(report)), true);
     }
 
-    /// Says that this rank will take part in nothing any more.
+    /// Says that this rank runs no more collectives. It still comes to meetings.
     pub fn leave(&self) {
         if !self.left[self.rank].swap(true, SeqCst) {
-            self.send(To::Hub, Message::Left { rank: self.rank });
+            self.send(To::Others, Message::Left { rank: self.rank });
         }
+    }
+
+    /// Says that this process ends, and comes to no meeting any more.
+    pub fn farewell(&self) {
+        self.leave();
+        if !self.gone[self.rank].swap(true, SeqCst) {
+            self.send(To::Hub, Message::Farewell { rank: self.rank });
+        }
+    }
+
+    /// Whether the processes of all other ranks have ended, or are about to.
+    pub fn is_last(&self) -> bool {
+        self.gone.iter().enumerate().all(|(rank, gone)| rank == self.rank || gone.load(SeqCst))
     }
 
     pub fn is_alone(&self) -> bool {
@@ -238,6 +254,7 @@ impl Link {
             state: Mutex::new(State { heard: Instant::now(), meetings: Meetings::default(), answers: BTreeMap::new() }),
             change: Condvar::new(),
             left: (0..world).map(|_| AtomicBool::new(false)).collect(),
+            gone: (0..world).map(|_| AtomicBool::new(false)).collect(),
             ended: AtomicBool::new(false),
             end: OnceLock::new(),
             whereabouts: OnceLock::new(),
@@ -292,7 +309,7 @@ impl Link {
 
     /// Rank 0 cannot be reached any more.
     fn cut_off(&self, why: &str) {
-        if !self.left[0].load(SeqCst) && !self.left[self.rank].load(SeqCst) {
+        if !self.gone[0].load(SeqCst) && !self.gone[self.rank].load(SeqCst) {
             self.end(End::Cause(Cause::Failed { rank: 0, why: why.into() }), false);
         }
     }
@@ -323,11 +340,8 @@ impl Link {
                 drop(state);
                 self.end(end, false);
             }
-            Message::Left { rank } => {
-                if let Some(left) = self.left.get(rank) {
-                    left.store(true, SeqCst);
-                }
-            }
+            Message::Left { rank } => self.left.get(rank).into_iter().for_each(|left| left.store(true, SeqCst)),
+            Message::Farewell { rank } => self.gone.get(rank).into_iter().for_each(|gone| gone.store(true, SeqCst)),
         }
         self.change.notify_all();
     }
@@ -392,7 +406,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.leave();
+        self.farewell();
         let _ = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
     }
 }

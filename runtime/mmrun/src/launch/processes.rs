@@ -87,9 +87,9 @@ impl Processes {
                 failure.of_rank(rank, LINGER)
             });
         }
-        self.link.leave();
+        self.link.farewell();
         let start = Instant::now();
-        while rank == 0 && !self.link.is_alone() && start.elapsed() < FAREWELL {
+        while rank == 0 && !self.link.is_last() && start.elapsed() < FAREWELL {
             thread::sleep(FAREWELL / 1000);
         }
         let _limit = Limit::new(self.link.patience(), format!("(rank {rank}) MPI did not come to its end"))?;
