@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use tests::binaries::{command, model, run};
 
 use crate::{Exported, export, mmc};
@@ -109,6 +110,34 @@ fn other_ways_to_cut_train() {
     check("wan2.2.mm --preset tiny --pp 2 --microbatches 4 --schedule zb-h1 --dtype f32", 1e-4);
     check("qwen3.mm --preset tiny --fsdp 2 --pp 2 --microbatches 2 --schedule gpipe --dtype f32", 1e-4);
     check("wan2.2.mm --preset tiny --dtype bf16 --cp 2 --ulysses 1", 1e-2);
+}
+
+/// Parameters stay as the initialisers made them.
+#[test]
+fn steps_that_are_not_finite_change_nothing() {
+    for words in ["wan2.2.mm --preset tiny --tp 2 --pp 2", "wan2.2.mm --preset tiny --optim kind=sgd,lr=0.1"] {
+        let exported = export(words);
+        let folder = exported.folder.path();
+        let noise = [f32::NAN; 4 * 2 * 8 * 8].map(f32::to_le_bytes);
+        let view = TensorView::new(Dtype::F32, vec![1, 4, 2, 8, 8], noise.as_flattened()).expect("a view");
+        let bytes = safetensors::serialize([("noise", view)], None).expect("bytes");
+        std::fs::write(folder.join("in.safetensors"), bytes).expect("written");
+        let cpu = folder.join("cpu.bin");
+        run(mmc("compile", &model("wan2.2.mm")).args(["--preset", "tiny", "-o"]).arg(&cpu)).expect("compiles");
+        let params = |c: &mut Command| {
+            let out = folder.join("out.safetensors");
+            c.args(["--steps", "2", "--on-nan", "skip", "--emit", "params", "--inputs"])
+                .arg(folder.join("in.safetensors"));
+            let told = run(c.arg("--outputs").arg(&out)).expect("runs").stderr;
+            assert!(String::from_utf8_lossy(&told).contains("2 of 2 steps updated nothing"), "{words}");
+            let bytes = std::fs::read(&out).expect("outputs");
+            let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+            let params = tensors.tensors().into_iter().filter(|(name, _)| name.starts_with("param/"));
+            params.map(|(name, view)| (name, view.data().to_vec())).collect::<Vec<_>>()
+        };
+        let got = params(&mut mmrun(&packed(&exported)));
+        assert!(!got.is_empty() && got == params(command("mmrun").arg(&cpu)), "{words}");
+    }
 }
 
 fn refused(c: &mut Command) -> String {

@@ -128,3 +128,22 @@ fn segments_mean_what_their_kernels_mean_in_bf16() {
     check_segments("wan2.2.mm --preset tiny --dtype bf16 --tp 2", 0.03);
     check_segments("qwen3.mm --preset tiny --dtype bf16 --tp 2", 0.03);
 }
+
+/// ApplyAdamW writes over what it reads: where the guard is not finite, it writes what was there.
+#[test]
+fn an_update_that_is_not_finite_changes_nothing() {
+    let cases = cases::all(3, DType::F32);
+    let case = cases.iter().find(|case| case.op.name() == "adamw" && case.operands.len() == 8).expect("a case");
+    let made = segment("k", &kernel(case)).expect("a lowering");
+    let model = reread(&made.model);
+    for guard in [f64::NAN, f64::INFINITY] {
+        let mut operands = case.draw(5);
+        operands[3].data.fill(guard);
+        operands[7].data.fill(guard);
+        let got = run(&model, &operands.iter().map(tensor).collect::<Vec<_>>());
+        let want = case.op.eval(&operands.iter().collect::<Vec<_>>(), &case.results());
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert_eq!((&got.data, &want.data), (&operands[i].data, &operands[i].data), "result {i} with {guard}");
+        }
+    }
+}
