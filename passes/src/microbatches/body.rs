@@ -23,24 +23,23 @@ pub fn of(
         }
     }
     let mut count = None;
-    let live = old.live();
+    let live = live(old, mean);
     for (id, node) in old.nodes.iter().filter(|(id, _)| live[id.index()]) {
         if map[id.index()].is_some() {
             continue;
         }
         b.place = node.place;
         let args: Option<Vec<NodeId>> = node.args.iter().map(|a| map[a.index()]).collect();
-        let args = args.ok_or_else(|| Mismatch::new(format!("{id} reads a value that is not there")))?;
-        let mut new = match &node.inst {
+        let copied = args.map(|args| match &node.inst {
             Inst::Op(op) => b.op(op.clone(), &args),
             inst => b.push(inst.clone(), args, node.ty.clone()),
-        };
+        });
         if counted == Some(id) {
-            count = Some(new);
+            count = copied;
         }
-        if mean.is_some_and(|m| m.divisor == id) {
-            new = b.constant(1.0, b.ty(new).dtype);
-        }
+        let divides = mean.is_some_and(|m| m.divisor == id);
+        let one = divides.then(|| old.ty(id).element().map(|ty| b.constant(1.0, ty.dtype))).flatten();
+        let new = one.or(copied).ok_or_else(|| Mismatch::new(format!("{id} reads a value that is not there")))?;
         map[id.index()] = Some(new);
     }
     let own: Option<Vec<NodeId>> = old.results.iter().map(|r| map[r.index()]).collect();
@@ -50,4 +49,17 @@ pub fn of(
     b.function.results = grown.collect();
     let body = b.finish()?;
     Ok(module.functions.add(body))
+}
+
+/// Which nodes the results and the count depend on, where the divisor is a constant.
+fn live(old: &Function, mean: Option<Mean>) -> Vec<bool> {
+    let mut live = vec![false; old.nodes.len()];
+    old.results.iter().copied().chain(mean.map(|m| m.count)).for_each(|id| live[id.index()] = true);
+    let replaced = mean.filter(|m| m.divisor != m.count).map(|m| m.divisor);
+    for (id, node) in old.nodes.iter().rev() {
+        if live[id.index()] && replaced != Some(id) {
+            node.args.iter().for_each(|a| live[a.index()] = true);
+        }
+    }
+    live
 }
