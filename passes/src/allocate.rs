@@ -26,11 +26,10 @@ impl RankPass for Allocate {
     }
 }
 
-/// An arena that is larger than what lives at once by one part in so many is small enough.
+/// An arena is small enough if it exceeds the lower bound by at most one part in so many.
 const NEAR: u64 = 20;
 
-/// Rounds that may bring nothing, one after another, and items that are placed in all rounds together; one round there is
-/// always.
+/// The search ends after so many rounds without improvement, or so many placed items. There is always one round.
 const FRUITLESS: usize = 8;
 const PATIENCE: usize = 120_000;
 

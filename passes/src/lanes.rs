@@ -26,16 +26,16 @@ impl RankPass for Lanes {
 
 const COMPUTE: usize = 0;
 
-/// For each lane, how many of the instructions put out are known to be done as far as they are that lane's.
+/// By lane: the position up to which its instructions are known to be done.
 type Clock = SmallVec<[u32; 8]>;
 
-/// An instruction that was put out.
+/// An emitted instruction.
 #[derive(Clone, Copy)]
 struct Done {
     lane: usize,
     /// One past its index.
     position: u32,
-    /// Tells that it is done. None on compute, which records all that it did before another lane goes on.
+    /// Recorded behind it. None on compute, which records once before another lane needs it.
     event: Option<EventId>,
 }
 
@@ -171,9 +171,9 @@ struct Walk {
     clocks: Vec<Clock>,
     /// The last instruction of each lane but compute.
     last: Vec<Option<Done>>,
-    /// The record that compute put out last, if it did nothing since.
+    /// The last record of compute, if compute did nothing since.
     record: Option<Done>,
-    /// By event: what its record knows, and whether anyone waits for it.
+    /// By event: the clock of its lane at the record, and whether anyone waits for it.
     events: Vec<(Clock, bool)>,
     out: Vec<Instruction>,
 }
@@ -206,8 +206,7 @@ impl Walk {
         self.record
     }
 
-    /// Makes a lane wait for what it does not know to be done. What was put out later may have waited for the earlier, and
-    /// never the other way round.
+    /// Makes a lane wait for what it does not know to be done, the latest first: a later instruction may imply an earlier one.
     fn wait(&mut self, lane: usize, mut needs: Vec<Done>, origin: Origin) {
         needs.sort_unstable_by_key(|d| Reverse(d.position));
         for Done { lane: other, position, event } in needs {
@@ -236,8 +235,7 @@ impl Walk {
         done
     }
 
-    /// Without the records that nobody waits for: the instructions, the number of events, and by place, how many of the
-    /// instructions before it are left.
+    /// The instructions without records that nobody waits for, the number of events, and by old index the new index.
     fn finish(self) -> (Vec<Instruction>, u32, Vec<u32>) {
         let mut events = 0;
         let numbers = self.events.iter().map(|(_, waited)| {

@@ -22,7 +22,7 @@ impl RankPass for Liveness {
     }
 }
 
-/// Buffers that nothing touches are dropped, and the ids of others then count on without them.
+/// Buffers that nothing touches are dropped, and the others renumbered.
 pub fn liveness(program: &mut RankProgram) {
     let begins = begins(&program.instructions);
     let ends = ends(&program.instructions);
@@ -51,17 +51,17 @@ pub fn liveness(program: &mut RankProgram) {
     program.once = std::mem::take(&mut program.once).into_iter().filter_map(|id| ids[id.index()]).collect();
 }
 
-/// By instruction: the last one of compute that comes before it for certain; itself on compute, and where there is none.
+/// By instruction: the last instruction of compute that is ordered before it; itself on compute, and where there is none.
 fn begins(instructions: &[Instruction]) -> Vec<u32> {
     nearest(instructions, instructions.iter().enumerate(), u32::max, |op| matches!(op, Op::Record { .. }))
 }
 
-/// By instruction: the first one of compute that comes after it for certain; itself on compute, and where there is none.
+/// By instruction: the first instruction of compute that is ordered after it; itself on compute, and where there is none.
 fn ends(instructions: &[Instruction]) -> Vec<u32> {
     nearest(instructions, instructions.iter().enumerate().rev(), u32::min, |op| matches!(op, Op::Wait { .. }))
 }
 
-/// What a lane knows of compute goes on along the lane, and through events from the side that is met first to the other.
+/// Positions of compute propagate along each lane, and through events from the side that the walk meets first to the other.
 fn nearest<'a>(
     instructions: &[Instruction],
     walk: impl Iterator<Item = (usize, &'a Instruction)>,

@@ -7,17 +7,17 @@ use smallvec::SmallVec;
 
 use super::{AHEAD, Place};
 
-/// Work may be this many times as long as the wait that it fills.
+/// The longest work that is moved, as a multiple of the wait that it fills.
 const LONGEST: f64 = 2.0;
-/// What is shorter than this share of a wait is left where it is.
+/// The shortest work that is moved, as a share of the wait.
 const SHORTEST: f64 = 0.1;
-/// What follows from work that moves has to move as well: so many instructions, of so much of its time.
+/// Instructions that depend on moved work move with it: at most so many, and at most so much of its time.
 const FOLLOWERS: usize = 12;
 const WEIGHT: f64 = 0.25;
 /// A wait looks at so much work, and work at so many exchanges, before it: a block is the whole program where there are none.
 const NEAREST: usize = 512;
 
-/// An order of instructions, and what is known of them.
+/// An order of instructions, and facts about them.
 pub struct Order<'a> {
     pub instructions: &'a [Instruction],
     pub def_use: &'a DefUse,
@@ -31,7 +31,7 @@ pub struct Order<'a> {
     pub units: &'a [usize],
 }
 
-/// What ranks exchange, on its way.
+/// A collective in flight.
 struct Exchange {
     /// Positions in the order: where it is issued and where compute first needs it to be done.
     issued: usize,
@@ -42,8 +42,8 @@ struct Exchange {
 
 /// By instruction: the later place where it fills a wait.
 ///
-/// The longest waits are filled first, with the work that stands nearest before the exchange was issued, within its block
-/// and the one before, and never from another unit of a pipeline. What hides another exchange stays where it does.
+/// The longest waits are filled first, with the nearest work before the collective is issued, from its block and the one
+/// before, and never from another unit of a pipeline. Work that hides another collective stays.
 pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
     let mut found = vec![None; order.instructions.len()];
     let mut sequence: Vec<usize> = (0..order.instructions.len()).collect();
@@ -91,7 +91,7 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
     found
 }
 
-/// The exchanges in the order in which they are issued, as they would go on lanes beside compute.
+/// The collectives in the order in which they are issued, played on lanes beside compute.
 fn play(order: &Order<'_>, sequence: &[usize]) -> Vec<Exchange> {
     let mut exchanges: Vec<Exchange> = vec![];
     let mut ends: Vec<f64> = vec![];
@@ -134,7 +134,7 @@ fn play(order: &Order<'_>, sequence: &[usize]) -> Vec<Exchange> {
     exchanges
 }
 
-/// By position: the first one behind it that has to stay behind it.
+/// By position: the first later one that depends on it or overwrites its operands.
 fn conflicts(order: &Order<'_>, sequence: &[usize]) -> Vec<usize> {
     // By buffer: the next use and the next write.
     let mut next = vec![(usize::MAX, usize::MAX); order.def_use.buffers()];

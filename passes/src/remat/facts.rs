@@ -1,4 +1,4 @@
-//! What a program says of its values: who makes, reads and holds them, and how long that takes.
+//! Facts about a program's values that decisions depend on: their writers, readers, live ranges and costs.
 
 use std::ops::Range;
 
@@ -8,22 +8,22 @@ use program::{DefUse, Instruction, RankProgram, is_message};
 use crate::prefetch::params_only;
 use crate::times::Times;
 
-/// Moments are indices of instructions.
+/// Points in time are indices of instructions.
 pub struct Facts {
     pub def_use: DefUse,
     /// By buffer: the only instruction that writes it.
     pub maker: Vec<Option<u32>>,
-    /// By buffer: whether it must be there when all is done.
+    /// By buffer: whether it is live at the end of the program.
     outlasts: Vec<bool>,
     pub bytes: Vec<u64>,
     /// By buffer: whether it holds moments or master weights, from step to step.
     pub is_moment: Vec<bool>,
-    /// By buffer: whether it takes no room of its own for long: each block makes it for itself, or it is the new content of
-    /// a persistent buffer.
+    /// By buffer: whether it is never live for long: each block gathers it for itself, or it is the new value of a persistent
+    /// buffer.
     pub is_passing: Vec<bool>,
-    /// By instruction: whether it could be done once more.
+    /// By instruction: whether it may be executed again.
     pub can_repeat: Vec<bool>,
-    /// By instruction: whether it takes a message, for which compute waits where it is read and no sooner.
+    /// By instruction: whether it is a message. Compute waits for a message at its first reader, never earlier.
     pub is_message: Vec<bool>,
     pub seconds: Vec<f64>,
     /// By instruction: its turn. By turn: where it begins.
@@ -104,7 +104,7 @@ impl Facts {
         writes.enumerate().filter(move |(k, b)| !earlier.clone().take(*k).any(|e| e == *b)).map(|(_, b)| b)
     }
 
-    /// When a buffer is touched, ascending; at the end of all, if it must be there then.
+    /// The instructions that touch a buffer, ascending; and the end of the program, if it is live there.
     pub fn uses(&self, buffer: usize) -> impl Iterator<Item = u32> + Clone {
         let end = self.outlasts[buffer].then_some(self.len() as u32);
         self.def_use.users(BufferId::new(buffer)).iter().map(|user| user.instruction).chain(end)
@@ -124,7 +124,7 @@ impl Facts {
         begin(turn)..begin(turn + 1)
     }
 
-    /// When nobody touches a buffer for the longest: from the last use to the next one.
+    /// The longest gap between two uses of a buffer.
     pub fn gap(&self, buffer: usize) -> Option<(u32, u32)> {
         let gaps = self.uses(buffer).zip(self.uses(buffer).skip(1));
         let (from, to) = gaps.max_by_key(|(from, to)| (to - from, *from))?;
@@ -133,12 +133,12 @@ impl Facts {
         (apart && to as usize != self.len() && to - from > 1).then_some((from, to))
     }
 
-    /// Where what comes from the host for an instruction is asked for.
+    /// The instruction before which a copy from the host is issued, so that it arrives for another instruction.
     pub fn asked(&self, at: u32) -> u32 {
         self.turn(self.turn_of(at).saturating_sub(1)).start as u32
     }
 
-    /// Whether a value that this makes would be in the host's memory for at least a turn before it is asked for again.
+    /// Whether a value is on the host for at least one turn between its writer and the copy back.
     pub fn can_wait(&self, maker: u32, at: u32) -> bool {
         self.turn_of(maker) + 3 <= self.turn_of(at)
     }

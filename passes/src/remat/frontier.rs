@@ -1,6 +1,6 @@
-//! The frontier of memory and time: one decision after another, each the cheapest for what it takes off the peak.
+//! The frontier of memory against time: a sequence of decisions, each the one with the least time per byte saved at the peak.
 //!
-//! It depends on the program and the machine, never on how much memory there is: who asks for less goes further along it.
+//! It depends on the program and the machine and not on the budget: a smaller budget goes further along it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,17 +18,17 @@ type Group = Vec<Candidate>;
 #[derive(Clone, Debug)]
 pub struct Step {
     changes: Vec<Change>,
-    /// At the fullest moment: of buffers of the program and of moments.
+    /// At the peak: of buffers of the program and of moments.
     pub bytes: i64,
-    /// What all decisions so far cost.
+    /// The cost of all decisions so far.
     pub seconds: f64,
 }
 
 pub struct Frontier<'f> {
     facts: &'f Facts,
-    /// The first is what has to be.
+    /// The first holds the decisions that the options demand.
     pub steps: Vec<Step>,
-    /// When the most is held before anything is decided.
+    /// The instruction of the peak before any decision.
     pub peak: u32,
 }
 
@@ -40,13 +40,13 @@ struct Search<'f, 'a> {
     copies: Copies<'a>,
     groups: Vec<Group>,
     heap: BinaryHeap<Reverse<(Ratio, usize)>>,
-    /// What would have taken nothing off the peak where it was.
+    /// Groups that saved nothing at the last peak.
     idle: Vec<usize>,
-    /// Whether anything was decided since the idle were asked.
+    /// Whether anything was decided since the idle groups were tried.
     decided: bool,
 }
 
-/// What the host's link takes: seconds of copies by turn, beside what the turn computes.
+/// The load of the host's link: seconds of copies by turn, beside the seconds that the turn computes.
 struct Copies<'a> {
     facts: &'a Facts,
     bytes_per_second: f64,
@@ -125,7 +125,7 @@ impl<'f> Frontier<'f> {
     }
 }
 
-/// What could be decided, in the order of the program; with whether it has to be.
+/// All possible decisions, in the order of the program, and whether the options demand them.
 fn groups(facts: &Facts, program: &RankProgram, options: &Remat) -> Vec<(Group, bool)> {
     let mut groups: BTreeMap<(u32, u32, u32), (Vec<Candidate>, bool)> = BTreeMap::new();
     for (i, instruction) in program.instructions.iter().enumerate() {
@@ -159,7 +159,7 @@ fn groups(facts: &Facts, program: &RankProgram, options: &Remat) -> Vec<(Group, 
 }
 
 impl Search<'_, '_> {
-    /// Decides what costs the least for each byte that it takes off the peak; none if nothing takes any.
+    /// Takes the decision with the least cost per byte saved at the peak; none if no decision saves any.
     fn next(&mut self) -> Option<(Vec<Change>, f64)> {
         let (_, at) = self.state.fullest();
         loop {
@@ -195,7 +195,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Seconds for each byte that a group takes off what is held at a moment, the better of both ways.
+    /// Seconds per byte that a group saves at an instruction, deep or not, whichever is less.
     fn ratio(&mut self, group: usize, at: u32) -> Option<(Ratio, bool)> {
         let members = &self.groups[group];
         let counts = |candidate: &Candidate| match candidate {
@@ -231,8 +231,8 @@ impl<'a> Copies<'a> {
         Self { facts, bytes_per_second, computes, out: vec![0.0; turns], back: vec![0.0; turns] }
     }
 
-    /// What copies out and in cost, since they take longer than what is computed meanwhile; and a little anyway, for the
-    /// predictions may be wrong. Moments come and go while nothing else happens.
+    /// The cost of copies to the host and back: the time that exceeds what is computed meanwhile, and a small share of the rest,
+    /// since predictions may be wrong. Nothing is computed while moments are copied.
     fn price(&mut self, state: &State<'_>, candidate: Candidate, decided: bool) -> f64 {
         const LITTLE: f64 = 0.02;
         match candidate {

@@ -1,4 +1,4 @@
-//! Decisions so far, and what holds memory when under them.
+//! The decisions so far, and the live ranges of buffers under them.
 
 use std::ops::Deref;
 
@@ -9,22 +9,22 @@ use super::curve::Curve;
 use super::facts::Facts;
 
 const NEVER: u32 = u32::MAX;
-/// No tensor is worth more instructions than these.
+/// The most instructions that one decision may recompute.
 const MOST: usize = 48;
 
-/// What is not kept: when it comes back.
+/// Values that are dropped or offloaded, and when they are needed again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decisions {
-    /// By instruction: before which other it is done again.
+    /// By instruction: the instruction before which it is executed again.
     again: Vec<u32>,
-    /// By buffer: before which instruction it comes back from the host.
+    /// By buffer: the instruction before which it is copied back from the host.
     host: Vec<u32>,
     /// By persistent buffer: whether it is in the host's memory.
     pub away: Vec<bool>,
 }
 
 impl Decisions {
-    /// Everything is kept.
+    /// No decision: every value is kept.
     pub fn none(facts: &Facts) -> Self {
         let count = facts.bytes.len();
         Self { again: vec![NEVER; facts.len()], host: vec![NEVER; count], away: vec![false; facts.persistent] }
@@ -38,7 +38,7 @@ impl Decisions {
         Some(self.host[buffer]).filter(|at| *at != NEVER)
     }
 
-    /// From when on readers of a buffer find its content in another.
+    /// The instruction from which on readers of a buffer read its copy instead.
     pub fn moves(&self, facts: &Facts, buffer: usize) -> Option<u32> {
         self.host(buffer).or_else(|| self.again(facts.maker[buffer]? as usize))
     }
@@ -54,24 +54,24 @@ impl Decisions {
     }
 }
 
-/// Something that could be decided.
+/// A possible decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Candidate {
-    /// What an instruction makes is made again, before the next that reads any of it.
+    /// An instruction is executed again, before the next reader of its results.
     Again(u32),
-    /// A value waits in the host's memory.
+    /// A value is offloaded to the host's memory.
     Host(u32),
     /// A persistent buffer is in the host's memory.
     Away(u32),
 }
 
-/// What a decision changes.
+/// The changes of one decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     again: SmallVec<[(u32, u32); 4]>,
     host: SmallVec<[(u32, u32); 1]>,
     away: SmallVec<[u32; 1]>,
-    /// Of what is computed again.
+    /// Seconds of recomputed instructions.
     pub seconds: f64,
 }
 
@@ -107,7 +107,7 @@ impl<'f> State<'f> {
         state
     }
 
-    /// The most that is held at a time, persistent buffers but moments left out, and when that is.
+    /// The peak, without persistent buffers other than moments, and its instruction.
     pub fn fullest(&self) -> (i64, u32) {
         self.curve.fullest()
     }
@@ -116,7 +116,7 @@ impl<'f> State<'f> {
         covers(&self.spans[buffer], at)
     }
 
-    /// When a buffer, or another in its place, holds memory.
+    /// The live ranges of a buffer and of its copy.
     fn spans_of(&self, buffer: usize) -> Spans {
         let facts = self.facts;
         let end = facts.len() as u32;
@@ -145,8 +145,8 @@ impl<'f> State<'f> {
         [(first, before.max(first)), (begin, after)].into_iter().collect()
     }
 
-    /// What a decision would change. With `deep`, what is gone by then is made again too, within the turn that made it; or
-    /// else it is kept that long.
+    /// The changes of a decision. Operands that are dead by then are recomputed too if `deep`, as far as the same turn writes
+    /// them; otherwise they are kept alive.
     pub fn change(&self, candidate: Candidate, deep: bool) -> Option<Change> {
         let facts = self.facts;
         let mut change = Change::default();
@@ -176,7 +176,7 @@ impl<'f> State<'f> {
         Some(change)
     }
 
-    /// Before which instruction the results of one would have to be made again: none if they do not wait.
+    /// The instruction before which the results of another have to be recomputed; none if they have no gap between uses.
     pub fn returns(&self, i: u32) -> Option<u32> {
         let facts = self.facts;
         if !facts.can_repeat[i as usize] || self.again(i as usize).is_some() {
@@ -244,7 +244,7 @@ impl<'f> State<'f> {
         Some(())
     }
 
-    /// The buffers whose spans a change may change.
+    /// The buffers whose live ranges a change may affect.
     fn affected(&self, change: &Change) -> SmallVec<[u32; 24]> {
         let of = |i: u32| self.facts.def_use.touches(i as usize).iter().map(|(slice, _)| slice.buffer.0);
         let mut all: SmallVec<[u32; 24]> = change.again.iter().flat_map(|(i, _)| of(*i)).collect();
@@ -254,7 +254,7 @@ impl<'f> State<'f> {
         all
     }
 
-    /// By how many bytes less is held at a moment, were this decided.
+    /// The bytes that a change saves at an instruction.
     pub fn saves(&mut self, change: &Change, at: u32) -> i64 {
         let before: SmallVec<[(u32, u32); 8]> =
             change.again.iter().map(|(i, _)| (*i, self.decisions.again[*i as usize])).collect();

@@ -1,8 +1,9 @@
-//! Which stage does what.
+//! The assignment of instructions and buffers to stages.
 //!
-//! Blocks are the links of a chain, in the order of their forwards; whatever stands between them goes with the last block that
-//! it depends on. A parameter belongs to the first link that reads it, a backward of a block to the link of its
-//! parameters, other backwards go where most of their operands are. Then the chain is cut into stages of like cost.
+//! Blocks form a chain in the order of their forwards, and code between blocks joins the last block that it depends on. A
+//! parameter belongs to the first link of the chain that reads it. The backward of a block belongs to the link of its
+//! parameters, any other backward to the link where most of its operands are. The chain is then cut into stages of equal
+//! cost, as far as that goes.
 
 use std::cmp::Reverse;
 
@@ -15,9 +16,9 @@ use super::dependence::{Dataflow, Dependence, Phase};
 use super::{Grid, balance};
 
 pub struct Assigned {
-    /// By instruction: its stage; none for what each rank does for itself.
+    /// By instruction: its stage; none if each rank that needs it executes it for itself.
     pub stages: Vec<Option<usize>>,
-    /// By buffer: the stage that makes or keeps it; none for what each rank has.
+    /// By buffer: the stage that writes or holds it; none if each rank has its own.
     pub homes: Vec<Option<usize>>,
 }
 
@@ -58,11 +59,11 @@ struct Chain<'w> {
     link: Vec<Option<usize>>,
     /// By buffer.
     home: Vec<Option<usize>>,
-    /// By buffer: the parameters and moments that a rooted value is made of.
+    /// By buffer: the parameters and moments that a value depends on, if it depends on nothing else.
     roots: Vec<SmallVec<[u32; 2]>>,
     /// By block.
     of_block: Vec<Option<usize>>,
-    /// By buffer: whether it is no value of a forward.
+    /// By buffer: whether it is written outside the forward.
     backward: Vec<bool>,
 }
 
@@ -173,7 +174,8 @@ impl<'w> Chain<'w> {
         self.flow.origin(i).block.and_then(|block| self.of_block[block as usize])
     }
 
-    /// By instruction: the last link whose backward waits for it. Backwards go down the chain, so it cannot stand before that.
+    /// By instruction: the last link whose backward depends on it. Backwards run from the end of the chain to its start, so the
+    /// instruction cannot belong to an earlier link.
     fn least(&self) -> Vec<usize> {
         let flow = self.flow;
         let mut wanted = vec![0; flow.buffers()];
@@ -201,12 +203,12 @@ impl<'w> Chain<'w> {
         *home = Some(home.map_or(link, |known| known.min(link)));
     }
 
-    /// Where other pieces of what it writes are made.
+    /// The link that writes other parts of the same buffer.
     fn made(&self, i: usize) -> Option<usize> {
         self.flow.writes(i).find_map(|s| self.home[s.buffer.index()])
     }
 
-    /// Where the operands are made that depend on feeds.
+    /// The links that write those operands that depend on feeds.
     fn operands(&self, i: usize) -> impl Iterator<Item = usize> {
         let depends = |buffer: BufferId| self.roots[buffer.index()].is_empty();
         self.flow.reads(i).filter(move |s| depends(s.buffer)).filter_map(|s| self.home[s.buffer.index()])
@@ -217,8 +219,8 @@ impl<'w> Chain<'w> {
         roots.filter_map(|root| self.home[root as usize]).min().unwrap_or(0)
     }
 
-    /// Where the largest operand was made, of equal ones one of the backward, and then the first in the chain; without any of
-    /// the backward, where the last operand of the forward was made.
+    /// The link that writes the largest operand; of equal ones, one of the backward is preferred, then the first in the chain.
+    /// Without operands of the backward, the last link that writes an operand.
     fn nearest(&self, i: usize) -> usize {
         let flow = self.flow;
         let depends = |s: &Slice| self.roots[s.buffer.index()].is_empty();

@@ -1,4 +1,5 @@
-//! When a rank does what: the units of work on micro-batches in the order of a schedule.
+//! The time at which a rank executes each instruction: before the first micro-batch, in a unit of the schedule, or after the
+//! last micro-batch.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,7 @@ use program::Unit;
 use super::assign::Assigned;
 use super::dependence::{Dataflow, Phase};
 
-/// When something is done on a rank: by unit and, within one, in the order of the program.
+/// A point in a rank's order: units first, then the order of the program within a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct When {
     pub during: During,
@@ -19,16 +20,16 @@ pub struct When {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum During {
-    /// Before the first micro-batch, after so many messages between ranks that are needed one after another.
+    /// Before the first micro-batch; the number is the length of the longest chain of messages that leads there.
     Begin(u32),
-    /// The unit at this place of the rank's order.
+    /// The unit at this index of the rank's schedule.
     Unit(usize),
-    /// After the last micro-batch, and so many messages since.
+    /// After the last micro-batch; the number counts messages as for `Begin`.
     End(u32),
 }
 
-/// Messages stand beside instructions: a receive before the first that reads it, a send after the last that makes it. So
-/// do collectives that follow the last micro-batch, after what they exchange.
+/// The position of an item beside an instruction: a receive stands before its first reader, a send after the last writer
+/// of its values. A collective that sums over the step stands after the last writer as well (`Exchange`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Beside {
     Before,
@@ -38,7 +39,7 @@ pub enum Beside {
 }
 
 impl During {
-    /// By which units are told apart.
+    /// The unit's number in [`program::Turn::unit`].
     pub fn number(self) -> u32 {
         match self {
             Self::Begin(_) => 0,
@@ -52,7 +53,7 @@ impl When {
     pub const BEGIN: Self = Self { during: During::Begin(0), index: 0, beside: Beside::Before };
     pub const END: Self = Self { during: During::End(u32::MAX), index: usize::MAX, beside: Beside::After };
 
-    /// A unit earlier, so that what comes from another rank travels while this one works.
+    /// The same, one unit earlier: a message is received while the unit before its reader computes.
     pub fn a_unit_earlier(self) -> Self {
         match self.during {
             During::Unit(at) => Self { during: During::Unit(at.saturating_sub(1)), index: 0, beside: Beside::Before },
@@ -61,7 +62,7 @@ impl When {
     }
 }
 
-/// By instruction: when the rank of its stage does it; none for what each rank does for itself.
+/// By instruction: when the rank of its stage executes it; none for instructions that each rank executes for itself.
 pub fn whens(flow: &Dataflow<'_>, assigned: &Assigned, orders: &[Vec<Unit>], kinds: &[UnitKind]) -> Vec<Option<When>> {
     let levels = levels(flow, assigned, orders.len());
     let orders = orders.iter().flat_map(|order| order.iter().enumerate().map(|(at, &unit)| (unit, at)));
@@ -85,9 +86,10 @@ pub fn whens(flow: &Dataflow<'_>, assigned: &Assigned, orders: &[Vec<Unit>], kin
     whens
 }
 
-/// By instruction before or after the micro-batches: how many messages between ranks it needs there, one after another.
+/// By instruction before or after the micro-batches: the length of the longest chain of messages between ranks that it
+/// depends on there.
 ///
-/// What has the same number on a rank needs nothing of what others do under it, so it can be sent together.
+/// Values of one level on one rank do not depend on one another through other ranks, so one message can carry them.
 fn levels(flow: &Dataflow<'_>, assigned: &Assigned, ranks: usize) -> Vec<u32> {
     let rank = |stage: Option<usize>| stage.map(|stage| stage % ranks);
     // By buffer: the part that makes it, and its level.
@@ -115,7 +117,8 @@ fn levels(flow: &Dataflow<'_>, assigned: &Assigned, ranks: usize) -> Vec<u32> {
     (0..flow.len()).map(&mut level).collect()
 }
 
-/// What ranks sum after the last micro-batch leaves with the unit that makes it, so that it travels beside the units that follow.
+/// Moves a collective that follows the last micro-batch to the unit that writes its operands, so that it overlaps with the
+/// units after it.
 fn exchange_early(flow: &Dataflow<'_>, assigned: &Assigned, whens: &mut [Option<When>]) {
     let mut made: Vec<Option<When>> = vec![None; flow.buffers()];
     for (i, when) in whens.iter_mut().enumerate() {
@@ -134,7 +137,8 @@ fn exchange_early(flow: &Dataflow<'_>, assigned: &Assigned, whens: &mut [Option<
     }
 }
 
-/// By instruction: whether it is of a backward and no other stage waits for it, be it for the gradients of its inputs.
+/// By instruction: whether it is part of a backward and no other stage depends on it: gradients of weights, which zb
+/// schedules put into units of their own.
 fn waits(flow: &Dataflow<'_>, assigned: &Assigned) -> Vec<bool> {
     let mut wanted = vec![false; flow.buffers()];
     for i in (0..flow.len()).filter(|&i| matches!(flow.phases[i], Phase::Backward(_))) {
