@@ -1,4 +1,4 @@
-//! Carries decisions out: what is not kept is made again, or copied to the host and back.
+//! Applies decisions: values are recomputed, or copied to the host and back.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::state::Decisions;
 struct Rewrite<'a> {
     facts: &'a Facts,
     decisions: &'a Decisions,
-    /// By buffer: what holds its content once it is back.
+    /// By buffer: the copy that holds its content later.
     back: Vec<Option<BufferId>>,
     /// The program with its new buffers; its instructions come last.
     program: RankProgram,
@@ -85,7 +85,7 @@ impl Rewrite<'_> {
         self.out.push(Instruction::copy(Slice::whole(from, bytes), Slice::whole(to, bytes), origin));
     }
 
-    /// The slice of what holds the content at that moment.
+    /// Replaces buffers by their copies, for an instruction at this index.
     fn rename(&self, op: &mut Op, at: u32) {
         for slice in op.slices_mut() {
             let moved = self.decisions.moves(self.facts, slice.buffer.index()).is_some_and(|back| back <= at);
@@ -93,7 +93,7 @@ impl Rewrite<'_> {
         }
     }
 
-    /// The same once more, into buffers of its own.
+    /// Executes an instruction again, into new buffers.
     fn repeat(&mut self, maker: usize, instruction: &Instruction, at: u32) {
         let mut instruction = instruction.clone();
         self.rename(&mut instruction.op, at);

@@ -1,4 +1,4 @@
-//! What travels between the ranks of a pipeline: each value once to each rank that reads it.
+//! Messages between the ranks of a pipeline. A value is sent once to each rank that reads it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,17 +10,17 @@ use super::assign::Assigned;
 use super::dependence::{Dataflow, Dependence};
 use super::units::{Beside, During, When};
 
-/// What a rank does, and when it first reads each buffer.
+/// The instructions of a rank, and when it first reads each buffer.
 pub struct Uses {
     /// In the order of the program.
     pub own: Vec<(When, usize)>,
     /// By buffer.
     first: Vec<Option<When>>,
-    /// Ids of collectives that other ranks may do too.
+    /// Ids of collectives that other ranks may execute for themselves too.
     pub shared: HashSet<u32>,
 }
 
-/// The instructions of a rank's stages, and all that it does for itself since they read it.
+/// The instructions of a rank's stages, and those whose results they read and that each rank executes for itself.
 pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
     let mut uses = Uses { own: vec![], first: vec![None; flow.buffers()], shared: HashSet::new() };
     for &Update { value, home } in &flow.program.updates {
@@ -51,7 +51,7 @@ pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (r
     uses
 }
 
-/// Values that travel together.
+/// A message: values that are sent together.
 pub struct Message {
     pub from: usize,
     pub to: usize,
@@ -60,10 +60,10 @@ pub struct Message {
     pub received: When,
 }
 
-/// All messages; those from one rank to another stand in the order in which both sides take part.
+/// All messages, those of a sender and a receiver in the order in which both execute them.
 ///
-/// What a unit makes for one unit of another rank travels together: what is read later may be made later, from what comes
-/// back. And so does what is made before or after the micro-batches from equally many messages.
+/// One message carries what one unit writes for one unit of another rank. Values for a later unit are sent separately, since
+/// they may depend on an answer to the first. Before and after the micro-batches, one message carries the values of one level.
 pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], uses: &[Uses]) -> Vec<Message> {
     let mut made: Vec<When> = vec![When::BEGIN; flow.buffers()];
     for (i, when) in whens.iter().enumerate() {
@@ -101,8 +101,8 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
 }
 
 impl Message {
-    /// The unit of the sender that may wait until the message is taken: by the timeline, the receiver is ready for it then.
-    /// So whatever ranks wait for comes before, and they never wait for one another.
+    /// The first unit of the sender that starts when the receiver is ready for the message, by the played timeline. The sender
+    /// waits there for its send. Waits follow the timeline, so they never form a cycle between ranks.
     pub fn settled(&self, timeline: &Timeline) -> Option<u32> {
         let ready = match self.received.during {
             During::Begin(_) => 0,
@@ -119,7 +119,7 @@ impl Message {
         units.next().map(|(at, _)| During::Unit(at).number())
     }
 
-    /// The instruction of one side; `values` are its buffers there.
+    /// The instruction of the sender or the receiver; `values` are the buffers there.
     pub fn collect(&self, id: u32, flow: &Dataflow<'_>, sends: bool, values: &[BufferId]) -> Collect {
         let slices = self.values.iter().zip(values);
         let slices: Vec<Slice> = slices.map(|(v, here)| Slice::whole(*here, flow.buffer(*v).bytes)).collect();
