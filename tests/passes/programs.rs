@@ -1,8 +1,10 @@
-//! `tests/passes/<pass>/<case>.prog` after the pass of the folder's name, or after the pipeline of its first line.
+//! `tests/passes/<pass>/<case>.prog` after the pass of the folder's name, or after the pipeline of its first line; and that
+//! the programs of whole models read back from their text.
 
 use std::fs;
 
-use passes::{Context, Form, Pipeline};
+use passes::{Context, Form, MemoryPolicy, Pipeline};
+use tests::binaries::{command, model, run as run_command};
 
 use crate::run;
 
@@ -46,4 +48,32 @@ fn program_cases() {
             insta::assert_snapshot!(drawn);
         });
     });
+}
+
+fn printed(flags: &str, pass: &str) -> String {
+    let (name, flags) = flags.split_once(' ').expect("a model and its flags");
+    let mut mmc = command("mmc");
+    mmc.arg("ir").arg(model(name)).args(flags.split_whitespace()).args(["--target", "none", "--after", pass]);
+    let output = run_command(&mut mmc).unwrap_or_else(|e| panic!("{e}"));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Programs of whole models are read back from their text with nothing lost: the passes that follow make the same of it.
+#[test]
+fn whole_models_read_back() {
+    for flags in [
+        "wan2.2.mm --preset tiny --tp 2 --fsdp 2 --microbatches 2 --dtype bf16",
+        "wan2.2.mm --preset tiny --set LAYERS=4 --pp 2 --schedule zb-h1 --cp 2",
+        "qwen3.mm --preset tiny --set LAYERS=4 --pp 2 --virtual-stages 2 --microbatches 4",
+        "wan2.2.mm --preset tiny --set LAYERS=4 --offload optimizer --recompute auto",
+    ] {
+        let start = if flags.contains("--pp") { "stages" } else { "unroll" };
+        let text = printed(flags, start);
+        assert_eq!(parse(&text).to_string(), text, "{flags}");
+        let end = printed(flags, "allocate");
+        assert_eq!(parse(&end).to_string(), end, "{flags}");
+        if !flags.contains("--offload") {
+            assert_eq!(after(&text, &passes::closing(&MemoryPolicy::default())), end, "{flags}");
+        }
+    }
 }

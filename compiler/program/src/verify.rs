@@ -148,10 +148,9 @@ fn instructions(module: &RankModule, rank: &RankProgram, add: &mut impl FnMut(Op
             }
             _ => {}
         }
-        if let Some(what) = fault(module, rank, &instruction.op) {
-            add(Some(i), what);
-            continue;
-        }
+        let fault = fault(module, rank, &instruction.op);
+        let is_sound = fault.is_none();
+        fault.into_iter().for_each(|what| add(Some(i), what));
         let touches = rank.touches(instruction);
         let (mut reads, mut writes): (Vec<Slice>, Vec<Slice>) = (vec![], vec![]);
         for (slice, access) in touches {
@@ -162,7 +161,7 @@ fn instructions(module: &RankModule, rank: &RankProgram, add: &mut impl FnMut(Op
                 writes.push(slice);
             }
         }
-        for slice in reads.iter().filter(|slice| !rank.is_persistent(slice.buffer)) {
+        for slice in reads.iter().filter(|slice| is_sound && !rank.is_persistent(slice.buffer)) {
             if !written.covers(slice) {
                 let name = &rank.buffer(slice.buffer).name;
                 add(Some(i), format!("reads {} `{name}`, which nothing has written", slice.buffer));
@@ -179,7 +178,7 @@ struct Written(FxHashMap<u32, Vec<(u64, u64)>>);
 impl Written {
     fn add(&mut self, slice: &Slice) {
         let ranges = self.0.entry(slice.buffer.0).or_default();
-        let (mut from, mut to) = (slice.offset, slice.offset + slice.bytes);
+        let (mut from, mut to) = (slice.offset, slice.offset.saturating_add(slice.bytes));
         let first = ranges.partition_point(|(_, end)| *end < from);
         let last = ranges.partition_point(|(begin, _)| *begin <= to);
         if let Some((begin, _)) = ranges.get(first).filter(|_| first < last) {

@@ -5,7 +5,7 @@
 //! their gradients, tied parameters, the sum that clips gradients. On each rank, the work of a stage on a micro-batch is a
 //! unit, and units stand in the order of the schedule.
 
-use diag::{Diagnostics, Span};
+use diag::{Diagnostic, Diagnostics, Span};
 use plan::{BufferId, BufferKind, Emit, Life, Op, UnitKind};
 use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, Turn, Unit, is_message};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,12 @@ impl Default for Stages {
 impl ProgramPass for Stages {
     fn run(&self, module: &mut RankModule, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
         let machine = cx.machine();
+        let (ranks, axis) = (self.ranks, module.mesh.size("pp"));
+        if axis != ranks {
+            let message =
+                format!("`stages` parts programs among {ranks} ranks, and the axis pp of the mesh has {axis}");
+            return Err(Diagnostic::error(message).help(format!("give `stages{{ranks={axis}}}`")).into());
+        }
         let times = Times::new(&machine, &module.mesh);
         for program in &mut module.programs {
             let [whole] = &program.ranks[..] else {
