@@ -1,5 +1,6 @@
 //! The two command lines together: what a user is promised of determinism, resumption, memory and scale.
 
+mod bad_record;
 mod levels;
 
 use std::path::{Path, PathBuf};
