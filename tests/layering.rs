@@ -151,6 +151,18 @@ fn only_the_command_lines_touch_the_outside() {
     }
 }
 
+/// `println!` and its kin panic where standard output or standard error is full or closed.
+#[test]
+fn printing_does_not_panic() {
+    for folder in ["compiler/mmc/src", "compiler/report/src", "runtime"] {
+        for (path, text) in sources(folder).into_iter().filter(|(path, _)| !path.iter().any(|part| part == "tests")) {
+            let mut code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+            let printed = code.find(|l| l.contains("print!(") || l.contains("println!("));
+            assert!(printed.is_none(), "{}: {}", path.display(), printed.unwrap_or_default());
+        }
+    }
+}
+
 #[test]
 fn no_folder_or_file_is_a_drawer() {
     for folder in ["compiler", "frontends", "passes", "targets", "runtime", "models", "tests"] {
