@@ -58,12 +58,12 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     };
     let trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
     let progress = Progress::new(&plan.header, speaks, first, steps);
+    signals.watch()?;
     world.note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
     if steps == Some(0) {
         world.note(&format!("step {first} is reached already: no step is left to run"));
     }
     let finite = Finite::new(args, &world, program)?;
-    signals.watch()?;
     let (faults, strange) = (Vec::new(), false);
     let mut steps = Steps {
         args,

@@ -4,11 +4,13 @@
 mod place;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use place::{Place, image, ramp, write_tar};
+use plan::sample;
 use safetensors::tensor::Dtype;
 
 /// How long anything here may take; what hangs fails.
@@ -126,6 +128,23 @@ fn signals_end_the_run_after_a_step_with_its_checkpoint() {
         let last = format!("step-{:06}", step + 2);
         same_checkpoint(&place, &format!("{name}/{last}"), &format!("{name}.whole/{last}"));
     }
+}
+
+/// Here the step that the first one waits for never ends.
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let place = Place::with(sample::grid());
+    let line = "plan.bin --save c --timeout 600 --fault rank=3,at=4,kind=stall";
+    let mut child = mmrun(&place, line).spawn().expect("runs");
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(told.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready after")));
+    signal("-TERM", &child);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().expect("a child").is_none(), "it waits for its step");
+    signal("-INT", &child);
+    wait_for("the end", || child.try_wait().expect("a child").is_some());
+    assert_eq!(child.wait().expect("gone").code(), Some(130));
+    assert_eq!(told.map_while(Result::ok).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
