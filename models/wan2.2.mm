@@ -65,7 +65,7 @@ const EPS: f64 = 1e-6;
 const THETA: f64 = 10_000.0;
 
 /// Angles of the tokens on the video grid, [L, PAIRS] each: some pairs of a head turn with the frame, some with the
-/// row, some with the column.
+/// row, some with the column; in a head of fewer than six, all with the frame.
 #[derive(Clone, Copy)]
 pub struct Rope {
     cos: Tensor,
@@ -78,11 +78,14 @@ impl Rope {
             let exponents = iota(pairs, f64) * 2.0 / (2 * pairs).f64();
             (iota(axis, f64) / powers(THETA, exponents)).rename(pairs, PAIRS)
         };
-        let [f, h, w] = [angles(FRAMES, PAIRS_F), angles(ROWS, PAIRS_H), angles(COLS, PAIRS_W)];
-        let table = |axes: [Tensor; 3]| {
-            let over_grid = |axis: Tensor| axis.cast(f32).expand([FRAMES, ROWS, COLS, PAIRS]);
-            concat(PAIRS, axes.map(over_grid)).merge([FRAMES, ROWS, COLS], L)
-        };
+        let over_grid = |axis: Tensor| axis.cast(f32).expand([FRAMES, ROWS, COLS, PAIRS]);
+        let tokens = |grid: Tensor| grid.merge([FRAMES, ROWS, COLS], L);
+        let f = angles(FRAMES, PAIRS_F);
+        if PAIRS_H == 0 {
+            return Self { cos: tokens(over_grid(f.cos())), sin: tokens(over_grid(f.sin())) };
+        }
+        let [h, w] = [angles(ROWS, PAIRS_H), angles(COLS, PAIRS_W)];
+        let table = |axes: [Tensor; 3]| tokens(concat(PAIRS, axes.map(over_grid)));
         Self { cos: table([f.cos(), h.cos(), w.cos()]), sin: table([f.sin(), h.sin(), w.sin()]) }
     }
 

@@ -38,6 +38,7 @@ mod unroll;
 
 pub use allocate::{Allocate, allocate_plan};
 pub use autodiff::Autodiff;
+pub use blame::too_long;
 pub use bucket::Bucket;
 pub use fuse::Fuse;
 pub use group::group;
@@ -52,7 +53,7 @@ pub use lower::{Budget, MemoryPolicy, closing, lower};
 pub use microbatches::Microbatches;
 pub use offload_optimizer::OffloadOptimizer;
 pub use optimizer::{Optimizer, OptimizerKind, Schedule};
-pub use overlap::Overlap;
+pub use overlap::{MAX_PIECES, Overlap};
 pub use partition::Partition;
 pub use pipeline::{Context, Form, Pass, Pipeline, PipelineError, ProgramPass};
 pub use precision::{Precision, WorkType};

@@ -1,7 +1,7 @@
 //! From the graph of kernels to the plan: which passes over programs run, in which order and why.
 
 use cost::Machine;
-use diag::{Diagnostics, Sources};
+use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
 use plan::{Header, LaneKind, Plan};
 use program::RankModule;
@@ -93,7 +93,13 @@ pub fn lower(
             span("stages", || stages.run(&mut module, &mut cx))?;
         }
         close(&mut module, machine, policy)?;
-        Ok::<Plan, Diagnostics>(program::plan(module, header.clone()))
+        let plan = program::plan(module, header.clone());
+        if plan.header.flops_per_step == u64::MAX {
+            return Err(Diagnostic::error("a step takes more than 2^64 FLOP on all ranks")
+                .help("make the batch or other dims smaller")
+                .into());
+        }
+        Ok::<Plan, Diagnostics>(plan)
     };
     let plan = make(policy)?;
     if policy.eager || policy.asks() || policy.fits(&plan) {

@@ -114,6 +114,10 @@ impl Optimizer {
         demand(self.eps >= 0.0, "eps", self.eps, "0 or more");
         demand(self.weight_decay >= 0.0, "weight_decay", self.weight_decay, "0 or more");
         demand(self.clip >= 0.0, "clip", self.clip, "the largest norm, or 0 for none");
+        let numbers = [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay), ("clip", self.clip)];
+        for (name, value) in numbers {
+            demand((value as f32).is_finite(), name, value, "a number that f32 can hold");
+        }
         if self.schedule == Schedule::Cosine {
             let wish = "the number of steps of the run, more than `warmup`";
             demand(self.total > self.warmup, "total", self.total as f64, wish);

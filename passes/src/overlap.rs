@@ -10,7 +10,7 @@ mod rooted;
 mod times;
 mod waits;
 
-use diag::Diagnostics;
+use diag::{Diagnostic, Diagnostics};
 use ir::{Class, Function, FunctionKind, Inst, Module, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub struct Overlap {
     pub pieces: usize,
 }
 
+/// The most pieces that may be asked for: each is written out in the graph.
+pub const MAX_PIECES: usize = 64;
 /// More pieces than this would mostly pay for latencies.
 const MOST: usize = 8;
 /// Of what the best number of pieces would gain, a smaller number is enough that gains this share.
@@ -34,6 +36,10 @@ const WORTH: f64 = 0.05;
 
 impl Pass for Overlap {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
+        if self.pieces > MAX_PIECES {
+            let message = format!("collectives in {} pieces, at most {MAX_PIECES}", self.pieces);
+            return Err(Diagnostic::error(message).help("give fewer, or 0 for as many as pay").into());
+        }
         if module.mesh.world() == 1 {
             return Ok(());
         }

@@ -7,7 +7,7 @@ mod ring;
 
 use std::collections::HashMap;
 
-use diag::{Diagnostic, Diagnostics};
+use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{
     Assignment, Builder, Class, FactorKind, Factors, Function, Inst, Level, Logical, Mismatch, Module, NodeId, NodeIds,
     Op, Part, PartOf, PartialKind, Ranks, Rewriter, Sharding, Type, ring as ring_of,
@@ -15,7 +15,7 @@ use ir::{
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
 
-use crate::{Context, Pass};
+use crate::{Context, Pass, blame};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +28,7 @@ impl Pass for Partition {
         }
         let mut local = vec![];
         for (_, function) in module.functions.iter() {
-            local.push(rank_of(&module.mesh, function).map_err(|m| internal(function, &m))?);
+            local.push(rank_of(&module.mesh, function).map_err(|refusal| refused(module, function, &refusal))?);
         }
         for program in &mut module.programs {
             let function = &module.functions[program.function];
@@ -48,14 +48,34 @@ impl Pass for Partition {
     }
 }
 
-fn internal(function: &Function, mismatch: &Mismatch) -> Diagnostics {
-    Diagnostic::error(format!("@{} has no program for one rank: {mismatch}", function.name))
-        .note("this is a mistake of the compiler, not of the model")
-        .into()
+/// Why a function has no program for one rank.
+enum Refusal {
+    Unfit(Mismatch),
+    /// The operands of the operator at this place would go around so many ranks.
+    Ring(PlaceId, usize),
+}
+
+impl From<Mismatch> for Refusal {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Unfit(mismatch)
+    }
+}
+
+fn refused(module: &Module, function: &Function, refusal: &Refusal) -> Diagnostics {
+    match refusal {
+        Refusal::Unfit(mismatch) => {
+            blame::internal(format!("@{} has no program for one rank: {mismatch}", function.name)).into()
+        }
+        Refusal::Ring(place, ranks) => {
+            let message = format!("the operands of this go around {ranks} ranks, at most {}", ring::MAX_STEPS);
+            let error = Diagnostic::error(message).note("each step around the ring is written out");
+            blame::at(module, *place, error).help("take fewer ranks, or exchange heads on more of them").into()
+        }
+    }
 }
 
 /// The function of one rank.
-fn rank_of(mesh: &Mesh, function: &Function) -> Result<Function, Mismatch> {
+fn rank_of(mesh: &Mesh, function: &Function) -> Result<Function, Refusal> {
     let empty = Function {
         name: function.name.clone(),
         kind: function.kind,
@@ -85,7 +105,7 @@ fn rank_of(mesh: &Mesh, function: &Function) -> Result<Function, Mismatch> {
     let mut out = l.r.b.finish()?;
     out.results = results;
     // Where parts begin and end is asked by few.
-    Rewriter::new(&out).finish()
+    Ok(Rewriter::new(&out).finish()?)
 }
 
 /// The type of a node on one rank.
@@ -113,13 +133,13 @@ impl Localiser<'_> {
         self.map[old.index()].expect("operands are written before their users")
     }
 
-    fn node(&mut self, id: NodeId) -> Result<NodeId, Mismatch> {
+    fn node(&mut self, id: NodeId) -> Result<NodeId, Refusal> {
         let node = &self.from.nodes[id];
         let args: Vec<NodeId> = node.args.iter().map(|&a| self.get(a)).collect();
         if let Inst::Get(i) = node.inst
             && let Some(values) = self.several.get(&node.args[0])
         {
-            return values.get(i).copied().ok_or_else(|| Mismatch::new("`get` past the end"));
+            return Ok(*values.get(i).ok_or_else(|| Mismatch::new("`get` past the end"))?);
         }
         let Inst::Op(op) = &node.inst else {
             let ty = local(self.r.mesh, self.from, id);
@@ -134,7 +154,7 @@ impl Localiser<'_> {
         if let Op::Reshard(reshard) = op {
             let (held, want) = (self.from.nodes[node.args[0]].sharding(0), node.sharding(0));
             let ty = self.tensor(node.args[0])?;
-            return collectives::lower(&mut self.r, args[0], &ty, &held, &want, &reshard.why);
+            return Ok(collectives::lower(&mut self.r, args[0], &ty, &held, &want, &reshard.why)?);
         }
         let types = node.args.iter().map(|&a| self.tensor(a)).collect::<Result<Vec<_>, _>>()?;
         let results: Vec<TensorType> = match &node.ty {
@@ -155,7 +175,13 @@ impl Localiser<'_> {
             results: results.iter().zip(&given).map(|(t, s)| s.local(self.r.mesh, t)).collect(),
         };
         let values = match of.ring() {
-            Some((stays, goes)) => ring::unroll(&mut self.r, &of, stays, goes)?,
+            Some((stays, goes)) => {
+                let ranks = self.r.mesh.group(&ring::axes(&of, stays, goes));
+                if ranks > ring::MAX_STEPS {
+                    return Err(Refusal::Ring(node.place, ranks));
+                }
+                ring::unroll(&mut self.r, &of, stays, goes)?
+            }
             None => {
                 let parts = of.parts(&mut self.r);
                 of.compute(&mut self.r, &args, &parts)?

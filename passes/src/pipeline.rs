@@ -227,7 +227,10 @@ impl fmt::Display for Pipeline {
 
 fn verify(form: &Form, step: &str) -> Result<(), Diagnostics> {
     match form {
-        Form::Graph(module) => ir::verify(module).map_err(|found| blame::violations(module, step, found)),
+        Form::Graph(module) => {
+            ir::check_extent(module).map_err(|found| blame::too_long(module, &found))?;
+            ir::verify(module).map_err(|found| blame::violations(module, step, found))
+        }
         Form::Programs(module) => program::verify(module)
             .map_err(|found| Diagnostics(found.into_iter().map(|v| blame::internal(format!("{step}: {v}"))).collect())),
     }

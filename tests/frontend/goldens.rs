@@ -56,6 +56,7 @@ fn case(root: &Path, folder: &Path) -> Case {
         set: set.collect(),
         task: field("task"),
         batch: spec["batch"].as_u64().map(|b| b as usize),
+        ..Options::default()
     };
     let model = std::fs::read_to_string(root.join("../models").join(field("model"))).expect("a model");
     let mut sources = diag::Sources::default();

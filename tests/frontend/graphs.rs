@@ -61,6 +61,28 @@ fn depth_shows_in_one_number_only() {
     assert!(text("1").contains("call @blocks x1 "), "one layer takes the same path");
 }
 
+/// As diffusers' WanRotaryPosEmbed splits a head: rows and columns have 2 * (head / 6) of it each, the frame the rest.
+#[test]
+fn narrow_heads_turn_with_the_frame_alone() {
+    for head in [2, 4] {
+        let module = check("wan2.2.mm", "train", "tiny", &[("HEAD", &head.to_string())]);
+        let nodes = module.functions.iter().flat_map(|(_, f)| f.nodes.iter().map(|(_, n)| n));
+        let tables: Vec<&ir::ops::Table> = nodes
+            .filter_map(|n| match &n.inst {
+                ir::Inst::Op(ir::Op::Table(table)) if table.dims.iter().any(|d| d.name == *"PAIRS") => Some(table),
+                _ => None,
+            })
+            .collect();
+        let [cos, sin] = tables.as_slice() else { panic!("{} tables of angles", tables.len()) };
+        let pairs = head / 2;
+        for (i, (cos, sin)) in cos.data.iter().zip(&sin.data).enumerate() {
+            let angle = (i / pairs) as f64 / 10_000_f64.powf(2.0 * (i % pairs) as f64 / head as f64);
+            assert!((cos - angle.cos()).abs() < 1e-7 && (sin - angle.sin()).abs() < 1e-7, "{head}: {i}");
+        }
+        assert_eq!(cos.data.len(), 2 * pairs, "frames by pairs");
+    }
+}
+
 #[test]
 fn times_of_a_sample_are_not_spread_over_its_tokens() {
     let module = check("wan2.2.mm", "train", "t2v-a14b", &[]);

@@ -116,7 +116,7 @@ pub fn train(net: &Net, x: Tensor![B, L, DIM; f32]) -> Tensor![; f32] { scaled(x
     let mut asked = vec![];
     let evaluated = eval::evaluate(&mut sources, file, &options("train", None, &[]), &mut |name| {
         asked.push(name.to_string());
-        (name == "part_1.5.mm").then(|| part.to_string())
+        (name == "part_1.5.mm").then(|| eval::Sibling { path: name.into(), text: part.into() })
     });
     let text = evaluated.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false))).module.to_string();
     assert!(text.contains("\"value\":3.0"), "{text}");

@@ -29,6 +29,6 @@ fn options(task: &str, preset: Option<&str>, set: &[(&str, &str)]) -> Options {
         preset: preset.map(Into::into),
         set: set.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
         task: task.into(),
-        batch: None,
+        ..Options::default()
     }
 }

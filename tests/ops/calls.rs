@@ -83,8 +83,6 @@ fn chunks_are_pieces_along_the_first_dim() {
     let found = run(text, vec![vector(&x), vector(&[7.0, 8.0])]);
     let pieces = stack(&[&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0]]);
     assert_eq!(found, [pieces, vector(&x), stack(&[&[7.0, 8.0], &[7.0, 8.0]])]);
-    let empty = "fn @main(%0: f32[A:0]) { %1 = chunk 2(%0) : 2 x f32[A:0] return %1 }";
-    assert_eq!(run(empty, vec![vector(&[])]), [stack(&[&[], &[]])]);
 }
 
 #[test]

@@ -172,6 +172,8 @@ fn each_mistake_has_its_message() {
     check("%1 = call @g(%0) : f32[A:2] return %1", "there is no function @g before this line");
     check("%1 = get 99999999999999999999(%0) : f32[A:2] return %1", "expected a whole number");
     check("%1 = exp(%0) return %1", "expected `:`, found `return %1`");
+    check("%1 = slice(%0) {\"dim\":\"A\",\"start\":0,\"size\":0} : f32[A:0] return %1", "has no elements: A is 0");
+    check("%1 = exp(%0) : f32[A:1099511627776, B:1099511627776] return %1", "more than 2^50 elements");
 }
 
 /// Reads `text`, whatever it is; a module that comes of it may be verified and printed.

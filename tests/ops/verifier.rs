@@ -79,6 +79,59 @@ fn broken_functions_are_rejected() {
     });
 }
 
+/// Nothing is read from text here: each size is one that a pass could make.
+#[test]
+fn sizes_beyond_the_limits_are_rejected() {
+    let sized = |size: usize| Type::Tensor(ty(DType::F32, &[("B", 4), ("DIM", size)]));
+    rejects("has no elements: DIM is 0", |m| edit(m, 0, is_op, |n| n.ty = sized(0)));
+    rejects("more than 2^50 elements", |m| edit(m, 0, is_op, |n| n.ty = sized(1 << 60)));
+    let one = || ty(DType::F32, &[("B", 4)]);
+    let stack = |m: &mut Module, count: usize| {
+        m.states.insert(
+            "many".into(),
+            ir::State { ty: Type::Stack { count, of: one() }, init: types::Init::Zeros, of: None },
+        );
+    };
+    rejects("`many`: a stack of `f32[B:4]` has nothing in it", |m| stack(m, 0));
+    rejects("`many`: a stack of `f32[B:4]` has 4294967295 in it, at most 1048576", |m| stack(m, 4_294_967_295));
+    rejects("`none`: `f32[N:0]` has no elements: N is 0", |m| {
+        let ty = Type::Tensor(ty(DType::F32, &[("N", 0)]));
+        m.states.insert("none".into(), ir::State { ty, init: types::Init::Zeros, of: None });
+    });
+    let text = "fn @f(%0: f32[A:33554432, K:33554432], %1: f32[K:33554432, C:33554432]) {
+      %2 = matmul(%0, %1) {\"spec\":\"ak,kc->ac\",\"dims\":[\"A\",\"C\"]} : f32[A:33554432, C:33554432] return %2 }";
+    let found = verify(&ir::parse(text).expect("a module")).expect_err("2^76 FLOP");
+    assert_eq!(found[0].message, "in @f: `matmul` takes more than 2^63 FLOP");
+}
+
+/// The innermost function that is too long is named, with the node that makes it so.
+#[test]
+fn what_is_too_long_to_be_written_out_is_found() {
+    let module = |inner: usize, outer: usize| {
+        let text = format!(
+            "fn @one(%0: f32[A:2]) {{ %1 = exp(%0) : f32[A:2] %2 = exp(%1) : f32[A:2] return %2 }}
+             fn @some(%0: f32[A:2]) {{ %1 = call @one x {inner} carry 1 share 0(%0) : f32[A:2] return %1 }}
+             fn @all(%0: f32[A:2]) {{ %1 = call @some x {outer} carry 1 share 0(%0) : f32[A:2] return %1 }}"
+        );
+        ir::parse(&text).expect("a module")
+    };
+    assert_eq!(ir::check_extent(&module(1000, 2000)), Ok(()));
+    let found = ir::check_extent(&module(1000, 1_000_000)).expect_err("2e9 operators");
+    assert_eq!((found.function, found.times, found.total), (Id::new(2), 1_000_000, 2_000_000_000));
+    let most = "2000000000 operators when all repetitions are written out, at most 8388608";
+    assert_eq!(found.to_string(), most);
+    let found = ir::check_extent(&module(10_000_000, 1)).expect_err("2e7 operators");
+    assert_eq!((found.function, found.total), (Id::new(1), 20_000_000));
+    // 2^128 does not wrap.
+    let found = ir::check_extent(&module(usize::MAX, usize::MAX)).expect_err("too many");
+    assert_eq!(found.function, Id::new(1));
+    let text = "fn @f(%0: f32[A:2]) { %1 = broadcast(%0) {\"dims\":[{\"name\":\"A\",\"size\":2},{\"name\":\"C\",\"size\":562949953421312}]}
+      : f32[A:2, C:562949953421312] %2 = reduce_sum(%1) {\"dims\":[\"C\"]} : f32[A:2] return %2 }
+      fn @g(%0: f32[A:2]) { %1 = call @f x 1000000 carry 1 share 0(%0) : f32[A:2] return %1 }";
+    let found = ir::check_extent(&ir::parse(text).expect("a module")).expect_err("2^72 bytes");
+    assert_eq!(found.what, ir::Measure::Bytes);
+}
+
 #[test]
 fn wrong_types_are_rejected() {
     let narrow = Type::Tensor(ty(DType::F32, &[("B", 4)]));

@@ -135,6 +135,11 @@ fn schedules() {
     check("linear", "{schedule=cosine,total=4}", &Reference { factor: half, ..PLAIN });
     let risen = |t: f64| if t < 2.0 { t / 2.0 } else { 0.5 * (1.0 + (PI * (t - 2.0) / 2.0).cos()) };
     check("linear", "{schedule=cosine,warmup=2,total=4}", &Reference { factor: risen, ..PLAIN });
+    // After `total` the end value holds; transformers' own formula would rise again.
+    let ended = |t: f64| 0.5 * (1.0 + (PI * t.min(2.0) / 2.0).cos());
+    check("linear", "{schedule=cosine,total=2}", &Reference { factor: ended, ..PLAIN });
+    let risen_and_ended = |t: f64| if t < 1.0 { t } else { 0.5 * (1.0 + (PI * (t - 1.0).min(2.0) / 2.0).cos()) };
+    check("linear", "{schedule=cosine,warmup=1,total=3}", &Reference { factor: risen_and_ended, ..PLAIN });
 }
 
 /// Whatever is not finite, be it one number of a feed, changes nothing: no parameter, moment or copy, and not the step.

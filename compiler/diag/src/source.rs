@@ -34,6 +34,12 @@ impl Sources {
         self.files.get(id.0 as usize).map_or("?", |f| &f.0)
     }
 
+    /// The file's name without its folder: the same wherever it lies and however its path is spelled.
+    pub fn name(&self, id: SourceId) -> &str {
+        let path = self.path(id);
+        path.rsplit(['/', std::path::MAIN_SEPARATOR]).next().unwrap_or(path)
+    }
+
     pub fn text(&self, id: SourceId) -> &str {
         self.files.get(id.0 as usize).map_or("", |f| &f.1)
     }

@@ -130,7 +130,7 @@ impl Builder {
         };
         let mut ty = of;
         match ty.dims.first_mut() {
-            Some(dim) => dim.size *= count,
+            Some(dim) => dim.size = dim.size.saturating_mul(count),
             None => self.fail(Mismatch::new("a stack of scalars has no dim along which to join it")),
         }
         self.push(Inst::Unchunk, [x], ty.into())

@@ -98,7 +98,9 @@ impl Module {
 
     /// Total number of elements of all parameters.
     pub fn parameter_count(&self) -> u64 {
-        self.parameters.values().map(|p| p.ty.count() as u64 * p.ty.element().map_or(0, |t| t.elements() as u64)).sum()
+        let elements = |p: &Parameter| p.ty.element().map_or(0, |t| t.elements() as u64);
+        let each = self.parameters.values().map(|p| (p.ty.count() as u64).saturating_mul(elements(p)));
+        each.fold(0, u64::saturating_add)
     }
 }
 

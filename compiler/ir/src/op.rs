@@ -81,7 +81,7 @@ pub trait Semantics: Clone {
     /// Floating-point operations; a multiply-add counts as two.
     fn flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         let _ = args;
-        results.iter().map(|r| r.elements() as u64).sum()
+        results.iter().fold(0, |n, r| n.saturating_add(r.elements() as u64))
     }
 
     /// Those of them in products of matrices, for which machines have units of their own.

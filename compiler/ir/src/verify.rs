@@ -6,7 +6,8 @@
 //! - every type is what the operator, call or structure infers from its operands;
 //! - a function calls only functions that stand before it in the module (so there is no recursion), and calls nest at most
 //!   [`MAX_CALLS`] deep;
-//! - the dims of a tensor have distinct names;
+//! - the dims of a tensor have distinct names, and each has an element at least; no tensor, stack, number of calls or
+//!   operator's work is beyond the limits of `types`;
 //! - every input and output of a program names a parameter or state of the module, and has its type;
 //! - a step writes each parameter and state at most once, and a loss is one floating number;
 //! - at [`Level::Sharded`], operands and results of each operator are cut as its factors allow, and no change of
@@ -15,6 +16,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
+
+use types::{MAX_FLOP, MAX_PADDED_ELEMENTS, MAX_STACK};
 
 use crate::{Assignment, Function, Id, Input, Inst, Level, Module, NodeId, Op, Output, Sharding, Type, same_sizes};
 
@@ -41,6 +44,12 @@ pub const MAX_CALLS: usize = 256;
 pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
     let mut found: Vec<Violation> = too_deep(module).into_iter().collect();
     let mut names: HashSet<&str> = HashSet::new();
+    let kept = module.parameters.iter().map(|(name, p)| (name, &p.ty));
+    for (name, ty) in kept.chain(module.states.iter().map(|(name, s)| (name, &s.ty))) {
+        if let Err(message) = dims(ty) {
+            found.push(Violation { function: None, node: None, message: format!("`{name}`: {message}") });
+        }
+    }
     for (id, function) in module.functions.iter() {
         if !names.insert(function.name.as_str()) {
             let message = format!("a second function is called @{}", function.name);
@@ -157,12 +166,16 @@ fn node_sharding(module: &Module, function: &Function, id: NodeId) -> Result<(),
     }
 }
 
-/// That the dims of each tensor have distinct names that read back from text.
+/// That the dims of each tensor have distinct names that read back from text, and sizes within the limits.
 fn dims(ty: &Type) -> Result<(), String> {
     if let Type::Tuple(items) = ty {
         return items.iter().try_for_each(dims);
     }
+    if let Type::Stack { count, of } = ty {
+        repeated(*count).map_err(|e| format!("a stack of `{of}` {e}"))?;
+    }
     let Some(ty) = ty.element() else { return Ok(()) };
+    ty.check_size(MAX_PADDED_ELEMENTS).map_err(|e| e.to_string())?;
     for (i, dim) in ty.dims.iter().enumerate() {
         if ty.dims[..i].iter().any(|d| d.name == dim.name) {
             return Err(format!("`{ty}` has dim {} twice", dim.name));
@@ -172,6 +185,14 @@ fn dims(ty: &Type) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn repeated(count: usize) -> Result<(), String> {
+    match count {
+        0 => Err("has nothing in it".into()),
+        1..=MAX_STACK => Ok(()),
+        _ => Err(format!("has {count} in it, at most {MAX_STACK}")),
+    }
 }
 
 fn readable(name: &str, delimiters: &str) -> bool {
@@ -198,6 +219,9 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
             if callee.params.iter().chain(&callee.results).any(|id| id.index() >= callee.nodes.len()) {
                 return Err(format!("calls @{}, which is broken itself", callee.name));
             }
+            if let Some(times) = call.times {
+                repeated(times).map_err(|e| format!("a repeated call of @{} {e}", callee.name))?;
+            }
             call.infer(callee, &types).map_err(|m| m.to_string())?
         }
         (Inst::Chunk { count }, [Type::Tensor(ty)]) => {
@@ -218,7 +242,12 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
         (Inst::Op(op), _) => {
             let tensors: Option<Vec<_>> = types.iter().map(|t| t.tensor()).collect();
             let tensors = tensors.ok_or_else(|| format!("`{}` takes tensors only", op.name()))?;
+            tensors.iter().try_for_each(|ty| ty.check_size(MAX_PADDED_ELEMENTS)).map_err(|e| e.to_string())?;
             let mut results = op.infer(&tensors).map_err(|m| m.to_string())?;
+            results.iter().try_for_each(|ty| ty.check_size(MAX_PADDED_ELEMENTS)).map_err(|e| e.to_string())?;
+            if op.flops(&tensors, &results) > MAX_FLOP {
+                return Err(format!("`{}` takes more than 2^{} FLOP", op.name(), MAX_FLOP.ilog2()));
+            }
             match results.len() {
                 1 => Type::Tensor(results.remove(0)),
                 _ => Type::Tuple(results.into_iter().map(Type::Tensor).collect()),

@@ -3,6 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use passes::MAX_PIECES;
+use types::{MAX_RANKS, MAX_STACK};
+
+/// Samples of a step: the products that follow stay inside 64 bits.
+pub const MAX_BATCH: u32 = 1 << 30;
+
+/// Ranks of a pipeline, and stages on each: every rank has a program of its own, compiled on a thread of its own.
+pub const MAX_STAGES: u32 = 1024;
 
 /// Compiles a multimodal model ahead of time into one program per rank.
 #[derive(Parser, Debug)]
@@ -45,6 +53,7 @@ pub enum Command {
 
 /// Which model, in which size, for which task.
 #[derive(Args, Debug, Clone)]
+#[command(allow_negative_numbers = true)]
 pub struct Model {
     /// The model's `.mm` file; the published ones are built in and found by name.
     #[arg(value_name = "MODEL.mm")]
@@ -62,11 +71,12 @@ pub struct Model {
     #[arg(long, value_name = "OTHER.mm")]
     pub plan: Option<PathBuf>,
     /// Samples in one step, over all replicas and micro-batches.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BATCH)))]
     pub batch: Option<u32>,
 }
 
 #[derive(Args, Debug, Clone)]
+#[command(allow_negative_numbers = true)]
 pub struct Compile {
     #[command(flatten)]
     pub model: Model,
@@ -131,42 +141,43 @@ pub struct Options {
 #[derive(Args, Debug, Clone)]
 pub struct Mesh {
     /// Data-parallel replicas.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub dp: u32,
     /// Replicas over which parameters, gradients and optimiser state are cut.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub fsdp: u32,
     /// Context-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub cp: u32,
     /// Of the context-parallel ranks, how many exchange heads; the others form rings. By default as many as divide.
-    #[arg(long, value_name = "U", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "U", value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub ulysses: Option<u32>,
     /// 1: cut the optimiser's state over dp.
     #[arg(long, value_name = "1", value_parser = clap::value_parser!(u32).range(1..=1))]
     pub zero: Option<u32>,
     /// Tensor-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub tp: u32,
     /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up. By default
     /// 1, with --pp as many as the batch allows up to four for each stage of it.
-    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=MAX_STACK as i64))]
     pub microbatches: Option<u32>,
     /// Pipeline-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STAGES)))]
     pub pp: u32,
     /// Stages on each rank of a pipeline.
-    #[arg(long, value_name = "V", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "V", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STAGES)))]
     pub virtual_stages: u32,
     /// The order in which stages work on micro-batches; 1f1b, or interleaved with --virtual-stages.
     #[arg(long, value_enum)]
     pub schedule: Option<Schedule>,
     /// Expert-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub ep: u32,
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Ir {
     #[command(flatten)]
     pub model: Model,
@@ -182,6 +193,7 @@ pub struct Ir {
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Opt {
     /// A graph in text form, or programs in one that ends in `.prog`.
     #[arg(value_name = "FILE.ir|FILE.prog")]
@@ -192,6 +204,7 @@ pub struct Opt {
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Explain {
     #[arg(value_name = "PLAN")]
     pub plan: PathBuf,
@@ -211,10 +224,10 @@ pub struct Explain {
     #[arg(long, value_name = "FILE", requires = "kernels")]
     pub trace: Option<PathBuf>,
     /// With --kernels: the most GFLOP/s that the machine does, for shares of it.
-    #[arg(long, value_name = "GFLOP/s", requires = "kernels")]
+    #[arg(long, value_name = "GFLOP/s", requires = "kernels", value_parser = rate)]
     pub peak: Option<f64>,
     /// With --kernels and --peak: the most GB/s that its memory gives, for predicted times where no --machine is known.
-    #[arg(long, value_name = "GB/s", requires = "peak")]
+    #[arg(long, value_name = "GB/s", requires = "peak", value_parser = rate)]
     pub bandwidth: Option<f64>,
     /// Print every buffer and instruction.
     #[arg(long)]
@@ -294,6 +307,7 @@ pub struct Pack {
 }
 
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Dot {
     #[arg(value_name = "PLAN")]
     pub plan: PathBuf,
@@ -393,8 +407,8 @@ fn overlap(text: &str) -> Result<Overlap, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(Overlap::Auto),
         ("off", _) => Ok(Overlap::Off),
-        (_, Ok(count)) if (2..=64).contains(&count) => Ok(Overlap::Pieces(count)),
-        _ => Err("expected auto, off, or a number of pieces from 2 to 64".into()),
+        (_, Ok(count)) if (2..=MAX_PIECES).contains(&count) => Ok(Overlap::Pieces(count)),
+        _ => Err(format!("expected auto, off, or a number of pieces from 2 to {MAX_PIECES}")),
     }
 }
 
@@ -413,6 +427,14 @@ fn memory(text: &str) -> Result<u64, String> {
     match bytes {
         Some(bytes) if (1.0..9e18).contains(&bytes) => Ok(bytes as u64),
         _ => Err("expected a size such as 64GiB; the units are B, KiB, MiB, GiB, TiB, KB, MB, GB, TB".into()),
+    }
+}
+
+/// A positive number.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("expected a number above 0".into()),
     }
 }
 

@@ -35,6 +35,9 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     output::probe(&args.output)?;
     let mut built = build(args, sources)?;
+    if let Some(excess) = Excess::of(&built, &Limit::of_plans()) {
+        return Err(excess.diagnostic(&built.plan).help("make the dims smaller, or cut them over more ranks").into());
+    }
     built.warnings.0.extend(changes::wide(args, &built));
     let limit = Limit::of(&args.options, built.known.as_ref());
     if let Some(excess) = limit.as_ref().and_then(|limit| Excess::of(&built, limit)) {
@@ -94,7 +97,8 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     pass(&pipeline, &mut module, sources)?;
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let samples = evaluated.batch as u64 * u64::from(microbatches);
-    let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, samples * tokens as u64);
+    let tokens = tokens_of(samples, tokens as u64)?;
+    let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, tokens);
     header.configs = evaluated.configs;
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
@@ -137,6 +141,15 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
         }
     }
     Ok(Built { plan, module, warnings, target, machine, known, evaluation, passes: start_passes.elapsed() })
+}
+
+/// Tokens of a step.
+fn tokens_of(samples: u64, tokens: u64) -> Result<u64, Diagnostics> {
+    samples.checked_mul(tokens).ok_or_else(|| {
+        Diagnostic::error(format!("{samples} samples of {tokens} tokens are too many to count"))
+            .help("make --batch or the dims of TOKENS smaller")
+            .into()
+    })
 }
 
 /// Why parameters are not gathered once a step, if a plan that does has no place in the memory there is.

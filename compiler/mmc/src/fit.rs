@@ -26,6 +26,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// What the format of plans can say, whatever the machine.
+    pub fn of_plans() -> Self {
+        Self { bytes: plan::MOST_BYTES, whose: "the format of plans".into(), binds: true, communicator: 0 }
+    }
+
     /// What is asked for, or what the machine's devices have.
     pub fn of(options: &Options, machine: Option<&Machine>) -> Option<Self> {
         let communicator = machine.map_or(0, Machine::communicator_bytes);
@@ -85,6 +90,7 @@ impl Excess {
         let (need, limit) = (bytes(self.need), bytes(self.limit.bytes));
         let has = match self.limit.whose.as_str() {
             "--memory" => format!("--memory gives {limit}"),
+            "the format of plans" => format!("no plan holds more than {limit}"),
             machine => format!("{machine} has {limit}"),
         };
         let mut said = Diagnostic::error(format!("{who} needs {need} and {has}: {over} too much"));

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use diag::{Diagnostic, Diagnostics, Sources};
+use diag::{Diagnostic, Sources};
 use ir::Type;
 use passes::{Context, Form, Stats};
 
@@ -16,7 +16,9 @@ use report::quantity::{count, seconds};
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
     let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
-    ir::verify(&evaluated.module).map_err(|found| internal(&found))?;
+    ir::verify(&evaluated.module)
+        .map_err(|found| unsound("the traced graph is not sound", &found).note("this is a mistake of the compiler"))?;
+    ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
     let module = &evaluated.module;
     let tensors: usize = module.parameters.values().map(|p| p.ty.count()).sum();
     let nodes: usize = module.functions.iter().map(|(_, f)| f.nodes.len()).sum();
@@ -93,7 +95,9 @@ pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
     let mut form = if is_programs {
         Form::Programs(program::parse(text).map_err(|e| e.diagnostic(source))?)
     } else {
-        Form::Graph(ir::parse(text).map_err(|e| e.diagnostic(source))?)
+        let module = ir::parse(text).map_err(|e| e.diagnostic(source))?;
+        ir::verify(&module).map_err(|found| unsound("this graph is not sound", &found))?;
+        Form::Graph(module)
     };
     let mut cx = Context::default();
     model::run_on(&args.passes, None, &mut form, &mut cx, sources)?;
@@ -114,10 +118,6 @@ fn stats(stats: &Stats) -> String {
     out
 }
 
-fn internal(found: &[ir::Violation]) -> Diagnostics {
-    let mut error = Diagnostic::error("the traced graph is not sound").note("this is a mistake of the compiler");
-    for violation in found.iter().take(5) {
-        error = error.note(violation.to_string());
-    }
-    error.into()
+fn unsound(what: &str, found: &[ir::Violation]) -> Diagnostic {
+    found.iter().take(5).fold(Diagnostic::error(what), |error, violation| error.note(violation.to_string()))
 }

@@ -35,7 +35,7 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(told) => return explained(&told),
     };
@@ -47,12 +47,32 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     let mut sources = Sources::default();
-    let done = match &cli.command {
-        Command::Compile(args) => compile::compile(args, &mut sources),
-        Command::Check(args) => inspect::check(args, &mut sources),
-        Command::Ir(args) => inspect::ir(args, &mut sources),
-        Command::Manifest(args) => inspect::manifest(args, &mut sources),
-        Command::Opt(args) => inspect::opt(args, &mut sources),
+    let agreed = match &mut cli.command {
+        Command::Compile(args) => model::agree(&mut args.model),
+        Command::Ir(args) => model::agree(&mut args.model),
+        Command::Check(args) | Command::Manifest(args) => model::agree(args),
+        _ => Ok(()),
+    };
+    let done = agreed.and_then(|()| run(&cli.command, &mut sources));
+    match done {
+        Ok(warnings) => {
+            show(&warnings, &sources);
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            show(&errors, &sources);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command, sources: &mut Sources) -> Done {
+    match command {
+        Command::Compile(args) => compile::compile(args, sources),
+        Command::Check(args) => inspect::check(args, sources),
+        Command::Ir(args) => inspect::ir(args, sources),
+        Command::Manifest(args) => inspect::manifest(args, sources),
+        Command::Opt(args) => inspect::opt(args, sources),
         Command::Explain(args) => explain::explain(args),
         #[cfg(feature = "cpu")]
         Command::Calibrate(args) => calibrate::calibrate(args),
@@ -63,16 +83,6 @@ fn main() -> ExitCode {
         Command::Pack(args) => ascend::pack(args),
         Command::Dot(args) => dot::dot(args),
         Command::Diff(args) => diff::diff(args),
-    };
-    match done {
-        Ok(warnings) => {
-            show(&warnings, &sources);
-            ExitCode::SUCCESS
-        }
-        Err(errors) => {
-            show(&errors, &sources);
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use eval::{Evaluated, Wishes};
-use ir::{Module, Stored, Wish};
+use ir::{MAX_OPERATORS, Module, Stored, Wish};
 use passes::{StageSchedule, Stages};
-use types::{Mesh, Name};
+use types::{MAX_RANKS, Mesh, Name};
 
-use crate::args;
+use crate::args::{self, MAX_BATCH};
+
+/// Numbers of micro-batches that a message lists are at most this.
+const LISTED: u32 = 64;
 
 /// The axes that cut samples.
 const DATA: [&str; 2] = ["dp", "fsdp"];
@@ -45,7 +48,8 @@ pub fn micro_batch(args: &args::Mesh, parts: u32, batch: Option<u32>) -> Result<
     let message = format!("--batch {batch} does not fall into {parts} micro-batches on each of {replicas} replicas");
     let mut error = Diagnostic::error(message).help(format!("give --batch {least} or a multiple of it"));
     if batch.is_multiple_of(replicas) && own > 0 {
-        let legal: Vec<String> = (1..=own).filter(|m| own.is_multiple_of(*m)).map(|m| m.to_string()).collect();
+        let divides = |m: &u32| own.is_multiple_of(*m);
+        let legal: Vec<String> = (1..=own.min(LISTED)).filter(divides).map(|m| m.to_string()).collect();
         error = error.help(format!("or --microbatches {}", legal.join(", ")));
     }
     Err(error.into())
@@ -53,7 +57,6 @@ pub fn micro_batch(args: &args::Mesh, parts: u32, batch: Option<u32>) -> Result<
 
 /// Gives the module its mesh and its wishes.
 pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
-    refuse(args)?;
     evaluated.module.mesh = mesh(args, evaluated)?;
     let trains = trains(&evaluated.module);
     if let Some(parts) = args.microbatches.filter(|parts| *parts > 1 && !trains) {
@@ -84,7 +87,36 @@ pub fn trains(module: &Module) -> bool {
     module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, ir::Output::Loss(_)))
 }
 
-fn refuse(args: &args::Mesh) -> Result<(), Diagnostics> {
+/// Refuses what no model could be compiled for.
+pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> {
+    let axes: Vec<(&str, u32)> = args.axes().into_iter().filter(|(_, n)| *n > 1).collect();
+    let ranks = axes.iter().fold(1u128, |n, (_, size)| n.saturating_mul(u128::from(*size)));
+    if ranks > MAX_RANKS as u128 {
+        let flags: Vec<String> = axes.iter().map(|(name, size)| format!("--{name} {size}")).collect();
+        return Err(Diagnostic::error(format!("{} are {ranks} ranks, at most {MAX_RANKS}", flags.join(" ")))
+            .help("make one of them smaller")
+            .into());
+    }
+    // The work of a stage on a micro-batch is one operator at least.
+    let (stages, parts) = (u128::from(args.pp) * u128::from(args.virtual_stages), microbatches(args, batch));
+    let units = stages * u128::from(parts);
+    if units > MAX_OPERATORS {
+        return Err(Diagnostic::error(format!(
+            "{stages} stages (--pp {} --virtual-stages {}) on {parts} micro-batches are {units} units of work, at most {MAX_OPERATORS}",
+            args.pp, args.virtual_stages
+        ))
+        .help("give fewer stages, or fewer --microbatches")
+        .into());
+    }
+    let samples = u64::from(replicas(args)) * u64::from(parts);
+    if samples > u64::from(MAX_BATCH) {
+        return Err(Diagnostic::error(format!(
+            "{parts} micro-batches on each of {} replicas are {samples} samples at least, at most {MAX_BATCH}",
+            replicas(args)
+        ))
+        .help("give fewer --microbatches, or a smaller --dp or --fsdp")
+        .into());
+    }
     if args.ep > 1 {
         return Err(Diagnostic::error(format!("--ep {} is not there yet", args.ep))
             .help("this version cuts over --pp, --dp, --fsdp, --cp and --tp")

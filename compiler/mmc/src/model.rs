@@ -43,7 +43,34 @@ pub struct Traced {
     pub microbatches: u32,
 }
 
+/// `--set B=N` and `--batch N` are two words for the samples of a step: from here on `batch` alone says it. What is given
+/// twice is given alike.
+pub fn agree(args: &mut Model) -> Result<(), Diagnostics> {
+    let value = |text: &str| text.trim().replace('_', "");
+    for (i, (name, text)) in args.set.iter().enumerate() {
+        if let Some((_, other)) = args.set[..i].iter().find(|(n, t)| n == name && value(t) != value(text)) {
+            return Err(Diagnostic::error(format!("--set {name}={other} and --set {name}={text}"))
+                .help("give one of them")
+                .into());
+        }
+    }
+    let Some((_, text)) = args.set.iter().find(|(name, _)| name == "B") else { return Ok(()) };
+    // What is no number is told of with the file's own words.
+    let Ok(set) = value(text).parse::<u32>() else { return Ok(()) };
+    if let Some(batch) = args.batch.filter(|batch| *batch != set) {
+        return Err(Diagnostic::error(format!("--set B={set} and --batch {batch} are both the samples of a step"))
+            .help("give one of them")
+            .into());
+    }
+    if (1..=args::MAX_BATCH).contains(&set) {
+        args.batch = Some(set);
+        args.set.retain(|(name, _)| name != "B");
+    }
+    Ok(())
+}
+
 pub fn trace(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<Traced, Diagnostics> {
+    crate::mesh::refuse(mesh, args.batch)?;
     let microbatches = crate::mesh::microbatches(mesh, args.batch);
     let traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches };
     // Micro-batches that nobody asked for are for tasks that train.
@@ -62,15 +89,20 @@ fn evaluate(
     let _span = tracing::info_span!("evaluate").entered();
     let file = load(&args.model, sources)?;
     let folder = args.model.parent().unwrap_or(Path::new("")).to_owned();
+    let micro_batch = crate::mesh::micro_batch(mesh, microbatches, args.batch)?;
     let options = eval::Options {
         preset: args.preset.clone(),
         set: args.set.clone(),
         task: args.task.clone(),
-        batch: Some(crate::mesh::micro_batch(mesh, microbatches, args.batch)?),
+        batch: args.batch.map(|_| micro_batch),
+        default_batch: micro_batch,
     };
     let mut sibling = |name: &str| {
-        let built_in = BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
-        std::fs::read_to_string(folder.join(name)).ok().or(built_in)
+        let beside = folder.join(name);
+        let built_in =
+            || BUILT_IN.iter().find(|(n, _)| *n == name).map(|(n, text)| ((*n).to_owned(), (*text).to_owned()));
+        let read = std::fs::read_to_string(&beside).ok().map(|text| (beside.display().to_string(), text));
+        read.or_else(built_in).map(|(path, text)| eval::Sibling { path, text })
     };
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;
     if let Some(path) = &args.plan {

@@ -20,7 +20,9 @@ pub fn plan(module: RankModule, header: Header) -> Plan {
         Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),
         _ => None,
     });
-    let header = Header { flops_per_step: launched.sum::<u64>() * (header.world() / ranks) as u64, ..header };
+    let of_one_rank = launched.fold(0, u64::saturating_add);
+    let flops_per_step = of_one_rank.saturating_mul((header.world() / ranks) as u64);
+    let header = Header { flops_per_step, ..header };
     let mut manifest = module.manifest;
     let mut programs: Vec<plan::Program> =
         module.programs.into_iter().map(|program| numbers.program(program)).collect();

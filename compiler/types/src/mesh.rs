@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::{Dim, Name, TensorType};
+use crate::{Dim, MAX_RANKS, Name, TensorType};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Axis {
@@ -25,6 +25,8 @@ pub enum MeshError {
     Empty(Name),
     #[error("mesh axis `{0}` is named twice")]
     Twice(Name),
+    #[error("{0} = {1} ranks, and a mesh has at most {MAX_RANKS}")]
+    TooMany(String, u128),
 }
 
 impl Mesh {
@@ -40,12 +42,18 @@ impl Mesh {
             }
             mesh.axes.push(Axis { name, size });
         }
+        if mesh.world() > MAX_RANKS {
+            let axes: Vec<String> =
+                mesh.axes.iter().filter(|a| a.size > 1).map(|a| format!("{} {}", a.name, a.size)).collect();
+            let ranks = mesh.axes.iter().fold(1u128, |n, a| n.saturating_mul(a.size as u128));
+            return Err(MeshError::TooMany(axes.join(" * "), ranks));
+        }
         Ok(mesh)
     }
 
-    /// Number of ranks.
+    /// Number of ranks. Saturates; [`Mesh::new`] holds it to [`MAX_RANKS`].
     pub fn world(&self) -> usize {
-        self.axes.iter().map(|a| a.size).product()
+        self.axes.iter().fold(1, |n, a| n.saturating_mul(a.size))
     }
 
     pub fn position(&self, axis: &str) -> Option<usize> {
@@ -80,7 +88,7 @@ impl Mesh {
 
     /// Number of ranks that differ in these axes alone.
     pub fn group(&self, axes: &[Name]) -> usize {
-        axes.iter().map(|a| self.size(a)).product()
+        axes.iter().fold(1, |n, a| n.saturating_mul(self.size(a)))
     }
 
     /// Sizes of the blocks of a dim cut by `axes`: the dim itself, then a block of each further axis. Each cut is in
@@ -155,6 +163,16 @@ mod tests {
             assert_eq!(mesh.rank(&mesh.coordinates(rank)), rank);
         }
         assert_eq!(mesh.coordinates(1).as_slice(), &[0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_mesh_has_a_limit() {
+        let error = |axes: &[(&str, usize)]| Mesh::new(axes.iter().copied()).expect_err("too many").to_string();
+        assert!(Mesh::new([("dp", 1 << 10), ("tp", 1 << 10)]).is_ok());
+        assert_eq!(error(&[("dp", 2_000_000)]), "dp 2000000 = 2000000 ranks, and a mesh has at most 1048576");
+        // The product of these is 0 in 64 bits.
+        let error = error(&[("dp", 1 << 32), ("pp", 1), ("tp", 1 << 32)]);
+        assert_eq!(error, "dp 4294967296 * tp 4294967296 = 18446744073709551616 ranks, and a mesh has at most 1048576");
     }
 
     #[test]

@@ -68,11 +68,11 @@ impl TensorType {
         self.dims.iter().map(|d| d.size).collect()
     }
 
-    /// Elements between neighbours along each dim.
+    /// Elements between neighbours along each dim. Saturates like [`TensorType::elements`].
     pub fn strides(&self) -> SmallVec<[usize; 4]> {
         let mut strides: SmallVec<[usize; 4]> = SmallVec::from_elem(1, self.rank());
         for i in (0..self.rank().saturating_sub(1)).rev() {
-            strides[i] = strides[i + 1] * self.dims[i + 1].size;
+            strides[i] = strides[i + 1].saturating_mul(self.dims[i + 1].size);
         }
         strides
     }

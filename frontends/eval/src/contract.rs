@@ -274,7 +274,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        crate::trace::check_size(&out, span)?;
+        self.trace.check_size(&out, span)?;
         Ok(out)
     }
 }

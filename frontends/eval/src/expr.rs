@@ -8,6 +8,7 @@ use crate::stop::{Eval, Stop};
 use crate::suggest::{listed, nearest};
 use crate::value::{Bound, Closure, Function, Range, Struct, StructKind, Value};
 use crate::vocabulary;
+use crate::vocabulary::truncated;
 
 impl<'a> Evaluator<'a> {
     pub fn expr(&mut self, scope: &mut Scope<'a>, e: &'a Expr) -> Eval<'a, Value<'a>> {
@@ -294,7 +295,7 @@ impl<'a> Evaluator<'a> {
         let to = crate::numbers::type_name(&cast.ty);
         Ok(match (value, to.as_deref()) {
             (Value::Int(v), Some("f64")) => Value::Float(v as f64),
-            (Value::Float(v), Some("i64")) => Value::Int(v as i64),
+            (Value::Float(v), Some("i64")) => Value::Int(truncated(v, self.span(scope, cast))?),
             (v @ Value::Float(_), Some("f64")) | (v @ Value::Int(_), Some("i64")) => v,
             (other, _) => {
                 return Err(Diagnostic::error(format!("`as` does not convert {}", other.describe()))

@@ -53,8 +53,10 @@ pub struct Options {
     /// Dims and constants, over the preset's.
     pub set: Vec<(String, String)>,
     pub task: String,
-    /// The size of `B`; 1 if not given.
+    /// The size of `B`, over the preset's.
     pub batch: Option<usize>,
+    /// The size of `B` where neither the options nor the file give it one; at least 1.
+    pub default_batch: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,13 @@ pub struct Evaluated {
     pub configs: Vec<Config>,
 }
 
+/// Another file that a model names with `use`.
+pub struct Sibling {
+    /// As messages call it.
+    pub path: String,
+    pub text: String,
+}
+
 /// Stack for parsing and evaluation, both of which recurse; their depth is bounded well below it.
 const STACK_BYTES: usize = 256 << 20;
 
@@ -83,7 +92,7 @@ pub fn evaluate(
     sources: &mut Sources,
     file: SourceId,
     options: &Options,
-    load: &mut dyn FnMut(&str) -> Option<String>,
+    load: &mut dyn FnMut(&str) -> Option<Sibling>,
 ) -> Result<Evaluated, Diagnostics> {
     let (texts, siblings) = gather(sources, file, load);
     with_stack(|| {
@@ -100,7 +109,7 @@ pub fn wishes(
     model: SourceId,
     plan: SourceId,
     options: &Options,
-    load: &mut dyn FnMut(&str) -> Option<String>,
+    load: &mut dyn FnMut(&str) -> Option<Sibling>,
 ) -> Result<Wishes, Diagnostics> {
     let (mut texts, mut siblings) = gather(sources, model, load);
     texts.push((plan, sources.text(plan).to_string()));
@@ -156,7 +165,7 @@ fn unused_parameters(ev: &Evaluator<'_>) -> Vec<Diagnostic> {
 fn gather(
     sources: &mut Sources,
     file: SourceId,
-    load: &mut dyn FnMut(&str) -> Option<String>,
+    load: &mut dyn FnMut(&str) -> Option<Sibling>,
 ) -> (Vec<(SourceId, String)>, Vec<FxHashMap<String, usize>>) {
     const MAX_FILES: usize = 64;
     let mut texts = vec![(file, sources.text(file).to_string())];
@@ -169,7 +178,7 @@ fn gather(
             if let Some(&i) = known.get(&module) {
                 named.insert(module, i);
             } else if texts.len() < MAX_FILES
-                && let Some((path, text)) = file_names(&module).into_iter().find_map(|f| Some((f.clone(), load(&f)?)))
+                && let Some(Sibling { path, text }) = file_names(&module).into_iter().find_map(|name| load(&name))
             {
                 let id = sources.add(path, text.clone());
                 texts.push((id, text));

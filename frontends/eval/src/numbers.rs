@@ -18,8 +18,11 @@ pub enum Number<'a> {
     Done(Value<'a>),
 }
 
-/// One axis, not a whole tensor.
+/// One axis, not a whole tensor: 2^40, so that products of two stay inside 64 bits for messages.
 const MAX_SIZE: i64 = 1 << 40;
+
+/// The dim of samples.
+const BATCH: &str = "B";
 
 /// The position of the preset asked for; the first is the default.
 pub fn choose_preset(file: &File, asked: Option<&str>) -> Result<Option<usize>, Diagnostic> {
@@ -47,6 +50,14 @@ impl<'a> Evaluator<'a> {
         let mut errors = vec![];
         for (name, _) in &self.options.set {
             errors.extend(self.check_setting(name, None).err());
+        }
+        if self.options.batch.is_some() {
+            let known = main.dims.contains_key(BATCH);
+            let missing = || {
+                Diagnostic::error(format!("--batch is the size of `{BATCH}`, and this model has no such dim"))
+                    .help(format!("declare `{BATCH}` in `dims!`, first in every feed, or leave the flag out"))
+            };
+            errors.extend(if known { self.check_setting(BATCH, None).err() } else { Some(missing()) });
         }
         for preset in &main.presets {
             for (ident, _) in &preset.values {
@@ -103,8 +114,8 @@ impl<'a> Evaluator<'a> {
         let value = match (self.setting(file, &name)?, &declared.value) {
             (Some(value), _) => value,
             (None, DimValue::Computed(e)) => self.expr(&mut Scope::new(file, PlaceId::NONE), e)?,
-            (None, DimValue::Given) if name == "B" => {
-                Value::Int(self.options.batch.map_or(1, |b| i64::try_from(b).unwrap_or(i64::MAX)))
+            (None, DimValue::Given) if name == BATCH => {
+                Value::Int(i64::try_from(self.options.default_batch.max(1)).unwrap_or(i64::MAX))
             }
             (None, DimValue::Given) => {
                 let mut error = Diagnostic::error(format!("`{name}` has no size")).at(at, "declared without one");
@@ -134,6 +145,9 @@ impl<'a> Evaluator<'a> {
         if !(0..=MAX_SIZE).contains(&size) {
             let what = if size < 0 { "negative" } else { "more than 2^40" };
             return Err(Diagnostic::error(format!("`{name}` is {size}, which is {what}")).at(at, "").into());
+        }
+        if size == 0 {
+            self.trace.empty_dims.insert(Name::new(&name), at);
         }
         Ok(Value::Dim(Dim { name: Name::from(name), size: size as usize }))
     }
@@ -182,6 +196,9 @@ impl<'a> Evaluator<'a> {
             return value
                 .map(|v| Some(Value::Int(v)))
                 .map_err(|_| Diagnostic::error(format!("`--set {name}={text}`: a dim takes a whole number")).into());
+        }
+        if let Some(batch) = self.options.batch.filter(|_| name == BATCH) {
+            return Ok(Some(Value::Int(i64::try_from(batch).unwrap_or(i64::MAX))));
         }
         self.preset_value(name)
     }

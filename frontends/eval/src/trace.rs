@@ -5,19 +5,18 @@ use std::rc::Rc;
 use diag::{Diagnostic, PlaceId, Span};
 use ir::{Arena, Array, Builder, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
 use rustc_hash::FxHashMap;
-use types::{DType, Distribution, Name, TensorType};
+use types::{DType, Distribution, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
 use crate::tables;
 use crate::value::{Leaf, Source};
-
-/// Elements of one tensor. Far beyond any machine, and far below where sizes overflow.
-const MAX_ELEMENTS: usize = 1 << 48;
 
 #[derive(Default)]
 pub struct Tracer {
     pub module: Module,
     pub frames: Vec<Frame>,
     pub feeds: Vec<FeedDeclaration>,
+    /// Where dims of size 0 are declared.
+    pub empty_dims: FxHashMap<Name, Span>,
     next_frame: u32,
 }
 
@@ -90,7 +89,11 @@ impl Tracer {
         let explain = |mismatch: Mismatch| explain(&op, mismatch, operands, site);
         let types: Vec<&TensorType> = operands.iter().map(|o| o.leaf.tensor()).collect();
         let results = op.infer(&types).map_err(explain)?;
-        results.iter().try_for_each(|ty| check_size(ty, site.span))?;
+        results.iter().try_for_each(|ty| self.check_size(ty, site.span))?;
+        // A gradient takes up to two and a half times what its operator does.
+        if op.flops(&types, &results) > MAX_FLOP / 4 {
+            return Err(too_much_work(&op, operands, site));
+        }
         if let Some(array) = tables::fold(&op, operands, &results) {
             return Ok(vec![Leaf::new(array.ty.clone(), Source::Const(Rc::new(array)))]);
         }
@@ -212,6 +215,27 @@ impl Tracer {
         Ok(ids.into_iter().map(leaf).collect())
     }
 
+    /// That a tensor has elements, and not too many; `span` is what makes it.
+    pub fn check_size(&self, ty: &TensorType, span: Span) -> Result<(), Diagnostic> {
+        let error = match ty.check_size(MAX_ELEMENTS) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let said = Diagnostic::error(error.to_string()).at(span, "made here");
+        Err(match &error {
+            SizeError::Empty { dim, .. } => {
+                let declared = self.empty_dims.get(dim);
+                let said = declared.iter().fold(said, |said, at| said.at(**at, "0 under these settings"));
+                said.help(format!("give {dim} another size, or leave the tensor out: `if {dim} > 0 {{ .. }}`"))
+            }
+            SizeError::TooLarge { .. } => {
+                let largest = ty.dims.iter().max_by_key(|d| d.size);
+                let named = largest.map_or(String::new(), |dim| format!(": {} is {}", dim.name, dim.size));
+                said.help(format!("make its dims smaller{named}"))
+            }
+        })
+    }
+
     pub fn add_function(&mut self, function: Function) -> Id<Function> {
         self.module.functions.add(function)
     }
@@ -247,12 +271,12 @@ fn compact(old: &Function, params: &[NodeId], results: &[NodeId]) -> Function {
     }
 }
 
-pub fn check_size(ty: &TensorType, span: Span) -> Result<(), Diagnostic> {
-    let elements = ty.dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.size).filter(|n| *n <= MAX_ELEMENTS));
-    match elements {
-        Some(_) => Ok(()),
-        None => Err(Diagnostic::error(format!("`{ty}` has more than 2^48 elements")).at(span, "")),
-    }
+/// An operator on tensors that each are small enough.
+fn too_much_work(op: &Op, operands: &[Operand<'_>], site: Site) -> Diagnostic {
+    let message = format!("this `{}` takes more than 2^{} FLOP", op.name(), (MAX_FLOP / 4).ilog2());
+    let error = Diagnostic::error(message).at(site.span, "");
+    let error = operands.iter().take(2).fold(error, |error, o| error.at(o.span, format!("this is `{}`", o.leaf.ty)));
+    error.help("make its dims smaller")
 }
 
 /// An operator's refusal, drawn at the operands it blames.

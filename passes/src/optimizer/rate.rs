@@ -1,5 +1,5 @@
 //! The learning rate of a step, after transformers' get_constant_schedule_with_warmup and
-//! get_cosine_schedule_with_warmup (half a cosine), and Adam's bias corrections.
+//! get_cosine_schedule_with_warmup (half a cosine, whose end value holds after `total`), and Adam's bias corrections.
 
 use std::f64::consts::PI;
 
@@ -23,9 +23,12 @@ impl Optimizer {
                 b.mul(lr, factor)
             }
             Schedule::Cosine => {
-                // 1/2 (1 + cos(pi (t - warmup) / (total - warmup)))
+                // 1/2 (1 + cos(pi min(t - warmup, total - warmup) / (total - warmup)))
                 let since = b.offset(t, -(self.warmup as f64));
-                let angle = b.scale(since, PI / (self.total - self.warmup) as f64);
+                let falls = (self.total - self.warmup) as f64;
+                let whole = b.constant(falls, DType::F32);
+                let until = b.op(Min {}, &[since, whole]);
+                let angle = b.scale(until, PI / falls);
                 let cos = b.op(Cos {}, &[angle]);
                 let shifted = b.offset(cos, 1.0);
                 let mut factor = b.scale(shifted, 0.5);

@@ -6,10 +6,19 @@ use types::{DType, Name};
 
 use super::Local;
 
+/// Steps of one ring: each is written out in the graph, for every operator whose operands go around. A ring of so many
+/// ranks has a thousandth of the tokens on each.
+pub const MAX_STEPS: usize = 1024;
+
+/// The axes around which the factor `goes` travels.
+pub fn axes(of: &Local<'_>, stays: usize, goes: usize) -> Axes {
+    of.cuts.0[goes].iter().filter(|a| of.cuts.0[stays].contains(a)).cloned().collect()
+}
+
 /// Results over the part that stays are merged; results that have the factor which goes around travel with it, in f32,
 /// and are home after the last step.
 pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> Result<NodeIds, Mismatch> {
-    let axes: Axes = of.cuts.0[goes].iter().filter(|a| of.cuts.0[stays].contains(a)).cloned().collect();
+    let axes = axes(of, stays, goes);
     let why = format!("{} goes around {} for `{}`", of.factors.factors[goes].name, axes.join(" x "), of.op.name());
     let why = Name::from(why);
     let has = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>| dims.iter().any(|d| d.contains(&goes));

@@ -6,6 +6,7 @@
 //! unit, and units stand in the order of the schedule.
 
 use diag::{Diagnostic, Diagnostics, Span};
+use ir::MAX_OPERATORS;
 use plan::{BufferId, BufferKind, Emit, Life, Op, UnitKind};
 use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, Turn, Unit, is_message};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,25 @@ impl ProgramPass for Stages {
 }
 
 impl Stages {
+    /// Each stage works on each micro-batch, and each rank lists every tensor that is kept.
+    fn check_size(&self, microbatches: usize, kept: usize) -> Result<(), Diagnostics> {
+        let product = |factors: [usize; 3]| factors.iter().fold(1u128, |n, f| n.saturating_mul(*f as u128));
+        let too_many = |message: String, found: u128| {
+            let error = Diagnostic::error(format!("{message} are {found}, at most {MAX_OPERATORS}"));
+            Diagnostics::from(error.help("take fewer stages, layers or micro-batches"))
+        };
+        let (units, lists) = (product([self.ranks, self.chunks, microbatches]), product([self.ranks, kept, 1]));
+        if units > MAX_OPERATORS {
+            let stages = self.ranks.saturating_mul(self.chunks);
+            return Err(too_many(format!("{stages} stages times {microbatches} micro-batches"), units));
+        }
+        if lists > MAX_OPERATORS {
+            let message = format!("{} ranks of a pipeline times {kept} parameters and states", self.ranks);
+            return Err(too_many(message, lists));
+        }
+        Ok(())
+    }
+
     fn part(
         &self,
         name: types::Name,
@@ -73,6 +93,7 @@ impl Stages {
             errors.0 = errors.0.into_iter().map(|e| at.into_iter().fold(e, |e, at| e.at(at, ""))).collect();
             errors
         };
+        self.check_size(flow.microbatches, whole.persistent)?;
         let orders = schedule.orders(&grid).map_err(placed)?;
         let is_double = |unit: &Unit| unit.kind == UnitKind::Backward && !schedule.kinds().contains(&UnitKind::Weights);
         let length = |unit: &Unit| if is_double(unit) { 2 } else { 1 };

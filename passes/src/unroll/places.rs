@@ -33,6 +33,6 @@ impl<'a> Places<'a> {
 
     fn frame(&self, span: Span) -> Frame {
         let (line, column) = self.sources.line_column(span);
-        Frame { file: self.sources.path(span.source).into(), line: line as u32, column: column as u32 }
+        Frame { file: self.sources.name(span.source).into(), line: line as u32, column: column as u32 }
     }
 }

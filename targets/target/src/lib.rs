@@ -89,13 +89,13 @@ fn sum(function: &Function, of: impl Fn(&ir::Op, &[&TensorType], &[TensorType]) 
         };
         of(op, &args, &results)
     };
-    function.nodes.iter().map(|(_, node)| cost(node)).sum()
+    function.nodes.iter().fold(0, |n, (_, node)| n.saturating_add(cost(node)))
 }
 
 /// Bytes of all parameters and results.
 pub fn traffic(function: &Function) -> u64 {
-    let bytes = |ty: &ir::Type| ty.count() as u64 * ty.element().map_or(0, |t| t.bytes() as u64);
-    function.param_types().chain(function.result_types()).map(bytes).sum()
+    let bytes = |ty: &ir::Type| (ty.count() as u64).saturating_mul(ty.element().map_or(0, |t| t.bytes() as u64));
+    function.param_types().chain(function.result_types()).fold(0, |n, ty| n.saturating_add(bytes(ty)))
 }
 
 #[derive(Debug, thiserror::Error)]

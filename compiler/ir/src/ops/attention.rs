@@ -54,7 +54,7 @@ impl Semantics for Attention {
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        4 * self.multiplied(args[0], args[1])
+        self.multiplied(args[0], args[1]).saturating_mul(4)
     }
 
     fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
@@ -63,7 +63,8 @@ impl Semantics for Attention {
 
     /// Each score is scaled, compared, set off, made a weight, summed and cast; each result is scaled again and divided.
     fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        (FUNCTION + 5) * self.scores(args[0], args[1]) + (QUOTIENT + 1) * args[0].elements() as u64
+        let scores = self.scores(args[0], args[1]).saturating_mul(FUNCTION + 5);
+        scores.saturating_add((args[0].elements() as u64).saturating_mul(QUOTIENT + 1))
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
@@ -238,7 +239,7 @@ impl Attention {
 
     /// Multiplications in q k^T; half of them if causal.
     pub(super) fn multiplied(&self, q: &TensorType, k: &TensorType) -> u64 {
-        let all = q.elements() as u64 * k.size_of(&self.kv_len).unwrap_or(1) as u64;
+        let all = (q.elements() as u64).saturating_mul(k.size_of(&self.kv_len).unwrap_or(1) as u64);
         if self.causal { all / 2 } else { all }
     }
 

@@ -69,7 +69,7 @@ impl Semantics for AttentionGrad {
     }
 
     fn flops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        10 * self.forward().multiplied(args[0], args[1])
+        self.forward().multiplied(args[0], args[1]).saturating_mul(10)
     }
 
     fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
@@ -79,7 +79,8 @@ impl Semantics for AttentionGrad {
     /// Each score is scaled, set off, made a weight, its gradient set off and multiplied twice, and both cast; each row
     /// of results is summed with its cotangent.
     fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
-        (FUNCTION + 7) * self.forward().scores(args[0], args[1]) + 2 * args[0].elements() as u64
+        let scores = self.forward().scores(args[0], args[1]).saturating_mul(FUNCTION + 7);
+        scores.saturating_add((args[0].elements() as u64).saturating_mul(2))
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{DType, Dim, Name, TensorType};
+use types::{DType, Dim, Name, TensorType, saturating_product};
 
 use super::elementwise::arity;
 use crate::array::{dot, for_each_index};
@@ -124,7 +124,7 @@ impl Semantics for Matmul {
 
     fn flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         let factors = self.factors(args, results);
-        2 * factors.factors.iter().map(|f| f.size as u64).product::<u64>()
+        saturating_product([2].into_iter().chain(factors.factors.iter().map(|f| f.size as u64)))
     }
 
     fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {

@@ -49,10 +49,10 @@ impl Semantics for Reshape {
             (i, j) = (i + 1, j + 1);
             while a != b {
                 if a < b && i < from.len() {
-                    a *= from[i].size;
+                    a = a.saturating_mul(from[i].size);
                     i += 1;
                 } else if a > b && j < to.len() {
-                    b *= to[j].size;
+                    b = b.saturating_mul(to[j].size);
                     j += 1;
                 } else {
                     break;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use diag::{Diagnostic, SourceId, Span};
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use types::{Mesh, Name, TensorType, TypeParseError};
+use types::{MAX_PADDED_ELEMENTS, Mesh, Name, TensorType, TypeParseError};
 
 use crate::{
     Builder, Call, DimSharding, Function, FunctionKind, Inst, Level, Module, Node, NodeId, Op, Parameter, PartialKind,
@@ -259,6 +259,7 @@ impl<'t> Parser<'t> {
         }
         plain.push(']');
         let ty: TensorType = plain.parse().or_else(|e: TypeParseError| self.fail(start, e.to_string()))?;
+        ty.check_size(MAX_PADDED_ELEMENTS).or_else(|e| self.fail(start, e.to_string()))?;
         let said = dims.iter().any(|d: &DimSharding| d.open || !d.axes.is_empty());
         let sharding = if said { Sharding { dims, partial: SmallVec::new() } } else { Sharding::default() };
         Ok((ty, sharding))

@@ -10,9 +10,9 @@ use crate::{
     Violation,
 };
 
-/// No plan comes near these; they keep all later arithmetic inside 64 bits.
-const MOST_BYTES: u64 = 1 << 50;
-const MOST_RANKS: usize = 1 << 24;
+/// No plan comes near these; they keep all later arithmetic inside 64 bits. This is the memory of one rank.
+pub const MOST_BYTES: u64 = 1 << 52;
+const MOST_RANKS: usize = types::MAX_RANKS;
 const MOST_LANES: usize = 1024;
 
 /// Checks what all other code takes for granted when it indexes into a plan.
@@ -117,7 +117,7 @@ fn manifest(plan: &Plan, findings: &mut Findings) {
             findings
                 .add(Rule::Structure, format!("{what} `{name}` is cut in a way that its dims or the mesh do not have"));
         }
-        if bytes(ty).is_none() {
+        if bytes(ty).is_none() || ty.elements() == 0 {
             findings.add(Rule::Structure, format!("{what} `{name}` cannot have the type {ty}"));
         }
     };
@@ -190,6 +190,11 @@ fn check_buffer(buffer: &Buffer, room: [u64; 2], findings: &mut Findings) {
     if buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > room) {
         let range = format!("{}..{}", buffer.offset, buffer.end());
         findings.add(Rule::Structure, format!("`{}` at bytes {range} is outside {of} of {room}", buffer.name));
+    }
+    if let Some(ty) = &buffer.ty
+        && let Some(dim) = ty.dims.iter().find(|d| d.size == 0)
+    {
+        findings.add(Rule::Structure, format!("`{}` is {ty}: {} has no elements", buffer.name, dim.name));
     }
     if let Some(ty) = &buffer.ty
         && bytes(ty).is_none_or(|b| b > buffer.bytes)

@@ -7,7 +7,7 @@ use types::{Dim, Name, TensorType};
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::{Eval, Stop};
-use crate::trace::{Operand, check_size};
+use crate::trace::Operand;
 use crate::value::{Leaf, Value};
 
 pub const METHODS: &[&str] =
@@ -73,7 +73,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
             args.expect(1, "x.expand([A, B])")?;
             let own = |d: Dim| ty.size_of(&d.name).map_or(d.clone(), |size| Dim { name: d.name, size });
             let dims: Vec<Dim> = args.dims(0)?.into_iter().map(own).collect();
-            check_size(&TensorType::new(ty.dtype, dims.iter().cloned()), args.site.span)?;
+            ev.trace.check_size(&TensorType::new(ty.dtype, dims.iter().cloned()), args.site.span)?;
             if ty.dims.as_slice() == dims {
                 x.leaf.clone()
             } else {
@@ -112,7 +112,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
             } else {
                 let mut padded = ty.clone();
                 padded.dims[at].size = padded.dims[at].size.saturating_add(before).saturating_add(after);
-                check_size(&padded, args.site.span)?;
+                ev.trace.check_size(&padded, args.site.span)?;
                 let dim = ty.dims[at].name.clone();
                 ev.trace.op(ops::Pad { dim, before, after, value }, &[x], args.site)?
             }

@@ -12,6 +12,8 @@ mod sources;
 mod stacks;
 mod wishes;
 
+pub use numbers::truncated;
+
 use diag::{Diagnostic, Span};
 use types::DType;
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
 use ir::{Type, ops};
-use types::{DType, Dim, Distribution, Init, Name, TensorType};
+use types::{DType, Dim, Distribution, Init, MAX_STACK, Name, TensorType};
 
 use super::axes::no_dim;
 use super::tensor;
@@ -12,7 +12,7 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::leaves::map_leaves;
 use crate::stop::{Eval, Stop};
-use crate::trace::{Operand, check_size};
+use crate::trace::Operand;
 use crate::value::{Leaf, Param, ParamSpec, Source, Stack, Struct, Value};
 
 pub const METHODS: &[&str] = &["forward", "keep", "no_bias", "init", "frozen", "tied_to", "rounded_first", "named"];
@@ -31,29 +31,29 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
             } else {
                 vec![to.clone(), from]
             };
-            let weight = parameter(dims, init, args)?;
-            let bias = Value::some(parameter(vec![to], init, args)?);
+            let weight = parameter(ev, dims, init, args)?;
+            let bias = Value::some(parameter(ev, vec![to], init, args)?);
             Ok(Value::vocabulary("Linear", vec![("weight", weight), ("bias", bias)]))
         }
         "layer_norm" => {
             args.expect(2, "layer_norm(DIM, eps)")?;
             let (dim, eps) = (args.dim(0)?, args.number(1)?);
-            let weight = parameter(vec![dim.clone()], Init::Ones, args)?;
-            let bias = parameter(vec![dim], Init::Zeros, args)?;
+            let weight = parameter(ev, vec![dim.clone()], Init::Ones, args)?;
+            let bias = parameter(ev, vec![dim], Init::Zeros, args)?;
             let fields = vec![("weight", weight), ("bias", bias), ("eps", Value::Float(eps))];
             Ok(Value::vocabulary("LayerNorm", fields))
         }
         "rms_norm" => {
             args.expect(2, "rms_norm(DIM, eps)")?;
             let (dim, eps) = (args.dim(0)?, args.number(1)?);
-            let weight = parameter(vec![dim], Init::Ones, args)?;
+            let weight = parameter(ev, vec![dim], Init::Ones, args)?;
             let fields = vec![("weight", weight), ("eps", Value::Float(eps)), ("rounded_first", Value::Bool(false))];
             Ok(Value::vocabulary("RmsNorm", fields))
         }
         "embedding" => {
             args.expect(2, "embedding(VOCAB, DIM)")?;
             let normal = Init::Random(Distribution::Normal { mean: 0.0, std: 1.0 });
-            let weight = parameter(vec![args.dim(0)?, args.dim(1)?], normal, args)?;
+            let weight = parameter(ev, vec![args.dim(0)?, args.dim(1)?], normal, args)?;
             Ok(Value::vocabulary("Embedding", vec![("weight", weight)]))
         }
         "stack" => stack(ev, args),
@@ -77,17 +77,14 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
                     Init::Ones
                 }
             };
-            parameter(args.dims(0)?, init, args)
+            parameter(ev, args.dims(0)?, init, args)
         }
     }
 }
 
-fn parameter<'a>(dims: Vec<Dim>, init: Init, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+fn parameter<'a>(ev: &Evaluator<'a>, dims: Vec<Dim>, init: Init, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let ty = TensorType::new(DType::F32, dims);
-    check_size(&ty, args.site.span)?;
-    if let Some(empty) = ty.dims.iter().find(|d| d.size == 0) {
-        return Err(Diagnostic::error(format!("a parameter of no elements: {empty}")).at(args.site.span, "").into());
-    }
+    ev.trace.check_size(&ty, args.site.span)?;
     if let Some(i) = (1..ty.rank()).find(|&i| ty.dims[..i].iter().any(|d| d.name == ty.dims[i].name)) {
         return Err(Diagnostic::error(format!("dim {} stands twice", ty.dims[i].name))
             .at(args.site.span, "")
@@ -104,6 +101,13 @@ fn stack<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let (count, (make, _)) = (args.dim(0)?.size, args.get(1)?);
     if count == 0 {
         return Err(Diagnostic::error("a stack of no modules").at(args.span(0), "at least one").into());
+    }
+    if count > MAX_STACK {
+        let message = format!("a stack of {count} modules, at most {MAX_STACK}");
+        return Err(Diagnostic::error(message)
+            .at(args.span(0), "")
+            .note("the modules of a stack are written out one after another in the plan")
+            .into());
     }
     let item = ev.invoke(make, vec![], args.site)?;
     let item = map_leaves::<Stop<'a>>(&item, &mut |leaf| match &leaf.ty {

@@ -61,7 +61,7 @@ pub fn on_number<'a>(receiver: &Value<'a>, args: &Args<'a>) -> Eval<'a, Value<'a
         "exp" => float(x.exp()),
         "powf" => float(x.powf(one("x.powf(y)")?)),
         "f64" => Ok(Value::Float(x)),
-        "i64" => Ok(Value::Int(x as i64)),
+        "i64" => Ok(Value::Int(truncated(x, span)?)),
         "abs" => match whole(receiver) {
             Some(v) => Ok(Value::Int(v.saturating_abs())),
             None => Ok(Value::Float(x.abs())),
@@ -84,6 +84,15 @@ pub fn on_number<'a>(receiver: &Value<'a>, args: &Args<'a>) -> Eval<'a, Value<'a
             None => float(x.min(one("x.at_most(1)")?)),
         },
     }
+}
+
+/// The whole part of a number that an i64 can hold.
+pub fn truncated(x: f64, span: Span) -> Result<i64, Diagnostic> {
+    // The largest f64 below 2^63; the comparison is false for what is no number.
+    if x.abs() < i64::MAX as f64 {
+        return Ok(x as i64);
+    }
+    Err(Diagnostic::error(format!("{x} has no whole part within 64 bits")).at(span, ""))
 }
 
 pub fn on_array<'a>(ev: &mut Evaluator<'a>, items: &Rc<[Value<'a>]>, at: Span, args: &Args<'a>) -> Eval<'a, Value<'a>> {

@@ -11,7 +11,7 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::operator::number_like;
 use crate::stop::Eval;
-use crate::trace::{FeedDeclaration, Operand, check_size};
+use crate::trace::{FeedDeclaration, Operand};
 use crate::value::{Source, Value};
 
 pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a, Value<'a>> {
@@ -30,7 +30,7 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
             if dims.is_empty() {
                 return Ok(Value::Tensor(zero));
             }
-            check_size(&TensorType::new(dtype, dims.iter().cloned()), args.site.span)?;
+            ev.trace.check_size(&TensorType::new(dtype, dims.iter().cloned()), args.site.span)?;
             let zero = Operand { leaf: &zero, span: args.site.span };
             Ok(Value::Tensor(ev.trace.op(ops::Broadcast { dims }, &[zero], args.site)?))
         }
@@ -99,7 +99,7 @@ fn draw<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     }
     let (distribution, dims) = &*spec;
     let ty = TensorType::new(DType::F32, dims.iter().cloned());
-    check_size(&ty, args.site.span)?;
+    ev.trace.check_size(&ty, args.site.span)?;
     let feed = FeedDeclaration { name: (&*name).into(), ty, draw: Some(*distribution), state: false };
     Ok(Value::Tensor(ev.declare_feed(feed, args.site.span)?))
 }

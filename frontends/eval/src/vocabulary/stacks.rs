@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
+use types::MAX_STACK;
 
 use super::axes::position;
 use crate::args::Args;
@@ -32,6 +33,13 @@ pub fn chunks<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         return Err(Diagnostic::error(format!("{dim} does not fall into {count} equal pieces"))
             .at(args.span(1), "")
             .help("`.pad(DIM, 0, more, value)` first")
+            .into());
+    }
+    if count > MAX_STACK {
+        return Err(Diagnostic::error(format!("{dim} in {count} pieces, at most {MAX_STACK}"))
+            .at(args.span(1), "")
+            .note("what is done with each piece is written out in the plan")
+            .help("make the pieces larger")
             .into());
     }
     let leaf = ev.trace.structure(x, args.site, |b, id| b.chunk(id, count))?;
