@@ -1,6 +1,6 @@
 # Each target does its own set-up: LLVM and MLIR 22 from apt, everything else through cargo.
 
-.PHONY: setup build demo test lint bench oracle clean
+.PHONY: setup build demo quick test lint bench oracle clean
 
 setup:
 	@sh scripts/setup-llvm.sh
@@ -13,6 +13,16 @@ demo: build
 	mkdir -p demo
 	target/release/mmc compile models/wan2.2.mm --preset mini --batch 4 --optim lr=1e-3,schedule=cosine,warmup=20,total=2000 -o demo/plan.bin
 	target/release/mmrun demo/plan.bin --data models/data/moving_digits.tar --seconds 120 --save demo/checkpoints --save-over
+
+# What needs neither LLVM nor MPI nor the network.
+QUICK = -p diag -p types -p ir -p plan -p cost -p program -p report -p passes -p eval -p mm -p models -p target \
+        -p target-ascend -p comm -p runtime-core -p device -p data -p mmrun
+
+quick:
+	cargo fmt --all --check
+	cargo clippy $(QUICK) -p tests --lib --bins -- -D warnings
+	cargo test -q $(QUICK) --lib --bins
+	cargo test -q -p tests --test ops --test passes --test frontend --test layering
 
 lint: setup
 	cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! The two command lines together: what a user is promised of determinism, resumption, memory and scale.
 
 mod bad_record;
+mod docs;
 mod levels;
 
 use std::path::{Path, PathBuf};

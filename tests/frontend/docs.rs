@@ -1,13 +1,14 @@
-//! `docs/mm.md`: each of its blocks is a model that compiles, and together they show every word of the language.
+//! `docs/mm.md` and the README: each of their Rust blocks is a model that compiles, and `docs/mm.md` shows every word of
+//! the language.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::{evaluate, options};
 
-fn text() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mm.md");
-    std::fs::read_to_string(path).expect("the page on the language")
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    std::fs::read_to_string(path).expect("a page")
 }
 
 /// The Rust blocks of a page.
@@ -17,7 +18,7 @@ fn blocks(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_block_is_a_model() {
-    let text = text();
+    let text = page("docs/mm.md") + &page("README.md");
     let tasks = ["train", "forward", "sample"];
     let mut count = 0;
     for block in blocks(&text) {
@@ -34,7 +35,7 @@ fn every_block_is_a_model() {
 
 #[test]
 fn every_word_is_shown() {
-    let text = text();
+    let text = page("docs/mm.md");
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let shown: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
     let missing: Vec<&str> = eval::words().filter(|word| !shown.contains(word)).collect();

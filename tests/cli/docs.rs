@@ -1,0 +1,52 @@
+//! The pages that show commands: each command is run, and prints what the page says.
+//!
+//! `TRYCMD=overwrite cargo test -p tests --test cli pages` writes the pages anew.
+
+use std::path::Path;
+
+use tests::binaries::command;
+use trycmd::TestCases;
+use trycmd::schema::Bin;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The first model that a page shows.
+fn first_model(page: &str) -> String {
+    let text = std::fs::read_to_string(root().join(page)).expect("a page");
+    let (_, rest) = text.split_once("```rust\n").expect("a model");
+    rest.split_once("```").expect("its end").0.to_owned()
+}
+
+/// Runs the `console` blocks of a page beside `net.mm`.
+fn check(page: &str, model: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("page.md");
+    std::fs::copy(root().join(page), &copy).expect("a copy of the page");
+    for side in ["page.in", "page.out"] {
+        let side = folder.path().join(side);
+        std::fs::create_dir(&side).expect("a folder");
+        std::fs::write(side.join("net.mm"), model).expect("the model");
+    }
+    let cases = TestCases::new();
+    for name in ["mmc", "mmrun"] {
+        cases.register_bin(name, Bin::Path(command(name).get_program().into()));
+    }
+    cases.case(&copy);
+    cases.run();
+    drop(cases);
+    if std::env::var("TRYCMD").is_ok_and(|mode| mode == "overwrite") {
+        std::fs::copy(&copy, root().join(page)).expect("the page, written anew");
+    }
+}
+
+#[test]
+fn pages_on_the_command_line() {
+    check("docs/cli.md", &first_model("docs/mm.md"));
+}
+
+#[test]
+fn pages_that_greet() {
+    check("README.md", &first_model("README.md"));
+}
