@@ -42,7 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("comm", &["plan", "types"]),
     ("runtime-core", &["plan", "types", "comm"]),
     ("device", &["plan", "types", "comm", "runtime-core"]),
-    ("data", &["plan", "types", "comm", "runtime-core", "device"]),
+    ("data", &["plan", "types", "comm", "runtime-core"]),
     ("mmrun", &["plan", "types", "comm", "runtime-core", "device", "data"]),
     // Emulators know neither the compiler nor the runtime that runs on them.
     ("emulator-ge", &[]),

@@ -197,3 +197,18 @@ fn subset() {
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }
+
+#[test]
+fn configs() {
+    let declared = |entry: &str| small(&format!("config! {{ {entry} }}"), "x.cast(f32).mean()");
+    let messages = [
+        declared("\"A\" { OTHER = other }, \"A\" { }"),
+        declared("\"A\" { OTHR = other }"),
+        declared("\"A\" { OTHER = 5 }"),
+        declared("\"A\" { OTHER other }"),
+        declared("\"A\" { expect(other | 1 = 1) }"),
+        declared("\"A\" { expect(other == f32) }"),
+        declared("\"A\" { OTHER = other | 99999999999999999999 }"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}

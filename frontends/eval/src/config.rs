@@ -77,10 +77,10 @@ fn parse_keys(input: ParseStream<'_>) -> syn::Result<(Vec<Name>, Option<Fact>)> 
     let mut keys = vec![];
     loop {
         if input.peek(Lit) || input.peek(syn::token::Bracket) {
-            let default = parse_fact(input)?;
             if keys.is_empty() {
-                return Err(input.error("a key is expected before the value"));
+                return Err(input.error("expected a key before the value"));
             }
+            let default = parse_fact(input)?;
             return Ok((keys, Some(default)));
         }
         let mut path = Ident::parse_any(input)?.unraw().to_string();

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 pub use folder::{Begin, Folder, has_checkpoints, latest};
 pub use save::LARGEST_FILE;
 
-use device::Mapped;
 use serde::{Deserialize, Serialize};
 
+use crate::data_file::DataFile;
 use crate::{DataError, Problem, Share, TensorFile, TensorView};
 
 const MODEL: &str = "model";
@@ -92,8 +92,8 @@ impl Checkpoint {
         for part in &trainer.files {
             // A name, and no way out of the folder.
             let path = folder.join(Path::new(&part.name).file_name().unwrap_or_default());
-            let image = Mapped::open(&path).map_err(|e| DataError::file(&path, e))?;
-            if part.bytes != image.len() as u64 || part.blake3 != crate::work::hash(&image).to_hex().as_str() {
+            let file = DataFile::open(&path)?;
+            if part.bytes != file.bytes() || part.blake3 != file.hash()?.to_hex().as_str() {
                 return Err(DataError::format(&path, "damaged: not what was written"));
             }
             let files = if part.name.starts_with(OPTIMIZER) { &mut state } else { &mut model };

@@ -68,7 +68,7 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
         help.push(format!("compile the plan with the preset of these weights, or with {}", settings.join(" ")));
     }
     if computed {
-        help.push("what has no `--set` is what the model computes".into());
+        help.push("the model has no setting for what is named without one: these weights need another model".into());
     }
     Err(DataError::Mismatch {
         what: format!("{} contradicts the plan", path.display()),
@@ -158,7 +158,7 @@ mod tests {
         );
         check(
             r#"{"_class_name": "Net", "rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}}"#,
-            Err(&["rope_scaling.type is yarn", "compiled with default", "what the model computes"]),
+            Err(&["rope_scaling.type is yarn", "compiled with default", "need another model"]),
         );
     }
 

@@ -53,6 +53,16 @@ impl DataFile {
         })
     }
 
+    /// Proves that the file still has the size that it had when it was indexed.
+    pub fn is_still(&self, bytes: u64) -> Result<(), DataError> {
+        let now = self.file.metadata().map_err(|e| DataError::file(&self.path, e))?.len();
+        if now == bytes {
+            return Ok(());
+        }
+        let what = format!("the file changed: it had {bytes} bytes when it was indexed, and has {now} now");
+        Err(DataError::format(&self.path, what))
+    }
+
     /// The first bytes, as many of `most` as there are.
     pub fn head(&self, at: u64, most: usize) -> Vec<u8> {
         let mut bytes = vec![0; most.min(usize::try_from(self.bytes.saturating_sub(at)).unwrap_or(most))];
@@ -60,6 +70,19 @@ impl DataFile {
             bytes.clear();
         }
         bytes
+    }
+
+    /// The blake3 hash of the whole file.
+    pub fn hash(&self) -> Result<blake3::Hash, DataError> {
+        let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; 1 << 20]);
+        let mut at = 0;
+        while at < self.bytes {
+            let length = usize::try_from(self.bytes - at).map_or(piece.len(), |left| left.min(piece.len()));
+            self.read(at, &mut piece[..length])?;
+            hasher.update(&piece[..length]);
+            at += length as u64;
+        }
+        Ok(hasher.finalize())
     }
 
     /// The whole file, which must not be longer than `most` bytes.
@@ -137,6 +160,7 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", folder.path().join("link")).expect("linked");
         let error = DataFile::open(&folder.path().join("link")).expect_err("dangling").to_string();
         assert!(error.contains("is a link to nowhere, which is not there"), "{error}");
+        assert_eq!(DataFile::open(&path).expect("opens").hash().expect("read"), blake3::hash(&[7; 70]));
         assert!(DataFile::whole(&path, 69).is_err());
         assert_eq!(DataFile::whole(&path, 70).expect("read").len(), 70);
     }

@@ -213,7 +213,10 @@ impl Index {
         let file = self.file(record.file)?;
         let wrong = |what: String| DataError::Format { path: self.name(record), what };
         for range in &record.members {
-            let tensors = read(&file, range, &self.name(record))?;
+            let tensors = read(&file, range, &self.name(record)).or_else(|error| {
+                // Its header was good when it was indexed.
+                file.is_still(self.files[record.file as usize].1).and(Err(error))
+            })?;
             if let Some(view) = tensors.get(&file, &feed.name) {
                 fits(view.dtype, view.shape, feed, share.ty()).map_err(wrong)?;
                 view.read(share, out).map_err(|e| e.of(&self.name(record), &feed.name))?;

@@ -25,11 +25,7 @@ impl OpenFiles {
         }
         drop(open);
         let file = Arc::new(DataFile::open(path)?);
-        if file.bytes() != bytes {
-            let what =
-                format!("the file changed: it had {bytes} bytes when it was indexed, and has {} now", file.bytes());
-            return Err(DataError::format(path, what));
-        }
+        file.is_still(bytes)?;
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= MOST {
             open.remove(0);

@@ -35,10 +35,15 @@ enum Bytes {
 pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
     let mut archive = tar::Archive::new(Cursor::new(file));
     archive.set_ignore_zeros(true);
-    let broken = |e: std::io::Error| foreign::refused(file, "tar file", format!("{e}; is it damaged?"));
+    let broken = |e: std::io::Error, end: u64| match end {
+        0 => foreign::refused(file, "tar file", e),
+        end => {
+            DataError::format(file.path(), format!("the tar is damaged behind byte {end}, where a member ends: {e}"))
+        }
+    };
     let (mut found, mut left_out, mut end) = (Vec::new(), Tally::new(), 0);
-    for entry in archive.entries_with_seek().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
+    for entry in archive.entries_with_seek().map_err(|e| broken(e, 0))? {
+        let mut entry = entry.map_err(|e| broken(e, end))?;
         let name = entry.path_bytes().into_owned();
         let refuse = |what: &str| DataError::format(file.path(), format!("`{}` {what}", shown(&name)));
         let kind = entry.header().entry_type();

@@ -19,6 +19,7 @@ pub struct Weights {
     tensors: BTreeMap<String, (usize, String)>,
     /// Configs beside the weights.
     configs: Vec<PathBuf>,
+    /// What is worth a line: a prefix, buffers that were passed over, variants that were not taken.
     notes: Vec<String>,
 }
 
@@ -76,11 +77,6 @@ impl Weights {
             }
         }
         Ok(weights)
-    }
-
-    /// What was found and is worth a line: a prefix, buffers that were passed over, variants that were not taken.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     fn add_folder(&mut self, folder: &Path, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {

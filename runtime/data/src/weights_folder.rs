@@ -67,7 +67,11 @@ pub fn in_folder(folder: &Path) -> Result<Option<Set>, DataError> {
         // An index says what belongs together; files without one are parts that others named.
         (plain, _) => match plain.iter().filter(|name| variants[*name].index.is_some()).min_by_key(|name| name.len()) {
             Some(indexed) => vec![indexed.clone()],
-            None => plain.to_vec(),
+            // The names that libraries give; adapters and the like lie beside them.
+            None => match plain.iter().find(|name| ["model", "diffusion_pytorch_model"].contains(&name.as_str())) {
+                Some(usual) => vec![usual.clone()],
+                None => plain.to_vec(),
+            },
         },
     };
     let beside = all.into_iter().filter(|name| !chosen.contains(name)).collect();
@@ -269,6 +273,7 @@ mod tests {
         check(&indexed, Ok((&shards, &[])));
         check(&[shards[0], shards[1], indexed[2], "model.fp16.safetensors"], Ok((&shards, &["model.fp16"])));
         check(&[shards[0], shards[1], indexed[2], "consolidated.safetensors"], Ok((&shards, &["consolidated"])));
+        check(&["adapter_model.safetensors", "model.safetensors"], Ok((&["model.safetensors"], &["adapter_model"])));
         // Parts that say nothing of a set belong together.
         check(&["a.safetensors", "b.safetensors"], Ok((&["a.safetensors", "b.safetensors"], &[])));
         check(&["d.fp16-00001-of-00001.safetensors", "d.safetensors"], Ok((&["d.safetensors"], &["d.fp16"])));

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use blake3::{Hash, Hasher};
-
 /// Bytes that any disk reads, writes or hashes in seconds.
 pub const PART: usize = 64 << 20;
 
@@ -47,15 +45,6 @@ pub fn read(file: &File, at: u64, out: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-pub fn hash(bytes: &[u8]) -> Hash {
-    let mut hasher = Hasher::new();
-    for part in bytes.chunks(PART) {
-        hasher.update(part);
-        comm::worked();
-    }
-    hasher.finalize()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,7 +58,6 @@ mod tests {
         let mut back = vec![0; bytes.len()];
         read(&file, 3, &mut back).expect("read");
         assert!(back == bytes);
-        assert_eq!(hash(&bytes), blake3::hash(&bytes));
         assert_eq!(read(&file, 4, &mut back).expect_err("past the end").kind(), io::ErrorKind::UnexpectedEof);
     }
 }
