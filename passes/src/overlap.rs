@@ -88,10 +88,10 @@ impl Overlap {
     fn plans(&self, function: &Function, rooted: &[bool], times: &mut Times<'_>) -> Vec<Cutting> {
         let depends = rooted::nodes(function, rooted);
         let exposed = waits::exposed(function, &depends, times);
-        let (mut plans, users) = (vec![], function.users());
+        let (mut plans, readers) = (vec![], region::Readers::of(function));
         let waits = |id: NodeId| self.pieces > 0 || exposed[id.index()] > 0.0;
         for id in function.nodes.ids().filter(|id| !depends[id.index()] && is_exchange(function, *id) && waits(*id)) {
-            let regions = region::around(function, &users, id);
+            let regions = region::around(function, &readers, id);
             let best = match self.pieces {
                 0 => best(regions, function, exposed[id.index()], times),
                 count => {

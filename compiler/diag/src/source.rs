@@ -21,17 +21,27 @@ impl Span {
 
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    files: Vec<(String, String)>,
+    files: Vec<File>,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    path: String,
+    text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 impl Sources {
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.files.push((path.into(), text.into()));
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.files.push(File { path: path.into(), text, lines });
         SourceId(self.files.len() as u32 - 1)
     }
 
     pub fn path(&self, id: SourceId) -> &str {
-        self.files.get(id.0 as usize).map_or("?", |f| &f.0)
+        self.files.get(id.0 as usize).map_or("?", |f| &f.path)
     }
 
     /// The file's name without its folder: the same wherever it lies and however its path is spelled.
@@ -41,21 +51,34 @@ impl Sources {
     }
 
     pub fn text(&self, id: SourceId) -> &str {
-        self.files.get(id.0 as usize).map_or("", |f| &f.1)
+        self.files.get(id.0 as usize).map_or("", |f| &f.text)
     }
 
     /// Line and column of a span's start, both from 1; columns count characters.
     pub fn line_column(&self, span: Span) -> (usize, usize) {
-        let text = self.text(span.source);
-        let before = text.get(..span.start as usize).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        (line, column)
+        let Some(File { text, lines, .. }) = self.files.get(span.source.0 as usize) else { return (1, 1) };
+        let end = text.get(..span.start as usize).map_or(text.len(), str::len);
+        let line = lines.partition_point(|begin| *begin <= end);
+        let begin = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, text[begin..end].chars().count() + 1)
     }
 
     /// `path:line:column`.
     pub fn describe(&self, span: Span) -> String {
         let (line, column) = self.line_column(span);
         format!("{}:{line}:{column}", self.path(span.source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_count_from_one() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.mm", "ab\nçd\n");
+        let at = |start| sources.line_column(Span::new(file, start, start));
+        assert_eq!([0, 2, 3, 5, 7, 99].map(at), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 1), (3, 1)]);
     }
 }

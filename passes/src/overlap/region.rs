@@ -35,19 +35,31 @@ pub struct Step {
 /// Ways back from a sum to a product are no longer than this.
 const DEPTH: usize = 12;
 
-/// By node: the nodes that read it.
-type Users = [SmallVec<[NodeId; 4]>];
+/// So many nodes behind a collective may be of its region, which no block of a model has.
+const REACH: usize = 1024;
+
+/// By node: the nodes that read it, and whether the function gives it.
+pub struct Readers {
+    users: Vec<SmallVec<[NodeId; 4]>>,
+    returned: Vec<bool>,
+}
+
+impl Readers {
+    pub fn of(function: &Function) -> Self {
+        Self { users: function.users(), returned: function.returned() }
+    }
+}
 
 /// All regions of one collective.
-pub fn around(function: &Function, users: &Users, collective: NodeId) -> Vec<Region> {
+pub fn around(function: &Function, readers: &Readers, collective: NodeId) -> Vec<Region> {
     let [operand] = function.nodes[collective].args[..] else { return vec![] };
     let mut found = vec![];
-    let only = |id: NodeId| users[id.index()].len() == 1 && !function.results.contains(&id);
+    let only = |id: NodeId| readers.users[id.index()].len() == 1 && !readers.returned[id.index()];
     if let Some(chain) = back(function, operand, &only, DEPTH) {
         found.extend(behind(function, collective, &chain));
     }
     let rank = function.ty(operand).tensor().map_or(0, TensorType::rank);
-    found.extend((0..rank).filter_map(|dim| before(function, users, collective, (operand, dim), &only)));
+    found.extend((0..rank).filter_map(|dim| before(function, readers, collective, (operand, dim), &only)));
     found
 }
 
@@ -100,7 +112,7 @@ fn behind(function: &Function, collective: NodeId, chain: &[NodeId]) -> Vec<Regi
 /// The collective and the products that read what it brings along `dim` of its operand, with what follows them elementwise.
 fn before(
     function: &Function,
-    users: &Users,
+    readers: &Readers,
     collective: NodeId,
     (operand, dim): (NodeId, usize),
     only: &dyn Fn(NodeId) -> bool,
@@ -109,11 +121,17 @@ fn before(
     let first = step(function, collective, size, |arg| (arg == operand).then_some(cut))?;
     let mut steps = BTreeMap::from([(collective, first)]);
     let mut is_product = BTreeMap::from([(collective, false)]);
-    let mut depends = vec![false; function.nodes.len()];
-    depends[collective.index()] = true;
-    for (id, node) in function.nodes.iter().skip(collective.index() + 1) {
+    // By node from the collective on.
+    let first = collective.index();
+    let end = function.nodes.len().min(first + 1 + REACH);
+    let mut depends = vec![false; end - first];
+    depends[0] = true;
+    for id in (first + 1..end).map(NodeId::new) {
+        let node = &function.nodes[id];
         let read: Vec<NodeId> = node.args.iter().copied().filter(|arg| steps.contains_key(arg)).collect();
-        depends[id.index()] = node.args.iter().any(|arg| depends[arg.index()]);
+        let follows: SmallVec<[bool; 4]> =
+            node.args.iter().map(|arg| arg.index().checked_sub(first).is_some_and(|at| depends[at])).collect();
+        depends[id.index() - first] = follows.contains(&true);
         if read.is_empty() {
             continue;
         }
@@ -130,9 +148,9 @@ fn before(
         };
         let known = |arg| steps.get(&arg).map(|step: &Step| step.result);
         let step = step(function, id, size, known).filter(|step| {
-            node.args.iter().zip(&step.args).all(|(arg, cut)| match steps.get(arg) {
+            node.args.iter().zip(&follows).zip(&step.args).all(|((arg, follows), cut)| match steps.get(arg) {
                 Some(known) => *cut == Some(known.result),
-                None => !depends[arg.index()] && cut.is_none_or(|cut| cut.outer == 1),
+                None => !follows && cut.is_none_or(|cut| cut.outer == 1),
             })
         });
         match step.filter(|_| may) {
@@ -145,11 +163,13 @@ fn before(
             None => {}
         }
     }
-    if steps.keys().any(|id| !is_product[id] && function.results.contains(id)) {
+    let users = |id: &NodeId| &readers.users[id.index()];
+    let needed_whole = |id: &NodeId| readers.returned[id.index()] || users(id).iter().any(|user| user.index() >= end);
+    if steps.keys().any(|id| !is_product[id] && needed_whole(id)) {
         return None;
     }
     let read_outside =
-        |id: &NodeId| users[id.index()].iter().any(|user| !steps.contains_key(user)) || function.results.contains(id);
+        |id: &NodeId| users(id).iter().any(|user| !steps.contains_key(user)) || readers.returned[id.index()];
     let outputs: Vec<NodeId> = steps.keys().copied().filter(|id| is_product[id] && read_outside(id)).collect();
     (!outputs.is_empty()).then_some(Region { collective, steps, size, outputs })
 }
