@@ -213,10 +213,7 @@ impl Index {
         let file = self.file(record.file)?;
         let wrong = |what: String| DataError::Format { path: self.name(record), what };
         for range in &record.members {
-            let tensors = read(&file, range, &self.name(record)).or_else(|error| {
-                // Its header was good when it was indexed.
-                file.is_still(self.files[record.file as usize].1).and(Err(error))
-            })?;
+            let tensors = read(&file, range, &self.name(record))?;
             if let Some(view) = tensors.get(&file, &feed.name) {
                 fits(view.dtype, view.shape, feed, share.ty()).map_err(wrong)?;
                 view.read(share, out).map_err(|e| e.of(&self.name(record), &feed.name))?;
@@ -277,6 +274,8 @@ fn stem(name: &[u8]) -> &[u8] {
 fn read(file: &DataFile, range: &Range<u64>, place: &Path) -> Result<Tensors, DataError> {
     Tensors::read(file, range.clone()).map_err(|fault| match fault {
         ReadFault::File(error) => error,
+        // What changed since it was opened is told as such, not by what lies there now.
+        ReadFault::Format(_) if let Err(changed) = file.is_still(file.bytes()) => changed,
         ReadFault::Format(what) => {
             let bytes = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
             let identity = foreign::identity(&file.head(range.start, bytes.min(foreign::HEAD)));
