@@ -89,7 +89,14 @@ fn place(path: &Path) -> io::Result<Place> {
 fn temporary(place: &Path) -> io::Result<NamedTempFile> {
     // As the umask has it, or as the file is that it replaces.
     let mode = fs::metadata(place).map_or(0o666, |m| m.permissions().mode() & 0o7777);
-    tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder(place))
+    let made = tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder(place));
+    made.map_err(|e| system(&e).unwrap_or(e))
+}
+
+/// The system's own error, without the temporary name, which says nothing to anyone.
+fn system(error: &io::Error) -> Option<io::Error> {
+    let within = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    within.raw_os_error().map(io::Error::from_raw_os_error)
 }
 
 fn folder(path: &Path) -> &Path {

@@ -65,7 +65,7 @@ impl WholeFile {
         File::options().write(true).append(regular).open(path)
     }
 
-    /// A temporary file that takes the place of the file with [`persist`]; without that it goes when it is dropped.
+    /// A temporary file that takes the place of the file when it is persisted, and goes when it is dropped.
     pub fn temporary(&self) -> io::Result<Option<NamedTempFile>> {
         match self {
             Self::Regular(path) => temporary(path).map(Some),
@@ -88,7 +88,14 @@ fn is_device(about: &fs::Metadata) -> bool {
 fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     // As the umask has it, or as the file is that it replaces.
     let mode = fs::metadata(path).map_or(0o666, |m| m.permissions().mode() & 0o7777);
-    tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder(path))
+    let made = tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder(path));
+    made.map_err(|e| system(&e).unwrap_or(e))
+}
+
+/// The system's own error, without the temporary name, which says nothing to anyone.
+fn system(error: &io::Error) -> Option<io::Error> {
+    let within = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    within.raw_os_error().map(io::Error::from_raw_os_error)
 }
 
 fn folder(path: &Path) -> &Path {

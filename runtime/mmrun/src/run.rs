@@ -126,8 +126,9 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
         world.note(&format!("stopped by {} after step {step}: {saved}", signals::name(signal)));
         return Ok(u8::try_from(128 + signal).unwrap_or(1));
     }
-    if let Some(go_on) = &go_on {
-        world.note(go_on);
+    let is_over = steps.args.until.is_some_and(|until| step >= until);
+    if let Some(go_on) = go_on.filter(|_| !is_over) {
+        world.note(&go_on);
     }
     if steps.faults.is_empty() {
         return Ok(0);
