@@ -134,7 +134,7 @@ fn a_micro_batch_without_labels_counts_nothing() {
 
 const TRAINED: [&str; 4] = [
     "--batch 1 --set LAYERS=2",
-    "--batch 1 --set LAYERS=2 --fsdp 2 --tp 2 --dtype bf16",
+    "--batch 1 --set LAYERS=2 --tp 2 --dtype bf16",
     "--batch 1 --set LAYERS=2 --pp 2 --optim clip=0",
     "--batch 1 --set LAYERS=2 --cp 2 --optim kind=sgd,lr=0.1",
 ];
