@@ -99,15 +99,17 @@ impl<'a> Evaluator<'a> {
             syn::Type::Macro(ty) => {
                 let state = ty.mac.path.is_ident("State");
                 let declared = self.feed_type(scope, ty)?;
+                self.trace.check_size(&declared, self.span(scope, ty))?;
                 self.feed(scope, &name, declared, state, at)
             }
             syn::Type::Path(path) => match optional(path) {
                 Some(ty) => {
                     let declared = self.feed_type(scope, ty)?;
                     // An optional input is there when it has elements.
-                    if declared.elements() == 0 {
+                    if declared.dims.iter().any(|dim| dim.size == 0) {
                         return Ok(Value::Option(None));
                     }
+                    self.trace.check_size(&declared, self.span(scope, ty))?;
                     Ok(Value::some(self.feed(scope, &name, declared, false, at)?))
                 }
                 None => Err(bad_input(at)),
