@@ -102,6 +102,8 @@ impl Optimizer {
         let mut found = Diagnostics::default();
         let mut demand = |holds: bool, option: &str, value: f64, wish: &str| {
             if !holds {
+                // Without the digits of a number that has hundreds.
+                let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
                 let message = format!("the optimiser's `{option}` is {value}");
                 found.push(Diagnostic::error(message).help(format!("give {wish}")));
             }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::{Function, Id, Inst, Module, NodeId, Type};
 
-/// Operators, calls of kernels and tensors of stacks, written out: eighty layers in 256 micro-batches are five million. A
-/// plan has about one instruction for three of them, at about a kibibyte and ten microseconds each in the compiler: these
-/// are a minute and some gibibytes.
-pub const MAX_OPERATORS: u128 = 1 << 23;
+/// Operators, calls of kernels and tensors of stacks, written out: a train step of eighty layers in 200 micro-batches.
+/// A plan has up to one and a half instructions for each of them, at about a kibibyte and ten microseconds in the compiler:
+/// these are half a minute and some gibibytes.
+pub const MAX_OPERATORS: u128 = 1 << 21;
 
 /// Bytes of everything that is computed, written out: what is added up in a plan stays inside 64 bits.
 pub const MAX_BYTES: u128 = 1 << 62;

@@ -219,8 +219,8 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
             if callee.params.iter().chain(&callee.results).any(|id| id.index() >= callee.nodes.len()) {
                 return Err(format!("calls @{}, which is broken itself", callee.name));
             }
-            if let Some(times) = call.times {
-                repeated(times).map_err(|e| format!("a repeated call of @{} {e}", callee.name))?;
+            if let Some(times) = call.times.filter(|times| !(1..=MAX_STACK).contains(times)) {
+                return Err(format!("repeats @{} {times} times, at least once and at most {MAX_STACK}", callee.name));
             }
             call.infer(callee, &types).map_err(|m| m.to_string())?
         }

@@ -1,13 +1,122 @@
-//! What a plan does not depend on: how its model's path is spelled.
+//! Sizes and flags that make no sense are refused before anything is computed with them: whole messages, as a user sees
+//! them. And what a plan does not depend on: how its model's path is spelled.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
+}
 
 fn mmc(folder: &Path, words: &str) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mmc"));
     let output = command.current_dir(folder).args(words.split_whitespace()).output().expect("mmc");
     assert!(output.status.code().is_some_and(|code| code <= 2), "{words}: {}", output.status);
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// What `mmc` says of each command line; none of them writes a plan.
+fn refused(folder: &Path, lines: &[&str]) -> String {
+    let folder_of_plans = tempfile::tempdir().expect("a folder");
+    let plan = folder_of_plans.path().join("plan.bin");
+    let each = lines.iter().map(|line| {
+        let output =
+            if line.starts_with("compile") { format!(" --target none -o {}", plan.display()) } else { String::new() };
+        let (done, said) = mmc(folder, &format!("{line}{output}"));
+        assert!(!done && !plan.exists(), "{line} is taken");
+        format!("$ mmc {line}\n{said}")
+    });
+    each.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn absurd_sizes() {
+    let lines = [
+        "check qwen3.mm --preset tiny --set S=1099511627776",
+        "compile qwen3.mm --preset tiny --set S=1073741824",
+        "compile qwen3.mm --preset tiny --set LAYERS=1000000",
+        "compile qwen3.mm --preset tiny --set LAYERS=100000000",
+        "manifest qwen3.mm --preset tiny --set LAYERS=100000000",
+        "compile qwen3.mm --preset tiny --microbatches 4294967295",
+        "compile qwen3.mm --preset tiny --microbatches 1000000",
+        "compile qwen3.mm --preset tiny --dp 1048576 --microbatches 1048576",
+        "compile qwen3.mm --preset tiny --cp 1000000",
+        "compile qwen3.mm --preset tiny --cp 65536 --ulysses 1",
+        "compile qwen3.mm --preset tiny --dp 4294967295",
+        "compile qwen3.mm --preset tiny --dp 1048576 --tp 1048576 --fsdp 1048576",
+        "compile qwen3.mm --preset tiny --pp 1000000",
+        "compile qwen3.mm --preset tiny --pp 1024 --virtual-stages 1024",
+        "compile qwen3.mm --preset tiny --pp 64",
+        "compile qwen3.mm --preset tiny --batch 4294967295",
+        "compile qwen3.mm --preset tiny --batch 1073741824 --set S=65536",
+    ];
+    insta::assert_snapshot!(refused(&models(), &lines));
+}
+
+#[test]
+fn flags() {
+    let lines = [
+        "compile qwen3.mm --preset tiny --set B=3 --batch 8",
+        "compile qwen3.mm --preset tiny --set B=3 --set B=4",
+        "compile qwen3.mm --preset tiny --set S=8 --set S=16",
+        "compile qwen3.mm --preset tiny --batch 0",
+        "compile qwen3.mm --preset tiny --set Q=64",
+        "compile qwen3.mm --preset tiny --set S=-8",
+        "compile qwen3.mm --preset tiny --set S=",
+        "compile qwen3.mm --preset tiny --set S",
+        "compile qwen3.mm --preset tniy",
+        "compile qwen3.mm --preset tiny --task trian",
+        "compile qwen3.mm --preset tiny --memory -1",
+        "compile qwen3.mm --preset tiny --memory 1e30GiB",
+        "compile qwen3.mm --preset tiny --memory nan",
+        "compile qwen3.mm --preset tiny --seed -1",
+        "compile qwen3.mm --preset tiny --overlap 99999999",
+        "compile qwen3.mm --preset tiny --optim lr=nan",
+        "compile qwen3.mm --preset tiny --optim lr=-1",
+        "compile qwen3.mm --preset tiny --optim lr=1e300",
+        "compile qwen3.mm --preset tiny --optim lr=1,lr=2",
+        "compile qwen3.mm --preset tiny --optim schedule=cosine,warmup=9,total=9",
+        "compile qwen3.mm --preset tiny --optim warmup=-1",
+        "compile qwen3.mm --preset tiny --optim clip=inf",
+        "compile qwen3.mm --preset tiny --microbatches 3 --batch 8",
+        "compile qwen3.mm --preset tiny --dp 2 --dp 4",
+        "compile qwen3.mm --preset tiny --tp 0",
+        "compile qwen3.mm --preset tiny --tp -2",
+        "compile qwen3.mm --preset tiny --tp 1.5",
+    ];
+    insta::assert_snapshot!(refused(&models(), &lines));
+}
+
+const EMPTY: &str = "// L is cut over four ranks, and has nothing in it.
+module \"case\"
+mesh [tp:4]
+
+fn @forward(%0: f32[B:2, L:0, D:8]) {
+  %1 = exp(%0) : f32[B:2, L:0, D:8]
+  return %1
+}
+";
+
+/// No pass sees an axis of size 0, whether text says so or an attribute makes it.
+#[test]
+fn graphs_in_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a graph");
+    write("empty.ir", EMPTY);
+    write(
+        "made.ir",
+        "fn @f() {\n  %0 = iota() {\"dim\":{\"name\":\"N\",\"size\":0},\"dtype\":\"f32\"} : f32[N:1]\n  return %0\n}\n",
+    );
+    let long = "fn @f(%0: f32[A:2]) {\n  %1 = exp(%0) : f32[A:2]\n  return %1\n}\nfn @g(%0: f32[A:2]) {\n  %1 = call @f x 100000000 carry 1 share 0(%0) : f32[A:2]\n  return %1\n}\n";
+    write("long.ir", long);
+    write("mesh.ir", "module \"m\"\nmesh [dp:4294967296, tp:4294967296]\n");
+    let lines = [
+        "opt empty.ir --passes shard",
+        "opt made.ir --passes simplify",
+        "opt long.ir --passes inline",
+        "opt mesh.ir --passes shard",
+    ];
+    insta::assert_snapshot!(refused(folder.path(), &lines));
 }
 
 /// The same bytes from any folder and by any spelling; a message shows the path that was given.
