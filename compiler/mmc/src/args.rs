@@ -119,12 +119,14 @@ pub struct Options {
     /// norm of all gradients is known, with clip=0 too.
     #[arg(long, default_value = "streamed")]
     pub grads: Grads,
-    /// Activations that are dropped after the forward and computed again: none, all inside each block, or as memory asks for.
-    #[arg(long, default_value = "none")]
-    pub recompute: Recompute,
-    /// What waits in the host's memory while nobody needs it: nothing, activations, the optimiser's state, or as memory asks for.
-    #[arg(long, default_value = "none")]
-    pub offload: Offload,
+    /// Activations that are dropped after the forward and computed again: none, all inside each block, or as memory asks
+    /// for. By default what the model's plan says, else none.
+    #[arg(long)]
+    pub recompute: Option<Recompute>,
+    /// What waits in the host's memory while nobody needs it: nothing, activations, the optimiser's state, or as memory asks
+    /// for. By default what the model's plan says, else nothing.
+    #[arg(long)]
+    pub offload: Option<Offload>,
     /// Products and the collectives beside them in pieces, one of which travels while the next is computed: where and in as
     /// many as the machine's figures say that it pays (auto), nowhere (off), or wherever they fall into so many.
     #[arg(long, default_value = "auto", value_name = "auto|off|N", value_parser = overlap)]

@@ -98,27 +98,28 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
         change(&mut changed);
         out.push((flags, changed));
     };
-    let (recompute, offload) = (args.options.recompute, args.options.offload);
+    let recompute = args.options.recompute.unwrap_or(Recompute::None);
+    let offload = args.options.offload.unwrap_or(Offload::None);
     if targets::is_ascend(&args.options) && targets::work_type(&args.options) == WorkType::F32 {
         add(BF16.into(), &|c| c.options.dtype = Some(WorkType::Bf16));
         if recompute == Recompute::None {
             add(format!("{BF16} --recompute full"), &|c| {
-                (c.options.dtype, c.options.recompute) = (Some(WorkType::Bf16), Recompute::Full);
+                (c.options.dtype, c.options.recompute) = (Some(WorkType::Bf16), Some(Recompute::Full));
             });
         }
     }
     if recompute == Recompute::None {
-        add("--recompute full".into(), &|c| c.options.recompute = Recompute::Full);
+        add("--recompute full".into(), &|c| c.options.recompute = Some(Recompute::Full));
     }
     if recompute != Recompute::Auto {
-        add("--recompute auto".into(), &|c| c.options.recompute = Recompute::Auto);
+        add("--recompute auto".into(), &|c| c.options.recompute = Some(Recompute::Auto));
     }
     if offload != Offload::Auto {
-        add("--offload auto".into(), &|c| c.options.offload = Offload::Auto);
+        add("--offload auto".into(), &|c| c.options.offload = Some(Offload::Auto));
     }
     if recompute != Recompute::Auto || offload != Offload::Auto {
         add("--recompute auto --offload auto".into(), &|c| {
-            (c.options.recompute, c.options.offload) = (Recompute::Auto, Offload::Auto);
+            (c.options.recompute, c.options.offload) = (Some(Recompute::Auto), Some(Offload::Auto));
         });
     }
     let mesh = &args.options.mesh;

@@ -14,6 +14,7 @@ use target::Target;
 use types::{DType, Mesh, Name};
 
 use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
+use crate::directives::Directives;
 use crate::fit::{Excess, Limit};
 use crate::{Done, changes, machines, model, output, targets};
 
@@ -72,10 +73,11 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let target = targets::target(&args.options, args.cache.as_deref())?;
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
-    let pipeline = model::pipeline(&traced, &args.options);
-    let group = model::group(&args.options, &traced.evaluated.module.mesh);
-    let hoists = model::hoists_collectives(&traced, &args.options.mesh);
-    let stages = crate::mesh::stages(&args.options.mesh, &traced.evaluated.wishes);
+    let options = Directives::of(&traced.evaluated)?.fill(&args.options);
+    let pipeline = model::pipeline(&traced, &options);
+    let group = model::group(&options, &traced.evaluated.module.mesh);
+    let hoists = model::hoists_collectives(&traced, &options.mesh);
+    let stages = crate::mesh::stages(&options.mesh, &traced.evaluated.wishes);
     let model::Traced { evaluated, microbatches } = traced;
     let mut module = evaluated.module;
     let mut warnings = evaluated.warnings;
@@ -103,20 +105,13 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
-    let limit = Limit::of(&args.options, known.as_ref());
+    let limit = Limit::of(&options, known.as_ref());
     let mut plan = None;
     if hoists {
         let mut module = module.clone();
         pass(&format!("hoist-collectives | {group}"), &mut module, sources)?;
-        let made = lower(
-            &module,
-            sources,
-            &*target,
-            header.clone(),
-            &args.options,
-            &machine,
-            (stages.as_ref(), limit.as_ref()),
-        )?;
+        let made =
+            lower(&module, sources, &*target, header.clone(), &options, &machine, (stages.as_ref(), limit.as_ref()))?;
         match limit.as_ref().and_then(|limit| too_much(&made, limit)) {
             None => plan = Some((made, module)),
             Some(warning) => warnings.0.push(warning),
@@ -126,10 +121,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
         Some(made) => made,
         None => {
             pass(&group, &mut module, sources)?;
-            (
-                lower(&module, sources, &*target, header, &args.options, &machine, (stages.as_ref(), limit.as_ref()))?,
-                module,
-            )
+            (lower(&module, sources, &*target, header, &options, &machine, (stages.as_ref(), limit.as_ref()))?, module)
         }
     };
     warnings.0.append(&mut cx.warnings.0);
@@ -186,13 +178,13 @@ pub fn policy(options: &Options, limit: Option<&Limit>) -> MemoryPolicy {
         Grads::Resident => Gradients::Resident,
     };
     let offload = |all: Offload| match options.offload {
-        Offload::Auto => passes::Offload::Auto,
-        asked if asked == all => passes::Offload::All,
+        Some(Offload::Auto) => passes::Offload::Auto,
+        asked if asked == Some(all) => passes::Offload::All,
         _ => passes::Offload::None,
     };
     let policy = MemoryPolicy {
         gradients,
-        recompute: options.recompute == Recompute::Auto,
+        recompute: options.recompute == Some(Recompute::Auto),
         activations: offload(Offload::Activations),
         optimizer: offload(Offload::Optimizer),
         budget: limit.map(|limit| Budget { bytes: limit.bytes, communicator: limit.communicator }),

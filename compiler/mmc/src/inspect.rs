@@ -8,6 +8,7 @@ use ir::Type;
 use passes::{Context, Form, Stats};
 
 use crate::args::{Ir, Model, Opt};
+use crate::directives::Directives;
 use crate::fit::Limit;
 use crate::output::print;
 use crate::{Done, compile, machines, model, targets};
@@ -16,6 +17,7 @@ use report::quantity::{count, seconds};
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
     let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
+    Directives::of(&evaluated)?;
     ir::verify(&evaluated.module)
         .map_err(|found| unsound("the traced graph is not sound", &found).note("this is a mistake of the compiler"))?;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
@@ -68,10 +70,11 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options, None)?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
+    let options = Directives::of(&traced.evaluated)?.fill(&args.options);
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let known = asked.clone().or_else(|| cost::built_in(target.name()));
-    let policy = compile::policy(&args.options, Limit::of(&args.options, known.as_ref()).as_ref());
-    let pipeline = model::whole_pipeline(&traced, &args.options, &policy);
+    let policy = compile::policy(&options, Limit::of(&options, known.as_ref()).as_ref());
+    let pipeline = model::whole_pipeline(&traced, &options, &policy);
     let machine = known.unwrap_or_else(|| machines::of_target(target.name()));
     let mut form = Form::Graph(traced.evaluated.module);
     let mut warnings = traced.evaluated.warnings;

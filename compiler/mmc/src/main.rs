@@ -10,6 +10,7 @@ mod calibrate;
 mod changes;
 mod compile;
 mod diff;
+mod directives;
 mod dot;
 mod explain;
 mod fit;

@@ -126,7 +126,7 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
         count => format!(" | inline | microbatches{{count={count}}}"),
     };
     let recompute = match options.recompute {
-        Recompute::Full if trains => " | recompute{mode=full}",
+        Some(Recompute::Full) if trains => " | recompute{mode=full}",
         _ => "",
     };
     let gradients = if !trains {

@@ -1,0 +1,74 @@
+//! What a model's `plan` function asks for besides shardings. A directive fills what the command line leaves open, or is
+//! refused at its place.
+
+use clap::ValueEnum;
+use diag::{Diagnostic, Diagnostics, Span};
+use eval::{Evaluated, Wish};
+
+use crate::args::{Offload, Options, Recompute};
+
+/// The choices of a plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Directives {
+    recompute: Option<Recompute>,
+    offload: Option<Offload>,
+}
+
+impl Directives {
+    pub fn of(evaluated: &Evaluated) -> Result<Self, Diagnostics> {
+        let mut out = Self::default();
+        for (wish, span) in &evaluated.wishes.0 {
+            match wish {
+                Wish::Recompute(word) => choose("recompute", &mut out.recompute, word, *span)?,
+                Wish::Offload(word) => choose("offload", &mut out.offload, word, *span)?,
+                Wish::Pipeline { dim, axis, .. } => pipeline(evaluated, dim, axis, *span)?,
+                Wish::Shard { .. } | Wish::Fsdp { .. } => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// The options of the command line, and where it leaves one open, the plan's.
+    pub fn fill(self, options: &Options) -> Options {
+        let recompute = options.recompute.or(self.recompute);
+        let offload = options.offload.or(self.offload);
+        Options { recompute, offload, ..options.clone() }
+    }
+}
+
+fn choose<T: ValueEnum + Copy>(what: &str, choice: &mut Option<T>, word: &str, at: Span) -> Result<(), Diagnostics> {
+    let known = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let known: Vec<String> = known.map(|value| format!("`{}`", value.get_name())).collect();
+    let Ok(chosen) = T::from_str(word, false) else {
+        return Err(Diagnostic::error(format!("`{word}` is no choice for `{what}`"))
+            .at(at, "")
+            .help(format!("the choices are {}", known.join(", ")))
+            .into());
+    };
+    if choice.replace(chosen).is_some() {
+        return Err(Diagnostic::error(format!("the plan asks for `{what}` twice"))
+            .at(at, "the second time")
+            .help("leave one of them out")
+            .into());
+    }
+    Ok(())
+}
+
+/// Stages are cut out of a stack, over the axis of pipelines.
+fn pipeline(evaluated: &Evaluated, dim: &str, axis: &str, at: Span) -> Result<(), Diagnostics> {
+    if axis != "pp" {
+        return Err(Diagnostic::error(format!("a pipeline over `{axis}`"))
+            .at(at, "")
+            .help("stages are cut over the mesh axis `pp`")
+            .into());
+    }
+    let length = evaluated.dims.get(dim).copied().unwrap_or(1);
+    let mut stacks = evaluated.module.parameters.values().map(|p| p.ty.count());
+    if length > 1 && !stacks.any(|count| count == length) {
+        return Err(Diagnostic::error(format!("no stack has {dim}, which is {length}, modules"))
+            .at(at, "")
+            .help("name the dim that a `stack(..)` of the model is made with")
+            .into());
+    }
+    Ok(())
+}
