@@ -178,6 +178,9 @@ fn axes_of_size_0() {
             "    x.transpose([L, B, DIM]).chunks(L, NONE).fold(constant(0.0, f32), |s, p| s + p.cast(f32).sum())",
         ),
         small(none, "    concat(L, []).sum()"),
+        edited("wan2.2.mm", "train", "L = FRAMES * ROWS * COLS", "L = FRAMES * ROWS * COLS * 0"),
+        asked("train", Some("tiny"), &[("HEAD", "1")]),
+        asked("train", Some("tiny"), &[("F", "0")]),
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }

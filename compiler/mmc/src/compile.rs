@@ -36,7 +36,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
     output::probe(&args.output)?;
     let mut built = build(args, sources)?;
-    if let Some(excess) = Excess::of(&built, &Limit::of_plans()) {
+    if let Some(excess) = Excess::of(&built, &Limit::of_any_machine()) {
         return Err(excess.diagnostic(&built.plan).help("make the dims smaller, or cut them over more ranks").into());
     }
     built.warnings.0.extend(changes::wide(args, &built));

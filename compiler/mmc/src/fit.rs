@@ -10,6 +10,11 @@ use crate::args::Options;
 use crate::compile::Built;
 use report::quantity::bytes;
 
+/// Memory of one rank: sixteen times the largest servers', so that it can be asked what a model would need on one.
+const MAX_RANK_BYTES: u64 = 64 << 40;
+
+const ANY_MACHINE: &str = "any machine";
+
 /// Holders that a message names.
 const NAMED: usize = 8;
 
@@ -26,9 +31,9 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// What the format of plans can say, whatever the machine.
-    pub fn of_plans() -> Self {
-        Self { bytes: plan::MOST_BYTES, whose: "the format of plans".into(), binds: true, communicator: 0 }
+    /// What no machine has.
+    pub fn of_any_machine() -> Self {
+        Self { bytes: MAX_RANK_BYTES, whose: ANY_MACHINE.into(), binds: true, communicator: 0 }
     }
 
     /// What is asked for, or what the machine's devices have.
@@ -90,7 +95,7 @@ impl Excess {
         let (need, limit) = (bytes(self.need), bytes(self.limit.bytes));
         let has = match self.limit.whose.as_str() {
             "--memory" => format!("--memory gives {limit}"),
-            "the format of plans" => format!("no plan holds more than {limit}"),
+            ANY_MACHINE => format!("no machine has more than {limit} for a rank"),
             machine => format!("{machine} has {limit}"),
         };
         let mut said = Diagnostic::error(format!("{who} needs {need} and {has}: {over} too much"));

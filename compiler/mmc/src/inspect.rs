@@ -49,6 +49,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
     let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
+    ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
     let mut out = String::new();
     for (family, parameter) in &evaluated.module.parameters {
         let Some(of) = parameter.ty.element() else { continue };

@@ -54,11 +54,20 @@ fn absurd_sizes() {
 }
 
 #[test]
+fn more_memory_than_any_machine_has() {
+    let said = refused(&models(), &["compile wan2.2.mm --preset tiny --set S=1099511627776"]);
+    for words in ["1408.0 TiB", "no machine has more than 64.0 TiB for a rank", "wan2.2.mm:137:24", "over more ranks"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn flags() {
     let lines = [
         "compile qwen3.mm --preset tiny --set B=3 --batch 8",
         "compile qwen3.mm --preset tiny --set B=3 --set B=4",
         "compile qwen3.mm --preset tiny --set S=8 --set S=16",
+        "compile qwen3.mm --preset tiny --set B=0",
         "compile qwen3.mm --preset tiny --batch 0",
         "compile qwen3.mm --preset tiny --set Q=64",
         "compile qwen3.mm --preset tiny --set S=-8",

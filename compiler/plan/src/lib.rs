@@ -39,5 +39,5 @@ pub use program::{Body, Class, LaneKind, Plan, Program, Unit, UnitKind};
 pub use traffic::{Traffic, sent, traffic};
 #[cfg(feature = "sample")]
 pub use verify::hangs_of_all_ranks;
-pub use verify::{MOST_BYTES, Proof, Verified, collective_fault, prove, structure, verify};
+pub use verify::{Proof, Verified, collective_fault, prove, structure, verify};
 pub use violation::{Rule, Violation};

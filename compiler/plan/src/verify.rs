@@ -20,7 +20,7 @@ mod verified;
 pub use collectives::fault as collective_fault;
 #[cfg(feature = "sample")]
 pub use expanded::hangs_of_all_ranks;
-pub use structure::{MOST_BYTES, structure};
+pub use structure::structure;
 pub use verified::Verified;
 
 use std::panic::resume_unwind;

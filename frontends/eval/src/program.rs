@@ -126,10 +126,6 @@ impl<'a> Evaluator<'a> {
         state: bool,
         at: Span,
     ) -> Eval<'a, Value<'a>> {
-        self.trace.check_size(&declared, at).map_err(|error| match declared.elements() {
-            0 => error.help("an input that some presets lack is an `Option<Tensor![..]>`"),
-            _ => error,
-        })?;
         // The working type is the model's own affair: data comes in f32.
         let work = declared.dtype == DType::Work;
         let ty = if work { declared.with_dtype(DType::F32) } else { declared };

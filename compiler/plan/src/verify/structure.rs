@@ -10,8 +10,8 @@ use crate::{
     Violation,
 };
 
-/// No plan comes near these; they keep all later arithmetic inside 64 bits. This is the memory of one rank.
-pub const MOST_BYTES: u64 = 1 << 52;
+/// No plan comes near these; they keep all later arithmetic inside 64 bits.
+const MOST_BYTES: u64 = 1 << 52;
 const MOST_RANKS: usize = types::MAX_RANKS;
 const MOST_LANES: usize = 1024;
 
