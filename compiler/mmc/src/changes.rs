@@ -13,6 +13,9 @@ const NAMED: usize = 5;
 /// What an Ascend is asked first: in f32 it has no fused attention.
 const BF16: &str = "--dtype bf16";
 
+/// Instructions of all ranks together: a plan of more takes seconds to make, and each change makes one or several.
+const MAX_INSTRUCTIONS: usize = 400_000;
+
 /// One change, and what it would give.
 struct Tried {
     flags: String,
@@ -23,6 +26,12 @@ struct Tried {
 
 /// Adds the cheapest changes that would fit, or how near the best of them comes.
 pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Diagnostic {
+    let bodies = built.plan.programs.iter().flat_map(|p| &p.bodies);
+    let instructions: usize = bodies.map(|body| body.instructions.len()).sum();
+    if instructions > MAX_INSTRUCTIONS {
+        let message = format!("no changes were tried: the plan has {instructions} instructions");
+        return said.help(format!("{message}, and each would take as long as this one"));
+    }
     let now = seconds(built);
     let ranks = built.plan.header.world();
     let mut tried: Vec<Tried> =
