@@ -36,7 +36,7 @@ const FLOORS: [(&str, usize); 17] = [
     ("dp", 5),
     ("zero 1", 2),
     ("fsdp", 5),
-    ("once", 3),
+    ("hoisted", 3),
     ("cp", 5),
     ("tp", 5),
     ("tied", 25),
@@ -89,9 +89,9 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     classes.extend(optimizer.contains("clip=0.5").then_some("clip"));
     let global = format!("precision | autodiff | inline | microbatches{{count={microbatches}}} | {optimizer} | inline");
     let in_parts = ["fsdp", "zero 1"].iter().any(|class| classes.contains(class));
-    let once = in_parts && microbatches > 1 && tape.one_in(2);
-    classes.extend(once.then_some("once"));
-    let local = format!("simplify | shard | partition | simplify{}", if once { " | once" } else { "" });
+    let hoisted = in_parts && microbatches > 1 && tape.one_in(2);
+    classes.extend(hoisted.then_some("hoisted"));
+    let local = format!("simplify | shard | partition | simplify{}", if hoisted { " | hoist-collectives" } else { "" });
     *text = format!("{module}{stages:?}\npasses: {global} | {local} | group{{stages=true}}\n");
 
     passes(&global, &mut module, |_, _| {})?;
