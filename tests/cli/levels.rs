@@ -13,7 +13,7 @@ const MODELS: [&str; 7] = [
     "wan2.2.mm --preset tiny --dtype bf16",
     "wan2.2.mm --preset tiny --dtype bf16 --tp 2 --fsdp 2 --batch 2",
     "wan2.2.mm --preset tiny --pp 2 --microbatches 2 --batch 2",
-    "wan2.2.mm --preset tiny --set LAYERS=4 --recompute auto --offload auto --memory 400KiB",
+    "wan2.2.mm --preset tiny --set LAYERS=4 --recompute auto --offload auto --memory 1MiB",
     "qwen3.mm --preset tiny --batch 2",
     "qwen3.mm --preset tiny --batch 2 --dtype bf16 --cp 2",
 ];
