@@ -1,8 +1,8 @@
 //! `in-place`: a value that ends in a persistent buffer is written there at once where that is safe, and copied there at the
 //! end where it is not.
 
-use plan::{Access, BufferId, Op, Slice};
-use program::{DefUse, Instruction, RankProgram};
+use plan::{Access, BufferId, Op, Phase, Slice};
+use program::{DefUse, Instruction, Origin, RankProgram};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,8 @@ pub fn in_place(program: &mut RankProgram) {
         }
     };
     program.instructions.iter_mut().flat_map(|i| i.op.slices_mut()).for_each(rename);
-    let Some(origin) = program.instructions.last().map(|last| last.origin) else { return };
+    let Some(last) = program.instructions.last().map(|last| last.origin) else { return };
+    let origin = Origin { phase: Phase::Update, block: None, microbatch: None, ..last };
     for mut copy in copies {
         rename(&mut copy.value);
         let to = Slice::whole(copy.home, copy.value.bytes);

@@ -4,8 +4,8 @@
 //! So what is gathered for one block never lives on to another, and `hide-comm` may issue it with the block before. What the
 //! program does before its micro-batches is done once.
 
-use plan::{BufferId, Op, Slice};
-use program::{DefUse, Instruction, RankProgram, is_message};
+use plan::{BufferId, Op, PlaceId, Slice};
+use program::{DefUse, Instruction, Origin, RankProgram, is_message};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,7 @@ pub fn prefetch(program: &mut RankProgram) {
         once,
         step: Block::default(),
         block: Block::default(),
+        reader: Origin::at(PlaceId::new(0)),
         program: &mut *program,
     };
     let mut begins = turns.iter_mut().peekable();
@@ -84,6 +85,7 @@ pub fn prefetch(program: &mut RankProgram) {
         }
         if !moves[i] {
             let mut instruction = instruction.clone();
+            fetch.reader = instruction.origin;
             instruction.op.slices_mut().for_each(|slice| *slice = fetch.slice(*slice));
             fetch.out.push(instruction);
         }
@@ -114,6 +116,8 @@ struct Fetch<'a> {
     once: FxHashSet<BufferId>,
     step: Block,
     block: Block,
+    /// Of what reads what is fetched.
+    reader: Origin,
 }
 
 /// What was fetched in a block, or in the whole step.
@@ -174,6 +178,10 @@ impl Fetch<'_> {
     /// Issues a maker whose operands are made.
     fn make(&mut self, maker: usize, once: bool) {
         let mut instruction = self.old[maker].clone();
+        if !once {
+            let Origin { place, site, .. } = instruction.origin;
+            instruction.origin = Origin { place, site, ..self.reader };
+        }
         let writes: Vec<bool> = self.def_use.touches(maker).iter().map(|(_, a)| a.writes()).collect();
         let (mut reads, mut written) = (vec![], vec![]);
         for (slice, writes) in instruction.op.slices_mut().zip(&writes) {

@@ -4,6 +4,7 @@
 //! holds all parameters; `stages` parts it among the ranks of a pipeline.
 
 mod persistent;
+mod phases;
 mod places;
 
 use std::sync::Arc;
@@ -125,7 +126,7 @@ fn program(
         persistent: persistent.len(),
         homes,
         emits,
-        manifest,
+        manifest: &mut *manifest,
         places: Places::new(module, sources),
         collectives: 0,
         buffers: persistent.to_vec(),
@@ -166,6 +167,7 @@ fn program(
     program.once = before.filter(|(_, access)| access.writes()).map(|(slice, _)| slice.buffer).collect();
     drop_unread_feeds(&mut program);
     number_sites(&mut program);
+    phases::set(&mut program, &manifest.emits);
     Ok(program)
 }
 

@@ -12,7 +12,38 @@ use crate::{Access, Affine, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId, 
 pub struct Instruction {
     pub lane: LaneId,
     pub place: PlaceId,
+    pub origin: Origin,
     pub op: Op,
+}
+
+/// Where in a step an instruction stands. Set once, when the program is written out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    pub phase: Phase,
+    /// A number that instructions of one block share: one iteration of a loop over layers. None between blocks.
+    pub block: Option<u32>,
+    /// None outside of the loop over micro-batches.
+    pub microbatch: Option<u32>,
+}
+
+/// In the order of precedence: what leads to the loss and to a gradient is of the forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    #[default]
+    Forward,
+    Backward,
+    /// The optimiser, and what else leads to no result.
+    Update,
+}
+
+impl Phase {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Forward => "forward",
+            Phase::Backward => "backward",
+            Phase::Update => "optimiser",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ pub use container::{FORMAT_VERSION, PlanFile, PlanHash, ReadError, WriteError};
 pub use coordinate::{Affine, Layout, Ranks, Term};
 pub use header::Header;
 pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId};
-pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Reduce, ReduceKind};
+pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Origin, Phase, Reduce, ReduceKind};
 pub use kept::{Kept, Way};
 pub use kernel::{Access, KERNEL_ABI, Kernel};
 pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, When};

@@ -13,7 +13,7 @@ pub use self::line::{line, two_lanes};
 pub use self::mutations::{mutations, split};
 use crate::{
     Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Header, Instruction, KERNEL_ABI, Kernel, KernelId,
-    LaneId, Launch, Layout, Life, Op, PlaceId, Slice, Space, When,
+    LaneId, Launch, Layout, Life, Op, Origin, PlaceId, Slice, Space, When,
 };
 
 fn ty(text: &str) -> TensorType {
@@ -93,7 +93,7 @@ fn buffer(name: &str, kind: BufferKind, offset: u64, of: &str, life: Life) -> Bu
 }
 
 fn at(lane: LaneId, place: u32, op: Op) -> Instruction {
-    Instruction { lane, place: PlaceId(place), op }
+    Instruction { lane, place: PlaceId(place), origin: Origin::default(), op }
 }
 
 fn launch(kernel: u32, args: &[BufferId], scalars: &[i64]) -> Op {

@@ -29,15 +29,15 @@ fn the_object_lies_on_a_page_boundary() {
     assert_eq!((opened.object.as_ptr() as usize - bytes.as_ptr() as usize) % 4096, 0);
 }
 
-/// `version_6.plan` must stay readable for as long as version 6 is; a change of the format needs a new version.
+/// `version_7.plan` must stay readable for as long as version 7 is; a change of the format needs a new version.
 #[test]
-fn golden_file_of_version_6() {
-    let path = golden(6);
+fn golden_file_of_version_7() {
+    let path = golden(7);
     let bytes = file();
     if !path.exists() && std::env::var_os("WRITE_GOLDEN").is_some() {
         std::fs::write(&path, &bytes).expect("the golden file can be written");
     }
-    assert_eq!(FORMAT_VERSION, 6);
+    assert_eq!(FORMAT_VERSION, 7);
     let golden = std::fs::read(&path).expect("the golden file is there");
     assert!(golden == bytes, "the bytes of a plan changed: raise FORMAT_VERSION and add a golden file for it");
     let (plan, _) = Plan::from_bytes(&golden).expect("the golden file reads");
@@ -45,15 +45,15 @@ fn golden_file_of_version_6() {
 }
 
 /// Collectives of version 1 had no element types, bodies of version 2 no units of work, those of version 3 no memory of
-/// the host, kernels of version 4 one count of operations, and headers of version 5 no figures of configs: their files
-/// are refused, and the message says what to do.
+/// the host, kernels of version 4 one count of operations, headers of version 5 no figures of configs, and
+/// instructions of version 6 no origins: their files are refused, and the message says what to do.
 #[test]
 fn older_versions_are_refused() {
-    for version in [1, 2, 3, 4, 5] {
+    for version in [1, 2, 3, 4, 5, 6] {
         let old = std::fs::read(golden(version)).expect("the golden file is there");
         let error = PlanFile::open(&old).map(|_| ()).expect_err("refused").to_string();
         let expected = format!(
-            "the plan file has format version {version}; this program reads version 6: compile the model again with the \
+            "the plan file has format version {version}; this program reads version 7: compile the model again with the \
              mmc that came with it"
         );
         assert_eq!(error, expected);

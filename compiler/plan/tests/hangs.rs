@@ -1,8 +1,8 @@
 //! The proof that nothing hangs, against its definition on all ranks, on samples, their mutations and random meshes.
 
 use plan::{
-    Affine, Collect, CollectKind, EventId, Instruction, LaneId, LaneKind, Op, PlaceId, Plan, Ranks, Reduce, ReduceKind,
-    Rule, Slice, Term, hangs_of_all_ranks, sample, verify,
+    Affine, Collect, CollectKind, EventId, Instruction, LaneId, LaneKind, Op, Origin, PlaceId, Plan, Ranks, Reduce,
+    ReduceKind, Rule, Slice, Term, hangs_of_all_ranks, sample, verify,
 };
 use types::{DType, Mesh, Name, philox4x32_10};
 
@@ -100,7 +100,12 @@ fn random(dice: &mut Dice) -> Plan {
     }
     let mut push = |class: usize, lane: usize, op: Op| {
         let body = &mut plan.programs[0].bodies[class];
-        body.instructions.push(Instruction { lane: LaneId::new(lane), place: PlaceId(0), op });
+        body.instructions.push(Instruction {
+            lane: LaneId::new(lane),
+            place: PlaceId(0),
+            origin: Origin::default(),
+            op,
+        });
     };
     let classes = plan.classes.len();
     let mut events = 0;
@@ -149,6 +154,7 @@ fn random(dice: &mut Dice) -> Plan {
             body.instructions.push(Instruction {
                 lane: LaneId(0),
                 place: PlaceId(0),
+                origin: Origin::default(),
                 op: Op::Copy { from: whole(0), to: whole(1) },
             });
         }
@@ -206,7 +212,7 @@ fn many_ranks_with_many_collectives() {
 }
 
 fn push(body: &mut plan::Body, lane: usize, op: Op) {
-    body.instructions.push(Instruction { lane: LaneId::new(lane), place: PlaceId(0), op });
+    body.instructions.push(Instruction { lane: LaneId::new(lane), place: PlaceId(0), origin: Origin::default(), op });
 }
 
 fn whole(buffer: u32) -> Slice {

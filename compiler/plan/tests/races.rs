@@ -1,8 +1,8 @@
 //! The race check against its definition: on random programs, it agrees with a search over all pairs of instructions.
 
 use plan::{
-    Access, Affine, BufferId, Instruction, KernelId, LaneId, LaneKind, Launch, Life, Op, PlaceId, Plan, Rule, Slice,
-    sample, verify,
+    Access, Affine, BufferId, Instruction, KernelId, LaneId, LaneKind, Launch, Life, Op, Origin, PlaceId, Plan, Rule,
+    Slice, sample, verify,
 };
 use types::philox4x32_10;
 
@@ -72,7 +72,12 @@ fn random(dice: &mut Dice) -> Plan {
                 Op::Copy { from: source, to }
             }
         };
-        body.instructions.push(Instruction { lane: LaneId(dice.below(3)), place: PlaceId(0), op });
+        body.instructions.push(Instruction {
+            lane: LaneId(dice.below(3)),
+            place: PlaceId(0),
+            origin: Origin::default(),
+            op,
+        });
     }
     plan
 }

@@ -1,7 +1,7 @@
 //! Tests of the verifier: the sample plan passes, each kind of fault is found and named, and big plans are no trouble.
 
 use plan::{
-    Affine, BufferId, EventId, Instruction, LaneId, Life, Op, PlaceId, Plan, Rule, Slice, flops, memory,
+    Affine, BufferId, EventId, Instruction, LaneId, Life, Op, Origin, PlaceId, Plan, Rule, Slice, flops, memory,
     memory_by_kind, sample, traffic, verify,
 };
 
@@ -179,7 +179,7 @@ fn fifty_thousand_instructions() {
         let me = BufferId::new(own + i as usize);
         let source = if i == 0 { BufferId(7) } else { BufferId(me.0 - 1) };
         let op = Op::Copy { from: Slice::whole(source, bytes), to: Slice::whole(me, bytes) };
-        body.instructions.push(Instruction { lane: LaneId(0), place: PlaceId(0), op });
+        body.instructions.push(Instruction { lane: LaneId(0), place: PlaceId(0), origin: Origin::default(), op });
     }
     body.buffers[4].life = Life::Span { first: 5, last: first as u32 };
     body.arena_bytes = 2048;

@@ -1,6 +1,6 @@
 //! An instruction, and where it comes from.
 
-use plan::{CollectKind, LaneId, Op, PlaceId, Slice};
+use plan::{CollectKind, LaneId, Op, Phase, PlaceId, Slice};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instruction {
@@ -29,6 +29,7 @@ pub struct Origin {
     /// The number of this instruction in its micro-batch: instructions of different micro-batches with one number do the
     /// same. Outside of micro-batches each has a number of its own.
     pub site: u32,
+    pub phase: Phase,
     /// The block it belongs to, an index into [`crate::RankProgram::blocks`]; none between blocks.
     pub block: Option<u32>,
     /// The turn of the loop over micro-batches; none outside of it.
@@ -37,7 +38,12 @@ pub struct Origin {
 
 impl Origin {
     pub const fn at(place: PlaceId) -> Self {
-        Self { place, site: 0, block: None, microbatch: None }
+        Self { place, site: 0, phase: Phase::Forward, block: None, microbatch: None }
+    }
+
+    /// As plans have it.
+    pub const fn in_plan(self) -> plan::Origin {
+        plan::Origin { phase: self.phase, block: self.block, microbatch: self.microbatch }
     }
 }
 

@@ -84,7 +84,8 @@ impl Numbers {
                 if let Op::Collect(collect) = &mut op {
                     collect.id = if collect.id < shared { collect.id + first } else { collect.id - shared + own };
                 }
-                Instruction { lane: instruction.lane, place: place(instruction.origin.place), op }
+                let (lane, origin) = (instruction.lane, instruction.origin.in_plan());
+                Instruction { lane, place: place(instruction.origin.place), origin, op }
             });
             let mut kept = rank.kept;
             kept.iter_mut().for_each(|kept| kept.place = place(kept.place));

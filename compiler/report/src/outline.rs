@@ -1,7 +1,7 @@
 //! The outline of a plan: its instructions in phases and in parts of the model, with the loops that were written out folded again.
 //!
 //! A plan is straight-line. What made it is found again from the instructions alone: loops are runs of equal stretches
-//! of (place, kernel) on the compute lane, phases follow from what the loss needs, and names from the parameters that
+//! of (place, kernel) on the compute lane, and names from the parameters that
 //! are read, the gradients that are written and the places in the `.mm` file.
 
 mod flow;
@@ -12,11 +12,11 @@ mod segments;
 
 use std::collections::HashMap;
 
+pub use plan::Phase;
 use plan::{Body, Class, Op, Plan};
 
 pub use self::flow::Read;
 pub use self::fold::Loop;
-pub use self::phases::Phase;
 pub use self::segments::{Segments, segments, sites};
 
 /// One program on one class of ranks.
@@ -43,7 +43,7 @@ pub struct Outline<'p> {
 pub fn outline<'p>(plan: &'p Plan, program: &'p plan::Program) -> Vec<Outline<'p>> {
     let parts: Vec<_> = plan.classes.iter().zip(&program.bodies).collect();
     let reads: Vec<_> = parts.iter().map(|(class, body)| flow::reads(plan, class, body)).collect();
-    let phases = phases::phases(plan, &parts, &reads);
+    let phases = phases::phases(parts.iter().map(|(_, body)| *body));
     let each = parts.into_iter().zip(reads).zip(phases);
     each.map(|(((class, body), reads), phase)| of_body(class, body, reads, phase)).collect()
 }
@@ -58,7 +58,7 @@ fn of_body<'p>(class: &'p Class, body: &'p Body, reads: Vec<Vec<Read>>, phase: V
             _ => continue,
         };
         // The optimiser goes over parameters, not over blocks.
-        if phase[index] != Phase::Optimiser {
+        if phase[index] != Phase::Update {
             let next = keys.len() as u32;
             tokens.push((index, *keys.entry((instruction.place.0, what)).or_insert(next)));
         }

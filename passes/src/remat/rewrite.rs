@@ -49,13 +49,14 @@ pub fn rewrite(old: &RankProgram, facts: &Facts, decisions: &Decisions) -> RankP
         }
         for &b in asked.get(&(i as u32)).into_iter().flatten() {
             let Some(from) = hosts[b] else { continue };
-            let origin = facts.maker[b].map_or(instruction.origin, |maker| old.instructions[maker as usize].origin);
+            let maker = facts.maker[b].map_or(instruction.origin, |maker| old.instructions[maker as usize].origin);
+            let origin = Origin { place: maker.place, ..instruction.origin };
             let to = rewrite.copy(b, Space::Device);
             rewrite.back[b] = Some(to);
             rewrite.transfer(from, to, origin);
         }
         for &maker in again.get(&(i as u32)).into_iter().flatten() {
-            rewrite.repeat(maker, &old.instructions[maker], i as u32);
+            rewrite.repeat(maker, &old.instructions[maker], i as u32, instruction.origin);
         }
         let mut instruction = instruction.clone();
         rewrite.rename(&mut instruction.op, i as u32);
@@ -93,9 +94,11 @@ impl Rewrite<'_> {
         }
     }
 
-    /// Executes an instruction again, into new buffers.
-    fn repeat(&mut self, maker: usize, instruction: &Instruction, at: u32) {
+    /// Executes an instruction again, into new buffers, for what reads them.
+    fn repeat(&mut self, maker: usize, instruction: &Instruction, at: u32, reader: Origin) {
         let mut instruction = instruction.clone();
+        let Origin { place, site, .. } = instruction.origin;
+        instruction.origin = Origin { place, site, ..reader };
         self.rename(&mut instruction.op, at);
         for b in self.facts.writes(maker) {
             self.back[b.index()] = Some(self.copy(b.index(), Space::Device));

@@ -116,65 +116,19 @@ impl<'a> Dataflow<'a> {
         dependences
     }
 
-    /// A forward is what leads to emits that are always given and not made of gradients, a backward what leads to
-    /// gradients. Where there is a loop over micro-batches, all of it is one of the two.
+    /// Where there is a loop over micro-batches, all of it is forward or backward.
     fn phases(&self) -> Vec<Phase> {
-        let follows = self.follow_gradients();
-        let leads = |always: bool| {
-            self.lead_to(|i| match self.op(i) {
-                Op::Emit { emit, .. } if !follows[i] => {
-                    self.emits.get(emit.index()).is_some_and(|e| (e.when == When::Always) == always)
-                }
-                _ => false,
-            })
-        };
-        let (forward, backward) = (leads(true), leads(false));
         let first = self.program.instructions.iter().position(|i| i.origin.microbatch.is_some());
         let (looped, begin) = (first.is_some(), first.unwrap_or(0));
-        let phase = |i: usize| match self.origin(i).microbatch {
-            Some(m) if forward[i] => Phase::Forward(m as usize),
-            Some(m) => Phase::Backward(m as usize),
-            None if looped && i < begin => Phase::Before,
-            None if looped || self.reports(i) => Phase::After,
-            None if forward[i] => Phase::Forward(0),
-            None if backward[i] => Phase::Backward(0),
-            None => Phase::After,
+        let phase = |i: usize| match (self.origin(i).microbatch, self.origin(i).phase) {
+            (Some(m), plan::Phase::Forward) => Phase::Forward(m as usize),
+            (Some(m), _) => Phase::Backward(m as usize),
+            _ if looped && i < begin => Phase::Before,
+            _ if looped || self.reports(i) => Phase::After,
+            (None, plan::Phase::Forward) => Phase::Forward(0),
+            (None, plan::Phase::Backward) => Phase::Backward(0),
+            (None, plan::Phase::Update) => Phase::After,
         };
         (0..self.len()).map(phase).collect()
-    }
-
-    /// By instruction: whether what it reads is made of gradients, such as their norm.
-    fn follow_gradients(&self) -> Vec<bool> {
-        let mut gradient = vec![false; self.buffers()];
-        for i in 0..self.len() {
-            if let Op::Emit { emit, from } = self.op(i) {
-                let is_gradient = self.emits.get(emit.index()).is_some_and(|e| e.when != When::Always);
-                gradient[from.buffer.index()] |= is_gradient;
-            }
-        }
-        let mut made = vec![false; self.buffers()];
-        (0..self.len())
-            .map(|i| {
-                let follows = self.reads(i).any(|s| made[s.buffer.index()])
-                    || !matches!(self.op(i), Op::Emit { .. }) && self.reads(i).any(|s| gradient[s.buffer.index()]);
-                if follows {
-                    self.writes(i).for_each(|s| made[s.buffer.index()] = true);
-                }
-                follows
-            })
-            .collect()
-    }
-
-    /// By instruction: whether any of these needs it.
-    fn lead_to(&self, ends: impl Fn(usize) -> bool) -> Vec<bool> {
-        let mut wanted = vec![false; self.buffers()];
-        let mut leads = vec![false; self.len()];
-        for i in (0..self.len()).rev() {
-            leads[i] = ends(i) || self.writes(i).any(|s| wanted[s.buffer.index()]);
-            if leads[i] {
-                self.reads(i).for_each(|s| wanted[s.buffer.index()] = true);
-            }
-        }
-        leads
     }
 }

@@ -159,7 +159,9 @@ fn share(flow: &Dataflow<'_>, uses: &Uses, rank: usize, messages: &[Message], he
         let when = if sends { message.sent } else { message.received };
         let at = when.index.min(flow.len().saturating_sub(1));
         let op = Op::Collect(message.collect(id, flow, sends, &here).into());
-        items.push((when, Instruction::new(op, Origin::at(flow.origin(at).place))));
+        let origin = Origin::at(flow.origin(at).place);
+        let (phase, microbatch) = (message.phase, message.microbatch);
+        items.push((when, Instruction::new(op, Origin { phase, microbatch, ..origin })));
     }
     items.extend(uses.own.iter().map(|&(when, i)| {
         let mut instruction = whole.instructions[i].clone();

@@ -56,6 +56,9 @@ pub struct Message {
     pub from: usize,
     pub to: usize,
     pub values: Vec<BufferId>,
+    /// The first phase, and the micro-batch, that reads any of them.
+    pub phase: plan::Phase,
+    pub microbatch: Option<u32>,
     pub sent: When,
     pub received: When,
 }
@@ -64,7 +67,7 @@ pub struct Message {
 ///
 /// One message carries what one unit writes for one unit of another rank. Values for a later unit are sent separately, since
 /// they may depend on an answer to the first. Before and after the micro-batches, one message carries the values of one level.
-pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], uses: &[Uses]) -> Vec<Message> {
+pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], uses_of: &[Uses]) -> Vec<Message> {
     let mut made: Vec<When> = vec![When::BEGIN; flow.buffers()];
     for (i, when) in whens.iter().enumerate() {
         for slice in flow.writes(i) {
@@ -75,15 +78,19 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
     let mut messages: BTreeMap<(usize, usize, During, During), Message> = BTreeMap::new();
     for (buffer, home) in assigned.homes.iter().enumerate() {
         let Some(stage) = home else { continue };
-        let from = stage % uses.len();
-        for (to, uses) in uses.iter().enumerate().filter(|(to, _)| *to != from) {
+        let from = stage % uses_of.len();
+        for (to, uses) in uses_of.iter().enumerate().filter(|(to, _)| *to != from) {
             let Some(first) = uses.first[buffer] else { continue };
             let sent = When { beside: Beside::After, ..made[buffer] };
             let received = first.a_unit_earlier();
             let read = if matches!(sent.during, During::Unit(_)) { first.during } else { sent.during };
             let key = (from, to, sent.during, read);
-            let message = messages.entry(key).or_insert(Message { from, to, values: vec![], sent, received });
-            message.values.push(BufferId::new(buffer));
+            let value = BufferId::new(buffer);
+            let (phase, microbatch) = read_by(flow, assigned, value, (to, uses_of.len()));
+            let message =
+                messages.entry(key).or_insert(Message { from, to, values: vec![], phase, microbatch, sent, received });
+            message.phase = message.phase.min(phase);
+            message.values.push(value);
             message.sent = message.sent.max(sent);
             message.received = message.received.min(received);
         }
@@ -98,6 +105,19 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
         }
     }
     messages
+}
+
+/// In which phase a rank reads a value first, and for which micro-batch.
+fn read_by(
+    flow: &Dataflow<'_>,
+    assigned: &Assigned,
+    value: BufferId,
+    (rank, ranks): (usize, usize),
+) -> (plan::Phase, Option<u32>) {
+    let readers = flow.def_use.readers(value);
+    let readers = readers.filter(|&i| assigned.stages[i].is_none_or(|stage| stage % ranks == rank));
+    let origins = readers.map(|i| flow.origin(i)).map(|origin| (origin.phase, origin.microbatch));
+    origins.min_by_key(|(phase, _)| *phase).unwrap_or((plan::Phase::Update, None))
 }
 
 impl Message {

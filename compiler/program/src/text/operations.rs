@@ -1,8 +1,8 @@
 //! Reads instructions.
 
 use plan::{
-    Affine, BufferId, Collect, CollectKind, EmitId, EventId, FeedId, KernelId, LaneId, Launch, Op, PlaceId, Reduce,
-    ReduceKind, Slice,
+    Affine, BufferId, Collect, CollectKind, EmitId, EventId, FeedId, KernelId, LaneId, Launch, Op, Phase, PlaceId,
+    Reduce, ReduceKind, Slice,
 };
 use types::{DType, Name};
 
@@ -24,6 +24,10 @@ impl Parser<'_> {
             } else if self.rest().starts_with("block ") && self.rest()[6..].starts_with(|c: char| c.is_ascii_digit()) {
                 self.at += 6;
                 origin.block = Some(self.number()?);
+            } else if self.eat("backward") {
+                origin.phase = Phase::Backward;
+            } else if self.eat("update") {
+                origin.phase = Phase::Update;
             } else if self.eat("microbatch") {
                 origin.microbatch = Some(self.number()?);
             } else if self.eat("site") {

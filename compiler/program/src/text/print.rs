@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display, Write};
 
-use plan::{Access, Affine, Buffer, BufferId, Collect, CollectKind, Kernel, Life, Op, Reduce, Slice, Unit as PlanUnit};
+use plan::{
+    Access, Affine, Buffer, BufferId, Collect, CollectKind, Kernel, Life, Op, Phase, Reduce, Slice, Unit as PlanUnit,
+};
 use serde::Serialize;
 
 use crate::{Instruction, Lane, Program, RankModule, RankProgram, Site, Turn, Unit};
@@ -193,6 +195,11 @@ fn instruction_line(f: &mut fmt::Formatter<'_>, rank: &RankProgram, instruction:
     let origin = &instruction.origin;
     if origin.place.0 > 0 {
         write!(f, " {}", origin.place)?;
+    }
+    match origin.phase {
+        Phase::Forward => {}
+        Phase::Backward => f.write_str(" backward")?,
+        Phase::Update => f.write_str(" update")?,
     }
     if let Some(block) = origin.block {
         write!(f, " block {block}")?;

@@ -184,7 +184,7 @@ impl Drawing<'_, '_> {
                     n => format!("{} \u{d7} {n}", segment.name),
                 };
                 let detail = match segment.phase {
-                    Phase::Optimiser => String::new(),
+                    Phase::Update => String::new(),
                     phase => phase.name().to_owned(),
                 };
                 let look = Look::Phase(segment.phase);

@@ -65,7 +65,7 @@ const fn phase_colours(phase: Phase) -> (&'static str, &'static str) {
     match phase {
         Phase::Forward => ("#dbeafe", "#1d4ed8"),
         Phase::Backward => ("#ffedd5", "#c2410c"),
-        Phase::Optimiser => ("#dcfce7", "#15803d"),
+        Phase::Update => ("#dcfce7", "#15803d"),
     }
 }
 

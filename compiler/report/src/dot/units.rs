@@ -40,7 +40,7 @@ pub fn units(plan: &Plan, outline: &Outline<'_>, segments: &Segments, level: Lev
             let key = match level {
                 Level::Stages => format!("{phase:?}"),
                 Level::Blocks => format!("{segment}"),
-                Level::Ops if phase == Phase::Optimiser => step_of_optimiser(plan, outline, &of, &list, index),
+                Level::Ops if phase == Phase::Update => step_of_optimiser(plan, outline, &of, &list, index),
                 Level::Ops => {
                     let next =
                         last.filter(|&u| list[u].segment == Some(segment) && follows(plan, outline, &list[u], index));
@@ -109,7 +109,7 @@ fn step_of_optimiser(plan: &Plan, outline: &Outline<'_>, of: &[Option<usize>], l
             Op::Collect(_) => outline.reads[writer].iter().find_map(|r| r.writer),
             _ => Some(writer),
         };
-        let unit = launch.and_then(|l| of[l]).filter(|&u| list[u].phase == Phase::Optimiser);
+        let unit = launch.and_then(|l| of[l]).filter(|&u| list[u].phase == Phase::Update);
         let other =
             unit.and_then(|u| list[u].members.first()).map(|&l| operator(plan, &outline.body.instructions[l].op));
         behind.extend(other.filter(|o| *o != name));
@@ -144,7 +144,7 @@ fn of_ops(plan: &Plan, outline: &Outline<'_>, segments: &Segments, unit: &Unit) 
     let operators = operators.iter().map(times).collect::<Vec<_>>();
     let work = figures(plan, outline, &shown);
     let work = work.split(", ").next().unwrap_or_default().to_owned();
-    if unit.phase == Phase::Optimiser {
+    if unit.phase == Phase::Update {
         return vec![operators.join(" "), work];
     }
     let mut lines = vec![];

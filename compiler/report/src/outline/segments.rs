@@ -54,7 +54,7 @@ pub fn segments(plan: &Plan, outline: &Outline<'_>) -> Segments {
         let blocks = outline.blocks(index);
         let around = outline.around[index].iter().copied().take_while(|l| Some(*l) != blocks).collect();
         let key = match (phase, blocks) {
-            (Phase::Optimiser, _) => (phase, vec![], Key::Optimiser),
+            (Phase::Update, _) => (phase, vec![], Key::Optimiser),
             (_, Some(l)) => (outline.phase[outline.loops[l].turns[0][0]], around, Key::Loop(l)),
             _ => (phase, around, Key::Calls(calls(index).into_iter().take(depth).collect())),
         };
@@ -98,7 +98,7 @@ pub fn segments(plan: &Plan, outline: &Outline<'_>) -> Segments {
 fn depth<'a>(outline: &Outline<'_>, launches: &[usize], calls: impl Fn(usize) -> Vec<&'a str>) -> usize {
     let (inside, outside): (Vec<usize>, Vec<usize>) = launches
         .iter()
-        .filter(|&&i| outline.first[i] == i && outline.phase[i] != Phase::Optimiser)
+        .filter(|&&i| outline.first[i] == i && outline.phase[i] != Phase::Update)
         .partition(|&&i| outline.blocks(i).is_some());
     let Some(&block) = inside.first() else { return 1 };
     let path = calls(block);
