@@ -1,18 +1,18 @@
 //! Phases of a step. An instruction that feeds both the loss and a gradient counts as forward.
 
-use plan::{BufferKind, Emit, Op, Phase, Slice, When};
+use plan::{BufferKind, Emit, Op, Phase, When};
 use program::{DefUse, RankProgram};
 
-/// A forward is what leads to emits that are always given, a backward what leads to gradients, and an update the rest. An
-/// emit that is made of gradients, such as their norm, is no result of either.
+/// The forward leads to emits that are always given, the backward to gradients; the update is the rest. An emit that is made
+/// of gradients, such as their norm, is a result of neither.
 pub fn set(program: &mut RankProgram, emits: &[Emit]) {
     let def_use = program.def_use();
-    let follows = follow_gradients(program, &def_use);
+    let of_gradients = made_of_gradients(program, &def_use);
     let is_always = |i: usize| match &program.instructions[i].op {
-        Op::Emit { emit, .. } if !follows[i] => emits.get(emit.index()).map(|e| e.when == When::Always),
+        Op::Emit { emit, .. } => emits.get(emit.index()).map(|e| e.when == When::Always),
         _ => None,
     };
-    let forward = lead_to(&def_use, |i| is_always(i) == Some(true));
+    let forward = lead_to(&def_use, |i| is_always(i) == Some(true) && !of_gradients[i]);
     let backward = lead_to(&def_use, |i| is_always(i) == Some(false));
     for (instruction, leads) in program.instructions.iter_mut().zip(forward.into_iter().zip(backward)) {
         instruction.origin.phase = match leads {
@@ -23,19 +23,17 @@ pub fn set(program: &mut RankProgram, emits: &[Emit]) {
     }
 }
 
-/// By instruction: whether what it reads is made of gradients, such as their norm. An emit of a gradient does not.
-fn follow_gradients(program: &RankProgram, def_use: &DefUse) -> Vec<bool> {
-    let is_gradient = |s: &Slice| program.buffer(s.buffer).kind == BufferKind::Gradient;
-    let mut made = vec![false; def_use.buffers()];
-    let follows = program.instructions.iter().enumerate().map(|(i, instruction)| {
-        let is_emit = matches!(instruction.op, Op::Emit { .. });
-        let follows = def_use.reads(i).any(|s| made[s.buffer.index()] || (!is_emit && is_gradient(&s)));
-        if follows {
+/// By instruction: whether it reads a gradient, or what is made of one.
+fn made_of_gradients(program: &RankProgram, def_use: &DefUse) -> Vec<bool> {
+    let mut made: Vec<bool> = program.buffers.iter().map(|b| b.kind == BufferKind::Gradient).collect();
+    let reads_them = (0..def_use.len()).map(|i| {
+        let reads = def_use.reads(i).any(|s| made[s.buffer.index()]);
+        if reads {
             def_use.writes(i).for_each(|s| made[s.buffer.index()] = true);
         }
-        follows
+        reads
     });
-    follows.collect()
+    reads_them.collect()
 }
 
 /// By instruction: whether any of these needs it, or is it.

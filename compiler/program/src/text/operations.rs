@@ -26,7 +26,7 @@ impl Parser<'_> {
                 origin.block = Some(self.number()?);
             } else if self.eat("backward") {
                 origin.phase = Phase::Backward;
-            } else if self.eat("update") {
+            } else if !self.begins_update() && self.eat("update") {
                 origin.phase = Phase::Update;
             } else if self.eat("microbatch") {
                 origin.microbatch = Some(self.number()?);
@@ -41,6 +41,12 @@ impl Parser<'_> {
                 return Ok(Some(Instruction { lane: LaneId(lane), op, origin, joins }));
             }
         }
+    }
+
+    /// Whether a line `update b3 -> b0` follows.
+    fn begins_update(&self) -> bool {
+        let mut buffer = self.rest().strip_prefix("update b").unwrap_or_default().chars();
+        buffer.next().is_some_and(|c| c.is_ascii_digit())
     }
 
     pub(super) fn op(&mut self, r: &RankProgram) -> Parsed<Option<Op>> {
