@@ -12,7 +12,7 @@ use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, T
 use serde::{Deserialize, Serialize};
 
 use super::dependence::Dataflow;
-use super::send_recv::{self, Message, Uses};
+use super::send_recv::{self, Message, Own, Uses};
 use super::units::{self, When};
 use super::{Grid, StageSchedule, Timeline, assign};
 use crate::blame::internal;
@@ -134,7 +134,7 @@ fn share(flow: &Dataflow<'_>, uses: &Uses, rank: usize, messages: &[Message], he
     let own = |messages: &&Message| messages.from == rank || messages.to == rank;
     // Of the buffers, those that this rank touches.
     let mut touched = vec![false; flow.buffers()];
-    for (slice, _) in uses.own.iter().flat_map(|&(_, i)| flow.def_use.touches(i)) {
+    for (slice, _) in uses.own.iter().flat_map(|own| flow.def_use.touches(own.index)) {
         touched[slice.buffer.index()] = true;
     }
     messages.iter().filter(own).flat_map(|m| &m.values).for_each(|value| touched[value.index()] = true);
@@ -163,8 +163,9 @@ fn share(flow: &Dataflow<'_>, uses: &Uses, rank: usize, messages: &[Message], he
         let (phase, microbatch) = (message.phase, message.microbatch);
         items.push((when, Instruction::new(op, Origin { phase, microbatch, ..origin })));
     }
-    items.extend(uses.own.iter().map(|&(when, i)| {
-        let mut instruction = whole.instructions[i].clone();
+    items.extend(uses.own.iter().map(|&Own { when, index, phase }| {
+        let mut instruction = whole.instructions[index].clone();
+        instruction.origin.phase = phase;
         instruction.op.slices_mut().for_each(|slice| slice.buffer = ids[slice.buffer.index()]);
         (when, instruction)
     }));

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use plan::{BufferId, Collect, CollectKind, Op, Slice};
-use program::Update;
+use plan::{BufferId, Collect, CollectKind, Op, Phase, Slice};
+use program::{Origin, Update};
 
 use super::Timeline;
 use super::assign::Assigned;
@@ -13,16 +13,28 @@ use super::units::{Beside, During, When};
 /// The instructions of a rank, and when it first reads each buffer.
 pub struct Uses {
     /// In the order of the program.
-    pub own: Vec<(When, usize)>,
+    pub own: Vec<Own>,
     /// By buffer.
     first: Vec<Option<When>>,
+    /// By buffer: the first phase that reads it, and the micro-batch.
+    readers: Vec<(Phase, Option<u32>)>,
     /// Ids of collectives that other ranks may execute for themselves too.
     pub shared: HashSet<u32>,
 }
 
+/// An instruction that a rank executes.
+pub struct Own {
+    pub when: When,
+    /// In the program of one rank.
+    pub index: usize,
+    /// What several ranks execute for themselves is of the phase in which each reads it.
+    pub phase: Phase,
+}
+
 /// The instructions of a rank's stages, and those whose results they read and that each rank executes for itself.
 pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
-    let mut uses = Uses { own: vec![], first: vec![None; flow.buffers()], shared: HashSet::new() };
+    let readers = vec![(Phase::Update, None); flow.buffers()];
+    let mut uses = Uses { own: vec![], first: vec![None; flow.buffers()], readers, shared: HashSet::new() };
     for &Update { value, home } in &flow.program.updates {
         if assigned.homes[home.index()].is_none_or(|stage| stage % ranks == rank) {
             uses.first[value.buffer.index()] = Some(When::END);
@@ -38,13 +50,20 @@ pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (r
             _ => None,
         };
         let Some(when) = when else { continue };
-        uses.own.push((when, i));
+        let Origin { phase, microbatch, .. } = flow.origin(i);
+        let phase = match assigned.stages[i] {
+            Some(_) => phase,
+            None => flow.writes(i).map(|s| uses.readers[s.buffer.index()].0).min().unwrap_or(phase),
+        };
+        uses.own.push(Own { when, index: i, phase });
         if let (Op::Collect(collect), None) = (flow.op(i), assigned.stages[i]) {
             uses.shared.insert(collect.id);
         }
         for slice in flow.reads(i) {
             let first = &mut uses.first[slice.buffer.index()];
             *first = Some(first.map_or(when, |first| first.min(when)));
+            let reader = &mut uses.readers[slice.buffer.index()];
+            *reader = (phase, microbatch).min(*reader);
         }
     }
     uses.own.reverse();
@@ -57,7 +76,7 @@ pub struct Message {
     pub to: usize,
     pub values: Vec<BufferId>,
     /// The first phase, and the micro-batch, that reads any of them.
-    pub phase: plan::Phase,
+    pub phase: Phase,
     pub microbatch: Option<u32>,
     pub sent: When,
     pub received: When,
@@ -85,12 +104,11 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
             let received = first.a_unit_earlier();
             let read = if matches!(sent.during, During::Unit(_)) { first.during } else { sent.during };
             let key = (from, to, sent.during, read);
-            let value = BufferId::new(buffer);
-            let (phase, microbatch) = read_by(flow, assigned, value, (to, uses_of.len()));
+            let (phase, microbatch) = uses.readers[buffer];
             let message =
                 messages.entry(key).or_insert(Message { from, to, values: vec![], phase, microbatch, sent, received });
             message.phase = message.phase.min(phase);
-            message.values.push(value);
+            message.values.push(BufferId::new(buffer));
             message.sent = message.sent.max(sent);
             message.received = message.received.min(received);
         }
@@ -105,19 +123,6 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
         }
     }
     messages
-}
-
-/// In which phase a rank reads a value first, and for which micro-batch.
-fn read_by(
-    flow: &Dataflow<'_>,
-    assigned: &Assigned,
-    value: BufferId,
-    (rank, ranks): (usize, usize),
-) -> (plan::Phase, Option<u32>) {
-    let readers = flow.def_use.readers(value);
-    let readers = readers.filter(|&i| assigned.stages[i].is_none_or(|stage| stage % ranks == rank));
-    let origins = readers.map(|i| flow.origin(i)).map(|origin| (origin.phase, origin.microbatch));
-    origins.min_by_key(|(phase, _)| *phase).unwrap_or((plan::Phase::Update, None))
 }
 
 impl Message {
