@@ -85,6 +85,7 @@ const NORM: &str = "grad_norm";
 impl Pass for Optimizer {
     fn run(&self, module: &mut Module, cx: &mut Context<'_>) -> Result<(), Diagnostics> {
         self.check()?;
+        cx.schedule_end = Some(self.total).filter(|_| self.schedule == Schedule::Cosine);
         for index in 0..module.programs.len() {
             let gradients = module.programs[index].outputs.iter().filter(|o| matches!(o, Output::Gradient(_))).count();
             if gradients > 0 {

@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub machine: Option<&'a cost::Machine>,
     pub stats: Stats,
     pub warnings: Diagnostics,
+    /// The step at which the schedule of the learning rate ends, if it has an end.
+    pub schedule_end: Option<u64>,
 }
 
 impl Context<'_> {

@@ -70,6 +70,7 @@ pub fn compile(
         mesh: if module.mesh.axes.is_empty() { one } else { module.mesh.clone() },
         tokens_per_step: 1,
         flops_per_step: 0,
+        schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![],
     };

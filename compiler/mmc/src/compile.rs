@@ -125,6 +125,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
         }
     };
     warnings.0.append(&mut cx.warnings.0);
+    plan.header.schedule_end = cx.schedule_end.unwrap_or(0);
     // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
     if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
         for program in &mut plan.programs {
@@ -235,6 +236,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         mesh,
         tokens_per_step: tokens,
         flops_per_step: 0,
+        schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![],
     }

@@ -25,6 +25,8 @@ pub struct Header {
     /// Of the whole world, so that tokens a second mean what users expect.
     pub tokens_per_step: u64,
     pub flops_per_step: u64,
+    /// The step from which on the learning rate keeps its last value; 0 if its schedule has no end.
+    pub schedule_end: u64,
     /// Version of the calling convention of the kernels: see [`crate::KERNEL_ABI`].
     pub kernel_abi: u32,
     /// What configs of the classes that the model knows must say; empty if it declares none.

@@ -36,6 +36,7 @@ fn header(model: &str, sizes: [usize; 5]) -> Header {
         mesh: Mesh { axes },
         tokens_per_step: 4,
         flops_per_step: 192,
+        schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![config()],
     }

@@ -1,6 +1,6 @@
 //! Which programs a run goes through, and up to which steps.
 
-use plan::Plan;
+use plan::{Header, Plan};
 
 use crate::cli::Args;
 
@@ -25,4 +25,13 @@ pub fn runs(args: &Args, plan: &Plan, program: usize, first: u64) -> Vec<(usize,
         Some(end.min(last))
     });
     ends.enumerate().collect()
+}
+
+/// What to say of a run that goes on where the schedule of the learning rate has ended; nothing if it does not, or if its
+/// end is not known.
+pub fn past_schedule(header: &Header, first: u64, steps: Option<u64>) -> Option<String> {
+    let (last, end) = (header.schedule_end, first.saturating_add(steps?));
+    (last > 0 && end > last.max(first)).then(|| {
+        format!("the schedule of the learning rate ends at step {last}, and this run goes on to step {end}: it keeps its last value")
+    })
 }

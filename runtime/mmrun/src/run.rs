@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::finite::{self, Finite};
 use crate::metrics::Metrics;
 use crate::progress::{Counting, Progress, duration, plural};
-use crate::range::{programs, runs};
+use crate::range::{past_schedule, programs, runs};
 use crate::results::Results;
 use crate::save::{self, Saver};
 use crate::signals::{self, Signals};
@@ -58,6 +58,9 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     };
     let trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
     let progress = Progress::new(&plan.header, speaks, first, steps);
+    if let Some(told) = past_schedule(&plan.header, first, steps) {
+        world.note(&told);
+    }
     signals.watch()?;
     world.note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
     if steps == Some(0) {
