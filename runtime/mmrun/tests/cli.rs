@@ -282,7 +282,8 @@ fn a_run_past_the_end_of_its_schedule_is_told_so() {
     let mut plan = sample::two_lanes();
     plan.header.schedule_end = 2;
     let place = Place::with(plan);
-    let told = "the schedule of the learning rate ends at step 2, and this run goes on to step 3: it keeps its last value";
+    let told =
+        "the schedule of the learning rate ends at step 2, and this run goes on to step 3: it keeps its last value";
     assert!(place.good("plan.bin --steps 3").contains(told));
     let text = place.good("plan.bin --steps 2 --save c");
     assert!(!text.contains("schedule"), "{text}");
