@@ -18,11 +18,11 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
         return Ok(None);
     }
     let text = DataFile::whole(path, LONGEST)?;
-    let value: Value = serde_json::from_slice(&text).map_err(|e| {
-        let identity = foreign::identity(&text[..text.len().min(foreign::HEAD)]);
-        let identity = identity.filter(|_| !text.trim_ascii_start().starts_with(b"{"));
-        DataError::format(path, format!("no config: {}", identity.unwrap_or_else(|| e.to_string())))
-    })?;
+    let refuse = |what: String| DataError::format(path, format!("no config: {what}"));
+    let value: Value = serde_json::from_slice(&text).map_err(|e| refuse(foreign::no_json(&text, &e)))?;
+    if !value.is_object() {
+        return Err(refuse(format!("it is {}, and a JSON object is needed", kind(&value))));
+    }
     let classes: Vec<&str> = match (&value["architectures"], &value["_class_name"]) {
         (Value::Array(names), _) => names.iter().filter_map(Value::as_str).collect(),
         (_, Value::String(name)) => vec![name.as_str()],
@@ -30,29 +30,55 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     };
     let class = known.iter().find(|c| classes.iter().any(|name| *name == &*c.class));
     // Of a class that the model does not know, what its config says counts, and what it leaves out means nothing.
-    let there = |c: &&Config| c.figures.iter().filter(|f| found(&value, f).is_some()).count();
+    let there = |c: &&Config| c.figures.iter().filter(|f| !found(&value, f).is_empty()).count();
     let Some(config) = class.or_else(|| known.iter().rev().max_by_key(there)) else { return Ok(None) };
-    let (mut problems, mut settings, mut computed) = (Vec::new(), Vec::new(), false);
+    let (mut problems, mut settings) = (Vec::new(), Vec::new());
+    let (mut computed, mut unclear, mut wrong_kind) = (false, false, false);
     for figure in &config.figures {
-        let (key, said, default) = match (found(&value, figure), &figure.default) {
-            (Some((key, fact)), _) => (key, fact, false),
-            (None, Some(default)) if class.is_some() => (figure.keys[0].as_str(), default.clone(), true),
-            _ => continue,
-        };
-        if said.equals(&figure.value) {
-            continue;
-        }
-        let said_there =
-            if default { format!("not there, which means {said} for {}", config.class) } else { said.to_string() };
-        let have = match &figure.setting {
+        let mut said = found(&value, figure);
+        // A key that another figure has first is only the last resort of this one.
+        let of_another = |key: &str| config.figures.iter().any(|f| f.keys.first().is_some_and(|k| **k == *key));
+        let mut first = true;
+        said.retain(|(key, _)| std::mem::take(&mut first) || !of_another(key));
+        let plan = match &figure.setting {
             Some(setting) => format!("{setting} = {}", figure.value),
             None => figure.value.to_string(),
         };
+        let facts: Vec<Fact> = said.iter().filter_map(|(_, value)| fact(value)).collect();
+        if facts.iter().any(|f| !f.equals(&facts[0])) {
+            unclear = true;
+            let each = said.iter().zip(&facts).map(|((key, value), fact)| match value {
+                Value::String(_) if is_number(&figure.value) => format!("{key} is {value}"),
+                _ => format!("{key} is {fact}"),
+            });
+            problems.push(Problem::Figures { each: each.collect::<Vec<_>>().join(", "), plan });
+            continue;
+        }
+        let (key, fact, told) = match (said.first(), facts.into_iter().next(), &figure.default) {
+            (Some((key, value)), Some(fact), _) if is_number(&figure.value) && !is_number(&fact) => {
+                wrong_kind = true;
+                let told = match value {
+                    Value::String(_) => format!("the string {value}, where a number is needed"),
+                    _ => format!("{}, where a number is needed", kind(value)),
+                };
+                problems.push(Problem::Figure { key: key.to_string(), config: told, plan });
+                continue;
+            }
+            (Some((key, _)), Some(fact), _) => (*key, fact.clone(), fact.to_string()),
+            (None, _, Some(default)) if class.is_some() => {
+                let told = format!("not there, which means {default} for {}", config.class);
+                (figure.keys[0].as_str(), default.clone(), told)
+            }
+            _ => continue,
+        };
+        if fact.equals(&figure.value) {
+            continue;
+        }
         match &figure.setting {
-            Some(setting) => settings.push(format!("--set {setting}={said}")),
+            Some(setting) => settings.push(format!("--set {setting}={fact}")),
             None => computed = true,
         }
-        problems.push(Problem::Figure { key: key.into(), config: said_there, plan: have });
+        problems.push(Problem::Figure { key: key.into(), config: told, plan });
     }
     if problems.is_empty() {
         let names = classes.join(", ");
@@ -70,6 +96,12 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     if computed {
         help.push("the model has no setting for what is named without one: these weights need another model".into());
     }
+    if unclear {
+        help.push("keys of one figure contradict each other: take out of the config what is not true".into());
+    }
+    if wrong_kind {
+        help.push("write numbers in the config as JSON numbers, without quotes".into());
+    }
     Err(DataError::Mismatch {
         what: format!("{} contradicts the plan", path.display()),
         problems,
@@ -77,12 +109,25 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     })
 }
 
-/// The first key of a figure that the config has, with its value.
-fn found<'f>(config: &Value, figure: &'f Figure) -> Option<(&'f str, Fact)> {
-    figure.keys.iter().find_map(|key| {
-        let value = key.split('.').try_fold(config, |value, part| value.get(part))?;
-        Some((key.as_str(), fact(value)?))
-    })
+/// The keys of a figure that the config has, with their values.
+fn found<'f>(config: &'f Value, figure: &'f Figure) -> Vec<(&'f str, &'f Value)> {
+    let value = |key: &str| key.split('.').try_fold(config, |value, part| value.get(part)).filter(|v| !v.is_null());
+    figure.keys.iter().filter_map(|key| Some((key.as_str(), value(key)?))).collect()
+}
+
+fn is_number(fact: &Fact) -> bool {
+    matches!(fact, Fact::Integer(_) | Fact::Number(_))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// Nothing for null: the class then takes its own value.
@@ -163,11 +208,48 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_one_figure_must_not_contradict_each_other() {
+        check(
+            r#"{"heads": 4, "rope_parameters": {"rope_theta": 1e6}, "rope_theta": 5e5}"#,
+            Err(&[
+                "rope_parameters.rope_theta is 1000000, rope_theta is 500000, and the plan was compiled with THETA = 1000000",
+                "take out of the config",
+            ]),
+        );
+        check(
+            r#"{"rope_parameters": {"rope_theta": 5e5}, "rope_theta": 1e6}"#,
+            Err(&["rope_parameters.rope_theta is 500000, rope_theta is 1000000"]),
+        );
+        check(
+            r#"{"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "yarn"}}"#,
+            Err(&["rope_parameters.rope_type is default, rope_scaling.type is yarn, and the plan"]),
+        );
+        check(
+            r#"{"rope_parameters": {"rope_theta": 1e6}, "rope_theta": "1e6"}"#,
+            Err(&["rope_parameters.rope_theta is 1000000, rope_theta is \"1e6\""]),
+        );
+        check(r#"{"rope_parameters": {"rope_theta": 1e6}, "rope_theta": 1000000}"#, Ok(None));
+        check(r#"{"rope_parameters": {"rope_theta": 1e6}, "rope_theta": null}"#, Ok(None));
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_called_so() {
+        for (value, told) in [("\"4\"", "the string \"4\""), ("[4]", "a list"), ("{}", "an object")] {
+            let text = format!(r#"{{"heads": {value}}}"#);
+            check(&text, Err(&[&format!("heads is {told}, where a number is needed"), "as JSON numbers"]));
+        }
+    }
+
+    #[test]
     fn a_class_that_is_not_known_is_compared_by_its_keys() {
         check(r#"{"architectures": ["Other"], "heads": 4}"#, Ok(Some("is of Other")));
         check(r#"{"architectures": ["Other"], "rope_theta": 5}"#, Err(&["rope_theta is 5"]));
         check(r#"{"heads": 4}"#, Ok(None));
-        check("[]", Ok(None));
+        check("[]", Err(&["no config: it is a list, and a JSON object is needed"]));
+        check("3", Err(&["no config: it is a number"]));
+        check("null", Err(&["no config: it is null"]));
+        check("\u{feff}{}", Err(&["no config: it begins with a byte order mark"]));
+        check(&"[".repeat(100_000), Err(&["no config: recursion limit exceeded at line 1"]));
         check("{", Err(&["no config"]));
     }
 }

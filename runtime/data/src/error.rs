@@ -60,6 +60,11 @@ pub enum Problem {
         config: String,
         plan: String,
     },
+    /// Several keys of a config are of one figure, and contradict each other.
+    Figures {
+        each: String,
+        plan: String,
+    },
 }
 
 /// Of one kind, so many are listed.
@@ -94,7 +99,7 @@ impl Problem {
             Problem::Type { .. } => "wrong type",
             Problem::Twice { .. } => "twice",
             Problem::Other { .. } => "unusable",
-            Problem::Figure { .. } => "differs",
+            Problem::Figure { .. } | Problem::Figures { .. } => "differs",
         }
     }
 }
@@ -118,6 +123,7 @@ impl fmt::Display for Problem {
             Problem::Figure { key, config, plan } => {
                 write!(f, "{key} is {config}, and the plan was compiled with {plan}")
             }
+            Problem::Figures { each, plan } => write!(f, "{each}, and the plan was compiled with {plan}"),
         }
     }
 }

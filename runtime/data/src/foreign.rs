@@ -12,6 +12,17 @@ pub fn refused(file: &DataFile, wanted: &str, reason: impl std::fmt::Display) ->
     DataError::format(file.path(), format!("no {wanted}: {}", identity(&head).unwrap_or_else(|| reason.to_string())))
 }
 
+/// Why a text that should be JSON does not read: what it is instead, or the place where the JSON is wrong.
+pub fn no_json(text: &[u8], error: &serde_json::Error) -> String {
+    let start = text.trim_ascii_start();
+    let is_json = |start: &[u8]| start.starts_with(b"{") || start.starts_with(b"[");
+    if start.trim_prefix_bom() != start && is_json(start.trim_prefix_bom().trim_ascii_start()) {
+        return "it begins with a byte order mark, which JSON does not have; save it as UTF-8 without one".into();
+    }
+    let identity = identity(&text[..text.len().min(HEAD)]).filter(|_| !is_json(start));
+    identity.unwrap_or_else(|| error.to_string())
+}
+
 /// What the bytes are the beginning of, if it is something that is often found in the place of tensors.
 pub fn identity(head: &[u8]) -> Option<String> {
     if head.is_empty() {
@@ -47,7 +58,7 @@ pub fn identity(head: &[u8]) -> Option<String> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "it is compressed by zstd; unpack it with `zstd -d`".into(),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "it is compressed by xz; unpack it with `xz -d`".into(),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => "it is compressed by bzip2; unpack it with `bzip2 -d`".into(),
-        _ if head.get(257..262) == Some(b"ustar") => "it is a tar archive; its name must end with .tar".into(),
+        _ if is_tar(head) => "it is a tar archive; its name must end with .tar".into(),
         _ if text.starts_with(b"<") => {
             "it is an HTML or XML page, as a server answers that wants a login or has no such file; download it again"
                 .into()
@@ -60,6 +71,11 @@ pub fn identity(head: &[u8]) -> Option<String> {
         _ if head.iter().all(|b| (b' '..=b'~').contains(b) || b"\t\r\n".contains(b)) => "it is a text".into(),
         _ => return None,
     })
+}
+
+/// Whether the bytes have the mark of a tar's first header.
+pub fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
 }
 
 const PICKLE: &str = "a PyTorch pickle, which may run code when it is read; save it again with \

@@ -8,6 +8,7 @@ mod dataset;
 mod error;
 mod feeds;
 pub mod fingerprint;
+mod finite;
 mod folder;
 mod foreign;
 mod initial;

@@ -36,6 +36,9 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
     let mut archive = tar::Archive::new(Cursor::new(file));
     archive.set_ignore_zeros(true);
     let broken = |e: std::io::Error, end: u64| match end {
+        0 if foreign::is_tar(&file.head(0, foreign::HEAD)) => {
+            DataError::format(file.path(), format!("the tar is damaged in its first header: {e}"))
+        }
         0 => foreign::refused(file, "tar file", e),
         end => {
             DataError::format(file.path(), format!("the tar is damaged behind byte {end}, where a member ends: {e}"))

@@ -6,9 +6,11 @@ use std::ops::Range;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use types::DType;
 
 use crate::convert::{ConvertError, convert, stored};
 use crate::data_file::DataFile;
+use crate::finite::first_not_finite;
 use crate::{DataError, Share};
 
 /// The format's own limit.
@@ -35,6 +37,10 @@ pub enum ReadError {
     File(#[from] DataError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    #[error("element {index:?} is {value}; weights are finite numbers: take another copy of the file")]
+    NotFinite { index: Vec<usize>, value: f64 },
+    #[error("element {index:?} is {value:e}, which is too large for the {dtype} that the plan holds it in")]
+    Overflow { index: Vec<usize>, value: f64, dtype: DType },
 }
 
 impl ReadError {
@@ -42,7 +48,7 @@ impl ReadError {
     pub fn of(self, place: &std::path::Path, name: &str) -> DataError {
         match self {
             Self::File(error) => error,
-            Self::Convert(error) => DataError::format(place, format!("`{name}`: {error}")),
+            error => DataError::format(place, format!("`{name}`: {error}")),
         }
     }
 }
@@ -79,6 +85,31 @@ impl TensorView<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Proves that no element of a share which was read to `out` is NaN or infinite, nor became so because the plan's type
+    /// does not reach as far as the file's.
+    pub fn check_finite(&self, share: &Share, out: &[u8]) -> Result<(), ReadError> {
+        let dtype = share.ty().dtype;
+        let size = dtype.bytes();
+        let offender = share.runs().find_map(|run| {
+            let values = &out[run.local * size..][..run.count * size];
+            first_not_finite(dtype, values).map(|at| run.logical + at)
+        });
+        let Some(element) = offender else { return Ok(()) };
+        let mut raw = vec![0; self.dtype.bitsize() / 8];
+        self.file.read(self.at + (element * raw.len()) as u64, &mut raw)?;
+        let mut value = [0; 8];
+        convert(self.dtype, &raw, DType::F64, &mut value)?;
+        let (mut index, mut rest) = (Vec::new(), element);
+        for size in self.shape.iter().rev() {
+            index.insert(0, rest % size);
+            rest /= size;
+        }
+        Err(match f64::from_le_bytes(value) {
+            value if value.is_finite() => ReadError::Overflow { index, value, dtype },
+            value => ReadError::NotFinite { index, value },
+        })
     }
 
     /// All its bytes, as the file has them.

@@ -293,14 +293,19 @@ impl Weights {
     }
 
     /// Writes a rank's share of a parameter's values, in its stored type, to `out`, and reads nothing else of the file.
-    /// The weights must have passed `check`.
+    /// The weights must have passed `check`. Values that are not finite are refused.
     pub fn load(&self, parameter: &Parameter, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        let view = self.names_of(parameter).next().and_then(|n| self.get(n));
         let ty = share.ty();
-        let Some(view) = view.filter(|v| v.shape == ty.sizes().as_slice()) else {
+        let found = self.names_of(parameter).next().and_then(|n| {
+            let (file, name) = self.tensors.get(n)?;
+            let file = &self.files[*file];
+            Some((&file.path, name, file.get(name).filter(|v| v.shape == ty.sizes().as_slice())?))
+        });
+        let Some((path, name, view)) = found else {
             return Err(DataError::format(&self.path, format!("no `{}` of type {ty}", parameter.name)));
         };
-        view.read(share, out).map_err(|e| e.of(&self.path, &parameter.name))
+        view.read(share, out).map_err(|e| e.of(path, name))?;
+        view.check_finite(share, out).map_err(|e| e.of(path, name))
     }
 }
 

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use crate::DataError;
 use crate::data_file::DataFile;
+use crate::foreign::no_json;
 
 /// No index of a published model comes near.
 const LONGEST_INDEX: usize = 64 << 20;
@@ -114,13 +115,11 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Index), DataError> {
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     let text = DataFile::whole(path, LONGEST_INDEX)?;
-    let text: Text = serde_json::from_slice(&text).map_err(|e| {
-        let identity = match crate::foreign::identity(&text[..text.len().min(crate::foreign::HEAD)]) {
-            Some(identity) if !text.trim_ascii_start().starts_with(b"{") => identity,
-            _ => e.to_string(),
-        };
-        DataError::format(path, format!("no index of safetensors files: {identity}"))
-    })?;
+    let refuse = |what: String| DataError::format(path, format!("no index of safetensors files: {what}"));
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(refuse("it is a JSON list, and an object with `weight_map` is needed".into()));
+    }
+    let text: Text = serde_json::from_slice(&text).map_err(|e| refuse(no_json(&text, &e)))?;
     let mut names: Vec<&String> = text.weight_map.values().collect();
     names.sort();
     names.dedup();

@@ -131,6 +131,22 @@ fn a_tar_that_was_cut_is_refused() {
     }
     refused(&at(&folder, "open.tar", &tar(&records(0..3), false)), &["no end mark", "truncate -s +1024"]);
     refused(&at(&folder, "none.tar", b""), &["none.tar", "no records"]);
+    // Of a first header that is damaged, what is wrong with it is told, not that the file is no tar.
+    let seal = |mut bytes: Vec<u8>| {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes().copy_from_slice(&bytes[..512]);
+        header.set_cksum();
+        bytes[..512].copy_from_slice(header.as_bytes());
+        bytes
+    };
+    let with = |size: &[u8; 12]| [&whole[..124], size, &whole[136..]].concat();
+    for (bytes, part) in [
+        (with(b"00000000777\0"), "checksum"),
+        (seal(with(b"-0000000777\0")), "size"),
+        (seal(with(b"zzzzzzzzzzz\0")), "size"),
+    ] {
+        refused(&at(&folder, "head.tar", &bytes), &["head.tar: the tar is damaged in its first header: ", part]);
+    }
     // One block of zeros is a mark, too.
     reads(&at(&folder, "one.tar", &whole[..whole.len() - 512]), &[0, 1, 2], "");
 }

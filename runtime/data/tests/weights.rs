@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use data::{Pieces, Share, Weights, write_tensors};
-use plan::{Parameter, sample};
+use plan::{Layout, Parameter, sample};
 use tempfile::{TempDir, tempdir};
-use types::{Config, Fact, Figure, TensorType};
+use types::{Config, Cut, Fact, Figure, Mesh, Name, TensorType};
 
 fn parameters(names: &[&str]) -> Vec<Parameter> {
     let of = |names: &&str| {
@@ -178,6 +178,15 @@ fn what_is_no_safetensors_file_is_named_for_what_it_is() {
     refused(folder.path(), &["w"], &["no safetensors files", "pytorch_model.bin is there"]);
     fs::write(folder.path().join("model.safetensors.index.json"), b"<html>").expect("written");
     refused(folder.path(), &["w"], &["no index of safetensors files: it is an HTML"]);
+    for (index, part) in [
+        ("[1, 2]", "it is a JSON list, and an object with `weight_map` is needed"),
+        (r#"[{"w": "w.safetensors"}]"#, "it is a JSON list"),
+        ("\u{feff}{}", "it begins with a byte order mark"),
+        ("{}", "missing field `weight_map`"),
+    ] {
+        fs::write(folder.path().join("model.safetensors.index.json"), index).expect("written");
+        refused(folder.path(), &["w"], &["no index of safetensors files: ", part]);
+    }
 }
 
 #[test]
@@ -204,5 +213,74 @@ fn a_config_beside_the_weights_must_agree() {
         fs::write(&config, r#"{"tie_word_embeddings": false}"#).expect("written");
         let parts = ["config.json contradicts the plan", "is false, and the plan was compiled with TIE = true"];
         refused(&path, &["w"], &parts);
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_are_named_by_their_element() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("w.safetensors");
+    let check = |stored: &str, bytes: &[u8], plan: &str, expect: Result<(), &str>| {
+        let stored: TensorType = stored.parse().expect("a type");
+        write_tensors(&path, &[Pieces::whole("net.w", &stored, bytes)]).expect("written");
+        let mut parameters = parameters(&["w"]);
+        parameters[0].ty = plan.parse().expect("a type");
+        let weights = Weights::open(&path, &parameters).expect("opens");
+        weights.check(&parameters, &[]).expect("fits");
+        let mut out = vec![0; parameters[0].ty.bytes()];
+        let loaded = weights.load(&parameters[0], &Share::whole(&parameters[0].ty), &mut out);
+        match (loaded.map_err(|e| e.to_string()), expect) {
+            (Ok(()), Ok(())) => {}
+            (Err(told), Err(part)) => {
+                assert!(told.contains(&format!("w.safetensors: `net.w`: {part}")), "{told}");
+            }
+            (found, expect) => panic!("{found:?}, and {expect:?} is right"),
+        }
+    };
+    let f32s = |values: [f32; 4]| values.map(f32::to_le_bytes).concat();
+    let f64s = |values: [f64; 4]| values.map(f64::to_le_bytes).concat();
+    let largest = f32s([1.0, -2.0, f32::MAX, f32::MIN]);
+    check("f32[N:2, M:2]", &largest, "f32[N:2, M:2]", Ok(()));
+    check("f32[N:2, M:2]", &f32s([1.0, 2.0, f32::NAN, 3.0]), "f32[N:2, M:2]", Err("element [1, 0] is NaN"));
+    check("f32[N:2, M:2]", &f32s([1.0, 2.0, 3.0, f32::INFINITY]), "bf16[N:2, M:2]", Err("element [1, 1] is inf"));
+    check("f32[N:2, M:2]", &f32s([f32::NEG_INFINITY; 4]), "f64[N:2, M:2]", Err("element [0, 0] is -inf"));
+    check(
+        "f64[N:2, M:2]",
+        &f64s([1.0, 1e300, 2.0, 3.0]),
+        "f32[N:2, M:2]",
+        Err("element [0, 1] is 1e300, which is too"),
+    );
+    check("f64[N:2, M:2]", &f64s([1.0, 1e300, 2.0, 3.0]), "f64[N:2, M:2]", Ok(()));
+    check("f64[N:2, M:2]", &f64s([1.0, f64::NAN, 2.0, 3.0]), "f32[N:2, M:2]", Err("element [0, 1] is NaN"));
+    check("f32[N:2, M:2]", &largest, "bf16[N:2, M:2]", Err("element [1, 0] is 3.402"));
+    check(
+        "f32[N:2, M:2]",
+        &f32s([1.0, 65504.0, 1e6, 3.0]),
+        "f16[N:2, M:2]",
+        Err("element [1, 0] is 1e6, which is too"),
+    );
+}
+
+#[test]
+fn of_a_share_the_element_is_named_in_the_whole_tensor() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("w.safetensors");
+    let mut parameters = parameters(&["w"]);
+    parameters[0].ty = "f32[N:4, M:4]".parse().expect("a type");
+    let mut values = [0f32; 16];
+    values[4 + 3] = f32::NAN;
+    let bytes = values.map(f32::to_le_bytes).concat();
+    write_tensors(&path, &[Pieces::whole("w", &parameters[0].ty, &bytes)]).expect("written");
+    let weights = Weights::open(&path, &parameters).expect("opens");
+    let mesh = Mesh::new([("tp", 2)]).expect("a mesh");
+    let cut = Cut { axes: std::iter::once(Name::new("tp")).collect() };
+    let layout = Layout { cuts: vec![Cut::default(), cut] };
+    for (rank, expect) in [(0, None), (1, Some("element [1, 3] is NaN"))] {
+        let share = Share::new(&mesh, &[rank], &parameters[0].ty, &layout);
+        let told = weights.load(&parameters[0], &share, &mut [0; 32]).err().map(|e| e.to_string());
+        match expect {
+            None => assert_eq!(told, None),
+            Some(part) => assert!(told.as_ref().is_some_and(|t| t.contains(part)), "{told:?}"),
+        }
     }
 }
