@@ -1,6 +1,8 @@
 //! `mmc export` and `mmc pack`: segments of an Ascend plan out, and compiled in again.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use diag::{Diagnostic, Diagnostics};
 use plan::Plan;
@@ -12,7 +14,8 @@ use target_ascend::pack::{self, Demand, PackError, Packed};
 use crate::Done;
 use crate::args::{Export, Pack};
 use crate::compile::verify;
-use crate::output::{tell, write};
+use crate::input;
+use crate::output::{apart, tell, write};
 use crate::plan_file::{self, Read};
 use report::quantity::bytes;
 
@@ -24,6 +27,7 @@ pub fn export(args: &Export) -> Done {
     let mut largest = 0;
     for file in &files {
         let path = args.output.join(&file.path);
+        apart(&path, &[("the plan", Some(&args.plan)), ("the list of hosts", args.hosts.as_deref().map(Path::new))])?;
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|e| {
             Diagnostic::error(format!("cannot make the folder {}: {e}", folder.display()))
@@ -61,7 +65,12 @@ fn refused(path: &Path, error: &ExportError) -> Diagnostic {
 /// Hosts as they are given, or one a line in a file of that name.
 fn hosts(text: Option<&str>) -> Result<Vec<Host>, Diagnostics> {
     let Some(text) = text else { return Ok(vec![]) };
-    let listed = std::fs::read_to_string(text).unwrap_or_else(|_| text.replace(',', "\n"));
+    let listed = match input::text(Path::new(text), input::MOST_TEXT) {
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => {
+            return Err(Diagnostic::error(format!("--hosts {text}: {e}")).into());
+        }
+        listed => listed.unwrap_or_else(|_| text.replace(',', "\n")),
+    };
     let lines = listed.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| line.parse().map_err(|e: HostError| Diagnostic::error(e.to_string()).into())).collect()
 }
@@ -71,8 +80,14 @@ pub fn pack(args: &Pack) -> Done {
     let soc = export::soc_of(&plan).map_err(|e| refused(&args.plan, &e))?;
     // atc adds the host's name where a model brings code for the host.
     let ends = [".om", "_linux_aarch64.om", "_linux_x86_64.om"];
-    let compiled =
-        |symbol: &str| ends.iter().find_map(|end| std::fs::read(args.om.join(format!("{symbol}{end}"))).ok());
+    let used = RefCell::new(Vec::<PathBuf>::new());
+    let compiled = |symbol: &str| {
+        let paths = ends.iter().map(|end| args.om.join(format!("{symbol}{end}")));
+        let (path, bytes) =
+            paths.filter(|p| p.is_file()).find_map(|p| input::bytes(&p, input::MOST_CODE).ok().map(|b| (p, b)))?;
+        used.borrow_mut().push(path);
+        Some(bytes)
+    };
     let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
     passes::allocate_plan(&mut plan, AscendTarget { soc }.alignment());
     verify(&plan)?;
@@ -82,6 +97,8 @@ pub fn pack(args: &Pack) -> Done {
     }
     let (file, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
     let output = args.output.as_deref().unwrap_or(&args.plan);
+    let used = used.into_inner();
+    used.iter().try_for_each(|path| apart(output, &[("a segment", Some(path))]))?;
     write(output, &file)?;
     tell(&said(&packed, &demands));
     let (size, hash) = (bytes(file.len() as u64), hash.to_string());

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::args::{self, Calibrate, Cli};
 use crate::plan_file;
-use crate::{Done, compile, output};
+use crate::{Done, compile, input, output};
 
 /// Transformers of the sizes that small models have: a narrow and a wide one that denoise 1,024 tokens, and one that
 /// predicts words, whose loss is taken in chunks.
@@ -60,6 +60,7 @@ struct LinkFigures {
 
 pub fn calibrate(args: &Calibrate) -> Done {
     let mmrun = mmrun(args)?;
+    output::apart(&args.output, &[("mmrun", Some(&mmrun))])?;
     let threads = match args.threads {
         Some(n) => n as usize,
         None => std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -148,7 +149,8 @@ fn probe(mmrun: &Path, threads: usize, folder: &Path, words: &str) -> Result<Pro
     if !output.status.success() {
         return Err(unmeasured(&format!("a probe failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
     }
-    let text = std::fs::read(&trace).map_err(|e| unmeasured(&format!("a probe left no trace: {e}")))?;
+    let text =
+        input::bytes(&trace, input::MOST_PRINTED).map_err(|e| unmeasured(&format!("a probe left no trace: {e}")))?;
     let events: Vec<Value> = serde_json::from_slice(&text).map_err(|e| unmeasured(&format!("a wrong trace: {e}")))?;
     let span = |e: &Value| {
         Some(Span {
@@ -241,7 +243,7 @@ fn mmrun(args: &Calibrate) -> Result<PathBuf, Diagnostics> {
 }
 
 fn memory_gib() -> Result<f64, Diagnostics> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let text = input::text(Path::new("/proc/meminfo"), input::MOST_TEXT).unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
     kib.map(|kib| kib / f64::from(1 << 20))

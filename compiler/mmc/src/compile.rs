@@ -1,6 +1,7 @@
 //! `mmc compile`: a model in, a verified plan out.
 
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,13 @@ pub struct Built {
 
 pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     let start = Instant::now();
+    let (plan, machine) = (args.model.plan.as_deref(), args.options.machine.as_deref().map(Path::new));
+    let inputs = [("the model", Some(&*args.model.model)), ("the model of --plan", plan), ("the machine", machine)];
+    output::apart(&args.output, &inputs)?;
+    if args.output.is_file() && args.output.extension().is_some_and(|extension| extension == "mm") {
+        let what = format!("{} is a model's source, and the plan would replace it", args.output.display());
+        return Err(Diagnostic::error(what).help("choose another place with -o").into());
+    }
     output::probe(&args.output)?;
     let mut built = build(args, sources)?;
     if let Some(excess) = Excess::of(&built, &Limit::of_any_machine()) {

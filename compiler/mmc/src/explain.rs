@@ -9,15 +9,19 @@ use report::explain::kernels::Limits;
 use report::explain::{Measured, Shown};
 
 use crate::args::Explain;
-use crate::output::{print, write};
+use crate::output::{apart, print, write};
 use crate::plan_file::{self, Read};
-use crate::{Done, machines};
+use crate::{Done, input, machines};
 
 /// Columns of a drawing where the terminal does not say how many it has, and those left of it for names.
 const WIDE: usize = 120;
 const MARGIN: usize = 18;
 
 pub fn explain(args: &Explain) -> Done {
+    if let Some(path) = &args.memory_svg {
+        let machine = args.machine.as_deref().map(Path::new);
+        apart(path, &[("the plan", Some(&args.plan)), ("the machine", machine), ("the trace", args.trace.as_deref())])?;
+    }
     let Read { plan, hash } = plan_file::read(&args.plan)?;
     let measured = args.trace.as_deref().map(trace).transpose()?;
     let machine = machines::of_plan(args.machine.as_deref(), &plan)?;
@@ -47,7 +51,7 @@ fn trace(path: &Path) -> Result<Measured, Diagnostics> {
     let fault = |why: String| {
         Diagnostic::error(format!("{}: {why}", path.display())).help("`mmrun PLAN --trace FILE` writes a trace")
     };
-    let text = std::fs::read(path).map_err(|e| fault(format!("cannot read the trace: {e}")))?;
+    let text = input::bytes(path, input::MOST_PRINTED).map_err(|e| fault(format!("cannot read the trace: {e}")))?;
     Measured::parse(&text).map_err(|e| fault(e.to_string()).into())
 }
 

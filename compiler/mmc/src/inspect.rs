@@ -11,7 +11,7 @@ use crate::args::{Ir, Model, Opt};
 use crate::directives::Directives;
 use crate::fit::Limit;
 use crate::output::print;
-use crate::{Done, compile, machines, model, targets};
+use crate::{Done, compile, input, machines, model, targets};
 use report::quantity::{count, seconds};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
@@ -92,7 +92,7 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
 }
 
 pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
-    let text = model::read(&args.file, "the graph")?;
+    let text = model::read(&args.file, "the graph", input::MOST_PRINTED)?;
     let source = sources.add(args.file.display().to_string(), text);
     let text = sources.text(source);
     let is_programs = args.file.extension().is_some_and(|extension| extension == "prog");

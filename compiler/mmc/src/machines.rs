@@ -6,13 +6,15 @@ use cost::Machine;
 use diag::{Diagnostic, Diagnostics};
 use plan::Plan;
 
+use crate::input;
+
 /// The machine of that name or in that file.
 pub fn named(name: &str) -> Result<Machine, Diagnostics> {
     if let Some(machine) = cost::built_in(name) {
         return Ok(machine);
     }
     let known = || format!("the built-in machines are {}; others are files", cost::built_in_names().join(", "));
-    let text = std::fs::read_to_string(Path::new(name))
+    let text = input::text(Path::new(name), input::MOST_TEXT)
         .map_err(|e| Diagnostic::error(format!("cannot read the machine {name}: {e}")).help(known()))?;
     let machine = Machine::parse(&text);
     Ok(machine.map_err(|e| {

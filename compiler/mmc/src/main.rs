@@ -14,6 +14,7 @@ mod directives;
 mod dot;
 mod explain;
 mod fit;
+mod input;
 mod inspect;
 mod machines;
 mod mesh;

@@ -9,13 +9,14 @@ use ir::Module;
 use passes::{Context, Form, MemoryPolicy, Pipeline, Stages};
 
 use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
+use crate::input;
 
 /// The published models, for those who have the compiler but not its source tree.
 const BUILT_IN: &[(&str, &str)] =
     &[("wan2.2.mm", include_str!("../../../models/wan2.2.mm")), ("qwen3.mm", include_str!("../../../models/qwen3.mm"))];
 
-pub fn read(path: &Path, what: &str) -> Result<String, Diagnostics> {
-    std::fs::read_to_string(path).map_err(|e| {
+pub fn read(path: &Path, what: &str, most: u64) -> Result<String, Diagnostics> {
+    input::text(path, most).map_err(|e| {
         let mut error = Diagnostic::error(format!("cannot read {what} {}: {e}", path.display()));
         if what == "the model" {
             let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
@@ -31,7 +32,7 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics>
     let built_in = BUILT_IN.iter().find(|(name, _)| path.as_os_str() == *name).filter(|_| !path.exists());
     match built_in {
         Some((name, text)) => Ok(sources.add(*name, *text)),
-        None => Ok(sources.add(path.display().to_string(), read(path, "the model")?)),
+        None => Ok(sources.add(path.display().to_string(), read(path, "the model", input::MOST_TEXT)?)),
     }
 }
 
@@ -101,7 +102,7 @@ fn evaluate(
         let beside = folder.join(name);
         let built_in =
             || BUILT_IN.iter().find(|(n, _)| *n == name).map(|(n, text)| ((*n).to_owned(), (*text).to_owned()));
-        let read = std::fs::read_to_string(&beside).ok().map(|text| (beside.display().to_string(), text));
+        let read = input::text(&beside, input::MOST_TEXT).ok().map(|text| (beside.display().to_string(), text));
         read.or_else(built_in).map(|(path, text)| eval::Sibling { path, text })
     };
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use diag::{Diagnostic, Diagnostics};
@@ -37,6 +37,25 @@ pub fn probe(path: &Path) -> Result<(), Diagnostics> {
         Place::Through => Ok(()),
     };
     probe().map_err(|e| cannot(path, &e))
+}
+
+/// Refuses to write where one of the files is that the command reads. Devices and pipes may be both.
+pub fn apart(output: &Path, inputs: &[(&str, Option<&Path>)]) -> Result<(), Diagnostics> {
+    let Some(at) = file_at(output) else { return Ok(()) };
+    for (what, input) in inputs {
+        let Some(input) = input.filter(|input| file_at(input).is_some_and(|input| input == at)) else { continue };
+        let (output, input) = (output.display().to_string(), input.display().to_string());
+        let link = if output == input { String::new() } else { format!(" {input}") };
+        return Err(Diagnostic::error(format!("{output} is {what}{link} that is read, and would be replaced"))
+            .help("choose another place for what is written")
+            .into());
+    }
+    Ok(())
+}
+
+/// What a path leads to, if that is a regular file: its device and number, which its links share.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|about| (about.dev(), about.ino()))
 }
 
 /// Prints to standard output. A reader that has seen enough (`mmc ir | head`) is no error.

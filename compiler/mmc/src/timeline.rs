@@ -1,13 +1,17 @@
 //! `mmc timeline`: the predicted timeline of a plan, for Perfetto.
 
+use std::path::Path;
+
 use diag::{Diagnostic, Diagnostics};
 
 use crate::args::Timeline;
-use crate::output::write;
+use crate::output::{apart, write};
 use crate::plan_file::{self, Read};
 use crate::{Done, machines};
 
 pub fn timeline(args: &Timeline) -> Done {
+    let machine = args.machine.as_deref().map(Path::new);
+    apart(&args.output, &[("the plan", Some(&args.plan)), ("the machine", machine)])?;
     let Read { plan, .. } = plan_file::read(&args.plan)?;
     let Some(machine) = machines::of_plan(args.machine.as_deref(), &plan)? else {
         return Err(Diagnostic::error(format!(

@@ -68,6 +68,55 @@ fn what_cannot_be_written_is_told_and_leaves_nothing() {
     assert_eq!(left, ["plan.bin", "sub"]);
 }
 
+/// Nothing that a command reads is replaced by what it writes, by whatever name.
+#[test]
+fn what_is_read_is_not_written_over() {
+    let folder = folder();
+    let dir = folder.path();
+    fs::write(dir.join("m.mm"), "fn train() {}").expect("written");
+    fs::write(dir.join("beside.mm"), "fn train() {}").expect("written");
+    fs::write(dir.join("cpu.toml"), "name = 1").expect("written");
+    symlink("plan.bin", dir.join("link")).expect("linked");
+    fs::hard_link(dir.join("m.mm"), dir.join("hard")).expect("linked");
+    let contents =
+        || ["m.mm", "plan.bin", "cpu.toml", "beside.mm"].map(|name| fs::read(dir.join(name)).expect("there"));
+    let before = contents();
+    for (line, expect) in [
+        ("compile m.mm -o m.mm", "m.mm is the model that is read"),
+        ("compile m.mm -o ./hard", "./hard is the model m.mm that is read"),
+        ("compile m.mm --plan beside.mm -o beside.mm", "beside.mm is the model of --plan that is read"),
+        ("compile m.mm -o beside.mm", "beside.mm is a model's source"),
+        ("compile m.mm --machine cpu.toml -o cpu.toml", "cpu.toml is the machine that is read"),
+        ("timeline plan.bin --machine ascend-910b3 -o link", "link is the plan plan.bin that is read"),
+        ("explain plan.bin --memory-svg plan.bin", "plan.bin is the plan that is read"),
+        ("explain plan.bin --kernels --trace cpu.toml --memory-svg cpu.toml", "cpu.toml is the trace that is read"),
+    ] {
+        let output = shell(dir, &format!("$MMC {line}"));
+        assert!(output.status.code() == Some(1) && said(&output).contains(expect), "{line}: {}", said(&output));
+    }
+    assert!(contents() == before);
+}
+
+/// What has no end is not read for ever.
+#[test]
+fn endless_files_are_refused() {
+    let folder = folder();
+    fs::write(folder.path().join("m.mm"), "fn train() {}").expect("written");
+    for (line, expect) in [
+        ("compile /dev/zero --batch 4", "cannot read the model /dev/zero: it has more than 64"),
+        ("compile m.mm --target none --machine /dev/zero", "cannot read the machine /dev/zero: it has more than 64"),
+        ("explain /dev/zero", "/dev/zero: this is no plan file"),
+        ("explain <(cat plan.bin /dev/zero)", "after its end"),
+        ("explain plan.bin --kernels --trace /dev/zero", "cannot read the trace: it has more than 1"),
+        ("opt /dev/zero --passes simplify", "cannot read the graph /dev/zero: it has more than 1"),
+    ] {
+        // Memory of which much less is needed.
+        let output = shell(folder.path(), &format!("ulimit -v 16000000; $MMC {line}"));
+        assert!(output.status.code() == Some(1) && said(&output).contains(expect), "{line}: {}", said(&output));
+    }
+    assert!(shell(folder.path(), "$MMC explain <(cat plan.bin)").status.success(), "a pipe holds a plan, too");
+}
+
 #[test]
 fn standard_output_that_is_full_fails_and_a_reader_that_left_does_not() {
     let folder = folder();

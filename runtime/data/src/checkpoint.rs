@@ -64,6 +64,9 @@ struct Part {
     blake3: String,
 }
 
+/// No list of a checkpoint's files comes near.
+const LONGEST_LIST: usize = 64 << 20;
+
 /// A checkpoint whose files are all there and as they were written.
 pub struct Checkpoint {
     pub folder: PathBuf,
@@ -79,7 +82,7 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         let _span = tracing::info_span!("open checkpoint").entered();
         let path = folder.join(TRAINER);
-        let text = fs::read(&path).map_err(|e| DataError::file(&path, e))?;
+        let text = DataFile::whole(&path, LONGEST_LIST)?;
         let trainer: Trainer =
             serde_json::from_slice(&text).map_err(|e| DataError::format(&path, format!("no {TRAINER}: {e}")))?;
         if trainer.format != FORMAT {

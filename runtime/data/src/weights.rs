@@ -8,9 +8,13 @@ use plan::Parameter;
 use types::{Config, Fact, nearest};
 
 use crate::convert::converts;
+use crate::data_file::DataFile;
 use crate::weight_names::{Prefix, buffer, is_average};
 use crate::weights_folder::{self, Set};
 use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check};
+
+/// The pointer to the latest checkpoint holds its name.
+const LONGEST_NAME: usize = 4096;
 
 pub struct Weights {
     path: PathBuf,
@@ -41,7 +45,8 @@ impl Weights {
             return Ok(weights);
         }
         // A folder of our own checkpoints.
-        let latest = fs::read_to_string(path.join("latest")).ok().map(|name| path.join(name.trim()));
+        let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok();
+        let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim()));
         let here = latest.filter(|l| l.is_dir()).unwrap_or(path.into());
         if let Some(set) = weights_folder::in_folder(&here)? {
             weights.add(&here, set, "", parameters)?;

@@ -1,7 +1,7 @@
 //! A file mapped into memory for reading.
 #![allow(unsafe_code, reason = "mapping a file is unsafe: another process could change it")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -12,11 +12,16 @@ pub struct Mapped(Option<Mmap>);
 
 impl Mapped {
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let about = file.metadata()?;
+        let about = fs::metadata(path)?;
         if about.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder"));
         }
+        // A pipe would wait for somebody who writes into it.
+        if !about.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+        }
+        let file = File::open(path)?;
+        let about = file.metadata()?;
         // An empty file cannot be mapped.
         if about.len() == 0 {
             return Ok(Self(None));

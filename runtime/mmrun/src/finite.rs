@@ -75,10 +75,10 @@ impl Finite {
         }
     }
 
-    /// The line that closes a run of so many steps.
+    /// The line that closes a run of so many steps; a run that such a step ended has said so already.
     pub fn summary(&self, steps: u64) -> Option<String> {
         let steps = plural(usize::try_from(steps).unwrap_or(usize::MAX), "step");
-        (self.skipped > 0)
+        (self.skipped > 0 && self.on == OnNan::Skip)
             .then(|| format!("{} of {steps} updated nothing: loss or {NORM} was not finite", self.skipped))
     }
 }

@@ -8,6 +8,8 @@ mod rank_table;
 mod recognise;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use comm::{Communicator, Local};
@@ -18,6 +20,9 @@ use crate::cli::Args;
 use crate::failure::Failure;
 use crate::progress::note;
 use crate::signals::Signals;
+
+/// Tables of a hundred thousand devices take less.
+const MOST_TABLE: u64 = 64 << 20;
 
 /// A process of a launcher's, by its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +84,7 @@ pub struct Seats {
 /// Finds the other processes, if there are any.
 #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "only processes need them"))]
 pub fn start(args: &Args, signals: &Signals) -> Result<Launched, Failure> {
-    let launch = recognise::recognise(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
+    let launch = recognise::recognise(|name| std::env::var(name).ok(), table)?;
     if launch.as_ref().is_some_and(|l| l.alone_in_step) {
         note("mpirun started one rank in each of several Slurm tasks: each of them is a run of its own");
     }
@@ -97,6 +102,16 @@ pub fn start(args: &Args, signals: &Signals) -> Result<Launched, Failure> {
     Err(Failure::new(format!("{by} started this as rank {rank} of {world}, and this mmrun was built without MPI"))
         .help("build it with `cargo build --release -p mmrun --features mpi`")
         .help("or start it alone: then all ranks run as threads of one process"))
+}
+
+/// The text of a rank table, or an error if it does not end where tables do.
+fn table(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MOST_TABLE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_TABLE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than any rank table: 64 MiB"));
+    }
+    Ok(text)
 }
 
 impl Launched {

@@ -1,6 +1,7 @@
 //! `mmrun`: runs a compiled plan.
 
 mod agreement;
+mod apart;
 mod check;
 mod cli;
 mod crew;

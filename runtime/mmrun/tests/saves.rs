@@ -342,3 +342,84 @@ fn a_cut_line_of_metrics_is_taken_back() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     }
 }
+
+/// No file that a run reads or writes is another file that it writes, by whatever name.
+#[test]
+fn outputs_have_places_of_their_own() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    data(&place);
+    fs::create_dir(place.path("records")).expect("made");
+    fs::copy(place.path("data.tar"), place.path("records/a.tar")).expect("copied");
+    place.write("w.safetensors", &[("w", Dtype::F32, &[2, 3], ramp(6, 0.0))]);
+    symlink("data.tar", place.path("link.tar")).expect("linked");
+    fs::hard_link(place.path("plan.bin"), place.path("hard.bin")).expect("linked");
+    place.good("plan.bin --save c");
+    let files = ["plan.bin", "data.tar", "records/a.tar", "w.safetensors", "c/latest", "c/step-000001/trainer.json"];
+    let contents = || files.map(|name| fs::read(place.path(name)).expect("there"));
+    let before = contents();
+    for (line, expect) in [
+        ("--data data.tar --outputs data.tar", "--outputs data.tar is --data data.tar, which this run uses, too"),
+        ("--data data.tar --metrics link.tar", "--metrics link.tar is --data data.tar"),
+        ("--data records --outputs records/a.tar", "--outputs records/a.tar is a file of --data records"),
+        ("--weights w.safetensors --outputs ./w.safetensors", "is --weights w.safetensors"),
+        ("--outputs plan.bin", "--outputs plan.bin is the plan plan.bin"),
+        ("--trace hard.bin", "--trace hard.bin is the plan plan.bin"),
+        ("--metrics same --trace same", "--metrics same is the file of --trace"),
+        ("--outputs ./same --trace same", "--trace same is the file of --outputs"),
+        ("--save new --outputs new", "--outputs new is --save new"),
+        ("--resume c --metrics c/latest", "--metrics c/latest is a file of --resume c"),
+        ("--resume c --trace c/step-000001/trainer.json", "trainer.json is a file of --resume c"),
+    ] {
+        let said = place.bad(&format!("plan.bin {line}"));
+        assert!(said.contains(expect), "{line}: {said}");
+    }
+    assert!(contents() == before);
+    assert!(!place.path("same").exists() && !place.path("new").exists());
+    place.good("plan.bin --metrics /dev/null --trace /dev/null --outputs /dev/null");
+    // What an earlier run wrote into the folder of checkpoints is written again.
+    for _ in 0..2 {
+        place.good("plan.bin --save c --resume auto --metrics c/m.jsonl --trace c/t.json --outputs c/o.safetensors");
+    }
+}
+
+/// Links that lead nowhere, and files in the place of folders: the message names what was given, and the way out.
+#[test]
+fn places_that_lead_nowhere_are_named() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    symlink("gone", place.path("dangling")).expect("linked");
+    symlink("gone/x", place.path("deep")).expect("linked");
+    place.good("plan.bin --save c");
+    for (line, expect) in [
+        ("--resume c/latest", ["--resume wants a folder, and c/latest is a file", "--resume c\n"]),
+        ("--save dangling", ["--save dangling is a link to gone, which is not there", "remove the link"]),
+        ("--outputs deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),
+        ("--trace deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),
+    ] {
+        let said = place.bad(&format!("plan.bin {line}"));
+        assert!(expect.iter().all(|part| said.contains(part)), "{line}: {said}");
+    }
+}
+
+#[test]
+fn endless_files_are_refused() {
+    let place = Place::new();
+    for line in [
+        "/dev/zero",
+        "/dev/zero --check",
+        "plan.bin --inputs /dev/zero",
+        "plan.bin --data /dev/zero",
+        "plan.bin --weights /dev/zero",
+    ] {
+        let said = place.bad(line);
+        assert!(said.contains("/dev/zero: "), "{line}: {said}");
+    }
+    assert!(place.bad("/dev/zero").contains("is no regular file"));
+    let output = shell(&place, "RANK_ID=0 RANK_TABLE_FILE=/dev/zero $MMRUN plan.bin");
+    assert!(text(&output.stderr).contains("longer than any rank table"), "{}", text(&output.stderr));
+    let output = shell(&place, "RANK_ID=0 RANK_SIZE=2 $MMRUN plan.bin");
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("rank 0 of 2"), "{said}");
+    assert!(said.contains("unset RANK_ID RANK_SIZE"), "{said}");
+}

@@ -7,9 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::lock::{Lock, unique};
 use super::{Checkpoint, TRAINER, remove, sync, write_synced};
+use crate::data_file::DataFile;
 use crate::{DataError, Together};
 
 const LATEST: &str = "latest";
+/// It holds the name of a checkpoint.
+const LONGEST_NAME: usize = 4096;
 
 /// A folder that this run alone writes checkpoints to.
 pub struct Folder {
@@ -164,7 +167,8 @@ pub fn has_checkpoints(path: &Path) -> Result<bool, DataError> {
 /// The names of a folder's checkpoints, the one to go on from first. The pointer says which one was finished last: a run
 /// that was resumed from an older step may have gone another way than the later steps that are still there.
 fn in_order(path: &Path) -> Result<Vec<String>, DataError> {
-    let pointed = fs::read_to_string(path.join(LATEST)).unwrap_or_default();
+    let pointed = DataFile::whole(&path.join(LATEST), LONGEST_NAME).unwrap_or_default();
+    let pointed = String::from_utf8_lossy(&pointed);
     let pointed = pointed.trim();
     let mut steps = steps(path)?;
     steps.reverse();

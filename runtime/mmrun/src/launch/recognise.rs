@@ -39,6 +39,9 @@ const OPEN_MPI: Convention = Convention {
 };
 const HYDRA: Convention =
     Convention { by: Launcher::Hydra, rank: "PMI_RANK", world: "PMI_SIZE", here: "MPI_LOCALNRANKS" };
+// Its pair beside a rank table, which may be missing where nothing runs on devices.
+const MIND_CLUSTER_RANKS: Convention =
+    Convention { by: Launcher::MindCluster, rank: "RANK_ID", world: "RANK_SIZE", here: "LOCAL_WORLD_SIZE" };
 
 /// The launch that the environment tells of, if any.
 pub fn recognise(
@@ -122,6 +125,9 @@ fn by_rank_table(
     env: &impl Fn(&str) -> Option<String>,
     read: impl Fn(&str) -> io::Result<String>,
 ) -> Result<Option<Launch>, Failure> {
+    if env("RANK_TABLE_FILE").is_none() && env("RANK_SIZE").is_some() {
+        return MIND_CLUSTER_RANKS.read(env);
+    }
     let rank = env("RANK_ID").map(|text| number("RANK_ID", &text)).transpose()?;
     let Some(path) = env("RANK_TABLE_FILE") else {
         return match rank {

@@ -45,6 +45,8 @@ fn each_launcher_is_recognised() {
     check(&[TORCH[0], TORCH[1], ("MINDX_TASK_ID", "x")], Some((Launcher::MindCluster, 3, 8)));
     check(&[("MS_NODE_RANK", "0"), ("MS_WORKER_NUM", "2")], Some((Launcher::MindCluster, 0, 2)));
     check(&[("PMI_RANK", "2"), ("PMI_SIZE", "3"), ("PMI_FD", "7")], Some((Launcher::Hydra, 2, 3)));
+    check(&[("RANK_ID", "0"), ("RANK_SIZE", "2")], Some((Launcher::MindCluster, 0, 2)));
+    check(&[("RANK_TABLE_FILE", "a2.json"), ("RANK_ID", "3"), ("RANK_SIZE", "4")], Some((Launcher::RankTable, 3, 4)));
     check(&[("RANK_TABLE_FILE", "a2.json"), ("RANK_ID", "3")], Some((Launcher::RankTable, 3, 4)));
     check(&[("RANK_TABLE_FILE", "a3.json"), ("RANK_ID", "0")], Some((Launcher::RankTable, 0, 4)));
     let local = [OMPI[0], OMPI[1], ("OMPI_COMM_WORLD_LOCAL_SIZE", "2")];
@@ -59,6 +61,7 @@ fn allocations_without_a_step_start_nothing() {
     check(&[("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1")], Some((Launcher::Slurm, 0, 1)));
     // CANN's scripts for one device.
     check(&[("RANK_ID", "0"), ("DEVICE_ID", "0")], None);
+    check(&[("RANK_ID", "0"), ("RANK_SIZE", "1")], Some((Launcher::MindCluster, 0, 1)));
     check(&[("RANK", ""), ("WORLD_SIZE", "")], None);
 }
 
@@ -109,13 +112,16 @@ fn launches_that_make_no_sense_are_refused_with_their_variables() {
         assert!(expect.iter().all(|part| error.contains(part)), "{env:?}: {error}");
     };
     // Half of a pair.
-    for half in [TORCH, OMPI, [("PMI_RANK", "1"), ("PMI_SIZE", "2")], [("MS_NODE_RANK", "0"), ("MS_WORKER_NUM", "2")]] {
+    let mind = [[("MS_NODE_RANK", "0"), ("MS_WORKER_NUM", "2")], [("RANK_ID", "0"), ("RANK_SIZE", "2")]];
+    for half in [TORCH, OMPI, [("PMI_RANK", "1"), ("PMI_SIZE", "2")], mind[0]] {
         let [(rank, of_rank), (world, of_world)] = half;
         refused(&half[..1], &[&format!("{rank} is {of_rank}, and {world} is not set"), &format!("unset {rank}")]);
         refused(&half[1..], &[&format!("{world} is {of_world}, and {rank} is not set"), &format!("unset {world}")]);
     }
     refused(&STEP[1..], &["SLURM_STEP_NUM_TASKS is 6, and SLURM_PROCID is not set"]);
     refused(&[("PMIX_RANK", "1")], &["PMIX_RANK is 1, and no variable says how many"]);
+    refused(&mind[1][1..], &["RANK_SIZE is 2, and RANK_ID is not set"]);
+    refused(&[("RANK_ID", "2"), mind[1][1]], &["RANK_ID is 2, and RANK_SIZE is 2"]);
     refused(&[("RANK_ID", "1")], &["RANK_ID is 1, and RANK_TABLE_FILE is not set"]);
     refused(&[("RANK_TABLE_FILE", "a2.json")], &["RANK_ID does not say"]);
     // A pair beside half of another.
