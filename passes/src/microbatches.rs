@@ -6,6 +6,7 @@
 
 mod body;
 mod loss;
+mod samples;
 
 use diag::{Diagnostic, Diagnostics};
 use ir::{Builder, Call, Function, Id, Input, Inst, Mismatch, Module, NodeId, Output, Program, Type};

@@ -1,0 +1,192 @@
+//! How values depend on the samples of a batch: sample by sample, through a sum over all of them, or in another way.
+//!
+//! The factors of an operator tell: a dim of samples that every result keeps leaves samples apart, one that is summed
+//! adds them up. What is linear in such a sum is a sum over samples itself; anything else is not.
+
+use std::collections::BTreeSet;
+
+use diag::PlaceId;
+use ir::{Call, Factor, FactorKind, Factors, Function, Id, Inst, Module, Node, Op, Type};
+use smallvec::{SmallVec, smallvec};
+use types::{Name, TensorType};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// The number 0.
+    Zero,
+    /// The same whatever the samples.
+    None,
+    /// Cut along these dims, each part follows from its own samples.
+    Apart(BTreeSet<usize>),
+    /// A sum over samples.
+    Sum,
+    /// What makes it depend on all samples at once.
+    Mixed(&'static str, PlaceId),
+}
+
+pub type Results = SmallVec<[Samples; 1]>;
+
+/// The dim of samples in the feeds.
+pub struct Batch {
+    pub name: Name,
+    pub size: usize,
+}
+
+impl Samples {
+    fn is_fed(&self) -> bool {
+        !matches!(self, Self::Zero | Self::None)
+    }
+
+    /// Where a value is one or the other, in turns of a loop.
+    fn or(self, other: &Self, place: PlaceId) -> Self {
+        match (self, other) {
+            (Self::Mixed(op, at), _) | (_, &Self::Mixed(op, at)) => Self::Mixed(op, at),
+            (Self::Zero, one) => one.clone(),
+            (one, Self::Zero) => one,
+            (Self::None, one) if *one != Self::Sum => one.clone(),
+            (one, Self::None) if one != Self::Sum => one,
+            (Self::Apart(a), Self::Apart(b)) => Self::Apart(a.union(b).copied().collect()),
+            (Self::Sum, Self::Sum) => Self::Sum,
+            _ => Self::Mixed("call", place),
+        }
+    }
+}
+
+/// For each node and each of its results; of a stack, what holds for its elements.
+pub fn of(module: &Module, function: &Function, batch: &Batch, params: &[Samples]) -> Vec<Results> {
+    let mut all: Vec<Results> = Vec::with_capacity(function.nodes.len());
+    for (_, node) in function.nodes.iter() {
+        let args: Vec<Samples> =
+            node.args.iter().map(|a| all[a.index()].first().cloned().unwrap_or(Samples::None)).collect();
+        let results = match &node.inst {
+            Inst::Param(i) => smallvec![params.get(*i).cloned().unwrap_or(Samples::None)],
+            Inst::Get(i) => {
+                let tuple = &all[node.args[0].index()];
+                smallvec![tuple.get(*i).or(tuple.first()).cloned().unwrap_or(Samples::None)]
+            }
+            Inst::Call(call) => called(module, call, batch, args, node.place),
+            Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => args.into_iter().take(1).collect(),
+            Inst::Op(op) => applied(function, node, op, batch, &args),
+        };
+        all.push(results);
+    }
+    all
+}
+
+fn called(module: &Module, call: &Call, batch: &Batch, mut args: Vec<Samples>, place: PlaceId) -> Results {
+    let callee: (Id<Function>, &Function) = (call.callee, &module.functions[call.callee]);
+    let carried = if call.times.is_some() { call.carried } else { 0 };
+    loop {
+        let inside = of(module, callee.1, batch, &args);
+        let results: Results =
+            callee.1.results.iter().map(|r| inside[r.index()].first().cloned().unwrap_or(Samples::None)).collect();
+        let grown: Vec<Samples> =
+            args.iter().zip(&results).take(carried).map(|(arg, result)| arg.clone().or(result, place)).collect();
+        if grown[..] == args[..carried] {
+            return results;
+        }
+        args[..carried].clone_from_slice(&grown);
+    }
+}
+
+fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Samples]) -> Results {
+    let types: Vec<&TensorType> = node.args.iter().filter_map(|&a| function.ty(a).element()).collect();
+    let results: &[Type] = match &node.ty {
+        Type::Tuple(items) => items,
+        one => std::slice::from_ref(one),
+    };
+    let results: Vec<TensorType> = results.iter().filter_map(|ty| ty.element().cloned()).collect();
+    let mixed = Samples::Mixed(op.name(), node.place);
+    let every = |samples: Samples| -> Results { results.iter().map(|_| samples.clone()).collect() };
+    if let Some(earlier) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {
+        return every(earlier.clone());
+    }
+    if !args.iter().any(Samples::is_fed) {
+        let zero = match op {
+            Op::Constant(c) => c.value == 0.0,
+            Op::Cast(_) | Op::Reshape(_) | Op::Broadcast(_) => args == [Samples::Zero],
+            _ => false,
+        };
+        return every(if zero { Samples::Zero } else { Samples::None });
+    }
+    if args.contains(&Samples::Sum) {
+        let spread = results.iter().any(|ty| ty.size_of(&batch.name).is_some());
+        return every(if linear(op, args) && !spread { Samples::Sum } else { mixed });
+    }
+    let factors = op.factors(&types, &results);
+    let sets: Option<Vec<BTreeSet<usize>>> = args
+        .iter()
+        .enumerate()
+        .filter_map(|(i, arg)| match arg {
+            Samples::Apart(dims) => Some(cut(op, types[i], dims, factors.args.get(i)?, &factors, batch)),
+            _ => None,
+        })
+        .collect();
+    match sets.as_deref() {
+        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => {
+            (0..results.len()).map(|r| result(first, &factors, r).unwrap_or_else(|| mixed.clone())).collect()
+        }
+        _ if matches!(op, Op::Reshape(_)) && batch.size == 1 => every(Samples::Sum),
+        _ => every(mixed),
+    }
+}
+
+/// Whether an operator is linear in its operands that are sums over samples, where none are apart.
+fn linear(op: &Op, args: &[Samples]) -> bool {
+    let fed = args.iter().filter(|a| a.is_fed()).count();
+    let sums = args.iter().all(|a| *a == Samples::Sum || !a.is_fed());
+    sums && match op {
+        Op::Cast(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::ReduceSum(_) | Op::Neg(_) => true,
+        Op::Add(_) | Op::Sub(_) => !args.contains(&Samples::None),
+        Op::Mul(_) => fed == 1,
+        Op::Div(_) => fed == 1 && args[0].is_fed(),
+        _ => false,
+    }
+}
+
+/// The factors of the dims of samples; `None` if one of them has none, or if samples do not come first in one.
+fn cut(
+    op: &Op,
+    ty: &TensorType,
+    dims: &BTreeSet<usize>,
+    of_arg: &[SmallVec<[usize; 2]>],
+    factors: &Factors,
+    batch: &Batch,
+) -> Option<BTreeSet<usize>> {
+    let mut cut = BTreeSet::new();
+    for &dim in dims {
+        let all = of_arg.get(dim)?;
+        if all.is_empty() && ty.dims[dim].size != 1 {
+            return None;
+        }
+        // Where a dim is split, samples are the outermost part of it.
+        let mut size = 1;
+        for &f in all {
+            if matches!(op, Op::Reshape(_)) && size >= batch.size && size > 1 {
+                break;
+            }
+            size *= factors.factors[f].size;
+            cut.insert(f);
+        }
+    }
+    (!cut.is_empty()).then_some(cut)
+}
+
+fn result(cut: &BTreeSet<usize>, factors: &Factors, index: usize) -> Option<Samples> {
+    let kind = |f: &usize| -> &Factor { &factors.factors[*f] };
+    let dims = factors.results.get(index)?;
+    let kept: BTreeSet<usize> = dims.iter().flatten().copied().filter(|f| cut.contains(f)).collect();
+    if kept.is_empty() {
+        return cut.iter().all(|f| kind(f).kind == FactorKind::Sum).then_some(Samples::Sum);
+    }
+    let whole = |f: &usize| !matches!(kind(f).kind, FactorKind::Parallel | FactorKind::Sum);
+    // In a merged dim, a factor outside of the samples would part them.
+    let inner = dims.iter().any(|of| {
+        let first = of.iter().position(|f| cut.contains(f)).unwrap_or(0);
+        of[..first].iter().any(|f| kind(f).size != 1)
+    });
+    if kept != *cut || cut.iter().any(whole) || inner {
+        return None;
+    }
+    Some(Samples::Apart((0..dims.len()).filter(|&d| dims[d].iter().any(|f| cut.contains(f))).collect()))
+}
