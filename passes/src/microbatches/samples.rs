@@ -113,6 +113,13 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
         let spread = results.iter().any(|ty| ty.size_of(&batch.name).is_some());
         return every(if linear(op, args) && !spread { Samples::Sum } else { mixed });
     }
+    // Dims of size 1 cannot be told apart by their sizes, but a dim of one sample keeps its name.
+    if let (Op::Reshape(_), 1, [Samples::Apart(dims)], [ty], [new]) = (op, batch.size, args, &types[..], &results[..])
+        && let Some(to) = new.position(&batch.name)
+        && ty.position(&batch.name).is_some_and(|from| *dims == BTreeSet::from([from]))
+    {
+        return every(Samples::Apart([to].into()));
+    }
     let factors = op.factors(&types, &results);
     let sets: Option<Vec<BTreeSet<usize>>> = args
         .iter()
