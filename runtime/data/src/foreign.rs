@@ -16,7 +16,7 @@ pub fn refused(file: &DataFile, wanted: &str, reason: impl std::fmt::Display) ->
 pub fn no_json(text: &[u8], error: &serde_json::Error) -> String {
     let start = text.trim_ascii_start();
     let is_json = |start: &[u8]| start.starts_with(b"{") || start.starts_with(b"[");
-    if start.trim_prefix_bom() != start && is_json(start.trim_prefix_bom().trim_ascii_start()) {
+    if without_bom(start) != start && is_json(without_bom(start).trim_ascii_start()) {
         return "it begins with a byte order mark, which JSON does not have; save it as UTF-8 without one".into();
     }
     let identity = identity(&text[..text.len().min(HEAD)]).filter(|_| !is_json(start));
@@ -32,7 +32,7 @@ pub fn identity(head: &[u8]) -> Option<String> {
     if head.get(4..9).is_some_and(|b| b == [0, 0, 0, 0, b'{']) {
         return None;
     }
-    let text = head.trim_ascii_start().trim_prefix_bom().to_ascii_lowercase();
+    let text = without_bom(head.trim_ascii_start()).to_ascii_lowercase();
     let has = |what: &[u8]| head.windows(what.len()).any(|w| w == what);
     let lfs = text.starts_with(b"version https://git-lfs");
     Some(match head {
@@ -81,15 +81,9 @@ pub fn is_tar(head: &[u8]) -> bool {
 const PICKLE: &str = "a PyTorch pickle, which may run code when it is read; save it again with \
                       `safetensors.torch.save_file(torch.load(F, weights_only=True), ..)`";
 
-trait TrimBom {
-    fn trim_prefix_bom(&self) -> &[u8];
-}
-
-impl TrimBom for [u8] {
-    /// Without the mark that some editors put before a text.
-    fn trim_prefix_bom(&self) -> &[u8] {
-        self.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self)
-    }
+/// Without the mark that some editors put before a text.
+fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 #[cfg(test)]
