@@ -70,6 +70,13 @@ impl Hub {
     }
 }
 
+/// Whether a read failed because the process at the other end is gone. The kernel resets a connection instead of closing
+/// it when a process ends with bytes that it has not read.
+fn ended(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted)
+}
+
 impl Desk {
     fn serve(&self, stream: TcpStream) {
         let Ok(rank) = self.welcome(&stream) else { return };
@@ -88,7 +95,7 @@ impl Desk {
                         (To::Others, _) => pass_on(&mut ranks, rank, &message),
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break "its process is gone".to_string(),
+                Err(error) if ended(&error) => break "its process is gone".to_string(),
                 Err(error) => break format!("the connection to its process broke: {error}"),
             }
         };
