@@ -221,5 +221,10 @@ config! {
         expect(hidden_act | "silu" == "silu"),
         expect(attention_bias | false == false),
         expect(use_sliding_window | false == false),
+        expect(attention_dropout | 0.0 == 0.0),
+        ignore(
+            bos_token_id, eos_token_id, initializer_range, layer_types, max_position_embeddings, max_window_layers,
+            sliding_window, use_cache,
+        ),
     },
 }

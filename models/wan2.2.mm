@@ -459,13 +459,17 @@ config! {
         expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
         expect(cross_attn_norm | true == true),
         expect(qk_norm | "rms_norm_across_heads" == "rms_norm_across_heads"),
+        expect(pos_embed_seq_len | 0 == 0),
+        TI2V = model_index.expand_timesteps | false, BOUNDARY = model_index.boundary_ratio | 0.0,
+        ignore(rope_max_seq_len, model_index.*),
     },
     // The original release.
     "WanModel" {
-        LAYERS = num_layers | 32, HEADS = num_heads | 16, DIM = dim | 2048, FFN = ffn_dim | 8192,
+        LAYERS = num_layers | 32, HEADS = num_heads | 16, HEAD = dim / num_heads | 128, FFN = ffn_dim | 8192,
         IN = in_dim | 16, OUT = out_dim | 16, TEXT = text_dim | 4096, FREQ = freq_dim | 256, EPS = eps | 1e-6,
         expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
         expect(cross_attn_norm | true == true),
         expect(qk_norm | true == true),
+        ignore(text_len),
     },
 }

@@ -2,6 +2,7 @@
 
 mod bad_record;
 mod docs;
+mod folders;
 mod levels;
 
 use std::path::{Path, PathBuf};

@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Compile a model into a plan that `mmrun` runs.
     Compile(Compile),
+    /// List the built-in models: the published classes, presets and tasks of each.
+    Models(Models),
     /// Evaluate a model and say what it is; nothing is written.
     Check(Model),
     /// Print the graph.
@@ -55,9 +57,13 @@ pub enum Command {
 #[derive(Args, Debug, Clone)]
 #[command(allow_negative_numbers = true)]
 pub struct Model {
-    /// The model's `.mm` file; the published ones are built in and found by name.
-    #[arg(value_name = "MODEL.mm")]
+    /// The model's `.mm` file (the published ones are built in and found by name), or the folder of a published checkpoint,
+    /// whose config.json names the built-in model and its sizes.
+    #[arg(value_name = "MODEL.mm|DIR")]
     pub model: PathBuf,
+    /// A published config, or the folder that holds it, for a `.mm` file of your own that declares its class in `config!`.
+    #[arg(long, value_name = "F|DIR")]
+    pub config: Option<PathBuf>,
     /// A named set of dims from the file; its first by default.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
@@ -73,6 +79,16 @@ pub struct Model {
     /// Samples in one step, over all replicas and micro-batches.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BATCH)))]
     pub batch: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct Models {
+    /// One of them: the name of its file, or of a class.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print its `.mm` file, to start from.
+    #[arg(long, requires = "name")]
+    pub source: bool,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -3,6 +3,7 @@
 mod args;
 #[cfg(feature = "ascend")]
 mod ascend;
+mod built_in;
 #[cfg(feature = "cpu")]
 mod cache;
 #[cfg(feature = "cpu")]
@@ -14,11 +15,13 @@ mod directives;
 mod dot;
 mod explain;
 mod fit;
+mod folder;
 mod input;
 mod inspect;
 mod machines;
 mod mesh;
 mod model;
+mod models;
 mod output;
 mod plan_file;
 mod targets;
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, sources: &mut Sources) -> Done {
     match command {
         Command::Compile(args) => compile::compile(args, sources),
+        Command::Models(args) => models::models(args, sources),
         Command::Check(args) => inspect::check(args, sources),
         Command::Ir(args) => inspect::ir(args, sources),
         Command::Manifest(args) => inspect::manifest(args, sources),

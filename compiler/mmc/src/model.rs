@@ -4,22 +4,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
-use eval::Evaluated;
+use eval::{Evaluated, Published};
 use ir::Module;
 use passes::{Context, Form, MemoryPolicy, Pipeline, Stages};
 
 use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
-use crate::input;
-
-/// The published models, for those who have the compiler but not its source tree.
-const BUILT_IN: &[(&str, &str)] =
-    &[("wan2.2.mm", include_str!("../../../models/wan2.2.mm")), ("qwen3.mm", include_str!("../../../models/qwen3.mm"))];
+use crate::{built_in, folder, input};
 
 pub fn read(path: &Path, what: &str, most: u64) -> Result<String, Diagnostics> {
     input::text(path, most).map_err(|e| {
         let mut error = Diagnostic::error(format!("cannot read {what} {}: {e}", path.display()));
         if what == "the model" {
-            let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            let names: Vec<_> = built_in::names().collect();
             error =
                 error.help(format!("give the path of a .mm file, or one of the built-in models: {}", names.join(", ")));
         }
@@ -29,11 +25,40 @@ pub fn read(path: &Path, what: &str, most: u64) -> Result<String, Diagnostics> {
 
 /// The model's text: the file, or the built-in model of that name where there is no such file.
 pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics> {
-    let built_in = BUILT_IN.iter().find(|(name, _)| path.as_os_str() == *name).filter(|_| !path.exists());
+    let built_in = path.to_str().filter(|_| !path.exists()).and_then(|name| Some((name, built_in::text(name)?)));
     match built_in {
-        Some((name, text)) => Ok(sources.add(*name, *text)),
+        Some((name, text)) => Ok(sources.add(name, text)),
         None => Ok(sources.add(path.display().to_string(), read(path, "the model", input::MOST_TEXT)?)),
     }
+}
+
+/// The model's text, and the config that has its figures: a folder is that of a published checkpoint.
+fn find(args: &Model, sources: &mut Sources) -> Result<(SourceId, Option<Published>), Diagnostics> {
+    let is_folder = args.model.is_dir();
+    if !is_folder && args.config.is_none() {
+        return Ok((load(&args.model, sources)?, None));
+    }
+    let refuse = |what: &str, help: &str| Err(Diagnostic::error(what).help(help.to_string()).into());
+    if args.preset.is_some() {
+        return refuse("--preset and a config both give the model its sizes", "give one of them");
+    }
+    if is_folder && args.config.is_some() {
+        return refuse("the model and --config are both checkpoints", "give a .mm file before --config");
+    }
+    let offers = match &args.config {
+        Some(_) => {
+            let file = load(&args.model, sources)?;
+            let name = args.model.to_str().unwrap_or_default();
+            vec![(name, file, eval::offer(sources, file)?)]
+        }
+        None => built_in::offers(sources)?,
+    };
+    let config = folder::Config::open(args.config.as_deref().unwrap_or(&args.model), &offers)?;
+    let file = match (&args.config, offers.as_slice()) {
+        (Some(_), [(_, file, _)]) => *file,
+        _ => config.model(&offers)?,
+    };
+    Ok((file, Some(config.published())))
 }
 
 /// A traced model with the mesh it is for.
@@ -88,11 +113,12 @@ fn evaluate(
     sources: &mut Sources,
 ) -> Result<Evaluated, Diagnostics> {
     let _span = tracing::info_span!("evaluate").entered();
-    let file = load(&args.model, sources)?;
-    let folder = args.model.parent().unwrap_or(Path::new("")).to_owned();
+    let (file, published) = find(args, sources)?;
+    let folder = args.model.parent().filter(|_| !args.model.is_dir()).unwrap_or(Path::new("")).to_owned();
     let micro_batch = crate::mesh::micro_batch(mesh, microbatches, args.batch)?;
     let options = eval::Options {
         preset: args.preset.clone(),
+        published,
         set: args.set.clone(),
         task: args.task.clone(),
         batch: args.batch.map(|_| micro_batch),
@@ -100,8 +126,7 @@ fn evaluate(
     };
     let mut sibling = |name: &str| {
         let beside = folder.join(name);
-        let built_in =
-            || BUILT_IN.iter().find(|(n, _)| *n == name).map(|(n, text)| ((*n).to_owned(), (*text).to_owned()));
+        let built_in = || built_in::text(name).map(|text| (name.to_owned(), text.to_owned()));
         let read = input::text(&beside, input::MOST_TEXT).ok().map(|text| (beside.display().to_string(), text));
         read.or_else(built_in).map(|(path, text)| eval::Sibling { path, text })
     };

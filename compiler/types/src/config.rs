@@ -17,7 +17,7 @@ pub struct Config {
 /// One figure: where a config has it, and what the model was compiled with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Paths with dots between keys; the first one that the config has counts.
+    /// As [`fact_at`] takes them; the first one that the config has counts.
     pub keys: Vec<Name>,
     /// What the class takes where the config has none of the keys.
     pub default: Option<Fact>,
@@ -51,6 +51,15 @@ impl Fact {
     }
 }
 
+/// The value under a key: a path with dots, or the quotient `path / path` of two whole numbers where it is one.
+pub fn fact_at(key: &str, get: impl Fn(&str) -> Option<Fact>) -> Option<Fact> {
+    let Some((over, under)) = key.split_once(" / ") else { return get(key) };
+    match (get(over)?, get(under)?) {
+        (Fact::Integer(a), Fact::Integer(b)) if b != 0 && a % b == 0 => Some(Fact::Integer(a / b)),
+        _ => None,
+    }
+}
+
 /// As `--set` takes it.
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +84,19 @@ impl fmt::Display for Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotients_of_keys_are_whole_numbers() {
+        let get = |key: &str| match key {
+            "dim" => Some(Fact::Integer(96)),
+            "a.heads" => Some(Fact::Integer(4)),
+            "odd" => Some(Fact::Integer(5)),
+            "none" => Some(Fact::Integer(0)),
+            _ => None,
+        };
+        let found = ["dim", "dim / a.heads", "dim / odd", "dim / none", "dim / other"].map(|key| fact_at(key, get));
+        assert_eq!(found, [Some(Fact::Integer(96)), Some(Fact::Integer(24)), None, None, None]);
+    }
 
     #[test]
     fn numbers_are_compared_by_value_and_read_as_set_takes_them() {

@@ -11,7 +11,7 @@ mod nearest;
 mod philox;
 mod shape;
 
-pub use config::{Config, Fact, Figure};
+pub use config::{Config, Fact, Figure, fact_at};
 pub use draw::{Distribution, Init, fill};
 pub use dtype::DType;
 pub use indices::Indices;

@@ -167,6 +167,12 @@ impl File {
         Ok(())
     }
 
+    /// Public functions that are no plan.
+    pub fn tasks(&self) -> Vec<&str> {
+        let public = |f: &&syn::ItemFn| matches!(f.vis, syn::Visibility::Public(_)) && f.sig.ident != "plan";
+        self.functions.iter().filter(|(_, f)| public(f)).map(|(n, _)| n.as_str()).collect()
+    }
+
     fn fresh(&self, ident: &Ident) -> Result<(), Diagnostic> {
         let name = ident.to_string();
         let taken = self.dims.contains_key(&name)

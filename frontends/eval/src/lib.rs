@@ -42,14 +42,17 @@ use crate::macros::DimValue;
 use crate::stop::Stop;
 use crate::value::Value;
 
+pub use config::Published;
 pub use vocabulary::words;
 pub use wishes::{Wish, Wishes};
 
 /// What to evaluate of a file, and under which settings.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The file's first preset if not given.
+    /// The file's first preset if neither it nor a config is given.
     pub preset: Option<String>,
+    /// A config of a class that the file declares, whose figures count in a preset's place.
+    pub published: Option<Published>,
     /// Dims and constants, over the preset's.
     pub set: Vec<(String, String)>,
     pub task: String,
@@ -82,6 +85,27 @@ pub struct Sibling {
     /// As messages call it.
     pub path: String,
     pub text: String,
+}
+
+/// What a file offers, by name.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The classes whose configs it declares.
+    pub classes: Vec<String>,
+    pub presets: Vec<String>,
+    pub tasks: Vec<String>,
+}
+
+/// What a file offers; it is parsed, not evaluated.
+pub fn offer(sources: &Sources, file: SourceId) -> Result<Offer, Diagnostics> {
+    with_stack(|| {
+        let file = File::parse(file, sources.text(file)).map_err(Diagnostics)?;
+        Ok(Offer {
+            classes: file.configs.iter().map(|c| c.class()).collect(),
+            presets: file.presets.iter().map(|p| p.name.clone()).collect(),
+            tasks: file.tasks().into_iter().map(String::from).collect(),
+        })
+    })
 }
 
 /// Stack for parsing and evaluation, both of which recurse; their depth is bounded well below it.
@@ -246,8 +270,12 @@ fn prepare<'a>(
     siblings: &'a [FxHashMap<String, usize>],
     options: &'a Options,
 ) -> Result<Evaluator<'a>, Diagnostics> {
-    let preset = numbers::choose_preset(&files[0], options.preset.as_deref())?;
+    let preset = match options.published {
+        Some(_) => None,
+        None => numbers::choose_preset(&files[0], options.preset.as_deref())?,
+    };
     let ev = Evaluator::new(files, siblings, options, preset);
+    ev.check_class()?;
     ev.check_settings().map_err(Diagnostics)?;
     Ok(ev)
 }
@@ -285,10 +313,11 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
     let preset = ev.preset.and_then(|i| files[0].presets.get(i)).map_or(String::new(), |p| p.name.clone());
     let path = if preset.is_empty() { options.task.clone() } else { format!("{preset}.{}", options.task) };
     ev.trace.module.name = Name::from(path);
+    let unread = ev.check_published()?;
     ev.task()?;
     run_plan(ev, 0)?;
     let configs = ev.configs()?;
-    let warnings = Diagnostics(unused_parameters(ev));
+    let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
         warnings,

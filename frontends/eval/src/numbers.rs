@@ -200,7 +200,10 @@ impl<'a> Evaluator<'a> {
         if let Some(batch) = self.options.batch.filter(|_| name == BATCH) {
             return Ok(Some(Value::Int(i64::try_from(batch).unwrap_or(i64::MAX))));
         }
-        self.preset_value(name)
+        match self.published_value(name)? {
+            Some(value) => Ok(Some(value)),
+            None => self.preset_value(name),
+        }
     }
 
     fn preset_value(&mut self, name: &str) -> Eval<'a, Option<Value<'a>>> {
@@ -222,7 +225,10 @@ impl<'a> Evaluator<'a> {
             return Ok(None);
         }
         let Some((_, text)) = self.options.set.iter().rev().find(|(n, _)| n == name) else {
-            return self.preset_value(name);
+            return match self.published_value(name)? {
+                Some(value) => Ok(Some(value)),
+                None => self.preset_value(name),
+            };
         };
         let refuse = |expected: &str| -> Stop<'a> {
             Diagnostic::error(format!("`--set {name}={text}`: `{name}` takes {expected}")).into()

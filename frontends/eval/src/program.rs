@@ -15,7 +15,7 @@ impl<'a> Evaluator<'a> {
     pub fn task(&mut self) -> Eval<'a, ()> {
         let (files, options) = (self.files, self.options);
         let name = options.task.as_str();
-        let tasks: Vec<&str> = self.tasks();
+        let tasks = files[0].tasks();
         let Some(task) = files[0].functions.get(name).filter(|_| tasks.contains(&name)) else {
             let mut error = Diagnostic::error(format!("this model has no task `{name}`"));
             if let Some(near) = nearest(name, tasks.iter().copied()) {
@@ -70,13 +70,6 @@ impl<'a> Evaluator<'a> {
             syn::ReturnType::Type(_, ty) => self.check_type(&mut scope, ty, value, at)?,
         };
         self.program(&name, value, at)
-    }
-
-    /// Public functions that are no plan.
-    fn tasks(&self) -> Vec<&'a str> {
-        let public = |f: &&syn::ItemFn| matches!(f.vis, syn::Visibility::Public(_)) && f.sig.ident != "plan";
-        let functions = &self.files[0].functions;
-        functions.iter().filter(|(_, f)| public(f)).map(|(n, _)| n.as_str()).collect()
     }
 
     fn input(&mut self, scope: &mut Scope<'a>, input: &'a syn::PatType) -> Eval<'a, Value<'a>> {

@@ -26,8 +26,10 @@ macro_rules! presets {
 
 /// Where the `config.json` of a published class has the figures of the model: `THETA = rope_parameters.rope_theta |
 /// rope_theta | 1e4` names keys, of which the first that is there counts, and last what the class takes where there is
-/// none. `expect(hidden_act | "silu" == "silu")` says what the model computes, whatever is set. Weights beside a config
-/// that says otherwise are refused.
+/// none; `dim / num_heads` is the quotient of two keys. `expect(hidden_act | "silu" == "silu")` says what the model
+/// computes, whatever is set. Keys that change nothing are listed in `ignore(use_cache, rope.*)`; `mmc` warns of others. Keys
+/// of a pipeline's index are `model_index.key`. A config takes the place of a preset: `mmc compile DIR`. Weights beside a
+/// config that says otherwise are refused.
 #[macro_export]
 macro_rules! config {
     ($($class:literal { $($figure:tt)* }),* $(,)?) => {};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use types::{Config, Fact, Figure};
+use types::{Config, Fact, Figure, fact_at};
 
 use crate::data_file::DataFile;
 use crate::{DataError, Problem, foreign};
@@ -34,7 +34,9 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     let Some(config) = class.or_else(|| known.iter().rev().max_by_key(there)) else { return Ok(None) };
     let (mut problems, mut settings) = (Vec::new(), Vec::new());
     let (mut computed, mut unclear, mut wrong_kind) = (false, false, false);
-    for figure in &config.figures {
+    // What a pipeline's index says is not the weights' to contradict.
+    let own = |figure: &&Figure| !figure.keys.iter().all(|key| key.starts_with("model_index."));
+    for figure in config.figures.iter().filter(own) {
         let mut said = found(&value, figure);
         // A key that another figure has first is only the last resort of this one.
         let of_another = |key: &str| config.figures.iter().any(|f| f.keys.first().is_some_and(|k| **k == *key));
@@ -110,8 +112,15 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
 }
 
 /// The keys of a figure that the config has, with their values.
-fn found<'f>(config: &'f Value, figure: &'f Figure) -> Vec<(&'f str, &'f Value)> {
-    let value = |key: &str| key.split('.').try_fold(config, |value, part| value.get(part)).filter(|v| !v.is_null());
+fn found<'f>(config: &Value, figure: &'f Figure) -> Vec<(&'f str, Value)> {
+    let at = |key: &str| key.split('.').try_fold(config, |value, part| value.get(part)).filter(|v| !v.is_null());
+    let value = |key: &str| match key.contains(" / ") {
+        true => match fact_at(key, |key| at(key).and_then(fact)) {
+            Some(Fact::Integer(v)) => Some(v.into()),
+            _ => None,
+        },
+        false => at(key).cloned(),
+    };
     figure.keys.iter().filter_map(|key| Some((key.as_str(), value(key)?))).collect()
 }
 

@@ -1,0 +1,196 @@
+//! Published checkpoint folders: the class that a config names, and the figures that it holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use diag::{Diagnostic, Diagnostics, SourceId};
+use eval::{Offer, Published};
+use serde_json::Value;
+use types::{Fact, Name};
+
+use crate::input;
+
+/// Configs are short texts.
+const MOST: u64 = 16 << 20;
+
+/// A config, and the folder that it lies in.
+#[derive(Debug)]
+pub struct Config {
+    path: PathBuf,
+    /// What it calls itself, in `architectures` or in `_class_name`; a part of a file may say neither.
+    class: Option<String>,
+    facts: BTreeMap<Name, Fact>,
+}
+
+impl Config {
+    /// Of a config file, a folder with a `config.json`, a pipeline's folder, or a hub's cache of one of these.
+    pub fn open(path: &Path, offers: &[(&str, SourceId, Offer)]) -> Result<Self, Diagnostics> {
+        if !path.is_dir() {
+            return Self::read(path);
+        }
+        let folder = snapshot(path)?;
+        let config = folder.join("config.json");
+        if config.exists() {
+            return Self::read(&config);
+        }
+        if !folder.join("model_index.json").exists() {
+            return Err(Diagnostic::error(format!("{} holds no config.json and no model_index.json", path.display()))
+                .help("give a .mm file, or a folder as `save_pretrained` writes it")
+                .into());
+        }
+        let mut parts = parts(&folder)?;
+        let at = model_part(path, &parts, offers)?;
+        Ok(parts.swap_remove(at))
+    }
+
+    fn read(path: &Path) -> Result<Self, Diagnostics> {
+        let object = object(path)?;
+        let class = match (&object["architectures"], &object["_class_name"]) {
+            (Value::Array(names), _) => names.first().and_then(Value::as_str),
+            (_, Value::String(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let (class, mut facts) = (class.map(String::from), BTreeMap::new());
+        flatten("", &object, &mut facts);
+        // What a pipeline says of its parts.
+        let index = path.parent().and_then(Path::parent).map(|above| above.join("model_index.json"));
+        if let Some(index) = index.filter(|index| index.is_file()) {
+            let mut said = object_of_index(&index)?;
+            said.retain(|_, value| !value.is_array());
+            flatten("model_index", &Value::Object(said), &mut facts);
+        }
+        Ok(Self { path: path.into(), class, facts })
+    }
+
+    /// The built-in model that claims the class.
+    pub fn model(&self, offers: &[(&str, SourceId, Offer)]) -> Result<SourceId, Diagnostics> {
+        let all = || offers.iter().flat_map(|(_, _, offer)| offer.classes.iter().map(String::as_str));
+        let Some(class) = &self.class else {
+            return Err(Diagnostic::error(format!("{} names no class", self.path.display()))
+                .help("it has neither `architectures` nor `_class_name`: name the model, with `--config` for this file")
+                .into());
+        };
+        let found = offers.iter().find(|(_, _, offer)| offer.classes.contains(class));
+        found.map(|(_, file, _)| *file).ok_or_else(|| {
+            let path = self.path.display();
+            let mut error = Diagnostic::error(format!("no built-in model claims {class}"))
+                .note(format!("the class that {path} names"));
+            if let Some(near) = types::nearest(class, all()).first() {
+                error = error.help(format!("did you mean {near}?"));
+            }
+            let list = all().collect::<Vec<_>>().join(", ");
+            error.help(format!("built in are {list}; a model of your own goes before `--config {path}`")).into()
+        })
+    }
+
+    /// For the evaluator.
+    pub fn published(self) -> Published {
+        Published { path: self.path.display().to_string(), class: self.class.map(Name::from), facts: self.facts }
+    }
+}
+
+/// Which part of a pipeline is the model: the generator, the first of several experts; else the only one that a built-in
+/// model claims.
+fn model_part(path: &Path, parts: &[Config], offers: &[(&str, SourceId, Offer)]) -> Result<usize, Diagnostics> {
+    let name =
+        |part: &Config| part.path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    if let Some(at) = parts.iter().position(|part| ["transformer", "unet"].contains(&name(part).as_str())) {
+        return Ok(at);
+    }
+    let claimed = |part: &Config| {
+        let class = part.class.as_deref().unwrap_or_default();
+        offers.iter().any(|(_, _, offer)| offer.classes.iter().any(|c| c == class))
+    };
+    let models: Vec<usize> = (0..parts.len()).filter(|i| claimed(&parts[*i])).collect();
+    let what = match models.as_slice() {
+        [at] => return Ok(*at),
+        [] => "no built-in model claims a part of the pipeline",
+        _ => "several parts are models in the pipeline",
+    };
+    let named = |part: &Config| format!("{} ({})", name(part), part.class.as_deref().unwrap_or("no class"));
+    let list: Vec<String> = parts.iter().map(named).collect();
+    Err(Diagnostic::error(format!("{what} {}", path.display()))
+        .help(format!("its parts are {}; give the folder of one", list.join(", ")))
+        .into())
+}
+
+/// The configs of a pipeline's parts, in the order in which its index has them.
+fn parts(folder: &Path) -> Result<Vec<Config>, Diagnostics> {
+    let index = object_of_index(&folder.join("model_index.json"))?;
+    let mut parts = vec![];
+    for name in index.keys().filter(|name| !name.starts_with('_') && !name.contains(['/', '.'])) {
+        let config = folder.join(name).join("config.json");
+        if config.is_file() {
+            parts.push(Config::read(&config)?);
+        }
+    }
+    Ok(parts)
+}
+
+/// The snapshot in a hub's cache of a model, `models--ORG--NAME`; else the folder itself.
+fn snapshot(folder: &Path) -> Result<PathBuf, Diagnostics> {
+    let snapshots = folder.join("snapshots");
+    if !snapshots.is_dir() {
+        return Ok(folder.into());
+    }
+    if let Ok(hash) = input::text(&folder.join("refs/main"), 4096) {
+        let named = snapshots.join(hash.trim());
+        if named.is_dir() {
+            return Ok(named);
+        }
+    }
+    let entries = fs::read_dir(&snapshots).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    found.sort();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        several => {
+            let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
+            let what = format!(
+                "{} is a hub's cache with {} snapshots, and refs/main names none",
+                folder.display(),
+                names.len()
+            );
+            Err(Diagnostic::error(what).help(format!("give one of them: {}", names.join(", "))).into())
+        }
+    }
+}
+
+fn object_of_index(path: &Path) -> Result<serde_json::Map<String, Value>, Diagnostics> {
+    match object(path)? {
+        Value::Object(map) => Ok(map),
+        _ => Ok(serde_json::Map::new()),
+    }
+}
+
+fn object(path: &Path) -> Result<Value, Diagnostics> {
+    let refuse = |what: String| {
+        Diagnostics::from(Diagnostic::error(format!("cannot read the config {}: {what}", path.display())))
+    };
+    let text = input::text(path, MOST).map_err(|e| refuse(e.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    if value.is_object() { Ok(value) } else { Err(refuse("it is no JSON object".into())) }
+}
+
+/// Facts by paths with dots; nulls are left out. Objects in lists go by their place.
+fn flatten(path: &str, value: &Value, facts: &mut BTreeMap<Name, Fact>) {
+    let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&below(key), value, facts)),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().enumerate().for_each(|(i, value)| flatten(&below(&i.to_string()), value, facts));
+        }
+        value => drop(fact(value).map(|fact| facts.insert(path.into(), fact))),
+    }
+}
+
+fn fact(value: &Value) -> Option<Fact> {
+    Some(match value {
+        Value::Bool(v) => Fact::Bool(*v),
+        Value::Number(v) => v.as_i64().map_or_else(|| Fact::Number(v.as_f64().unwrap_or(f64::NAN)), Fact::Integer),
+        Value::String(v) => Fact::Text(v.as_str().into()),
+        Value::Array(items) => Fact::List(items.iter().map(|v| fact(v).unwrap_or(Fact::Text("null".into()))).collect()),
+        Value::Null | Value::Object(_) => return None,
+    })
+}

@@ -1,0 +1,136 @@
+//! Folders of published checkpoints: `mmc` takes the built-in model of their class, in the sizes of their config.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::binaries::{command, model, run};
+
+/// As a hub has it.
+fn hub() -> Value {
+    json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "bfloat16",
+        "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2, "head_dim": 12,
+        "hidden_act": "silu", "hidden_size": 40, "initializer_range": 0.02, "intermediate_size": 72,
+        "max_position_embeddings": 64, "max_window_layers": 3, "num_attention_heads": 6, "num_hidden_layers": 3,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 5000,
+        "sliding_window": null, "tie_word_embeddings": false, "use_cache": true, "use_sliding_window": false,
+        "vocab_size": 99,
+    })
+}
+
+/// As transformers 5 saves it.
+fn saved() -> Value {
+    let mut config = hub();
+    let keys = config.as_object_mut().expect("an object");
+    for gone in ["torch_dtype", "rope_scaling", "rope_theta"] {
+        keys.remove(gone);
+    }
+    keys.insert("dtype".into(), json!("float32"));
+    keys.insert("rope_parameters".into(), json!({"rope_theta": 5000.0, "rope_type": "default"}));
+    keys.insert("layer_types".into(), json!(["full_attention", "full_attention", "full_attention"]));
+    config
+}
+
+fn wan() -> Value {
+    json!({
+        "_class_name": "WanTransformer3DModel", "_diffusers_version": "0.42.1", "attention_head_dim": 12,
+        "cross_attn_norm": true, "eps": 1e-6, "ffn_dim": 40, "freq_dim": 16, "in_channels": 4, "num_attention_heads": 3,
+        "num_layers": 2, "out_channels": 4, "patch_size": [1, 2, 2], "qk_norm": "rms_norm_across_heads",
+        "rope_max_seq_len": 1024, "text_dim": 20,
+    })
+}
+
+fn with(mut config: Value, key: &str, value: Value) -> Value {
+    config.as_object_mut().expect("an object").insert(key.into(), value);
+    config
+}
+
+fn write(path: &Path, value: &Value) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    fs::write(path, value.to_string()).expect("written");
+}
+
+fn shown(folder: &Path, words: &str) -> String {
+    let output = command("mmc").current_dir(folder).args(words.split_whitespace()).output().expect("mmc");
+    let code = output.status.code();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let told: Vec<&str> = told.lines().filter(|line| !line.contains("checked in")).collect();
+    format!("$ mmc {words}  [{}]\n{}\n", code.unwrap_or(-1), told.join("\n"))
+}
+
+/// The parameters of the model with the same sizes set by hand.
+#[test]
+fn both_forms_of_a_config_give_the_sizes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut by_hand = command("mmc");
+    by_hand.arg("manifest").arg(model("qwen3.mm"));
+    for set in ["LAYERS=3", "HIDDEN=40", "HEADS=6", "KV_HEADS=2", "HEAD=12", "FFN=72", "VOCAB=99", "TIE=false"] {
+        by_hand.args(["--set", set]);
+    }
+    let by_hand = run(&mut by_hand).expect("lists").stdout;
+    for (name, config) in [("hub", hub()), ("saved", saved())] {
+        write(&folder.path().join(name).join("config.json"), &config);
+        let output = run(command("mmc").current_dir(&folder).args(["manifest", name])).expect("lists");
+        assert_eq!(output.stdout, by_hand);
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        // The same file of one's own.
+        let own =
+            run(command("mmc").current_dir(&folder).arg("manifest").arg(model("qwen3.mm")).args(["--config", name]));
+        assert_eq!(own.expect("lists").stdout, by_hand);
+    }
+    // What no shape shows is in the plan, where weights are held to it.
+    let ir = run(command("mmc").current_dir(&folder).args(["ir", "hub", "--after", "eval"])).expect("prints").stdout;
+    let ir = String::from_utf8_lossy(&ir);
+    assert!(ir.contains("0.00001") && !ir.contains("0.000001"), "the config's eps");
+}
+
+#[test]
+fn pipelines_and_caches_are_opened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path);
+    let snapshot = at("models--A--B/snapshots/0123");
+    write(&snapshot.join("transformer/config.json"), &with(wan(), "in_channels", json!(8)));
+    write(&snapshot.join("vae/config.json"), &json!({"_class_name": "AutoencoderKLWan"}));
+    let index = json!({
+        "_class_name": "WanPipeline", "boundary_ratio": null, "expand_timesteps": true,
+        "transformer": ["diffusers", "WanTransformer3DModel"], "vae": ["diffusers", "AutoencoderKLWan"],
+    });
+    write(&snapshot.join("model_index.json"), &with(index, "boundary_ratio", json!(null)));
+    fs::create_dir_all(at("models--A--B/refs")).expect("made");
+    fs::write(at("models--A--B/refs/main"), "0123\n").expect("written");
+    let set = "--set F=2 --set H=4 --set W=4 --set S=3 --task forward";
+    insta::assert_snapshot!(shown(folder.path(), &format!("check models--A--B {set} --set OUT=8")));
+}
+
+#[test]
+fn errors_name_the_key_and_the_way_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path).join("config.json");
+    write(&at("unknown"), &json!({"architectures": ["Qwen9ForCausalLM"]}));
+    write(&at("gelu"), &with(hub(), "hidden_act", json!("gelu")));
+    write(&at("yarn"), &with(hub(), "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})));
+    write(&at("unread"), &with(with(hub(), "soft_cap", json!(30.0)), "router", json!({"top_k": 2})));
+    write(&at("text"), &with(hub(), "hidden_size", json!("40")));
+    write(&at("half"), &with(hub(), "num_hidden_layers", json!(1.5)));
+    write(&at("none"), &json!({"hidden_size": 40}));
+    write(&at("list"), &json!([1]));
+    fs::create_dir(folder.path().join("empty")).expect("made");
+    let words = [
+        "check unknown",
+        "check gelu",
+        "check yarn",
+        "check unread",
+        "check text",
+        "check half",
+        "check none",
+        "check list",
+        "check empty",
+        "check gelu --preset tiny",
+        "check gelu --config gelu",
+        "check wan2.2.mm --config unread",
+        "check missing",
+        "models qwen9",
+    ];
+    insta::assert_snapshot!(words.map(|w| shown(folder.path(), w)).join("\n"));
+}
