@@ -70,11 +70,11 @@ fn in_place(kernel: &Function) -> Vec<(usize, usize)> {
             _ => (node, None),
         };
         let Inst::Op(op) = &maker.inst else { continue };
-        let read: Vec<NodeId> = match (op, item) {
+        let read = match item {
+            None if op.class() == Class::Elementwise => &maker.args[..],
             // The i-th result replaces the i-th operand.
-            (Op::Adamw(_), Some(i)) => maker.args.get(i).copied().into_iter().collect(),
-            (op, None) if op.class() == Class::Elementwise => maker.args.to_vec(),
-            _ => vec![],
+            Some(i) if matches!(op, Op::Adamw(_)) => maker.args.get(i..=i).unwrap_or(&[]),
+            _ => &[],
         };
         let free = |&p: &usize| {
             let param = kernel.params[p];

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ir::ops::{ReduceMax, ReduceSum};
 use ir::{Class, Function, Inst, NodeId, Op};
 use types::{Dim, Name};
 
@@ -23,8 +24,8 @@ const MOST_SEARCHED: usize = 4096;
 enum Role {
     /// Each element from the same elements of the operands.
     Map,
-    /// Each element from a row of the operands, which these dims cut out.
-    Row(Vec<Name>),
+    /// Each element from a row of the operands, which these dims cut out; each row is read in so many places.
+    Row(Vec<Name>, usize),
     /// These dims of the operand are folded, and they are its last ones.
     FoldRow(Vec<Name>),
     /// Shares no loops with what reads it: dims are folded that are not the operand's last ones, or there are several
@@ -93,15 +94,14 @@ impl State<'_> {
             return;
         }
         let role = self.role(node, op);
-        self.levels[node.index()] = match (&role, op) {
-            // It reads each row in two places.
-            (Role::Row(_), Op::Rope(_)) => 2,
-            (Role::Row(_) | Role::FoldRow(_), _) => 1,
-            _ => 0,
+        self.levels[node.index()] = match role {
+            Role::Row(_, places) => places,
+            Role::FoldRow(_) => 1,
+            Role::Map | Role::Sink | Role::Move | Role::Product | Role::Alone => 0,
         };
         match role {
             Role::Map => self.place_map(node),
-            Role::Row(dims) => self.place_row(node, &dims),
+            Role::Row(dims, _) => self.place_row(node, &dims),
             Role::FoldRow(dims) => self.place_fold(node, &dims),
             Role::Sink => self.place_sink(node),
             Role::Move => {
@@ -122,25 +122,64 @@ impl State<'_> {
         let operand = self.args(node).first().and_then(|&arg| self.dims(arg)).unwrap_or_default();
         let own = self.dims(node);
         match op {
-            Op::Matmul(_) => Role::Product,
-            Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_) => Role::Alone,
-            Op::ReduceSum(ir::ops::ReduceSum { dims }) | Op::ReduceMax(ir::ops::ReduceMax { dims }) => {
-                fold(&operand, dims)
-            }
-            Op::Rope(op) => row(own, &operand, &op.dim),
-            Op::Softmax(op) => row(own, &operand, &op.dim),
-            Op::SoftmaxGrad(op) => row(own, &operand, &op.dim),
-            Op::RmsNorm(op) => row(own, &operand, &op.dim),
-            Op::RmsNormGrad(op) => row(own, &operand, &op.dim),
-            Op::LayerNorm(op) => row(own, &operand, &op.dim),
-            Op::LayerNormGrad(op) => row(own, &operand, &op.dim),
+            Op::Add(_)
+            | Op::Sub(_)
+            | Op::Mul(_)
+            | Op::Div(_)
+            | Op::Max(_)
+            | Op::Min(_)
+            | Op::Compare(_)
+            | Op::Select(_)
+            | Op::Neg(_)
+            | Op::Abs(_)
+            | Op::Exp(_)
+            | Op::Expm1(_)
+            | Op::Log(_)
+            | Op::Sqrt(_)
+            | Op::Rsqrt(_)
+            | Op::Tanh(_)
+            | Op::Sin(_)
+            | Op::Cos(_)
+            | Op::Sigmoid(_)
+            | Op::Erf(_)
+            | Op::Cast(_)
+            | Op::GeluTanh(_)
+            | Op::GeluTanhGrad(_)
+            | Op::Silu(_)
+            | Op::SiluGrad(_)
+            | Op::Swiglu(_) => Role::Map,
+            Op::Transpose(_)
+            | Op::Broadcast(_)
+            | Op::Slice(_)
+            | Op::Concat(_)
+            | Op::Pad(_)
+            | Op::Gather(_)
+            | Op::Window(_) => Role::Move,
+            Op::ReduceSum(ReduceSum { dims }) | Op::ReduceMax(ReduceMax { dims }) => fold(&operand, dims),
+            // It reads each row in two places.
+            Op::Rope(op) => row(own, &operand, &op.dim, 2),
+            Op::Softmax(op) => row(own, &operand, &op.dim, 1),
+            Op::SoftmaxGrad(op) => row(own, &operand, &op.dim, 1),
+            Op::RmsNorm(op) => row(own, &operand, &op.dim, 1),
+            Op::RmsNormGrad(op) => row(own, &operand, &op.dim, 1),
+            Op::LayerNorm(op) => row(own, &operand, &op.dim, 1),
+            Op::LayerNormGrad(op) => row(own, &operand, &op.dim, 1),
             Op::CrossEntropy(op) => fold(&operand, std::slice::from_ref(&op.dim)),
             Op::Adamw(_) | Op::SwigluGrad(_) => Role::Sink,
-            op => match op.class() {
-                Class::Elementwise if own.is_some() => Role::Map,
-                Class::Move => Role::Move,
-                _ => Role::Alone,
-            },
+            Op::Matmul(_) => Role::Product,
+            Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_) | Op::CrossEntropyGrad(_) => Role::Alone,
+            // These are in no kernel.
+            Op::Constant(_)
+            | Op::Iota(_)
+            | Op::Table(_)
+            | Op::Reshape(_)
+            | Op::Reshard(_)
+            | Op::Coordinate(_)
+            | Op::AllReduce(_)
+            | Op::AllGather(_)
+            | Op::ReduceScatter(_)
+            | Op::AllToAll(_)
+            | Op::Permute(_) => Role::Alone,
         }
     }
 
@@ -421,10 +460,10 @@ impl State<'_> {
     }
 }
 
-fn row(own: Option<Dims>, operand: &Dims, dim: &Name) -> Role {
+fn row(own: Option<Dims>, operand: &Dims, dim: &Name, places: usize) -> Role {
     match own {
         Some(own) if own == *operand && own.last().is_some_and(|last| last.name == *dim) => {
-            Role::Row(vec![dim.clone()])
+            Role::Row(vec![dim.clone()], places)
         }
         _ => Role::Alone,
     }

@@ -14,21 +14,14 @@ pub struct Origins {
 
 /// Why an operator is taken apart, and whether by its own expansion; otherwise its lowering writes the parts.
 fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
-    let reason = expanded(op, args).map(|reason| (reason, true));
-    reason.or(match op {
+    let by_expansion = match op {
         Op::CrossEntropy(_) | Op::CrossEntropyGrad(_) => {
-            Some(("CrossEntropyLoss is not in every release's headers, LogSoftmaxV2 is", false))
+            return Some(("CrossEntropyLoss is not in every release's headers, LogSoftmaxV2 is", false));
         }
-        Op::Window(_) => Some(("Slice wants offsets that are known when it is compiled", false)),
-        _ => None,
-    })
-}
-
-/// Why an operator must be taken apart by its expansion.
-fn expanded(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
-    match op {
-        Op::Attention(_) | Op::AttentionGrad(_) if !matches!(args[0].dtype, DType::BF16 | DType::F16) => {
-            Some("FlashAttentionScore takes f16 and bf16 only")
+        Op::Window(_) => return Some(("Slice wants offsets that are known when it is compiled", false)),
+        Op::Attention(_) | Op::AttentionGrad(_) => {
+            let known = matches!(args[0].dtype, DType::BF16 | DType::F16);
+            (!known).then_some("FlashAttentionScore takes f16 and bf16 only")
         }
         Op::Adamw(adamw) => {
             let alike = args[..4].iter().all(|a| a.dtype == DType::F32);
@@ -50,8 +43,62 @@ fn expanded(op: &Op, args: &[&TensorType]) -> Option<&'static str> {
                 ),
             }
         }
-        _ => None,
-    }
+        Op::Constant(_)
+        | Op::Iota(_)
+        | Op::Table(_)
+        | Op::Add(_)
+        | Op::Sub(_)
+        | Op::Mul(_)
+        | Op::Div(_)
+        | Op::Max(_)
+        | Op::Min(_)
+        | Op::Compare(_)
+        | Op::Select(_)
+        | Op::Neg(_)
+        | Op::Abs(_)
+        | Op::Exp(_)
+        | Op::Expm1(_)
+        | Op::Log(_)
+        | Op::Sqrt(_)
+        | Op::Rsqrt(_)
+        | Op::Tanh(_)
+        | Op::Sin(_)
+        | Op::Cos(_)
+        | Op::Sigmoid(_)
+        | Op::Erf(_)
+        | Op::Cast(_)
+        | Op::GeluTanh(_)
+        | Op::GeluTanhGrad(_)
+        | Op::Silu(_)
+        | Op::SiluGrad(_)
+        | Op::Swiglu(_)
+        | Op::SwigluGrad(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast(_)
+        | Op::Slice(_)
+        | Op::Concat(_)
+        | Op::Pad(_)
+        | Op::Gather(_)
+        | Op::ScatterAdd(_)
+        | Op::ReduceSum(_)
+        | Op::ReduceMax(_)
+        | Op::Matmul(_)
+        | Op::RmsNorm(_)
+        | Op::RmsNormGrad(_)
+        | Op::LayerNorm(_)
+        | Op::LayerNormGrad(_)
+        | Op::Softmax(_)
+        | Op::SoftmaxGrad(_)
+        | Op::Reshard(_)
+        | Op::Coordinate(_)
+        | Op::AllReduce(_)
+        | Op::AllGather(_)
+        | Op::ReduceScatter(_)
+        | Op::AllToAll(_)
+        | Op::Permute(_) => None,
+    };
+    by_expansion.map(|reason| (reason, true))
 }
 
 /// The kernel with those operators in simpler ones.

@@ -1,9 +1,9 @@
 //! Elementwise operators on values in registers: one function from operator and operands to the rounded result.
 
-use ir::Op;
 use ir::ops::Comparison;
 use types::DType;
 
+use super::form::Scalar;
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 
 /// How an element type is stored.
@@ -46,41 +46,44 @@ pub fn alike(e: &mut Emitter, args: &[Val]) -> Vec<Val> {
     args.iter().map(|&arg| if arg.ty.lanes == lanes { arg } else { e.broadcast(arg, lanes) }).collect()
 }
 
-/// The value of an elementwise operator, rounded to `to`; `None` if it is not one of the primitives.
-pub fn apply(e: &mut Emitter, op: &Op, args: &[Val], from: DType, to: DType) -> Option<Val> {
+/// The value of an elementwise operator, rounded to `to`; `None` if it has no code for this type.
+pub fn apply(e: &mut Emitter, scalar: Scalar, args: &[Val], from: DType, to: DType) -> Option<Val> {
     let args = alike(e, args);
     let x = *args.first()?;
     let y = args.get(1).copied().unwrap_or(x);
-    let value = match op {
-        Op::Add(_) => e.add(x, y),
-        Op::Sub(_) => e.sub(x, y),
-        Op::Mul(_) => e.mul(x, y),
-        Op::Div(_) => e.div(x, y),
-        Op::Neg(_) => e.neg(x),
-        Op::Max(_) => extreme(e, Cmp::Gt, x, y),
-        Op::Min(_) => extreme(e, Cmp::Lt, x, y),
-        Op::Compare(op) => e.cmp(comparison(op.kind), x, y),
-        Op::Select(_) => e.select(x, y, *args.get(2)?),
-        Op::Abs(_) => match x.ty.elem.is_float() {
+    // These are written out in f32.
+    let single = |e: &mut Emitter, function: fn(&mut Emitter, Val) -> Val| match x.ty.elem {
+        Elem::F32 => Some(function(e, x)),
+        _ => None,
+    };
+    let value = match scalar {
+        Scalar::Add => e.add(x, y),
+        Scalar::Sub => e.sub(x, y),
+        Scalar::Mul => e.mul(x, y),
+        Scalar::Div => e.div(x, y),
+        Scalar::Neg => e.neg(x),
+        Scalar::Max => extreme(e, Cmp::Gt, x, y),
+        Scalar::Min => extreme(e, Cmp::Lt, x, y),
+        Scalar::Compare(kind) => e.cmp(comparison(kind), x, y),
+        Scalar::Select => e.select(x, y, *args.get(2)?),
+        Scalar::Abs => match x.ty.elem.is_float() {
             true => e.abs(x),
             false => {
                 let negative = e.neg(x);
                 e.max_int(x, negative)
             }
         },
-        Op::Cast(_) => cast(e, x, from, to),
-        Op::Sqrt(_) => e.sqrt(x),
-        Op::Rsqrt(_) => e.rsqrt(x),
-        _ if x.ty.elem != Elem::F32 => return None,
-        Op::Exp(_) => e.exp(x),
-        Op::Expm1(_) => e.expm1(x),
-        Op::Log(_) => e.log(x),
-        Op::Tanh(_) => e.tanh(x),
-        Op::Sin(_) => e.sin(x),
-        Op::Cos(_) => e.cos(x),
-        Op::Sigmoid(_) => e.sigmoid(x),
-        Op::Erf(_) => e.erf(x),
-        _ => return None,
+        Scalar::Cast => cast(e, x, from, to),
+        Scalar::Sqrt => e.sqrt(x),
+        Scalar::Rsqrt => e.rsqrt(x),
+        Scalar::Exp => single(e, Emitter::exp)?,
+        Scalar::Expm1 => single(e, Emitter::expm1)?,
+        Scalar::Log => single(e, Emitter::log)?,
+        Scalar::Tanh => single(e, Emitter::tanh)?,
+        Scalar::Sin => single(e, Emitter::sin)?,
+        Scalar::Cos => single(e, Emitter::cos)?,
+        Scalar::Sigmoid => single(e, Emitter::sigmoid)?,
+        Scalar::Erf => single(e, Emitter::erf)?,
     };
     Some(e.round_through(value, stored(to)))
 }

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::{Function, Inst, NodeId, Op};
+use ir::{Function, Inst, NodeId};
 use types::{DType, TensorType};
 
 use super::LowerError;
 use super::apply::{apply, constant, load, stored, truth};
 use super::coord::{self, Coord, Key};
+use super::form::Form;
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 
 /// A node, its coordinates, and the mask and lanes that they are read under.
@@ -79,25 +80,36 @@ impl<'f> Eval<'f> {
         let ty = self.ty(node)?;
         let args = data.args.clone();
         let Inst::Op(op) = &data.inst else { return Err(LowerError::new("a call inside a fused kernel")) };
-        match op {
-            Op::Constant(op) => Ok(constant(e, op.value, op.dtype)),
-            Op::Iota(_) => Ok(self.iota(e, ty.dtype, at[0])),
-            Op::Slice(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => {
+        let form = Form::of(op);
+        match form {
+            Form::Constant(op) => Ok(constant(e, op.value, op.dtype)),
+            Form::Iota => Ok(self.iota(e, ty.dtype, at[0])),
+            Form::Slice(_) | Form::Reshape | Form::Renamed => {
                 if let Some(value) = self.interleaved(e, node, at)? {
                     return Ok(value);
                 }
-                let mapped = self.mapped(e, op, ty, self.ty(args[0])?, at);
+                let arg = self.ty(args[0])?;
+                let mapped = match form {
+                    Form::Slice(op) => {
+                        let place = ty.position(&op.dim).unwrap_or(0);
+                        let mut at = at.to_vec();
+                        at[place] = coord::shift(e, at[place], op.start as i64);
+                        at
+                    }
+                    Form::Reshape => reshaped(e, ty, arg, at, self.lanes),
+                    _ => named(ty, arg, at),
+                };
                 self.value(e, args[0], &mapped)
             }
-            Op::Concat(op) => self.concat(e, ty.position(&op.dim).unwrap_or(0), &args, at),
-            Op::Pad(op) => {
+            Form::Concat(dim) => self.concat(e, ty.position(dim).unwrap_or(0), &args, at),
+            Form::Pad(op) => {
                 let place = ty.position(&op.dim).unwrap_or(0);
                 let outside = constant(e, op.value, ty.dtype);
                 let mut at = at.to_vec();
                 at[place] = coord::shift(e, at[place], -(op.before as i64));
                 self.padded(e, args[0], place, outside, at)
             }
-            Op::Window(op) => {
+            Form::Window(op) => {
                 let place = ty.position(&op.dim).unwrap_or(0);
                 let start = self.value(e, args[1], &[])?;
                 let outside = constant(e, 0.0, ty.dtype);
@@ -105,33 +117,21 @@ impl<'f> Eval<'f> {
                 at[place] = coord::add(e, at[place], Coord::one(start));
                 self.padded(e, args[0], place, outside, at)
             }
-            Op::Gather(op) => self.gather(e, &op.dim, &args, at),
-            Op::ReduceSum(op) => self.reduce(e, node, args[0], &op.dims, Fold::Sum, at),
-            Op::ReduceMax(op) => self.reduce(e, node, args[0], &op.dims, Fold::Max, at),
-            op => {
+            Form::Gather(op) => self.gather(e, &op.dim, &args, at),
+            Form::Fold(fold, dims) => self.reduce(e, node, args[0], dims, fold, at),
+            Form::Elementwise(scalar) => {
                 let mut values = Vec::new();
                 for &arg in &args {
                     let own = named(ty, self.ty(arg)?, at);
                     values.push(self.value(e, arg, &own)?);
                 }
                 let from = self.ty(*args.first().ok_or_else(|| LowerError::new("an operator of nothing"))?)?.dtype;
-                apply(e, op, &values, from, ty.dtype)
+                apply(e, scalar, &values, from, ty.dtype)
                     .ok_or_else(|| LowerError::new(format!("no code for `{}` on {from}", op.name())))
             }
-        }
-    }
-
-    /// The coordinates in the operand of a move.
-    fn mapped(&self, e: &mut Emitter, op: &Op, ty: &TensorType, arg: &TensorType, at: &[Coord]) -> Vec<Coord> {
-        match op {
-            Op::Slice(op) => {
-                let place = ty.position(&op.dim).unwrap_or(0);
-                let mut at = at.to_vec();
-                at[place] = coord::shift(e, at[place], op.start as i64);
-                at
+            Form::Table | Form::Whole(_) | Form::Composite | Form::Collective => {
+                Err(LowerError::new(format!("no code for `{}` inside a fused kernel", op.name())))
             }
-            Op::Reshape(_) => reshaped(e, ty, arg, at, self.lanes),
-            _ => named(ty, arg, at),
         }
     }
 
@@ -334,30 +334,31 @@ impl<'f> Eval<'f> {
         }
         let ty = self.ty(node)?;
         let args = data.args.clone();
-        match op {
-            Op::Constant(_) | Op::Iota(_) | Op::Table(_) | Op::Concat(_) | Op::Pad(_) => Ok(()),
-            Op::Window(_) => self.hoist(e, args[1], &[]),
-            Op::Slice(op) => {
+        match Form::of(op) {
+            Form::Constant(_) | Form::Iota | Form::Table | Form::Concat(_) | Form::Pad(_) => Ok(()),
+            Form::Window(_) => self.hoist(e, args[1], &[]),
+            Form::Slice(op) => {
                 let place = ty.position(&op.dim).unwrap_or(0);
                 let mut at = at.to_vec();
                 at[place] = at[place].map(|coord| coord::shift(e, coord, op.start as i64));
                 self.hoist(e, args[0], &at)
             }
-            Op::Reshape(_) => {
+            Form::Reshape => {
                 let arg = self.ty(args[0])?;
                 let at = reshaped_where_known(e, ty, arg, at, self.lanes);
                 self.hoist(e, args[0], &at)
             }
-            Op::Gather(op) => {
+            Form::Gather(op) => {
                 let place = self.ty(args[0])?.position(&op.dim).unwrap_or(0);
                 let rank = self.ty(args[1])?.rank();
                 self.hoist(e, args[1], &at[place..place + rank])
             }
-            Op::ReduceSum(_) | Op::ReduceMax(_) => {
-                let own = named_where_known(ty, self.ty(args[0])?, at);
-                self.hoist(e, args[0], &own)
-            }
-            _ => {
+            Form::Elementwise(_)
+            | Form::Renamed
+            | Form::Fold(..)
+            | Form::Whole(_)
+            | Form::Composite
+            | Form::Collective => {
                 for &arg in &args {
                     let own = named_where_known(ty, self.ty(arg)?, at);
                     self.hoist(e, arg, &own)?;

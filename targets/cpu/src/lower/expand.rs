@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Builder, Function, Inst, Mismatch, NodeId, Op};
+use ir::{Builder, Function, Inst, Mismatch, NodeId};
+
+use super::form::Form;
 
 /// Expands until nothing more expands. Tuples are gone afterwards, but for those of whole operators.
 pub fn expand(function: &Function) -> Result<Function, Mismatch> {
@@ -14,11 +16,6 @@ pub fn expand(function: &Function) -> Result<Function, Mismatch> {
             return Ok(current);
         }
     }
-}
-
-/// Operators that have kernels of their own.
-fn whole(op: &Op) -> bool {
-    matches!(op, Op::Matmul(_) | Op::Attention(_) | Op::AttentionGrad(_) | Op::ScatterAdd(_))
 }
 
 fn expand_once(from: &Function) -> Result<(Function, bool), Mismatch> {
@@ -37,7 +34,7 @@ fn expand_once(from: &Function) -> Result<(Function, bool), Mismatch> {
         b.place = node.place;
         let args: Vec<NodeId> = node.args.iter().filter_map(|arg| map[arg].first().copied()).collect();
         let new = match &node.inst {
-            Inst::Op(op) if !whole(op) => match op.expand(&mut b, &args) {
+            Inst::Op(op) if !matches!(Form::of(op), Form::Whole(_)) => match op.expand(&mut b, &args) {
                 Some(results) => {
                     changed = true;
                     results.to_vec()

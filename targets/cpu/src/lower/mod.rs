@@ -13,6 +13,7 @@ mod coord;
 mod eval;
 mod expand;
 mod flash;
+mod form;
 mod nest;
 mod pairs;
 mod product;
@@ -23,10 +24,12 @@ mod transpose;
 
 use std::collections::BTreeMap;
 
-use ir::{Class, Function, Inst, NodeId, Op};
+use ir::{Function, Inst, NodeId, Op};
 
 use crate::cpu::Cpu;
 use crate::emit::{Emitter, Kernel, Module, Val};
+
+use form::{Form, Whole};
 
 pub use expand::expand;
 
@@ -76,27 +79,26 @@ impl Lowering {
         let function = expand(kernel)?;
         let live = function.live();
         let nodes = || function.nodes.iter().filter(|(id, _)| live[id.index()]);
-        let asks = |node: &ir::Node| match &node.inst {
-            Inst::Op(op) => (op.class() == Class::Collective).then(|| op.name()),
-            _ => None,
-        };
-        if let Some(name) = nodes().find_map(|(_, node)| asks(node)) {
-            return Err(LowerError::new(format!(
-                "`{name}` asks other ranks, which no kernel can: it must stand between kernels (group the function again)"
-            )));
-        }
-        let special = nodes().find_map(|(id, node)| match &node.inst {
-            Inst::Op(op @ (Op::Matmul(_) | Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_))) => {
-                Some((id, op.clone()))
+        let mut whole = None;
+        for (id, node) in nodes() {
+            let Inst::Op(op) = &node.inst else { continue };
+            match Form::of(op) {
+                Form::Collective => {
+                    return Err(LowerError::new(format!(
+                        "`{}` asks other ranks, which no kernel can: it must stand between kernels (group the function again)",
+                        op.name()
+                    )));
+                }
+                Form::Whole(op) => whole = whole.or(Some((id, op))),
+                _ => {}
             }
-            _ => None,
-        });
-        let kind = match special {
-            Some((node, Op::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, &op, cpu)?),
-            Some((node, Op::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, &op)?),
-            Some((node, Op::Attention(op))) => Kind::Flash(flash::Plan::forward(&function, node, &op, cpu)?),
-            Some((node, Op::AttentionGrad(op))) => Kind::Flash(flash::Plan::backward(&function, node, &op, cpu)?),
-            _ => match transpose::Plan::new(&function, cpu) {
+        }
+        let kind = match whole {
+            Some((node, Whole::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, op, cpu)?),
+            Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, op)?),
+            Some((node, Whole::Attention(op))) => Kind::Flash(flash::Plan::forward(&function, node, op, cpu)?),
+            Some((node, Whole::AttentionGrad(op))) => Kind::Flash(flash::Plan::backward(&function, node, op, cpu)?),
+            None => match transpose::Plan::new(&function, cpu) {
                 Some(plan) => Kind::Transpose(plan),
                 None => Kind::Nest(nest::Plan::new(&function, cpu)?),
             },

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::{Function, Inst, NodeId, Op};
+use ir::{Function, Inst, NodeId};
 use types::TensorType;
 
 use super::apply::{store, stored};
 use super::coord::{self, Coord};
 use super::eval::{Eval, runs, widen};
+use super::form::Form;
 use super::reduce::{along_lanes, run_lanes};
 use super::{LowerError, Needs, Pointers};
 use crate::cpu::Cpu;
@@ -188,15 +189,15 @@ impl Reductions {
                 .iter()
                 .map(|dim| ty.position(&dim.name).map(|place| at[place].clone()).unwrap_or_default())
                 .collect();
-            let inner = match op {
-                Op::ReduceSum(ir::ops::ReduceSum { dims }) | Op::ReduceMax(ir::ops::ReduceMax { dims }) => {
+            let inner = match Form::of(op) {
+                Form::Fold(_, dims) => {
                     let mut kept: Vec<usize> = at.iter().flatten().copied().collect();
                     kept.sort_unstable();
                     kept.dedup();
                     self.all.push(Reduction { kept, lanewise: along_lanes(operand, dims) });
                     by_name
                 }
-                Op::Reshape(_) => {
+                Form::Reshape => {
                     let mut inner = Vec::new();
                     for (to, from) in runs(ty, operand) {
                         let mut all: Vec<usize> = at[to].iter().flatten().copied().collect();
@@ -206,7 +207,7 @@ impl Reductions {
                     }
                     inner
                 }
-                Op::Gather(op) => {
+                Form::Gather(op) => {
                     let table = tensor(function, data.args[0])?;
                     let place = table.position(&op.dim).unwrap_or(0);
                     let rank = tensor(function, data.args[1])?.rank();
@@ -220,7 +221,18 @@ impl Reductions {
                         _ => at[place..place + rank].to_vec(),
                     }
                 }
-                _ => by_name,
+                Form::Constant(_)
+                | Form::Iota
+                | Form::Table
+                | Form::Elementwise(_)
+                | Form::Renamed
+                | Form::Slice(_)
+                | Form::Concat(_)
+                | Form::Pad(_)
+                | Form::Window(_)
+                | Form::Whole(_)
+                | Form::Composite
+                | Form::Collective => by_name,
             };
             self.add(arg, inner);
         }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ir::{Function, Inst, NodeId, Op};
+use ir::{Function, Inst, NodeId};
 use types::TensorType;
 
 use super::apply::{apply, constant, stored, truth};
+use super::form::Form;
 use super::{LowerError, Needs, Pointers, behind_views};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
@@ -136,16 +137,17 @@ impl Plan {
             return Ok(value);
         }
         let ty = tensor(function, node)?;
-        let value = match &function.nodes[node].inst {
-            Inst::Op(Op::Constant(op)) => constant(e, op.value, op.dtype),
-            Inst::Op(op) if op.class() == ir::Class::Elementwise => {
-                let mut args = Vec::new();
-                for &arg in &function.nodes[node].args {
-                    args.push(self.value(e, function, pointers, site, arg, values)?);
+        let args = &function.nodes[node].args;
+        let value = match form(function, node) {
+            Some(Form::Constant(op)) => constant(e, op.value, op.dtype),
+            Some(Form::Elementwise(scalar)) => {
+                let from = tensor(function, args[0])?.dtype;
+                let mut operands = Vec::new();
+                for &arg in args {
+                    operands.push(self.value(e, function, pointers, site, arg, values)?);
                 }
-                let from = tensor(function, function.nodes[node].args[0])?.dtype;
-                apply(e, op, &args, from, ty.dtype)
-                    .ok_or_else(|| LowerError::new(format!("no code for `{}` on {from}", op.name())))?
+                apply(e, scalar, &operands, from, ty.dtype)
+                    .ok_or_else(|| LowerError::new(format!("no code for `{scalar:?}` on {from}")))?
             }
             _ => {
                 let base = pointers.bases.get(&behind_views(function, node)).copied();
@@ -199,6 +201,13 @@ fn tensor(function: &Function, node: NodeId) -> Result<&TensorType, LowerError> 
     function.ty(node).tensor().ok_or_else(|| LowerError::new("a product with an operand that is no tensor"))
 }
 
+fn form(function: &Function, node: NodeId) -> Option<Form<'_>> {
+    match &function.nodes[node].inst {
+        Inst::Op(op) => Some(Form::of(op)),
+        _ => None,
+    }
+}
+
 /// Stored values that operators after the product read, numbered as operands of the product's dims.
 fn epilogue_operands(function: &Function, product: NodeId) -> BTreeMap<NodeId, usize> {
     let mut operands = BTreeMap::new();
@@ -209,9 +218,9 @@ fn epilogue_operands(function: &Function, product: NodeId) -> BTreeMap<NodeId, u
             continue;
         }
         seen.push(node);
-        match &function.nodes[node].inst {
-            Inst::Op(op) if op.class() == ir::Class::Elementwise => pending.extend(&function.nodes[node].args),
-            Inst::Op(Op::Constant(_)) => {}
+        match form(function, node) {
+            Some(Form::Elementwise(_)) => pending.extend(&function.nodes[node].args),
+            Some(Form::Constant(_)) => {}
             _ => {
                 let next = EXTRA + operands.len();
                 operands.entry(node).or_insert(next);
