@@ -1,14 +1,17 @@
 //! `group`: asks the target how each function falls into kernels, and outlines them; equal kernels are one function.
 
 mod chain;
+mod identity;
 mod phase;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
-use ir::{Builder, Call, Class, Function, FunctionKind, Id, Inst, Mismatch, Module, Node, NodeId, Op};
+use ir::{Builder, Call, Class, Function, FunctionKind, Id, Inst, Mismatch, Module, Node, NodeId};
 use smallvec::SmallVec;
 use target::Target;
+
+use self::identity::Identity;
 
 /// After it, every operator that is no view stands in a function of kind `Kernel`, and those come first in the module.
 /// With `stages`, no kernel is of several parts of a step that a pipeline may have on different ranks or at different times.
@@ -100,7 +103,7 @@ fn apart(function: &Function, group: &[NodeId], parts: &[Part]) -> Vec<Vec<NodeI
 #[derive(Default)]
 struct Kernels {
     functions: Vec<Function>,
-    by_structure: HashMap<String, usize>,
+    known: HashMap<Identity, usize>,
 }
 
 /// The function over kernel calls, and which of its nodes those are.
@@ -342,75 +345,15 @@ fn name(from: &Function, members: &[NodeId]) -> String {
 
 impl Kernels {
     fn intern(&mut self, kernel: &Function) -> usize {
-        let key = structure(kernel);
-        if let Some(&known) = self.by_structure.get(&key) {
+        let identity = Identity::of(kernel);
+        if let Some(&known) = self.known.get(&identity) {
             return known;
         }
         let index = self.functions.len();
         let mut kernel = kernel.clone();
         kernel.name = format!("k{index}_{}", kernel.name).into();
         self.functions.push(kernel);
-        self.by_structure.insert(key, index);
+        self.known.insert(identity, index);
         index
-    }
-}
-
-/// A text that is equal for kernels that differ in the names of dims alone.
-fn structure(kernel: &Function) -> String {
-    use std::fmt::Write;
-    let mut dims: Vec<types::Name> = vec![];
-    let mut out = String::new();
-    for (_, node) in kernel.nodes.iter() {
-        let _ = match &node.inst {
-            Inst::Param(i) => write!(out, "param {i}"),
-            Inst::Op(op) => write!(out, "{} {}", op.name(), renamed(op, &mut dims)),
-            inst => write!(out, "{inst:?}"),
-        };
-        let _ = write!(out, " {:?} ", node.args);
-        let mut types = vec![&node.ty];
-        while let Some(ty) = types.pop() {
-            if let ir::Type::Tuple(items) = ty {
-                types.extend(items);
-            } else if let Some(t) = ty.element() {
-                let _ = write!(out, "{}x{}[", ty.count(), t.dtype);
-                for dim in &t.dims {
-                    let _ = write!(out, "d{}:{},", number(&dim.name, &mut dims), dim.size);
-                }
-                out.push(']');
-            }
-        }
-        out.push('\n');
-    }
-    let _ = write!(out, "{:?}", kernel.results);
-    out
-}
-
-fn number(name: &types::Name, dims: &mut Vec<types::Name>) -> usize {
-    dims.iter().position(|d| d == name).unwrap_or_else(|| {
-        dims.push(name.clone());
-        dims.len() - 1
-    })
-}
-
-/// The attributes of an operator with the names of dims replaced by their numbers.
-fn renamed(op: &Op, dims: &mut Vec<types::Name>) -> String {
-    fn walk(value: &mut serde_json::Value, dims: &mut Vec<types::Name>) {
-        match value {
-            // Dims are upper case by the language's rule; other words in attributes (`causal`, `bf16`) are not.
-            serde_json::Value::String(s) if s.starts_with(|c: char| c.is_ascii_uppercase()) => {
-                *s = format!("d{}", number(&types::Name::from(s.as_str()), dims));
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(|i| walk(i, dims)),
-            serde_json::Value::Object(fields) => fields.values_mut().for_each(|v| walk(v, dims)),
-            _ => {}
-        }
-    }
-    let text = op.attributes();
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(mut value) => {
-            walk(&mut value, dims);
-            value.to_string()
-        }
-        Err(_) => text,
     }
 }

@@ -26,7 +26,7 @@ impl Node {
 }
 
 /// What a node does. Everything but an operator is structure: it moves values between functions and stacks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Inst {
     /// The n-th parameter of the function.
     Param(usize),
@@ -51,7 +51,7 @@ pub enum Inst {
 /// Operands, in order: `carried` values that each call hands to the next, `shared` values that every call reads, and
 /// then stacks of which the i-th call reads the i-th element. Results: the carried values after the last call, then
 /// one stack for each further result. `times: None` is a plain call: all operands count as shared, all results plain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Call {
     pub callee: Id<Function>,
     pub times: Option<usize>,

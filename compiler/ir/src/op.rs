@@ -1,5 +1,7 @@
 //! What it takes to be an operator: one trait, implemented in the operator's own file and nowhere else.
 
+use std::hash::Hash;
+
 use smallvec::SmallVec;
 use types::{Indices, Name, TensorType};
 
@@ -64,13 +66,23 @@ pub fn piece(why: &str, count: usize) -> Name {
 }
 
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
-pub trait Semantics: Clone {
+pub trait Semantics: Clone + Ord + Hash {
     /// The name in text IR.
     const NAME: &'static str;
     const CLASS: Class;
 
     /// Result types, or why the operands do not fit.
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch>;
+
+    /// The attributes that are names of dims. Operators that differ in these alone are equal up to names.
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        SmallVec::new()
+    }
+
+    /// The attribute that says why the operator is there, for messages. It changes nothing of what the operator does.
+    fn reason(&mut self) -> Option<&mut Name> {
+        None
+    }
 
     /// How dims of operands and results correspond.
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use types::TensorType;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Type {
     Tensor(TensorType),
     /// `count` tensors of one type, held apart; only repeated calls, `chunk` and `unchunk` look inside.

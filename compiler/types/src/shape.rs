@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{DType, Name};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dim {
     pub name: Name,
     pub size: usize,
@@ -27,7 +27,7 @@ impl fmt::Display for Dim {
 }
 
 /// Row-major: the last dim is contiguous. Dim names within one type are distinct.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TensorType {
     pub dtype: DType,
     pub dims: SmallVec<[Dim; 4]>,

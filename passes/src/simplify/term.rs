@@ -1,12 +1,11 @@
 //! What a node of the e-graph is: an instruction without its place, over classes of equal values.
 
 use std::cmp::Ordering;
-use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use egg::{Id, Language};
-use ir::{Class, Inst, Op, Type};
+use ir::{Inst, Op, Type};
 use smallvec::SmallVec;
 
 #[derive(Clone, Debug)]
@@ -20,8 +19,8 @@ pub struct Kind {
     pub inst: Inst,
     /// Of all but operators, whose type follows from their operands.
     pub ty: Option<Type>,
-    /// Equal for equal instructions; attributes hold floats, which have no order or hash of their own.
-    key: Vec<u8>,
+    /// The instruction without its reason, if it has one: a collective is the same for whatever reason it is there.
+    bare: Option<Inst>,
     hash: u64,
 }
 
@@ -45,44 +44,24 @@ impl Term {
 
 impl Kind {
     fn new(inst: Inst, ty: Option<Type>) -> Self {
-        let key = match (&inst, &ty) {
-            // Bits rather than digits: a table may be large.
-            (Inst::Op(Op::Table(t)), _) => {
-                let mut key = format!("table {:?} {} ", t.dims, t.dtype).into_bytes();
-                key.extend(t.data.iter().flat_map(|v| v.to_bits().to_le_bytes()));
-                key
-            }
-            (Inst::Op(op), _) => [op.name(), " ", &distinguishing(op)].concat().into_bytes(),
-            (inst, ty) => {
-                let mut key = format!("{inst:?} ");
-                if let Some(ty) = ty {
-                    let _ = write!(key, "{ty}");
-                }
-                key.into_bytes()
-            }
-        };
+        let mut bare = inst.clone();
+        let reason = if let Inst::Op(op) = &mut bare { op.reason().map(std::mem::take) } else { None };
+        let mut kind = Self { inst, ty, bare: reason.map(|_| bare), hash: 0 };
         let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        Self { inst, ty, key, hash: hasher.finish() }
+        kind.identity().hash(&mut hasher);
+        kind.hash = hasher.finish();
+        kind
+    }
+
+    /// Operators are in the order of their names, so that an operator more in the table changes no plan.
+    fn identity(&self) -> impl Ord + Hash + '_ {
+        let inst = self.bare.as_ref().unwrap_or(&self.inst);
+        let name = if let Inst::Op(op) = inst { op.name() } else { "" };
+        (name, inst, &self.ty)
     }
 
     fn cmp(self: &Arc<Self>, other: &Arc<Self>) -> Ordering {
-        if Arc::ptr_eq(self, other) { Ordering::Equal } else { self.key.cmp(&other.key) }
-    }
-}
-
-/// The attributes; a collective is the same for whatever reason it is there.
-fn distinguishing(op: &Op) -> String {
-    let all = op.attributes();
-    if op.class() != Class::Collective {
-        return all;
-    }
-    match serde_json::from_str(&all) {
-        Ok(serde_json::Value::Object(mut fields)) => {
-            fields.remove("why");
-            serde_json::Value::Object(fields).to_string()
-        }
-        _ => all,
+        if Arc::ptr_eq(self, other) { Ordering::Equal } else { self.identity().cmp(&other.identity()) }
     }
 }
 
@@ -121,7 +100,8 @@ impl Language for Term {
     }
 
     fn matches(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.kind, &other.kind) || (self.kind.hash == other.kind.hash && self.kind.key == other.kind.key)
+        Arc::ptr_eq(&self.kind, &other.kind)
+            || (self.kind.hash == other.kind.hash && self.kind.identity() == other.kind.identity())
     }
 
     fn children(&self) -> &[Id] {

@@ -10,7 +10,7 @@ use super::{Compare, Select};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Abs {}
 
 impl Semantics for Abs {

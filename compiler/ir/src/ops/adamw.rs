@@ -16,13 +16,15 @@ use crate::{Array, Builder, Mismatch, NodeId};
 ///
 /// The scalars are f32 (f64 for an f64 parameter), and so are all steps in between; m, v and g may be of other types.
 /// There may be an eighth operand, a scalar of 0 or more: if it is NaN or infinite, the results are p, m and v.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Adamw {
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
 }
+
+by_bits!(Adamw { ; beta1, beta2, eps, weight_decay });
 
 impl Semantics for Adamw {
     const NAME: &'static str = "adamw";

@@ -9,7 +9,7 @@ use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AllGather {
     /// They span the group, major first.
     pub axes: Vec<Name>,
@@ -23,6 +23,14 @@ pub struct AllGather {
 impl Semantics for AllGather {
     const NAME: &'static str = "all_gather";
     const CLASS: Class = Class::Collective;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim.name]
+    }
+
+    fn reason(&mut self) -> Option<&mut Name> {
+        Some(&mut self.why)
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

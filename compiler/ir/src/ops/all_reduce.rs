@@ -9,7 +9,7 @@ use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
 use crate::{Array, Mismatch, NodeId, PartialKind};
 
 /// The interpreter takes every rank's value to be its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AllReduce {
     /// They span the group, major first.
     pub axes: Vec<Name>,
@@ -26,6 +26,10 @@ pub struct AllReduce {
 impl Semantics for AllReduce {
     const NAME: &'static str = "all_reduce";
     const CLASS: Class = Class::Collective;
+
+    fn reason(&mut self) -> Option<&mut Name> {
+        Some(&mut self.why)
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

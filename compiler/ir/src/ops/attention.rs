@@ -22,7 +22,7 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 /// Two more operands, both i64, are for parts of a longer attention: `reach`, for which query i sees key j if
 /// j <= i + reach (without effect if not causal), and the number of keys that are there; no query sees those beyond.
 /// A query that sees no key has 0 as its result, and -inf as its log-sum-exp.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Attention {
     pub q_len: Name,
     pub kv_len: Name,
@@ -33,9 +33,15 @@ pub struct Attention {
     pub scale: f64,
 }
 
+by_bits!(Attention { q_len, kv_len, heads, kv_heads, head, causal; scale });
+
 impl Semantics for Attention {
     const NAME: &'static str = "attention";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.q_len, &mut self.kv_len, &mut self.heads, &mut self.kv_heads, &mut self.head]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         let windowed = window(args, 3, Self::NAME)?;

@@ -14,7 +14,7 @@ use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands q, k, v, out, lse, dout; results dq, dk, dv. Dims, and the two operands of a window, as in [`Attention`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttentionGrad {
     pub q_len: Name,
     pub kv_len: Name,
@@ -37,9 +37,15 @@ impl AttentionGrad {
     }
 }
 
+by_bits!(AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal; scale });
+
 impl Semantics for AttentionGrad {
     const NAME: &'static str = "attention_grad";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.q_len, &mut self.kv_len, &mut self.heads, &mut self.kv_heads, &mut self.head]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         let windowed = window(args, 6, Self::NAME)?;

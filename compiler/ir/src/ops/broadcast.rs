@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{Dim, TensorType};
+use types::{Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Broadcast {
     /// All dims of the result; the operand's are among them in the same order.
     pub dims: Vec<Dim>,
@@ -18,6 +18,10 @@ pub struct Broadcast {
 impl Semantics for Broadcast {
     const NAME: &'static str = "broadcast";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().map(|dim| &mut dim.name).collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

@@ -9,7 +9,7 @@ use crate::array::for_each_index;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Concat {
     pub dim: Name,
 }
@@ -17,6 +17,10 @@ pub struct Concat {
 impl Semantics for Concat {
     const NAME: &'static str = "concat";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         let Some(first) = args.first() else { return Err(Mismatch::new("`concat` takes at least one operand")) };

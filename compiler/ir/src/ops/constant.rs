@@ -9,12 +9,14 @@ use super::elementwise::arity;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Constant {
     #[serde(with = "number")]
     pub value: f64,
     pub dtype: DType,
 }
+
+by_bits!(Constant { dtype; value });
 
 impl Semantics for Constant {
     const NAME: &'static str = "constant";

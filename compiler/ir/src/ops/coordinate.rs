@@ -9,7 +9,7 @@ use crate::op::{Class, Collective, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// An i64. The interpreter stands at 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Coordinate {
     pub axis: Name,
 }

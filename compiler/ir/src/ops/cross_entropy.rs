@@ -14,7 +14,7 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands logits and labels; labels have the other dims of the logits. A label must be in range or be `ignore`.
 /// The loss is f32 (f64 for f64 logits).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CrossEntropy {
     pub dim: Name,
     pub ignore: i64,
@@ -54,6 +54,10 @@ impl CrossEntropy {
 impl Semantics for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;

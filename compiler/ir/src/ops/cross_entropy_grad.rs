@@ -11,7 +11,7 @@ use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands logits, labels and the cotangent of each token's loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CrossEntropyGrad {
     pub dim: Name,
     pub ignore: i64,
@@ -26,6 +26,10 @@ impl CrossEntropyGrad {
 impl Semantics for CrossEntropyGrad {
     const NAME: &'static str = "cross_entropy_grad";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 3, Self::NAME)?;

@@ -14,7 +14,7 @@ use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, Part, PartOf, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Gather {
     pub dim: Name,
 }
@@ -22,6 +22,10 @@ pub struct Gather {
 impl Semantics for Gather {
     const NAME: &'static str = "gather";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;

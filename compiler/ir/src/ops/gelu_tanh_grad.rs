@@ -12,7 +12,7 @@ use super::gelu_tanh::{CUBIC, SCALE};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GeluTanhGrad {}
 
 impl Semantics for GeluTanhGrad {

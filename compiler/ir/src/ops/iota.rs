@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{DType, Dim, TensorType};
+use types::{DType, Dim, Name, TensorType};
 
 use super::elementwise::arity;
 use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Iota {
     pub dim: Dim,
     pub dtype: DType,
@@ -17,6 +17,10 @@ pub struct Iota {
 impl Semantics for Iota {
     const NAME: &'static str = "iota";
     const CLASS: Class = Class::Source;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim.name]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 0, Self::NAME)?;

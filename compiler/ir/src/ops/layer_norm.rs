@@ -9,7 +9,7 @@ use super::{LayerNormGrad, Rsqrt, row};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerNorm {
     pub dim: Name,
     pub eps: f64,
@@ -32,9 +32,15 @@ impl LayerNorm {
     }
 }
 
+by_bits!(LayerNorm { dim; eps });
+
 impl Semantics for LayerNorm {
     const NAME: &'static str = "layer_norm";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 1, &self.dim, Self::NAME)

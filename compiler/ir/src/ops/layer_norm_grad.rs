@@ -12,15 +12,21 @@ use super::row;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerNormGrad {
     pub dim: Name,
     pub eps: f64,
 }
 
+by_bits!(LayerNormGrad { dim; eps });
+
 impl Semantics for LayerNormGrad {
     const NAME: &'static str = "layer_norm_grad";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 2, &self.dim, Self::NAME)

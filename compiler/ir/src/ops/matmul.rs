@@ -12,7 +12,7 @@ use crate::{Array, Factors, Mismatch, NodeId};
 
 /// Each letter is one factor. A letter of both operands and of the result is a batch dim, of both operands alone a
 /// summed one. Sums are kept in f32 (f64 for f64 operands) and rounded once to the result's type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Matmul {
     pub spec: String,
     /// Names of the result's dims.
@@ -51,6 +51,10 @@ impl Matmul {
 impl Semantics for Matmul {
     const NAME: &'static str = "matmul";
     const CLASS: Class = Class::Contract;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;

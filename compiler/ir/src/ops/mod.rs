@@ -1,6 +1,8 @@
 //! The closed set of operators. To add one: a file here, a line in the macro call below, and each target's lowering.
 
 mod elementwise;
+#[macro_use]
+mod identity;
 mod row;
 
 /// Declares the modules, the enum, and the dispatch of [`Semantics`] over it.
@@ -8,7 +10,7 @@ macro_rules! operators {
     ($($file:ident :: $op:ident),* $(,)?) => {
         $(mod $file; pub use $file::$op;)*
 
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Op { $($op($op)),* }
 
         $(impl From<$op> for Op {
@@ -29,6 +31,14 @@ macro_rules! operators {
 
             pub fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
                 match self { $(Op::$op(op) => op.infer(args)),* }
+            }
+
+            pub fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+                match self { $(Op::$op(op) => op.dims()),* }
+            }
+
+            pub fn reason(&mut self) -> Option<&mut Name> {
+                match self { $(Op::$op(op) => op.reason()),* }
             }
 
             pub fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
@@ -105,7 +115,7 @@ macro_rules! operators {
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use types::{Indices, TensorType};
+use types::{Indices, Name, TensorType};
 
 pub use compare::Comparison;
 pub use rope::RopeForm;

@@ -10,7 +10,7 @@ use crate::array::for_each_index;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pad {
     pub dim: Name,
     pub before: usize,
@@ -19,9 +19,15 @@ pub struct Pad {
     pub value: f64,
 }
 
+by_bits!(Pad { dim, before, after; value });
+
 impl Semantics for Pad {
     const NAME: &'static str = "pad";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

@@ -8,7 +8,7 @@ use crate::op::{Class, Collective, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Permute {
     /// They span the group, major first.
     pub axes: Vec<Name>,
@@ -21,6 +21,10 @@ pub struct Permute {
 impl Semantics for Permute {
     const NAME: &'static str = "permute";
     const CLASS: Class = Class::Collective;
+
+    fn reason(&mut self) -> Option<&mut Name> {
+        Some(&mut self.why)
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         if args.is_empty() {

@@ -11,7 +11,7 @@ use crate::factors::FactorKind;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReduceMax {
     pub dims: Vec<Name>,
 }
@@ -19,6 +19,10 @@ pub struct ReduceMax {
 impl Semantics for ReduceMax {
     const NAME: &'static str = "reduce_max";
     const CLASS: Class = Class::Reduce;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

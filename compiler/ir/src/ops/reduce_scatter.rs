@@ -9,7 +9,7 @@ use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own, and is the first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReduceScatter {
     /// They span the group, major first.
     pub axes: Vec<Name>,
@@ -21,6 +21,10 @@ pub struct ReduceScatter {
 impl Semantics for ReduceScatter {
     const NAME: &'static str = "reduce_scatter";
     const CLASS: Class = Class::Collective;
+
+    fn reason(&mut self) -> Option<&mut Name> {
+        Some(&mut self.why)
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

@@ -8,7 +8,7 @@ use super::elementwise::arity;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReduceSum {
     pub dims: Vec<Name>,
 }
@@ -16,6 +16,10 @@ pub struct ReduceSum {
 impl Semantics for ReduceSum {
     const NAME: &'static str = "reduce_sum";
     const CLASS: Class = Class::Reduce;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

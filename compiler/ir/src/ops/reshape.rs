@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{Dim, TensorType};
+use types::{Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reshape {
     pub dims: Vec<Dim>,
 }
@@ -17,6 +17,10 @@ pub struct Reshape {
 impl Semantics for Reshape {
     const NAME: &'static str = "reshape";
     const CLASS: Class = Class::View;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().map(|dim| &mut dim.name).collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

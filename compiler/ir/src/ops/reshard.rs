@@ -9,7 +9,7 @@ use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The only operator whose operands and results may differ in sharding.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reshard {
     /// Who needs it: `matmul needs L whole over tp`.
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -19,6 +19,10 @@ pub struct Reshard {
 impl Semantics for Reshard {
     const NAME: &'static str = "reshard";
     const CLASS: Class = Class::Collective;
+
+    fn reason(&mut self) -> Option<&mut Name> {
+        Some(&mut self.why)
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         if args.is_empty() {

@@ -9,7 +9,7 @@ use super::{RmsNormGrad, Rsqrt, row};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RmsNorm {
     pub dim: Name,
     pub eps: f64,
@@ -27,9 +27,15 @@ impl RmsNorm {
     }
 }
 
+by_bits!(RmsNorm { dim; eps });
+
 impl Semantics for RmsNorm {
     const NAME: &'static str = "rms_norm";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 1, &self.dim, Self::NAME)

@@ -12,15 +12,21 @@ use super::row;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RmsNormGrad {
     pub dim: Name,
     pub eps: f64,
 }
 
+by_bits!(RmsNormGrad { dim; eps });
+
 impl Semantics for RmsNormGrad {
     const NAME: &'static str = "rms_norm_grad";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 2, &self.dim, Self::NAME)

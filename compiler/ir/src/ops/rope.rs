@@ -13,14 +13,14 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands x, cos, sin. The tables have dims that x has, except `dim`, in the same order, and one last dim, of any
 /// name, with an element for each pair. They are f32 unless x is f64.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rope {
     pub dim: Name,
     pub form: RopeForm,
 }
 
 /// Which elements of a row of n are a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RopeForm {
     /// 2i and 2i + 1.
@@ -42,6 +42,10 @@ impl RopeForm {
 impl Semantics for Rope {
     const NAME: &'static str = "rope";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 3, Self::NAME)?;

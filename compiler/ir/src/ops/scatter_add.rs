@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
-use types::{DType, Dim, TensorType};
+use types::{DType, Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
 use super::gather::{inside, integers};
@@ -15,7 +15,7 @@ use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ScatterAdd {
     pub dim: Dim,
 }
@@ -32,6 +32,10 @@ impl ScatterAdd {
 impl Semantics for ScatterAdd {
     const NAME: &'static str = "scatter_add";
     const CLASS: Class = Class::Reduce;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim.name]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;

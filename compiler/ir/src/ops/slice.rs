@@ -10,7 +10,7 @@ use crate::array::for_each_index;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slice {
     pub dim: Name,
     pub start: usize,
@@ -20,6 +20,10 @@ pub struct Slice {
 impl Semantics for Slice {
     const NAME: &'static str = "slice";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

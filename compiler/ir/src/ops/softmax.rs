@@ -9,7 +9,7 @@ use super::{Exp, ReduceMax, SoftmaxGrad, row};
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Softmax {
     pub dim: Name,
 }
@@ -28,6 +28,10 @@ impl Softmax {
 impl Semantics for Softmax {
     const NAME: &'static str = "softmax";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 1, &self.dim, Self::NAME)

@@ -9,7 +9,7 @@ use super::row;
 use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SoftmaxGrad {
     pub dim: Name,
 }
@@ -17,6 +17,10 @@ pub struct SoftmaxGrad {
 impl Semantics for SoftmaxGrad {
     const NAME: &'static str = "softmax_grad";
     const CLASS: Class = Class::Composite;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         row::infer(args, 2, &self.dim, Self::NAME)

@@ -10,7 +10,7 @@ use crate::factors::FactorKind;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
     pub dims: Vec<Dim>,
     pub dtype: DType,
@@ -22,9 +22,15 @@ impl Table {
     pub const MAX_BYTES: usize = 1 << 20;
 }
 
+by_bits!(Table { dims, dtype; data });
+
 impl Semantics for Table {
     const NAME: &'static str = "table";
     const CLASS: Class = Class::Source;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.dims.iter_mut().map(|dim| &mut dim.name).collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 0, Self::NAME)?;

@@ -8,7 +8,7 @@ use super::elementwise::arity;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Transpose {
     /// All dims of the operand, in the new order.
     pub order: Vec<Name>,
@@ -17,6 +17,10 @@ pub struct Transpose {
 impl Semantics for Transpose {
     const NAME: &'static str = "transpose";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        self.order.iter_mut().collect()
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

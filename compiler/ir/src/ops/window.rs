@@ -10,7 +10,7 @@ use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 /// Operands: a tensor, and the first element as an i64, which is not negative.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Window {
     pub dim: Name,
     pub size: usize,
@@ -19,6 +19,10 @@ pub struct Window {
 impl Semantics for Window {
     const NAME: &'static str = "window";
     const CLASS: Class = Class::Move;
+
+    fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
+        smallvec![&mut self.dim]
+    }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;
