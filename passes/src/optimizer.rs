@@ -16,7 +16,7 @@ mod working;
 use std::collections::HashMap;
 
 use diag::{Diagnostic, Diagnostics};
-use ir::{Function, Input, Mismatch, Module, NodeId, Output, Program, Rewriter, State, Type, ops};
+use ir::{Function, Holds, Input, Mismatch, Module, NodeId, Output, Program, Rewriter, State, Type, ops};
 use serde::{Deserialize, Serialize};
 use types::{DType, Init, Name, TensorType};
 
@@ -158,7 +158,14 @@ impl Optimizer {
             copies.push(match narrow {
                 Some(dtype) => {
                     let ty = old.ty(t.parameter).map(&|ty| ty.with_dtype(dtype));
-                    let copy = state(module, program, &mut rewriter, working::name(&t.name), ty, Some(&t.name))?;
+                    let copy = state(
+                        module,
+                        program,
+                        &mut rewriter,
+                        working::name(&t.name),
+                        ty,
+                        Some((Holds::Copy, &t.name)),
+                    )?;
                     Some((copy, dtype))
                 }
                 None => None,
@@ -168,7 +175,7 @@ impl Optimizer {
                 OptimizerKind::Adamw => {
                     let mut of = |kind: &str| {
                         let name = Name::from(format!("{kind}/{}", t.name));
-                        state(module, program, &mut rewriter, name, ty.clone(), None)
+                        state(module, program, &mut rewriter, name, ty.clone(), Some((Holds::Moment, &t.name)))
                     };
                     vec![of("exp_avg")?, of("exp_avg_sq")?]
                 }
@@ -264,10 +271,10 @@ fn state(
     rewriter: &mut Rewriter<'_>,
     name: Name,
     ty: Type,
-    of: Option<&Name>,
+    of: Option<(Holds, &Name)>,
 ) -> Result<NodeId, Mismatch> {
     // Several programs may train the same parameters; they share the state.
-    let new = State { ty: ty.clone(), init: Init::Zeros, of: of.cloned() };
+    let new = State { ty: ty.clone(), init: Init::Zeros, of: of.map(|(holds, name)| (holds, name.clone())) };
     let known = module.states.entry(name.clone()).or_insert(new);
     let used = program.inputs.contains(&Input::State(name.clone()));
     if known.ty != ty || used {

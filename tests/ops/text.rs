@@ -108,9 +108,10 @@ pub fn module() -> Module {
         tied: vec!["head.weight".into()],
     };
     module.parameters.insert("blocks.{}.w".into(), Parameter { ty: Type::Stack { count: 4, of: w.clone() }, record });
-    module
-        .states
-        .insert("moment".into(), State { ty: w.into(), init: Init::Constant(0.1), of: Some("blocks.{}.w".into()) });
+    module.states.insert(
+        "moment".into(),
+        State { ty: w.into(), init: Init::Constant(0.1), of: Some((ir::Holds::Copy, "blocks.{}.w".into())) },
+    );
     let draw = Some(Distribution::Uniform { lo: 0.0, hi: 1.0 });
     module.programs.push(Program {
         name: "train".into(),

@@ -98,6 +98,10 @@ fn sizes_beyond_the_limits_are_rejected() {
         let ty = Type::Tensor(ty(DType::F32, &[("N", 0)]));
         m.states.insert("none".into(), ir::State { ty, init: types::Init::Zeros, of: None });
     });
+    rejects("the state `lost` belongs to `nothing`, and there is no such parameter", |m| {
+        let of = Some((ir::Holds::Moment, "nothing".into()));
+        m.states.insert("lost".into(), ir::State { ty: Type::Tensor(one()), init: types::Init::Zeros, of });
+    });
     let text = "fn @f(%0: f32[A:33554432, K:33554432], %1: f32[K:33554432, C:33554432]) {
       %2 = matmul(%0, %1) {\"spec\":\"ak,kc->ac\",\"dims\":[\"A\",\"C\"]} : f32[A:33554432, C:33554432] return %2 }";
     let found = verify(&ir::parse(text).expect("a module")).expect_err("2^76 FLOP");

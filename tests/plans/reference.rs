@@ -16,7 +16,7 @@ pub fn interpret(module: &Module, precision: Precision, steps: u64) -> Result<Va
         persistent.insert(name.clone(), initial(name, &p.ty, p.record.init)?);
     }
     for (name, s) in &module.states {
-        let of = s.of.as_ref().and_then(|of| Some((of, module.parameters.get(of)?.record.init)));
+        let of = s.copy_of().and_then(|of| Some((of, module.parameters.get(of)?.record.init)));
         let (of, init) = of.unwrap_or((name, s.init));
         persistent.insert(name.clone(), initial(of, &s.ty, init)?);
     }

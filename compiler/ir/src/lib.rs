@@ -31,7 +31,7 @@ pub use interpret::{Interpreter, Precision, Value};
 pub use local::Ranks;
 pub use mismatch::Mismatch;
 pub use module::{
-    Feed, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
+    Feed, Holds, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
 };
 pub use op::{Class, Collective, NodeIds, Part, PartOf, Semantics, Types, Vjp};
 pub use ops::Op;

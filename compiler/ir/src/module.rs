@@ -91,7 +91,7 @@ impl Module {
     pub fn is_parameter(&self, input: &Input) -> bool {
         match input {
             Input::Parameter(_) => true,
-            Input::State(name) => self.states.get(name).is_some_and(|s| s.of.is_some()),
+            Input::State(name) => self.states.get(name).is_some_and(|s| s.copy_of().is_some()),
             Input::Feed(_) => false,
         }
     }
@@ -133,8 +133,28 @@ pub struct Record {
 pub struct State {
     pub ty: Type,
     pub init: Init,
-    /// The parameter that it holds in another type, from when that is loaded on; no checkpoint holds it.
-    pub of: Option<Name>,
+    /// What it holds of a parameter.
+    pub of: Option<(Holds, Name)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A copy in another type. The runtime fills it when the parameter is loaded; checkpoints omit it.
+    Copy,
+    /// What the optimiser keeps of its gradients.
+    Moment,
+}
+
+impl State {
+    /// The parameter that it belongs to.
+    pub fn parameter(&self) -> Option<&Name> {
+        self.of.as_ref().map(|(_, name)| name)
+    }
+
+    /// The parameter that it is a copy of.
+    pub fn copy_of(&self) -> Option<&Name> {
+        self.of.as_ref().filter(|(holds, _)| *holds == Holds::Copy).map(|(_, name)| name)
+    }
 }
 
 /// The name of the `index`-th of a family: `{}` is replaced.

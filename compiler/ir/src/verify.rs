@@ -50,6 +50,12 @@ pub fn verify(module: &Module) -> Result<(), Vec<Violation>> {
             found.push(Violation { function: None, node: None, message: format!("`{name}`: {message}") });
         }
     }
+    for (name, state) in &module.states {
+        if let Some(of) = state.parameter().filter(|of| !module.parameters.contains_key(*of)) {
+            let message = format!("the state `{name}` belongs to `{of}`, and there is no such parameter");
+            found.push(Violation { function: None, node: None, message });
+        }
+    }
     for (id, function) in module.functions.iter() {
         if !names.insert(function.name.as_str()) {
             let message = format!("a second function is called @{}", function.name);

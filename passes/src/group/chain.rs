@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ir::{Call, Class, Function, Id, Input, Inst, Module, Node, NodeId, Type};
+use ir::{Call, Class, Function, Holds, Id, Input, Inst, Module, Node, NodeId, Type};
 
 /// Where an operator stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,11 +54,10 @@ pub fn chain(module: &Module) -> Chain {
         let root = |name: &str| module.parameters.get_index_of(name);
         let input = |input: &Input| match input {
             Input::Parameter(name) => root(name).map(Value::Rooted),
-            Input::State(name) if let Some(of) = module.states.get(name).and_then(|s| s.of.as_ref()) => {
-                root(of).map(Value::Rooted)
-            }
-            // Moments and master weights are named after their parameters.
-            Input::State(name) => name.split_once('/').and_then(|(_, of)| root(of)).map(Value::Moment),
+            Input::State(name) => module.states.get(name).and_then(|s| s.of.as_ref()).and_then(|(holds, of)| {
+                let value = if *holds == Holds::Copy { Value::Rooted } else { Value::Moment };
+                root(of).map(value)
+            }),
             Input::Feed(_) => Some(Value::Common { fed: true }),
         };
         let inputs = program.inputs.iter().map(|i| input(i).unwrap_or(Value::Common { fed: false })).collect();

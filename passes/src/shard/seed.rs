@@ -97,7 +97,7 @@ pub fn store(module: &Module, table: &mut Table) {
             for (input, &param) in program.inputs.iter().zip(&function.params) {
                 let stored = match (input, what) {
                     (ir::Input::Parameter(_), Stored::Parameters) => true,
-                    (ir::Input::State(name), _) => is_moment(module, name),
+                    (ir::Input::State(name), _) => module.states.get(name).is_some_and(|s| s.of.is_some()),
                     _ => false,
                 };
                 let Some(ty) = function.ty(param).element().filter(|_| stored) else { continue };
@@ -131,11 +131,6 @@ fn close(module: &Module, table: &mut Table, axes: &[Name]) {
         let inputs = program.inputs.iter().zip(&function.params).filter(|(i, _)| matches!(i, ir::Input::Parameter(_)));
         table.closed.extend(inputs.map(|(_, &p)| (program.function, p, 0)));
     }
-}
-
-/// Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
-fn is_moment(module: &Module, state: &str) -> bool {
-    state.split_once('/').is_some_and(|(_, parameter)| module.parameters.contains_key(parameter))
 }
 
 /// Axes of one rank cut nothing.

@@ -100,7 +100,7 @@ fn copies(module: &Module) -> HashMap<Site, Site> {
         let params = &module.functions[program.function].params;
         for (input, &copy) in program.inputs.iter().zip(params) {
             let Input::State(name) = input else { continue };
-            let Some(of) = module.states.get(name).and_then(|s| s.of.as_ref()) else { continue };
+            let Some(of) = module.states.get(name).and_then(ir::State::copy_of) else { continue };
             let at = program.inputs.iter().position(|i| matches!(i, Input::Parameter(n) if n == of));
             if let Some(&parameter) = at.and_then(|at| params.get(at)) {
                 alike.insert((program.function, copy, 0), (program.function, parameter, 0));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ir::{Collective, Input, Inst, Module, Output, Type};
+use ir::{Collective, Holds, Input, Inst, Module, Output, Type};
 use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, Space, StateInit};
 use types::{DType, Name, TensorType};
 
@@ -34,14 +34,15 @@ pub fn coordinate(axis: &str) -> Name {
     format!("coordinate/{axis}").into()
 }
 
-/// Buffers of parameters and state, families written out; by each, the parameter that it belongs to; and their entries in the
-/// manifest.
+/// Buffers of parameters and state, families written out; by each, the parameter that it holds a moment or a copy of; and
+/// their entries in the manifest.
 pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<BufferId>>, Manifest) {
     let cuts = cuts(module);
     let layout = |parameter: bool, name| cuts.get(&(parameter, name)).cloned().unwrap_or_else(Layout::whole);
-    let mut buffers = vec![];
+    let (mut buffers, mut owner) = (vec![], vec![]);
+    let mut homes: HashMap<Name, BufferId> = HashMap::new();
     let mut manifest = Manifest::default();
-    let mut add = |name: Name, kind: BufferKind, ty: &TensorType, layout: &Layout| {
+    let mut add = |name: Name, kind: BufferKind, of: Option<BufferId>, ty: &TensorType, layout: &Layout| {
         let ty = &module.mesh.local(ty, &layout.cuts);
         let bytes = (ty.bytes() as u64).next_multiple_of(alignment);
         buffers.push(Buffer {
@@ -53,15 +54,18 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
             ty: Some(ty.clone().into()),
             life: Life::Persistent,
         });
-        vec![Some(BufferId::new(buffers.len() - 1))]
+        owner.push(of);
+        BufferId::new(buffers.len() - 1)
     };
     for (family, parameter) in &module.parameters {
         let layout = layout(true, family);
         for (name, i, ty) in members(family, &parameter.ty) {
             let expand = |n: &Name| if i.is_some() { ir::indexed_name(n, i.unwrap_or(0)).into() } else { n.clone() };
             let record = &parameter.record;
+            let home = add(name.clone(), BufferKind::Parameter, None, ty, &layout);
+            homes.insert(name.clone(), home);
             manifest.parameters.push(plan::Parameter {
-                buffers: add(name.clone(), BufferKind::Parameter, ty, &layout),
+                buffers: vec![Some(home)],
                 name,
                 aliases: record.aliases.iter().chain(&record.tied).map(expand).collect(),
                 ty: ty.clone(),
@@ -73,23 +77,20 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
     }
     for (family, state) in &module.states {
         let layout = layout(false, family);
-        // Optimiser state is named after its parameter: `exp_avg/blocks.{}.ffn.net.2.weight`.
-        let of_parameter = family.split_once('/').is_some_and(|(_, p)| module.parameters.contains_key(p));
-        let kind = match of_parameter {
-            _ if state.of.is_some() => BufferKind::Parameter,
-            true => BufferKind::Optimizer,
-            false => BufferKind::State,
+        let kind = match state.of {
+            Some((Holds::Copy, _)) => BufferKind::Parameter,
+            Some((Holds::Moment, _)) => BufferKind::Optimizer,
+            None => BufferKind::State,
         };
         for (name, i, ty) in members(family, &state.ty) {
+            let member = |of: &Name| i.map_or_else(|| of.clone(), |i| ir::indexed_name(of, i).into());
+            let of = state.parameter().and_then(|of| homes.get(&member(of)).copied());
             manifest.states.push(plan::State {
-                buffers: add(name.clone(), kind, ty, &layout),
+                buffers: vec![Some(add(name.clone(), kind, of, ty, &layout))],
                 name,
                 ty: ty.clone(),
                 layout: layout.clone(),
-                init: match &state.of {
-                    Some(of) => StateInit::Parameter(i.map_or_else(|| of.clone(), |i| ir::indexed_name(of, i).into())),
-                    None => StateInit::Value(state.init),
-                },
+                init: state.copy_of().map_or(StateInit::Value(state.init), |of| StateInit::Parameter(member(of))),
             });
         }
     }
@@ -105,23 +106,14 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
     for axis in asked {
         let (name, ty) = (coordinate(&axis), TensorType::scalar(DType::I64));
         manifest.states.push(plan::State {
-            buffers: add(name.clone(), BufferKind::State, &ty, &Layout::whole()),
+            buffers: vec![Some(add(name.clone(), BufferKind::State, None, &ty, &Layout::whole()))],
             name,
             ty,
             layout: Layout::whole(),
             init: StateInit::Coordinate(axis),
         });
     }
-    let owner = owners(&buffers);
     (buffers, owner, manifest)
-}
-
-/// By buffer: the parameter that it is named after. Moments and copies are called `exp_avg/NAME`; nobody else looks at that.
-fn owners(buffers: &[Buffer]) -> Vec<Option<BufferId>> {
-    let parameters = buffers.iter().enumerate().filter(|(_, b)| b.kind == BufferKind::Parameter);
-    let parameters: HashMap<&str, usize> = parameters.map(|(i, b)| (b.name.as_str(), i)).collect();
-    let owner = |buffer: &Buffer| buffer.name.split_once('/').and_then(|(_, of)| parameters.get(of).copied());
-    buffers.iter().map(|buffer| owner(buffer).map(BufferId::new)).collect()
 }
 
 /// Each tensor of a family with its name; a plain tensor as the only one.

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use types::{MAX_PADDED_ELEMENTS, Mesh, Name, TensorType, TypeParseError};
 
 use crate::{
-    Builder, Call, DimSharding, Function, FunctionKind, Inst, Level, Module, Node, NodeId, Op, Parameter, PartialKind,
-    Program, Sharding, State, Type,
+    Builder, Call, DimSharding, Function, FunctionKind, Holds, Inst, Level, Module, Node, NodeId, Op, Parameter,
+    PartialKind, Program, Sharding, State, Type,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,12 @@ pub fn parse(text: &str) -> Parsed<Module> {
             p.expect(":")?;
             let ty = p.ty()?;
             let init = p.json()?;
-            let of = if p.eat("of ") { Some(p.string()?.into()) } else { None };
+            let holds = match () {
+                () if p.eat("copy of ") => Some(Holds::Copy),
+                () if p.eat("moment of ") => Some(Holds::Moment),
+                () => None,
+            };
+            let of = holds.map(|holds| Ok((holds, p.string()?.into()))).transpose()?;
             module.states.insert(name, State { ty, init, of });
         } else if p.eat("program ") {
             let program = p.program()?;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::sharding::partial_text;
-use crate::{Call, Function, FunctionKind, Inst, Level, Module, NodeId, Sharding, Type};
+use crate::{Call, Function, FunctionKind, Holds, Inst, Level, Module, NodeId, Sharding, Type};
 
 impl Display for Module {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,8 @@ impl Display for Module {
             writeln!(f, "param {} : {} {}", json(name), p.ty, json(&p.record))?;
         }
         for (name, s) in &self.states {
-            let of = s.of.as_ref().map(|of| format!(" of {}", json(of))).unwrap_or_default();
+            let what = |holds: &Holds| if *holds == Holds::Copy { "copy" } else { "moment" };
+            let of = s.of.as_ref().map(|(holds, of)| format!(" {} of {}", what(holds), json(of))).unwrap_or_default();
             writeln!(f, "state {} : {} {}{of}", json(name), s.ty, json(&s.init))?;
         }
         for (_, function) in self.functions.iter() {

@@ -2,7 +2,8 @@
 
 use ir::Op;
 use ir::ops::{
-    Attention, AttentionGrad, Comparison, Constant, Gather, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, Window,
+    Attention, AttentionGrad, Comparison, Constant, Gather, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice,
+    Window,
 };
 use types::Name;
 
