@@ -94,7 +94,7 @@ fn differentiate(module: &mut Module, index: usize, cx: &mut Context<'_>) -> Res
 }
 
 /// The parameter that an input is, if it is one to train.
-fn trained<'a>(module: &Module, input: &'a Input) -> Option<&'a Name> {
+pub(crate) fn trained<'a>(module: &Module, input: &'a Input) -> Option<&'a Name> {
     let Input::Parameter(name) = input else { return None };
     let parameter = module.parameters.get(name)?;
     let float = parameter.ty.element().is_some_and(|t| t.dtype.is_float());

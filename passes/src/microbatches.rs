@@ -1,8 +1,9 @@
 //! `microbatches`: a step over a batch as a repeated call of the step over a part of it; gradients are added up.
 //!
-//! The module that comes in is traced for one micro-batch. Each feed becomes a stack of `count` parts, the losses and
-//! gradients of all parts are added in their order, and the sums are divided once: by the number of parts, or, where the
-//! loss is a sum over a count that depends on data, by the count over all parts. So a mean is never a mean of means.
+//! The module that comes in is traced for one micro-batch. Each feed becomes a stack of `count` parts, and the losses and
+//! gradients of all parts are added in their order. A mean is divided by the number of parts. A factor of the loss that
+//! depends on data, such as a count, is computed of the sums over all parts and taken once. So a mean is never a mean of
+//! means.
 
 mod body;
 mod loss;
@@ -12,8 +13,10 @@ use diag::{Diagnostic, Diagnostics};
 use ir::{Builder, Call, Function, Id, Input, Inst, Mismatch, Module, NodeId, Output, Program, Type};
 use serde::{Deserialize, Serialize};
 
+use self::loss::Loss;
+use self::samples::Total;
 use crate::autodiff::Derivatives;
-use crate::{Context, Pass, blame, callgraph, means};
+use crate::{Context, Pass, blame, callgraph};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,33 +82,38 @@ impl Microbatches {
     fn split(&self, module: &mut Module, index: usize) -> Result<(), Diagnostics> {
         let mut program = module.programs[index].clone();
         let old = module.functions[program.function].clone();
-        let mean = loss::mean(module, &program, &old)?;
+        let loss = loss::of(module, &program, &old)?;
         let unfit = |m: Mismatch| blame::unfit("microbatches", &old, &m);
-        let one = body::of(module, &program, &old, mean).map_err(unfit)?;
-        let whole = self.whole(module, &program, &old, mean, one).map_err(unfit)?;
+        let one = body::of(module, &program, &old, &loss).map_err(unfit)?;
+        let whole = self.whole(module, &program, &old, &loss, one).map_err(unfit)?;
         program.function = module.functions.add(whole);
         module.programs[index] = program;
         Ok(())
     }
 
-    /// The calls for all micro-batches, and what is divided after them.
+    /// The calls for all micro-batches, and the factors after them.
     fn whole(
         &self,
         module: &mut Module,
         program: &Program,
         old: &Function,
-        mean: Option<loss::Mean>,
+        loss: &Loss,
         body: Id<Function>,
     ) -> Result<Function, Mismatch> {
         let mut b = Builder::new(module.fresh_name(&format!("{}.microbatches", old.name)));
         let (mut shared, mut stacks) = (vec![], vec![]);
+        let mut map: Vec<Option<NodeId>> = vec![None; old.nodes.len()];
         for (input, &p) in program.inputs.iter().zip(&old.params) {
             b.place = old.nodes[p].place;
             match (input, old.ty(p)) {
                 (Input::Feed(_), Type::Tensor(of)) => {
                     stacks.push(b.param(Type::Stack { count: self.count, of: of.clone() }));
                 }
-                (_, ty) => shared.push(b.param(ty.clone())),
+                (_, ty) => {
+                    let param = b.param(ty.clone());
+                    map[p.index()] = Some(param);
+                    shared.push(param);
+                }
             }
         }
         let callee = module.functions[body].clone();
@@ -116,29 +124,69 @@ impl Microbatches {
         operands.extend(shared.into_iter().chain(stacks));
         let call = b.call(call, &callee, &operands);
         let mut sums = b.results(call).to_vec();
-        let divisor = match mean {
-            Some(_) => sums.pop().map(|count| means::divisor(&mut b, count)),
-            None => None,
-        };
-        let results = sums.into_iter().map(|sum| self.divided(derivatives.module, &mut b, sum, divisor)).collect();
+        let counted = sums.split_off(old.results.len());
+        for (&(id, total), sum) in loss.sums.iter().zip(counted) {
+            let whole = if total == Total::Mean { self.mean(derivatives.module, &mut b, sum) } else { sum };
+            map[id.index()] = Some(whole);
+        }
+        let factors = factors(&mut b, old, loss, map)?;
+        let mut results = Vec::with_capacity(sums.len());
+        for mut x in sums {
+            if loss.total == Total::Mean {
+                x = self.mean(derivatives.module, &mut b, x);
+            }
+            for &(factor, divides) in &factors {
+                x = scaled(derivatives.module, &mut b, x, factor, divides);
+            }
+            results.push(x);
+        }
         b.function.results = results;
         b.finish()
     }
 
-    /// `x` over the number of micro-batches, or over `divisor`.
-    fn divided(&self, module: &mut Module, b: &mut Builder, x: NodeId, divisor: Option<NodeId>) -> NodeId {
+    /// `x` over the number of micro-batches.
+    fn mean(&self, module: &mut Module, b: &mut Builder, x: NodeId) -> NodeId {
         let Some(element) = b.function.ty(x).element().cloned() else { return x };
-        let divisor = match divisor {
-            Some(divisor) => b.cast(divisor, element.dtype),
-            None => b.constant(self.count as f64, element.dtype),
-        };
-        let Type::Stack { count, of } = b.function.ty(x).clone() else { return b.div(x, divisor) };
-        let mut one = Builder::new(module.fresh_name("divide"));
-        let (by, of_stack) = (one.param(b.function.ty(divisor).clone()), one.param(of.clone()));
-        let quotient = one.div(of_stack, by);
-        one.function.results.push(quotient);
-        let callee = module.functions.add(one.function);
-        let call = Call { callee, times: Some(count), carried: 0, shared: 1, reverse: false };
-        b.push(Inst::Call(call), [divisor, x], Type::Stack { count, of })
+        let count = b.constant(self.count as f64, element.dtype);
+        scaled(module, b, x, count, true)
     }
+}
+
+/// The factors of the loss, of the sums over all micro-batches that `map` has.
+fn factors(
+    b: &mut Builder,
+    old: &Function,
+    loss: &Loss,
+    mut map: Vec<Option<NodeId>>,
+) -> Result<Vec<(NodeId, bool)>, Mismatch> {
+    for (id, node) in old.nodes.iter().filter(|(id, _)| loss.expression.contains(&id.index())) {
+        if map[id.index()].is_some() {
+            continue;
+        }
+        b.place = node.place;
+        let args: Option<Vec<NodeId>> = node.args.iter().map(|a| map[a.index()]).collect();
+        let args = args.ok_or_else(|| Mismatch::new(format!("{id} reads a value that is not there")))?;
+        map[id.index()] = Some(match &node.inst {
+            Inst::Op(op) => b.op(op.clone(), &args),
+            inst => b.push(inst.clone(), args, node.ty.clone()),
+        });
+    }
+    let of = |f: &loss::Factor| map[f.node.index()].map(|node| (node, f.divides));
+    let all: Option<Vec<(NodeId, bool)>> = loss.factors.iter().rev().map(of).collect();
+    all.ok_or_else(|| Mismatch::new("a factor is not there"))
+}
+
+/// `x` times a factor, or over it; of a stack, each element.
+fn scaled(module: &mut Module, b: &mut Builder, x: NodeId, by: NodeId, divides: bool) -> NodeId {
+    let Some(element) = b.function.ty(x).element().cloned() else { return x };
+    let by = b.cast(by, element.dtype);
+    let apply = |b: &mut Builder, x, by| if divides { b.div(x, by) } else { b.mul(x, by) };
+    let Type::Stack { count, of } = b.function.ty(x).clone() else { return apply(b, x, by) };
+    let mut one = Builder::new(module.fresh_name(if divides { "divide" } else { "multiply" }));
+    let (factor, of_stack) = (one.param(b.function.ty(by).clone()), one.param(of.clone()));
+    let scaled = apply(&mut one, of_stack, factor);
+    one.function.results.push(scaled);
+    let callee = module.functions.add(one.function);
+    let call = Call { callee, times: Some(count), carried: 0, shared: 1, reverse: false };
+    b.push(Inst::Call(call), [by, x], Type::Stack { count, of })
 }

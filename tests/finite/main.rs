@@ -1,5 +1,7 @@
 //! Numbers that are not finite, and means over nothing: what a user of both command lines is promised.
 
+mod spellings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

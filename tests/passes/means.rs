@@ -83,6 +83,82 @@ fn a_micro_batch_may_count_nothing() {
     assert!(loss[0].is_finite());
 }
 
+/// What loss is made of the sum %10, the count %11, the batch's size N, and the mask %7; it is %20.
+const SPELLINGS: [(&str, &str); 15] = [
+    ("over a multiple", "%12 = constant() {V:8.0} : f32[]\n  %13 = mul(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    ("over its negative", "%12 = neg(%11) : f32[]\n  %20 = div(%10, %12) : f32[]"),
+    (
+        "mean over mean",
+        "%12 = constant() {V:N} : f32[]\n  %13 = div(%10, %12) : f32[]\n  %14 = div(%11, %12) : f32[]\n  %20 = div(%13, %14) : f32[]",
+    ),
+    (
+        "mean by a constant's product over a count",
+        "%12 = constant() {V:I} : f32[]\n  %13 = mul(%10, %12) : f32[]\n  %20 = div(%13, %11) : f32[]",
+    ),
+    ("sum over mean", "%12 = constant() {V:I} : f32[]\n  %13 = mul(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    (
+        "times a reciprocal",
+        "%12 = constant() {V:1.0} : f32[]\n  %13 = div(%12, %11) : f32[]\n  %20 = mul(%13, %10) : f32[]",
+    ),
+    (
+        "over a reciprocal of a reciprocal",
+        "%12 = constant() {V:1.0} : f32[]\n  %13 = div(%12, %11) : f32[]\n  %14 = div(%12, %13) : f32[]\n  %20 = div(%10, %14) : f32[]",
+    ),
+    ("times its root's inverse", "%12 = rsqrt(%11) : f32[]\n  %20 = mul(%10, %12) : f32[]"),
+    ("over its root", "%12 = sqrt(%11) : f32[]\n  %13 = cast(%12) {\"to\":\"f32\"} : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    ("over two counts", "%12 = mul(%11, %11) : f32[]\n  %20 = div(%10, %12) : f32[]"),
+    ("over one after another", "%12 = div(%10, %11) : f32[]\n  %13 = neg(%12) : f32[]\n  %20 = div(%13, %11) : f32[]"),
+    (
+        "times a power",
+        "%12 = log(%11) : f32[]\n  %13 = constant() {V:-1.5} : f32[]\n  %14 = mul(%12, %13) : f32[]\n  %15 = exp(%14) : f32[]\n  %20 = mul(%10, %15) : f32[]",
+    ),
+    ("over at least one", "%12 = constant() {V:1.0} : f32[]\n  %13 = max(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    ("over one more", "%12 = constant() {V:1.0} : f32[]\n  %13 = add(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    (
+        "of all but those that are left out",
+        "%12 = constant() {V:1.0} : f32[]\n  %13 = sub(%12, %7) : f32[B:2]\n  %14 = sub(%12, %13) : f32[B:2]\n  %15 = reduce_sum(%14) {\"dims\":[\"B\"]} : f32[]\n  %20 = div(%10, %15) : f32[]",
+    ),
+];
+
+/// The model with such a loss, of a micro-batch of two samples or a batch of six.
+fn spelled(loss: &str, batch: usize) -> String {
+    let loss = loss
+        .replace("V:N", &format!("V:{batch}.0"))
+        .replace("V:I", &format!("V:{}", 1.0 / batch as f64))
+        .replace("{V:", "{\"dtype\":\"f32\",\"value\":");
+    let text = model(BY_PRODUCT).replace("%12 = div(%10, %11) : f32[]", &loss);
+    text.replace("return %12", "return %20").replace("B:2", &format!("B:{batch}"))
+}
+
+/// However the count stands in the loss, micro-batches give what the whole batch gives, and 0 where nothing counts.
+#[test]
+fn spellings_of_a_mean() {
+    let x: Vec<f64> = (1..13).map(f64::from).collect();
+    for (name, loss) in SPELLINGS {
+        for mask in [[1.0, 1.0, 0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 1.0, 1.0], [0.0; 6]] {
+            let one = train(&spelled(loss, 6), "autodiff", &x, &mask);
+            for tail in ["", " | simplify"] {
+                let pipeline = format!("autodiff | inline | microbatches{{count=3}}{tail}");
+                let parts = train(&spelled(loss, 2), &pipeline, &x, &mask);
+                let near = |a: &f64, b: &f64| (a - b).abs() <= 1e-6 * a.abs();
+                let same = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b));
+                assert!(same(&one.0, &parts.0) && same(&one.1, &parts.1), "{name}: {mask:?}: {one:?}, {parts:?}");
+            }
+            let none = mask == [0.0; 6];
+            assert!(one.1.iter().all(|g| g.is_finite() && (*g == 0.0) == none), "{name}: {one:?}");
+        }
+    }
+}
+
+/// A divisor that has a gradient is no count, and a loss that divides by one is no sum over samples.
+#[test]
+fn a_divisor_with_a_gradient_is_refused() {
+    let text = model(BY_PRODUCT).replace("reduce_sum(%7) {\"dims\":[\"B\"]}", "reduce_sum(%4) {\"dims\":[\"B\"]}");
+    let refused = run::run(&text, "autodiff | inline | microbatches{count=3}").err().expect("a loss that is no mean");
+    let said = run::rendered(&refused);
+    assert!(said.contains("`div` is taken of a number for all of them"), "{said}");
+}
+
 /// A quotient by a plain number from data keeps its value at 0: it is no mean.
 #[test]
 fn quotients_that_are_no_means_stay() {

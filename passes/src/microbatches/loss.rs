@@ -1,51 +1,68 @@
-//! What the loss of a program is a mean over, seen from its last operators.
+//! What the loss of a program is: a sum over samples, times factors that all samples of a step make together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
-use super::samples::{self, Batch, Samples};
-use crate::{blame, means};
+use super::samples::{self, Batch, Samples, Total};
+use crate::autodiff::{self, activity};
+use crate::blame;
 
-/// A loss that is a sum over a count, where the count depends on data.
+/// How the loss of a step follows from those of its micro-batches.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Of the loss, where each factor is 1.
+    pub total: Total,
+    pub factors: Vec<Factor>,
+    /// Sums over samples that the factors are functions of.
+    pub sums: Vec<(NodeId, Total)>,
+    /// The factors and what they follow from, down to the sums and what no feed changes.
+    pub expression: BTreeSet<usize>,
+}
+
+/// A number from data by which the sum is multiplied or divided, such as a count.
 #[derive(Clone, Copy, Debug)]
-pub struct Mean {
-    pub count: NodeId,
-    /// The count, or 1 where it is 0.
-    pub divisor: NodeId,
+pub struct Factor {
+    pub node: NodeId,
+    pub divides: bool,
 }
 
-/// `None` if the loss of all micro-batches is the plain mean of theirs.
-pub fn mean(module: &Module, program: &Program, function: &Function) -> Result<Option<Mean>, Diagnostics> {
-    let samples = samples(module, program, function);
+impl Loss {
+    pub fn is_factor(&self, node: NodeId) -> bool {
+        self.factors.iter().any(|f| f.node == node)
+    }
+}
+
+pub fn of(module: &Module, program: &Program, function: &Function) -> Result<Loss, Diagnostics> {
     let emit = program.outputs.iter().position(|o| matches!(o, Output::Emit(_)));
-    let Some(mut loss) = emit.map(|i| function.results[i]) else { return Ok(None) };
-    while let (Inst::Op(Op::Cast(_) | Op::Reshape(_)), [of]) =
-        (&function.nodes[loss].inst, function.nodes[loss].args.as_slice())
-    {
-        loss = *of;
+    let Some(root) = emit.map(|i| function.results[i]) else {
+        return Err(Diagnostic::error(format!("program `{}` has no loss", program.name)).into());
+    };
+    let (batch, params) = feeds(program, function);
+    let samples = samples::of(module, function, &batch, &params, &BTreeSet::new());
+    let (factors, rest) = factors(module, program, function, &samples, root);
+    let known = factors.iter().map(|f| f.node.index()).collect::<BTreeSet<_>>();
+    if reaches(function, rest, &known) {
+        let error = Diagnostic::error("what the loss is divided by is a part of the sum, too")
+            .help("write the loss as a sum over a count; or compile with --microbatches 1");
+        return Err(blame::at(module, function.nodes[root].place, error).into());
     }
-    let node = &function.nodes[loss];
-    if let (Inst::Op(Op::Div(_)), &[sum, divisor]) = (&node.inst, node.args.as_slice())
-        && fed(&samples, divisor)
-    {
-        let count = means::count(function, divisor);
-        for part in [sum, count] {
-            additive(module, function, &samples, part)?;
-        }
-        return Ok(Some(Mean { count, divisor }));
+    let total = total(module, function, &samples::of(module, function, &batch, &params, &known), root)?;
+    let mut loss = Loss { total, factors, sums: vec![], expression: BTreeSet::new() };
+    for at in 0..loss.factors.len() {
+        expression(module, function, &samples, &batch, &mut loss, at)?;
     }
-    if additive(module, function, &samples, loss)? {
-        return Ok(None);
+    if loss.factors.is_empty() && loss.total != Total::Mean {
+        let error = Diagnostic::error("the loss is a sum over samples, not a mean")
+            .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
+        return Err(blame::at(module, function.nodes[root].place, error).into());
     }
-    let error = Diagnostic::error("the loss is a sum over samples, not a mean")
-        .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
-    Err(blame::at(module, node.place, error).into())
+    Ok(loss)
 }
 
-/// How values depend on the samples of the feeds.
-fn samples(module: &Module, program: &Program, function: &Function) -> Vec<samples::Results> {
+/// The dim of samples, and how the function's parameters depend on them.
+fn feeds(program: &Program, function: &Function) -> (Batch, Vec<Samples>) {
     let mut batch = Batch { name: "".into(), size: 1 };
     let mut params = vec![Samples::None; function.params.len()];
     for (i, (input, &param)) in program.inputs.iter().zip(&function.params).enumerate() {
@@ -54,85 +71,127 @@ fn samples(module: &Module, program: &Program, function: &Function) -> Vec<sampl
             params[i] = Samples::Apart([0].into());
         }
     }
-    samples::of(module, function, &batch, &params)
+    (batch, params)
 }
 
-fn fed(samples: &[samples::Results], node: NodeId) -> bool {
-    samples[node.index()].iter().any(|s| !matches!(s, Samples::Zero | Samples::None))
+/// The factors of the loss, seen from its last operators, and what they multiply.
+fn factors(
+    module: &Module,
+    program: &Program,
+    function: &Function,
+    samples: &[samples::Results],
+    root: NodeId,
+) -> (Vec<Factor>, NodeId) {
+    let wanted: Vec<bool> = program.inputs.iter().map(|i| autodiff::trained(module, i).is_some()).collect();
+    let active = activity::values(module, function, &wanted);
+    let is_active = |id: NodeId| active[id.index()].iter().any(|a| *a);
+    let fed = |id: NodeId| samples[id.index()].iter().any(Samples::is_fed);
+    // A number for all samples, with no gradient.
+    let common = |id: NodeId| matches!(samples[id.index()][..], [Samples::Sum(_) | Samples::Mixed(..)]);
+    let is_factor = |id: NodeId| common(id) && !is_active(id);
+    let (mut factors, mut at) = (vec![], root);
+    loop {
+        let node = &function.nodes[at];
+        at = match (&node.inst, node.args.as_slice()) {
+            (Inst::Op(Op::Cast(_) | Op::Reshape(_) | Op::Neg(_)), &[of]) if common(of) => of,
+            (Inst::Op(Op::Mul(_) | Op::Div(_)), &[of, by]) if !fed(by) && common(of) => of,
+            (Inst::Op(Op::Mul(_)), &[by, of]) if !fed(by) && common(of) => of,
+            (Inst::Op(Op::Div(_)), &[of, node]) if is_factor(node) => {
+                factors.push(Factor { node, divides: true });
+                of
+            }
+            (Inst::Op(Op::Mul(_)), &[of, node]) if is_factor(node) => {
+                factors.push(Factor { node, divides: false });
+                of
+            }
+            (Inst::Op(Op::Mul(_)), &[node, of]) if is_factor(node) => {
+                factors.push(Factor { node, divides: false });
+                of
+            }
+            _ => return (factors, at),
+        };
+    }
 }
 
-fn is_sum(samples: &[samples::Results], node: NodeId) -> bool {
-    samples[node.index()][..] == [Samples::Sum]
+/// Whether a value follows from one of these nodes.
+fn reaches(function: &Function, value: NodeId, nodes: &BTreeSet<usize>) -> bool {
+    let mut seen = vec![false; function.nodes.len()];
+    let mut open = vec![value];
+    while let Some(id) = open.pop() {
+        if nodes.contains(&id.index()) {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[id.index()], true) {
+            open.extend(&function.nodes[id].args);
+        }
+    }
+    false
 }
 
-/// That a number is a sum over samples: nothing that is not linear is done with what all of them give. Whether the sum
-/// is a mean: one of the divisors is the number of what was summed.
-fn additive(
+/// What the parts of a sum over samples make together.
+fn total(
     module: &Module,
     function: &Function,
     samples: &[samples::Results],
     root: NodeId,
-) -> Result<bool, Diagnostics> {
-    if let Some(&Samples::Mixed(op, place)) = samples[root.index()].first() {
-        let error =
-            Diagnostic::error(format!("the loss is no sum over samples: `{op}` is taken of a number for all of them"))
-                .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
-        return Err(blame::at(module, place, error).into());
+) -> Result<Total, Diagnostics> {
+    let place = function.nodes[root].place;
+    match samples[root.index()].first() {
+        Some(Samples::Sum(Total::Both)) => {
+            let error = Diagnostic::error("the loss adds sums over samples and means over them")
+                .help("take the mean of all, or the sum of all; or compile with --microbatches 1");
+            Err(blame::at(module, place, error).into())
+        }
+        Some(Samples::Sum(total)) => Ok(*total),
+        Some(&Samples::Mixed(op, place)) => Err(mixed(module, op, place)),
+        _ => {
+            let error = Diagnostic::error("the loss is no mean over samples")
+                .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
+            Err(blame::at(module, place, error).into())
+        }
     }
-    // By node that the number follows from: what it is divided by on every way there, and how often.
-    let mut divisors: Vec<Option<BTreeMap<u64, usize>>> = vec![None; function.nodes.len()];
-    divisors[root.index()] = Some(BTreeMap::new());
-    let counts = counts(function);
-    let mut mean = true;
-    // Each node once, after all that reads it: there are many more ways than nodes.
-    for (id, node) in function.nodes.iter().rev() {
-        let Some(mut above) = divisors[id.index()].take() else { continue };
-        let (Inst::Op(op), true) = (&node.inst, is_sum(samples, id)) else {
-            mean = false;
+}
+
+fn mixed(module: &Module, op: &str, place: diag::PlaceId) -> Diagnostics {
+    let error =
+        Diagnostic::error(format!("the loss is no sum over samples: `{op}` is taken of a number for all of them"))
+            .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
+    blame::at(module, place, error).into()
+}
+
+/// Adds what a factor follows from. It must be a function of sums over samples, so that it can be computed of the sums
+/// over all micro-batches.
+fn expression(
+    module: &Module,
+    function: &Function,
+    samples: &[samples::Results],
+    batch: &Batch,
+    loss: &mut Loss,
+    at: usize,
+) -> Result<(), Diagnostics> {
+    let mut open = vec![loss.factors[at].node];
+    while let Some(id) = open.pop() {
+        if !loss.expression.insert(id.index()) {
             continue;
-        };
-        if let (Op::ReduceSum(_), [summed]) = (op, node.args.as_slice()) {
-            let count = summed_elements(function, id, *summed);
-            let divided = above.get_mut(&count);
-            if !is_sum(samples, *summed) {
-                mean &= divided.is_some();
-                continue;
-            }
-            // A mean over other dims than those of samples.
-            match divided {
-                Some(1) => _ = above.remove(&count),
-                Some(times) => *times -= 1,
-                None => {}
-            }
         }
-        if let (Op::Div(_), Inst::Op(Op::Constant(by))) = (op, &function.nodes[node.args[node.args.len() - 1]].inst)
-            && by.value >= 0.0
-            && by.value.fract() == 0.0
-            && counts.contains(&(by.value as u64))
-        {
-            *above.entry(by.value as u64).or_default() += 1;
-        }
-        let from: Vec<NodeId> = node.args.iter().copied().filter(|a| fed(samples, *a)).collect();
-        mean &= !from.is_empty();
-        for arg in from {
-            let known = &mut divisors[arg.index()];
-            *known = Some(match known.take() {
-                Some(known) => known.iter().filter_map(|(n, a)| above.get(n).map(|b| (*n, *a.min(b)))).collect(),
-                None => above.clone(),
-            });
+        let node = &function.nodes[id];
+        let fed = |id: NodeId| samples[id.index()].iter().any(Samples::is_fed);
+        match (&samples[id.index()][..], &node.inst) {
+            (&[Samples::Sum(total)], _) if total != Total::Both => loss.sums.push((id, total)),
+            ([Samples::Apart(_)], _) => return Err(mixed(module, "a choice", node.place)),
+            (_, Inst::Op(op)) => {
+                // The number of samples is another in a micro-batch.
+                let sized = node.ty.element().is_some_and(|ty| ty.position(&batch.name).is_some());
+                let apart = node.args.iter().any(|a| matches!(samples[a.index()][..], [Samples::Apart(_)]));
+                if fed(id) && (sized || apart) {
+                    return Err(mixed(module, op.name(), node.place));
+                }
+                open.extend(&node.args);
+            }
+            (_, Inst::Param(_)) => {}
+            _ if fed(id) => return Err(mixed(module, "a call", node.place)),
+            _ => open.extend(&node.args),
         }
     }
-    Ok(mean)
-}
-
-/// How many elements the sums of a function take, which are the only divisors that matter.
-fn counts(function: &Function) -> BTreeSet<u64> {
-    let sums = function.nodes.iter().filter(|(_, node)| matches!(&node.inst, Inst::Op(Op::ReduceSum(_))));
-    sums.map(|(id, node)| summed_elements(function, id, node.args[0])).collect()
-}
-
-/// How many elements of `operand` each element of its sum takes.
-fn summed_elements(function: &Function, sum: NodeId, operand: NodeId) -> u64 {
-    let elements = |id: NodeId| function.ty(id).tensor().map_or(0, |t| t.elements() as u64);
-    elements(operand) / elements(sum).max(1)
+    Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use diag::PlaceId;
-use ir::{Call, Factor, FactorKind, Factors, Function, Id, Inst, Module, Node, Op, Type};
+use ir::{Call, Factor, FactorKind, Factors, Function, Id, Inst, Module, Node, NodeId, Op, Type};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
@@ -19,9 +19,43 @@ pub enum Samples {
     /// Cut along these dims, each part follows from its own samples.
     Apart(BTreeSet<usize>),
     /// A sum over samples.
-    Sum,
+    Sum(Total),
     /// What makes it depend on all samples at once.
     Mixed(&'static str, PlaceId),
+}
+
+/// What the parts of a sum over samples, one for each micro-batch, make together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// Their sum. Each is a sum over so many elements, which nothing has divided it by yet.
+    Sum { elements: u64 },
+    /// Their mean.
+    Mean,
+    /// Sums and means of them were added.
+    Both,
+}
+
+impl Total {
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Both }
+    }
+
+    /// A sum of so many of them.
+    fn summed(self, count: u64) -> Self {
+        match self {
+            Self::Sum { elements } => Self::Sum { elements: elements.saturating_mul(count) },
+            other => other,
+        }
+    }
+
+    /// What a quotient by a constant is: a mean, once the quotient is by all that was summed.
+    fn over(self, divisor: Option<u64>) -> Self {
+        match (self, divisor) {
+            (Self::Sum { elements }, Some(by)) if by == elements => Self::Mean,
+            (Self::Sum { elements }, Some(by)) if by > 1 && elements % by == 0 => Self::Sum { elements: elements / by },
+            (other, _) => other,
+        }
+    }
 }
 
 pub type Results = SmallVec<[Samples; 1]>;
@@ -33,8 +67,12 @@ pub struct Batch {
 }
 
 impl Samples {
-    fn is_fed(&self) -> bool {
+    pub fn is_fed(&self) -> bool {
         !matches!(self, Self::Zero | Self::None)
+    }
+
+    fn is_sum(&self) -> bool {
+        matches!(self, Self::Sum(_))
     }
 
     /// Where a value is one or the other, in turns of a loop.
@@ -43,19 +81,30 @@ impl Samples {
             (Self::Mixed(op, at), _) | (_, &Self::Mixed(op, at)) => Self::Mixed(op, at),
             (Self::Zero, one) => one.clone(),
             (one, Self::Zero) => one,
-            (Self::None, one) if *one != Self::Sum => one.clone(),
-            (one, Self::None) if one != Self::Sum => one,
+            (Self::None, one) if !one.is_sum() => one.clone(),
+            (one, Self::None) if !one.is_sum() => one,
             (Self::Apart(a), Self::Apart(b)) => Self::Apart(a.union(b).copied().collect()),
-            (Self::Sum, Self::Sum) => Self::Sum,
+            (Self::Sum(a), Self::Sum(b)) => Self::Sum(a.and(*b)),
             _ => Self::Mixed("call", place),
         }
     }
 }
 
-/// For each node and each of its results; of a stack, what holds for its elements.
-pub fn of(module: &Module, function: &Function, batch: &Batch, params: &[Samples]) -> Vec<Results> {
+/// For each node and each of its results; of a stack, what holds for its elements. Nodes of `known` count as known
+/// before a step.
+pub fn of(
+    module: &Module,
+    function: &Function,
+    batch: &Batch,
+    params: &[Samples],
+    known: &BTreeSet<usize>,
+) -> Vec<Results> {
     let mut all: Vec<Results> = Vec::with_capacity(function.nodes.len());
-    for (_, node) in function.nodes.iter() {
+    for (id, node) in function.nodes.iter() {
+        if known.contains(&id.index()) {
+            all.push(smallvec![Samples::None]);
+            continue;
+        }
         let args: Vec<Samples> =
             node.args.iter().map(|a| all[a.index()].first().cloned().unwrap_or(Samples::None)).collect();
         let results = match &node.inst {
@@ -77,7 +126,7 @@ fn called(module: &Module, call: &Call, batch: &Batch, mut args: Vec<Samples>, p
     let callee: (Id<Function>, &Function) = (call.callee, &module.functions[call.callee]);
     let carried = if call.times.is_some() { call.carried } else { 0 };
     loop {
-        let inside = of(module, callee.1, batch, &args);
+        let inside = of(module, callee.1, batch, &args, &BTreeSet::new());
         let results: Results =
             callee.1.results.iter().map(|r| inside[r.index()].first().cloned().unwrap_or(Samples::None)).collect();
         let grown: Vec<Samples> =
@@ -98,8 +147,9 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
     let results: Vec<TensorType> = results.iter().filter_map(|ty| ty.element().cloned()).collect();
     let mixed = Samples::Mixed(op.name(), node.place);
     let every = |samples: Samples| -> Results { results.iter().map(|_| samples.clone()).collect() };
-    if let Some(earlier) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {
-        return every(earlier.clone());
+    if let Some(&Samples::Mixed(earlier, place)) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {
+        // Of what stands in one place, the last is what was written there.
+        return every(if place == node.place { mixed } else { Samples::Mixed(earlier, place) });
     }
     if !args.iter().any(Samples::is_fed) {
         let zero = match op {
@@ -109,9 +159,10 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
         };
         return every(if zero { Samples::Zero } else { Samples::None });
     }
-    if args.contains(&Samples::Sum) {
+    if args.iter().any(Samples::is_sum) {
         let spread = results.iter().any(|ty| ty.size_of(&batch.name).is_some());
-        return every(if linear(op, args) && !spread { Samples::Sum } else { mixed });
+        let total = linear(function, node, op, args).filter(|_| !spread);
+        return every(total.map_or(mixed, Samples::Sum));
     }
     // Dims of size 1 cannot be told apart by their sizes, but a dim of one sample keeps its name.
     if let (Op::Reshape(_), 1, [Samples::Apart(dims)], [ty], [new]) = (op, batch.size, args, &types[..], &results[..])
@@ -133,22 +184,54 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
         Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => {
             (0..results.len()).map(|r| result(first, &factors, r).unwrap_or_else(|| mixed.clone())).collect()
         }
-        _ if matches!(op, Op::Reshape(_)) && batch.size == 1 => every(Samples::Sum),
+        _ if matches!(op, Op::Reshape(_)) && batch.size == 1 => every(Samples::Sum(Total::Sum { elements: 1 })),
         _ => every(mixed),
     }
 }
 
-/// Whether an operator is linear in its operands that are sums over samples, where none are apart.
-fn linear(op: &Op, args: &[Samples]) -> bool {
+/// What an operator makes of sums over samples, if it is linear in them and no operand has samples apart.
+fn linear(function: &Function, node: &Node, op: &Op, args: &[Samples]) -> Option<Total> {
     let fed = args.iter().filter(|a| a.is_fed()).count();
-    let sums = args.iter().all(|a| *a == Samples::Sum || !a.is_fed());
-    sums && match op {
-        Op::Cast(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::ReduceSum(_) | Op::Neg(_) => true,
-        Op::Add(_) | Op::Sub(_) => !args.contains(&Samples::None),
-        Op::Mul(_) => fed == 1,
-        Op::Div(_) => fed == 1 && args[0].is_fed(),
-        _ => false,
+    let totals: Vec<Total> = args.iter().filter_map(|a| if let Samples::Sum(t) = a { Some(*t) } else { None }).collect();
+    if totals.len() < fed {
+        return None;
     }
+    let one = totals.first().copied()?;
+    match op {
+        Op::Cast(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Neg(_) => Some(one),
+        Op::ReduceSum(_) => Some(one.summed(summed_elements(function, node))),
+        Op::Add(_) | Op::Sub(_) => {
+            let all = totals.into_iter().reduce(Total::and)?;
+            // A mean of numbers to each of which the same is added.
+            (all == Total::Mean || !args.contains(&Samples::None)).then_some(all)
+        }
+        Op::Mul(_) if fed == 1 => {
+            let by = constant(function, node.args[usize::from(args[0].is_fed())]);
+            Some(one.over(by.filter(|x| *x != 0.0).and_then(|x| whole(1.0 / x))))
+        }
+        Op::Div(_) if fed == 1 && args[0].is_fed() => {
+            Some(one.over(constant(function, node.args[1]).and_then(whole)))
+        }
+        _ => None,
+    }
+}
+
+/// How many elements of its operand each element of a sum takes.
+fn summed_elements(function: &Function, node: &Node) -> u64 {
+    let elements = |ty: &Type| ty.element().map_or(1, |t| t.elements() as u64);
+    elements(function.ty(node.args[0])) / elements(&node.ty).max(1)
+}
+
+fn constant(function: &Function, node: NodeId) -> Option<f64> {
+    match &function.nodes[node].inst {
+        Inst::Op(Op::Constant(c)) => Some(c.value),
+        _ => None,
+    }
+}
+
+/// A whole number, but for the rounding of its inverse to f32.
+fn whole(x: f64) -> Option<u64> {
+    ((x - x.round()).abs() <= x.abs() * 1e-7).then(|| x.round() as u64)
 }
 
 /// The factors of the dims of samples; `None` if one of them has none, or if samples do not come first in one.
@@ -184,7 +267,10 @@ fn result(cut: &BTreeSet<usize>, factors: &Factors, index: usize) -> Option<Samp
     let dims = factors.results.get(index)?;
     let kept: BTreeSet<usize> = dims.iter().flatten().copied().filter(|f| cut.contains(f)).collect();
     if kept.is_empty() {
-        return cut.iter().all(|f| kind(f).kind == FactorKind::Sum).then_some(Samples::Sum);
+        let all = factors.factors.iter().filter(|f| f.kind == FactorKind::Sum).map(|f| f.size as u64);
+        let elements = all.fold(1, u64::saturating_mul);
+        let sums = cut.iter().all(|f| kind(f).kind == FactorKind::Sum);
+        return sums.then_some(Samples::Sum(Total::Sum { elements }));
     }
     let whole = |f: &usize| !matches!(kind(f).kind, FactorKind::Parallel | FactorKind::Sum);
     // In a merged dim, a factor outside of the samples would part them.
