@@ -71,13 +71,7 @@ fn exponent(b: &mut Builder, power: NodeId) -> NodeId {
 }
 
 /// Collects what divides by a count, as indices of functions and nodes.
-fn find(
-    module: &Module,
-    id: Id<Function>,
-    wanted: &[bool],
-    params: &[Quantity],
-    found: &mut BTreeSet<(usize, usize)>,
-) {
+fn find(module: &Module, id: Id<Function>, wanted: &[bool], params: &[Quantity], found: &mut BTreeSet<(usize, usize)>) {
     let function = &module.functions[id];
     let quantities = counts::of(module, function, params);
     let active = activity::values(module, function, wanted);

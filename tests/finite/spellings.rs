@@ -53,7 +53,9 @@ fn means_over_a_mask() {
     let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let x: Vec<f32> = (0..192u16).map(|i| f32::from(i * 37 % 101) / 50.0 - 1.0).collect();
     let mut some = [0.0f32; 24];
-    [13, 14, 17, 22].map(|i| some[i] = 1.0);
+    for at in [13, 14, 17, 22] {
+        some[at] = 1.0;
+    }
     for (name, mask) in [("none", [0.0f32; 24]), ("some", some)] {
         let tensors = [("x", Dtype::F32, vec![4, 6, 8], bytes(&x)), ("m", Dtype::F32, vec![4, 6], bytes(&mask))];
         write(&folder.join(format!("{name}.safetensors")), &tensors);

@@ -85,7 +85,10 @@ fn a_micro_batch_may_count_nothing() {
 
 /// What loss is made of the sum %10, the count %11, the batch's size N, and the mask %7; it is %20.
 const SPELLINGS: [(&str, &str); 15] = [
-    ("over a multiple", "%12 = constant() {V:8.0} : f32[]\n  %13 = mul(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    (
+        "over a multiple",
+        "%12 = constant() {V:8.0} : f32[]\n  %13 = mul(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]",
+    ),
     ("over its negative", "%12 = neg(%11) : f32[]\n  %20 = div(%10, %12) : f32[]"),
     (
         "mean over mean",
@@ -105,14 +108,20 @@ const SPELLINGS: [(&str, &str); 15] = [
         "%12 = constant() {V:1.0} : f32[]\n  %13 = div(%12, %11) : f32[]\n  %14 = div(%12, %13) : f32[]\n  %20 = div(%10, %14) : f32[]",
     ),
     ("times its root's inverse", "%12 = rsqrt(%11) : f32[]\n  %20 = mul(%10, %12) : f32[]"),
-    ("over its root", "%12 = sqrt(%11) : f32[]\n  %13 = cast(%12) {\"to\":\"f32\"} : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    (
+        "over its root",
+        "%12 = sqrt(%11) : f32[]\n  %13 = cast(%12) {\"to\":\"f32\"} : f32[]\n  %20 = div(%10, %13) : f32[]",
+    ),
     ("over two counts", "%12 = mul(%11, %11) : f32[]\n  %20 = div(%10, %12) : f32[]"),
     ("over one after another", "%12 = div(%10, %11) : f32[]\n  %13 = neg(%12) : f32[]\n  %20 = div(%13, %11) : f32[]"),
     (
         "times a power",
         "%12 = log(%11) : f32[]\n  %13 = constant() {V:-1.5} : f32[]\n  %14 = mul(%12, %13) : f32[]\n  %15 = exp(%14) : f32[]\n  %20 = mul(%10, %15) : f32[]",
     ),
-    ("over at least one", "%12 = constant() {V:1.0} : f32[]\n  %13 = max(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
+    (
+        "over at least one",
+        "%12 = constant() {V:1.0} : f32[]\n  %13 = max(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]",
+    ),
     ("over one more", "%12 = constant() {V:1.0} : f32[]\n  %13 = add(%11, %12) : f32[]\n  %20 = div(%10, %13) : f32[]"),
     (
         "of all but those that are left out",

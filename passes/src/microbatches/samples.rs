@@ -148,8 +148,9 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
     let mixed = Samples::Mixed(op.name(), node.place);
     let every = |samples: Samples| -> Results { results.iter().map(|_| samples.clone()).collect() };
     if let Some(&Samples::Mixed(earlier, place)) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {
-        // Of what stands in one place, the last is what was written there.
-        return every(if place == node.place { mixed } else { Samples::Mixed(earlier, place) });
+        // A count is compared with 0 where it divides; the quotient is what was written there.
+        let guarded = place == node.place && matches!(earlier, "compare" | "select");
+        return every(if guarded { mixed } else { Samples::Mixed(earlier, place) });
     }
     if !args.iter().any(Samples::is_fed) {
         let zero = match op {
@@ -192,7 +193,8 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
 /// What an operator makes of sums over samples, if it is linear in them and no operand has samples apart.
 fn linear(function: &Function, node: &Node, op: &Op, args: &[Samples]) -> Option<Total> {
     let fed = args.iter().filter(|a| a.is_fed()).count();
-    let totals: Vec<Total> = args.iter().filter_map(|a| if let Samples::Sum(t) = a { Some(*t) } else { None }).collect();
+    let totals: Vec<Total> =
+        args.iter().filter_map(|a| if let Samples::Sum(t) = a { Some(*t) } else { None }).collect();
     if totals.len() < fed {
         return None;
     }
@@ -209,9 +211,7 @@ fn linear(function: &Function, node: &Node, op: &Op, args: &[Samples]) -> Option
             let by = constant(function, node.args[usize::from(args[0].is_fed())]);
             Some(one.over(by.filter(|x| *x != 0.0).and_then(|x| whole(1.0 / x))))
         }
-        Op::Div(_) if fed == 1 && args[0].is_fed() => {
-            Some(one.over(constant(function, node.args[1]).and_then(whole)))
-        }
+        Op::Div(_) if fed == 1 && args[0].is_fed() => Some(one.over(constant(function, node.args[1]).and_then(whole))),
         _ => None,
     }
 }
