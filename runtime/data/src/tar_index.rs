@@ -1,9 +1,11 @@
 //! The index of a tar: where its safetensors members lie, and what else it holds.
 //!
-//! Archives that were put one after the other are read as one. Members that are links inside the archive are read where
-//! they lead. What cannot be read as it lies there (sparse members, links that lead out, an archive that was cut) is
-//! refused by name.
+//! Of two members of one name the later one counts, as for whoever unpacks the archive: so `tar -r` replaces a record.
+//! Archives that were put one after the other are read one after the other, and their names have nothing to do with each
+//! other. Members that are links inside an archive are read where they lead. What cannot be read as it lies there (sparse
+//! members, links that lead out, an archive that was cut) is refused by name.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -26,10 +28,22 @@ pub struct Member {
 pub type Tally = BTreeMap<String, usize>;
 
 /// Where a member's bytes are: here, or with the member of another name.
+#[derive(Clone)]
 enum Bytes {
     Here(Range<u64>),
     Of(Vec<u8>),
 }
+
+/// The members of an archive up to its end mark.
+#[derive(Default)]
+struct Archive {
+    members: Vec<(Vec<u8>, Bytes)>,
+    /// The number of each by its path.
+    numbers: HashMap<Vec<u8>, usize>,
+}
+
+/// How members are counted whose name a later member of the archive has.
+const REPLACED: &str = "each replaced by a later one of its name";
 
 /// The safetensors members in their order.
 pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
@@ -44,7 +58,7 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
             DataError::format(file.path(), format!("the tar is damaged behind byte {end}, where a member ends: {e}"))
         }
     };
-    let (mut found, mut left_out, mut end) = (Vec::new(), Tally::new(), 0);
+    let (mut found, mut left_out, mut end) = (vec![Archive::default()], Tally::new(), 0);
     for entry in archive.entries_with_seek().map_err(|e| broken(e, 0))? {
         let mut entry = entry.map_err(|e| broken(e, end))?;
         let name = entry.path_bytes().into_owned();
@@ -53,6 +67,10 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
         // An entry that is a link or a folder has no bytes, whatever its size says.
         let size = if kind.is_file() || kind == EntryType::Continuous { entry.size() } else { 0 };
         let start = entry.raw_file_position();
+        // Before the header there may be others that extend it, or end marks of the archive before.
+        if entry.raw_header_position() > end && file.head(end, BLOCK as usize).iter().all(|byte| *byte == 0) {
+            found.push(Archive::default());
+        }
         let past = start.checked_add(size).filter(|past| *past <= file.bytes());
         end = past.map_or(end, |past| past.next_multiple_of(BLOCK));
         let packed =
@@ -77,7 +95,7 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
                 let past = past.ok_or_else(|| refuse("reaches past the end of the tar: it was cut"))?;
                 Bytes::Here(start..past)
             }
-            EntryType::Link => Bytes::Of(plain(&link())),
+            EntryType::Link => found[found.len() - 1].get(&plain(&link())),
             EntryType::Symlink => {
                 let folder = name.iter().rposition(|b| *b == b'/').map_or(&[][..], |at| &name[..at]);
                 Bytes::Of(plain(&[folder, b"/", &link()].concat()))
@@ -85,7 +103,11 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
             EntryType::Directory => continue,
             _ => return Err(refuse("is no file; only files are records")),
         };
-        found.push((name, bytes));
+        if let Some(archive) = found.last_mut()
+            && !archive.add(name, bytes)
+        {
+            *left_out.entry(REPLACED.into()).or_default() += 1;
+        }
     }
     if end >= file.bytes() && file.bytes() > 0 {
         return Err(DataError::format(
@@ -97,45 +119,56 @@ pub fn members(file: &DataFile) -> Result<(Vec<Member>, Tally), DataError> {
     Ok((resolve(file, found)?, left_out))
 }
 
-/// Replaces links by what they lead to: a hard link by the member before it, a symbolic one by any.
-fn resolve(file: &DataFile, found: Vec<(Vec<u8>, Bytes)>) -> Result<Vec<Member>, DataError> {
-    let here = |(name, bytes): &(Vec<u8>, Bytes)| match bytes {
-        Bytes::Here(range) => Some((plain(name), range.clone())),
-        Bytes::Of(_) => None,
-    };
-    let places: HashMap<Vec<u8>, Range<u64>> = match found.iter().any(|(_, b)| matches!(b, Bytes::Of(_))) {
-        true => found.iter().filter_map(here).collect(),
-        false => HashMap::new(),
-    };
-    let links: HashMap<Vec<u8>, Vec<u8>> = found
-        .iter()
-        .filter_map(|(name, bytes)| match bytes {
-            Bytes::Of(to) => Some((plain(name), to.clone())),
-            Bytes::Here(_) => None,
-        })
-        .collect();
-    let follow = |to: &Vec<u8>| {
-        let mut to = to;
+impl Archive {
+    /// Adds a member; false if it takes the place of one of the same name.
+    fn add(&mut self, name: Vec<u8>, bytes: Bytes) -> bool {
+        match self.numbers.entry(plain(&name)) {
+            Entry::Occupied(at) => {
+                self.members[*at.get()] = (name, bytes);
+                false
+            }
+            Entry::Vacant(free) => {
+                free.insert(self.members.len());
+                self.members.push((name, bytes));
+                true
+            }
+        }
+    }
+
+    /// The bytes that a member of this path has by now.
+    fn get(&self, path: &[u8]) -> Bytes {
+        self.numbers.get(path).map_or_else(|| Bytes::Of(path.into()), |at| self.members[*at].1.clone())
+    }
+}
+
+/// Replaces symbolic links by what they lead to: a member of their archive, or else of one before it.
+fn resolve(file: &DataFile, found: Vec<Archive>) -> Result<Vec<Member>, DataError> {
+    let links = found.iter().flat_map(|a| &a.members).filter(|(_, bytes)| matches!(bytes, Bytes::Of(_))).count();
+    let follow = |archive: usize, path: &[u8]| {
+        let (mut archive, mut path) = (archive, path.to_vec());
         // A chain of links is as long as there are links, or a circle.
-        for _ in 0..=links.len().min(40) {
-            match places.get(to) {
-                Some(range) => return Some(range.clone()),
-                None => to = links.get(to)?,
+        for _ in 0..=links.min(40) {
+            let has = |archive: &usize| found[*archive].numbers.contains_key(&path);
+            archive = (0..=archive).rev().find(has)?;
+            match found[archive].get(&path) {
+                Bytes::Here(range) => return Some(range),
+                Bytes::Of(to) => path = to,
             }
         }
         None
     };
-    let member = |(name, bytes): (Vec<u8>, Bytes)| {
-        let range = match &bytes {
+    let member = |(archive, (name, bytes)): (usize, &(Vec<u8>, Bytes))| {
+        let range = match bytes {
             Bytes::Here(range) => range.clone(),
-            Bytes::Of(to) => follow(to).ok_or_else(|| {
-                let what = format!("`{}` is a link to `{}`, which is no member of the tar", shown(&name), shown(to));
+            Bytes::Of(to) => follow(archive, to).ok_or_else(|| {
+                let what = format!("`{}` is a link to `{}`, which is no member of the tar", shown(name), shown(to));
                 DataError::format(file.path(), format!("{what}; pack it with --dereference"))
             })?,
         };
-        Ok(Member { name, range })
+        Ok(Member { name: name.clone(), range })
     };
-    found.into_iter().map(member).collect()
+    let all = found.iter().enumerate().flat_map(|(number, archive)| archive.members.iter().map(move |m| (number, m)));
+    all.map(member).collect()
 }
 
 /// A path without `.`, `..` and what comes before a first `/`.

@@ -122,6 +122,43 @@ fn archives_after_archives_are_one() {
     );
 }
 
+/// As for whoever unpacks the archive, and as `tar -r` is used.
+#[test]
+fn a_later_member_of_the_same_name_replaces_the_earlier() {
+    let folder = tempdir().expect("a folder");
+    let again = |members: &[(&str, i64)]| {
+        let more: Vec<_> = members.iter().map(|(name, value)| (name.to_string(), image("ids", *value))).collect();
+        [tar(&records(0..3), false), tar(&more, true)].concat()
+    };
+    let one = again(&[("000001.safetensors", 7)]);
+    reads(&at(&folder, "r.tar", &one), &[0, 2, 7], "1 member (each replaced by a later one of its name)");
+    let two = again(&[("./000001.safetensors", 7), ("000003.safetensors", 8), ("000001.safetensors", 9)]);
+    reads(&at(&folder, "r.tar", &two), &[0, 2, 8, 9], "2 members (each replaced by a later one of its name)");
+    // The same in the next archive is another record, and so is the same in another folder.
+    let next = [one, tar(&records(1..2), true)].concat();
+    reads(&at(&folder, "r.tar", &next), &[0, 1, 2, 7], "1 member (each replaced by a later one of its name)");
+    reads(&at(&folder, "r.tar", &again(&[("d/000001.safetensors", 7)])), &[0, 1, 2, 7], "");
+    // A member of several stays with its record.
+    let both =
+        |labels| [("0.a.safetensors".into(), image("ids", 1)), ("0.b.safetensors".into(), image("labels", labels))];
+    let other = ("1.a.safetensors".to_string(), image("ids", 4));
+    let later = [tar(&[&both(2)[..], &[other]].concat(), false), tar(&both(3)[..1], true)].concat();
+    let set = open(&at(&folder, "r.tar", &later)).expect("opens");
+    assert_eq!(set.records(), 2);
+    // A hard link has the bytes that its member had before.
+    let link = special(EntryType::Link, b"l.safetensors", "000001.safetensors", b"");
+    let linked = [
+        tar(&records(0..3), false),
+        link,
+        again(&[("000001.safetensors", 7)])[tar(&records(0..3), false).len()..].to_vec(),
+    ];
+    reads(
+        &at(&folder, "r.tar", &linked.concat()),
+        &[0, 1, 2, 7],
+        "1 member (each replaced by a later one of its name)",
+    );
+}
+
 #[test]
 fn a_tar_that_was_cut_is_refused() {
     let folder = tempdir().expect("a folder");
