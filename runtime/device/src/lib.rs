@@ -3,8 +3,8 @@
 pub mod ascend;
 mod cpu;
 mod features;
-mod mapped;
+mod image;
 
 pub use cpu::{CpuKernels, LoadError};
 pub use features::missing_features;
-pub use mapped::Mapped;
+pub use image::image;

@@ -2,7 +2,7 @@
 
 mod line;
 
-use device::{CpuKernels, LoadError, Mapped};
+use device::{CpuKernels, LoadError, image};
 use plan::{BufferId, EmitId, FeedId, Plan, Verified, sample};
 use runtime_core::{Executor, FeedError, FeedSource, Feeder, Options};
 
@@ -58,12 +58,18 @@ fn refusals_name_the_reason() {
 }
 
 #[test]
-fn files_are_mapped() {
+fn files_are_read_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("f");
     std::fs::write(&path, b"").expect("written");
-    assert!(Mapped::open(&path).expect("empty").is_empty());
+    assert!(image(&path).expect("empty").is_empty());
     std::fs::write(&path, b"abc").expect("written");
-    assert_eq!(&Mapped::open(&path).expect("mapped")[..], b"abc");
-    assert!(Mapped::open(folder.path()).is_err());
+    let bytes = image(&path).expect("read");
+    std::fs::write(&path, b"").expect("shrunk");
+    assert_eq!(bytes, b"abc");
+    assert!(image(folder.path()).is_err());
+    // What has no end by its size, though more can be read, is no plan.
+    assert!(
+        image("/proc/self/status".as_ref()).expect_err("changed").to_string().contains("changed while it was read")
+    );
 }

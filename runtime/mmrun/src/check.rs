@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use device::ascend::{Segments, SegmentsError};
-use device::{CpuKernels, Mapped};
+use device::{CpuKernels, image};
 use plan::{PlanFile, memory, prove};
 
 use crate::cli::Args;
@@ -12,8 +12,8 @@ use crate::progress::{bytes, plural};
 use crate::setup;
 
 pub fn check(args: &Args) -> Result<(), Failure> {
-    let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
-    let file = setup::open(&args.plan, &image)?;
+    let bytes = image(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
+    let file = setup::open(&args.plan, &bytes)?;
     let mut out = facts(&file)?;
     if let Some(path) = &args.weights {
         let parameters = &file.plan.manifest.parameters;

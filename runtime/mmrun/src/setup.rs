@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comm::Communicator;
 use device::ascend::{AscendCommunicator, AscendDevice, Cann, Segments};
-use device::{CpuKernels, Mapped};
+use device::{CpuKernels, image};
 use plan::{PlanFile, PlanHash, Verified};
 use runtime_core::{Executor, Options};
 use types::Mesh;
@@ -32,8 +32,8 @@ pub fn open<'a>(path: &Path, image: &'a [u8]) -> Result<PlanFile<'a>, Failure> {
 
 /// Loads a plan and its kernels, and makes the ranks of this process; their values come with [`crate::values::fill`].
 pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Failure> {
-    let image = Mapped::open(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
-    let file = open(&args.plan, &image)?;
+    let bytes = image(&args.plan).map_err(|e| Failure::file(&args.plan, &e))?;
+    let file = open(&args.plan, &bytes)?;
     let (header, hash) = (&file.plan.header, file.hash);
     let (size, mesh) = (header.world(), mesh_of(&header.mesh));
     if let Some(fault) = args.fault.filter(|fault| fault.rank >= size) {
