@@ -211,6 +211,13 @@ fn compiled_segments_are_packed() {
     let refused = pack(exported.folder.path()).expect_err("no files");
     assert!(refused.contains("compiled segments are missing: k0_"), "{refused}");
 
+    // What is there and cannot be read is not called missing.
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = text(&list(&exported.manifest(), "segments")[0], "name").to_string();
+    std::fs::create_dir(folder.path().join(format!("{first}.om"))).expect("made");
+    let refused = pack(folder.path()).expect_err("a folder in the place of a file");
+    assert!(refused.contains(&format!("{first}.om: it is no regular file")), "{refused}");
+
     let small = compiled(&exported, |i| 1000 * (i as i64 + 1));
     pack(&small).expect("packs");
     // All share one buffer, as large as the largest needs.

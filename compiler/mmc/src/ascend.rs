@@ -81,14 +81,29 @@ pub fn pack(args: &Pack) -> Done {
     // atc adds the host's name where a model brings code for the host.
     let ends = [".om", "_linux_aarch64.om", "_linux_x86_64.om"];
     let used = RefCell::new(Vec::<PathBuf>::new());
+    let unread = RefCell::new(None);
     let compiled = |symbol: &str| {
-        let paths = ends.iter().map(|end| args.om.join(format!("{symbol}{end}")));
-        let (path, bytes) =
-            paths.filter(|p| p.is_file()).find_map(|p| input::bytes(&p, input::MOST_CODE).ok().map(|b| (p, b)))?;
+        let mut paths = ends.iter().map(|end| args.om.join(format!("{symbol}{end}")));
+        let path = paths.find(|path| path.symlink_metadata().is_ok())?;
+        let bytes = match path.is_file() {
+            true => input::bytes(&path, input::MOST_CODE).map_err(|e| e.to_string()),
+            false => Err("it is no regular file".into()),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(what) => {
+                unread.borrow_mut().get_or_insert(format!("cannot read {}: {what}", path.display()));
+                return None;
+            }
+        };
         used.borrow_mut().push(path);
         Some(bytes)
     };
-    let packed = pack::pack(&mut plan, compiled).map_err(|e| unpacked(&args.om, &e))?;
+    let packed = pack::pack(&mut plan, compiled);
+    if let Some(what) = unread.take() {
+        return Err(Diagnostic::error(what).help("compile that segment again, or mend the file").into());
+    }
+    let packed = packed.map_err(|e| unpacked(&args.om, &e))?;
     passes::allocate_plan(&mut plan, AscendTarget { soc }.alignment());
     verify(&plan)?;
     let demands = pack::demands(&plan, &packed.weights, soc);

@@ -31,12 +31,21 @@ pub struct Packed {
 pub enum PackError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    #[error("compiled segments are missing: {}", .0.join(", "))]
+    #[error("compiled segments are missing: {}", listed(.0))]
     Missing(Vec<String>),
     #[error("{file}: {reason}")]
     Om { file: String, reason: OmError },
     #[error("the plan was packed already")]
     Again,
+}
+
+/// The first names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 10;
+    match names.len() {
+        n if n > MOST => format!("{} and {} more", names[..MOST].join(", "), n - MOST),
+        _ => names.join(", "),
+    }
 }
 
 /// `om` gives the compiled file of a segment. Offsets are for `allocate` to give anew.
