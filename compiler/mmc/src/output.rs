@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use diag::{Diagnostic, Diagnostics};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 /// As many links as the system follows.
@@ -22,9 +24,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {
             Ok(())
         }
         Place::Through => {
+            let kind = fs::metadata(path)?.file_type();
+            if kind.is_fifo() {
+                return pipe(path)?.write_all(bytes);
+            }
             // A regular file that is open already, such as /dev/stdout, is added to.
-            let regular = fs::metadata(path).is_ok_and(|m| m.is_file());
-            File::options().write(true).append(regular).open(path)?.write_all(bytes)
+            File::options().write(true).append(kind.is_file()).open(path)?.write_all(bytes)
         }
     };
     write().map_err(|e| cannot(path, &e))
@@ -92,6 +97,9 @@ fn place(path: &Path) -> io::Result<Place> {
         if kind.is_dir() {
             return Err(io::Error::new(ErrorKind::IsADirectory, "is a folder, and a file is to be written"));
         }
+        if kind.is_socket() {
+            return Err(io::Error::other("is a socket, and a file or a pipe is to be written"));
+        }
         if !kind.is_symlink() {
             return Ok(if kind.is_file() { Place::Regular(at) } else { Place::Through });
         }
@@ -103,6 +111,23 @@ fn place(path: &Path) -> io::Result<Place> {
         at = folder.join(fs::read_link(&at)?);
     }
     Err(io::Error::other("too many links"))
+}
+
+/// Opens a pipe; says so if it has no reader yet, since the compiler then waits for one. A pipe without a name never gets
+/// one.
+fn pipe(path: &Path) -> io::Result<File> {
+    match File::options().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path) {
+        Ok(file) => {
+            fcntl_setfl(&file, OFlags::empty())?;
+            Ok(file)
+        }
+        Err(e) if e.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            path.canonicalize().map_err(|_| ErrorKind::BrokenPipe)?;
+            tell(&format!("{} waits for somebody who reads from this pipe\n", path.display()));
+            File::options().write(true).open(path)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 fn temporary(place: &Path) -> io::Result<NamedTempFile> {
@@ -146,10 +171,16 @@ mod tests {
         symlink("/dev/null", at("null")).expect("linked");
         write(&at("null"), b"gone").expect("written through");
         assert!(fs::symlink_metadata(at("null")).expect("there").is_symlink());
+        let fifo = rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0);
+        fifo.expect("a pipe");
+        let pipe = at("pipe");
+        let reader = std::thread::spawn(|| fs::read(pipe));
+        write(&at("pipe"), &[7; 200_000]).expect("written through");
+        assert_eq!(reader.join().expect("a reader").expect("read"), [7; 200_000]);
         symlink("round", at("round")).expect("linked");
         for place in [at("round"), at(""), at("none/plan.bin"), at("there/plan.bin"), "/dev/full".into()] {
             assert!(write(&place, b"no").is_err(), "{}", place.display());
         }
-        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 5);
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 6);
     }
 }

@@ -7,6 +7,7 @@
 
 mod folder;
 mod lock;
+mod room;
 mod save;
 
 use std::fs::{self, File};
@@ -14,6 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use folder::{Begin, Folder, has_checkpoints, latest};
+pub use room::needed;
 pub use save::LARGEST_FILE;
 
 use serde::{Deserialize, Serialize};
@@ -182,6 +184,13 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
 /// Makes renames inside a folder last.
 fn sync(folder: &Path) -> Result<(), DataError> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| DataError::file(folder, e))
+}
+
+/// Removes a checkpoint: half of one must not be taken for a damaged one.
+fn discard(folder: &Path, name: &str) -> Result<(), DataError> {
+    let (from, to) = (folder.join(name), folder.join(lock::unique(name, 0)));
+    fs::rename(&from, &to).map_err(|e| DataError::file(&from, e))?;
+    remove(&to)
 }
 
 fn remove(folder: &Path) -> Result<(), DataError> {

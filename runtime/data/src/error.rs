@@ -19,7 +19,10 @@ pub enum DataError {
     Peers(#[from] comm::CommError),
     /// Another process of the run failed at what all do together.
     #[error("rank {rank}: {what}")]
-    Elsewhere { rank: usize, what: String },
+    Elsewhere { rank: usize, what: String, full: bool },
+    /// There is no room for a checkpoint.
+    #[error("{}: the disk is full: a checkpoint needs {}{}", .path.display(), size(*.need), left(*.free))]
+    Full { path: PathBuf, need: u64, free: Option<u64> },
     /// What was asked for and what is there do not fit; one entry an offender.
     #[error("{}{}", .what, listed(.problems))]
     Mismatch { what: String, problems: Vec<Problem>, help: Option<String> },
@@ -65,6 +68,21 @@ pub enum Problem {
         each: String,
         plan: String,
     },
+}
+
+/// `1.5 GiB`
+fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        b if b < 1 << 10 => return format!("{b} B"),
+        b if b < 1 << 20 => (1 << 10, "KiB"),
+        b if b < 1 << 30 => (1 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / f64::from(unit))
+}
+
+fn left(free: Option<u64>) -> String {
+    free.map_or_else(String::new, |free| format!(", and {} are free", size(free)))
 }
 
 /// Of one kind, so many are listed.
@@ -142,7 +160,22 @@ impl DataError {
         match self {
             Self::Mismatch { help, .. } => help.as_deref(),
             Self::Refused { help, .. } => Some(help),
+            Self::Full { .. } => Some(
+                "free space there, give --save a folder on another disk, or keep fewer checkpoints with --keep N; the \
+                 latest good one stays",
+            ),
             _ => None,
+        }
+    }
+
+    /// Whether a disk has no room left.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::File { error, .. } => matches!(error.kind(), StorageFull | QuotaExceeded),
+            Self::Elsewhere { full, .. } => *full,
+            Self::Full { .. } => true,
+            _ => false,
         }
     }
 }

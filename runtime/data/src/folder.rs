@@ -25,8 +25,11 @@ pub fn list(path: &Path) -> Result<(Vec<(PathBuf, Kind)>, Tally), DataError> {
             }
         });
         // What is not there is better said than what it is called.
-        let exists = fs::metadata(path).map_err(|e| DataError::file(path, e));
-        return exists.and(kind).map(|kind| (vec![(path.to_path_buf(), kind)], Tally::new()));
+        let about = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
+        if !about.is_file() {
+            return Err(DataError::format(path, "is no regular file"));
+        }
+        return kind.map(|kind| (vec![(path.to_path_buf(), kind)], Tally::new()));
     }
     let (mut files, mut left_out) = (Vec::new(), Tally::new());
     for path in entries(path)? {

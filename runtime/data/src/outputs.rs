@@ -10,7 +10,7 @@ use types::{DType, Dim, TensorType};
 
 use crate::convert::{narrow, widen};
 use crate::tensor_writer::stream_tensors;
-use crate::{DataError, Pieces, Share, Together, WholeFile};
+use crate::{DataError, Pieces, Share, Stream, Together, Wait, WholeFile};
 
 #[derive(Default)]
 pub struct Outputs {
@@ -55,8 +55,9 @@ impl Outputs {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Writes the file, so that a reader never sees half of one. All processes call it.
-    pub fn write(&self, path: &Path, together: &Together) -> Result<(), DataError> {
+    /// Writes the file, so that a reader never sees half of one; a pipe is written through once it has a reader. All
+    /// processes call it.
+    pub fn write(&self, path: &Path, wait: &Wait, together: &Together) -> Result<(), DataError> {
         let tensors: Vec<Pieces<'_>> = self.tensors.iter().map(|(name, output)| output.pieces(name)).collect();
         let file = |e| DataError::file(path, e);
         let begun = || -> io::Result<_> {
@@ -74,7 +75,7 @@ impl Outputs {
         };
         let names = together.agree(&format!("begin {}", path.display()), name)?;
         let written = if names[0].is_empty() {
-            own.as_ref().map_or(Ok(()), |(place, _)| write_through(place, &tensors))
+            own.as_ref().map_or(Ok(()), |(place, _)| write_through(place.path(), &tensors, wait))
         } else {
             let types: Vec<_> = tensors.iter().map(|t| (t.name, t.ty)).collect();
             let writer = together.create(Path::new(OsStr::from_bytes(&names[0])), &types);
@@ -89,15 +90,14 @@ impl Outputs {
 }
 
 /// For what takes bytes only in their order: the first process must have all of them.
-fn write_through(place: &WholeFile, tensors: &[Pieces<'_>]) -> Result<(), DataError> {
-    let path = place.path();
+fn write_through(path: &Path, tensors: &[Pieces<'_>], wait: &Wait) -> Result<(), DataError> {
     if tensors.iter().any(|t| !t.is_complete()) {
         return Err(DataError::Refused {
             what: format!("{}: not a regular file, and several processes have parts of the outputs", path.display()),
             help: "give --outputs a regular file".into(),
         });
     }
-    let write = || stream_tensors(&mut place.open_through()?, tensors);
+    let write = || stream_tensors(&mut Stream::open(path, wait)?, tensors);
     write().map_err(|e| DataError::file(path, e))
 }
 

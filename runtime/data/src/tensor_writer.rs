@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use rustc_hash::FxHashMap;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 use types::TensorType;
 
@@ -37,6 +39,7 @@ impl TensorWriter {
         let make = || {
             let header = Header::of(tensors)?;
             let file = File::create(path)?;
+            reserve(&file, header.size)?;
             file.set_len(header.size)?;
             file.write_all_at(&header.bytes, 0)?;
             Ok(Self { path: path.into(), file, header })
@@ -104,6 +107,15 @@ impl TensorWriter {
             }
         };
         read().map_err(|e| DataError::file(&self.path, e))
+    }
+}
+
+/// Takes the room for a whole file, so that a full disk is found before anything is written.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
+        // Not every file system can.
+        _ => Ok(()),
     }
 }
 

@@ -100,14 +100,18 @@ impl Together {
         };
         let word = match &own {
             Ok(bytes) => [&[1], bytes.as_slice()].concat(),
+            Err(error) if error.is_full() => [&[2], error.to_string().as_bytes()].concat(),
             Err(error) => [&[0], error.to_string().as_bytes()].concat(),
         };
         let all = self.meet(what, word)?;
         own?;
         let split = all.iter().map(|word| word.split_first());
-        let failed = split.clone().enumerate().find_map(|(rank, word)| Some((rank, word.filter(|w| *w.0 == 0)?.1)));
+        let failed = split.clone().enumerate().find_map(|(rank, word)| Some((rank, word.filter(|w| *w.0 != 1)?)));
         match failed {
-            Some((rank, what)) => Err(DataError::Elsewhere { rank, what: String::from_utf8_lossy(what).into_owned() }),
+            Some((rank, (kind, what))) => {
+                let what = String::from_utf8_lossy(what).into_owned();
+                Err(DataError::Elsewhere { rank, what, full: *kind == 2 })
+            }
             None => Ok(split.map(|word| word.map(|w| w.1.to_vec()).unwrap_or_default()).collect()),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -39,6 +39,8 @@ impl WholeFile {
                 at = folder.join(fs::read_link(&at)?);
             } else if kind.is_dir() {
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder, and a file is to be written"));
+            } else if kind.is_socket() {
+                return Err(io::Error::other("is a socket, and a file or a pipe is to be written"));
             } else if kind.is_file() {
                 return Ok(Self::Regular(at));
             } else {
@@ -53,16 +55,9 @@ impl WholeFile {
         match self {
             Self::Regular(path) => temporary(path).and_then(NamedTempFile::close),
             // A pipe would wait for its reader.
-            Self::Through(path) if fs::metadata(path).is_ok_and(|m| !is_device(&m)) => Ok(()),
-            Self::Through(_) => self.open_through().map(drop),
+            Self::Through(path) if fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo()) => Ok(()),
+            Self::Through(path) => File::options().append(true).open(path).map(drop),
         }
-    }
-
-    /// Opens what takes bytes as they come. A regular file that is open already, such as /dev/stdout, is added to.
-    pub fn open_through(&self) -> io::Result<File> {
-        let path = self.path();
-        let regular = fs::metadata(path).is_ok_and(|m| m.is_file());
-        File::options().write(true).append(regular).open(path)
     }
 
     /// A temporary file that takes the place of the file when it is persisted, and goes when it is dropped.
@@ -78,11 +73,6 @@ impl WholeFile {
             Self::Regular(path) | Self::Through(path) => path,
         }
     }
-}
-
-fn is_device(about: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    about.file_type().is_char_device() || about.file_type().is_block_device()
 }
 
 fn temporary(path: &Path) -> io::Result<NamedTempFile> {

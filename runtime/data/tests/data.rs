@@ -216,8 +216,8 @@ fn save_at(folder: &Path, step: u64) {
     let types = ["f32[O:2, I:3]", "i64[]"].map(|ty| ty.parse().expect("a type"));
     let (w, s) = (Pieces::whole("w", &types[0], &w), Pieces::whole("step", &types[1], &s));
     let together = Together::alone();
-    let folder = Folder::open(folder, Begin::GoOn, &together).expect("taken");
-    folder.save(&position(step), (&[w], &[s]), LARGEST_FILE, &together).expect("saved");
+    let folder = Folder::open(folder, Begin::GoOn, 0, &together).expect("taken");
+    folder.save(&position(step), (&[w], &[s]), (LARGEST_FILE, 9), &together).expect("saved");
 }
 
 #[test]

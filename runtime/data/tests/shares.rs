@@ -190,8 +190,8 @@ proptest! {
         };
         let folder = tempdir().expect("a folder");
         let together = Together::alone();
-        let to = Folder::open(folder.path(), Begin::Fresh, &together).expect("taken");
-        to.save(&position(), (&[tensor("w")], &[tensor("exp_avg/w")]), LARGEST_FILE, &together).expect("saved");
+        let to = Folder::open(folder.path(), Begin::Fresh, 0, &together).expect("taken");
+        to.save(&position(), (&[tensor("w")], &[tensor("exp_avg/w")]), (LARGEST_FILE, 9), &together).expect("saved");
         let (checkpoint, damaged) = latest(folder.path()).expect("opens");
         prop_assert!(damaged.is_empty());
         checkpoint.check([("w", &b.ty)], [("exp_avg/w", &b.ty)]).expect("the same logical tensors");

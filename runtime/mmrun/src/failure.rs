@@ -39,6 +39,10 @@ impl Failure {
         &self.message
     }
 
+    pub fn helps(&self) -> impl Iterator<Item = &str> {
+        self.helps.iter().map(String::as_str)
+    }
+
     /// The same, said by one process of several.
     #[cfg(feature = "mpi")]
     pub fn of_rank(self, rank: usize, linger: Duration) -> Self {

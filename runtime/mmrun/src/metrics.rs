@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use data::{Stream, Wait, WholeFile};
 use plan::Header;
 use runtime_core::Run;
 use serde_json::{Map, Value, json};
@@ -13,24 +14,25 @@ use crate::failure::Failure;
 
 pub struct Metrics {
     path: PathBuf,
-    out: BufWriter<File>,
+    out: BufWriter<Stream>,
     tokens: u64,
     flops: u64,
 }
 
 impl Metrics {
     /// A resumed run adds to the file, so that it tells the whole story.
-    pub fn open(path: &Path, header: &Header, resumed: bool) -> Result<Self, Failure> {
+    pub fn open(path: &Path, header: &Header, resumed: bool, wait: &Wait) -> Result<Self, Failure> {
         let open = || {
-            let file = File::options().create(true).read(resumed).append(true).open(path)?;
-            if file.metadata()?.is_file() {
-                file.set_len(if resumed { whole_lines(&file)? } else { 0 })?;
+            if let WholeFile::Through(path) = WholeFile::at(path)? {
+                return Stream::open(&path, wait);
             }
-            Ok(file)
+            let file = File::options().create(true).read(resumed).append(true).open(path)?;
+            file.set_len(if resumed { whole_lines(&file)? } else { 0 })?;
+            Ok(file.into())
         };
-        let file = open().map_err(|e| Failure::file(path, &e))?;
+        let out = open().map_err(|e| Failure::file(path, &e))?;
         let (tokens, flops) = (header.tokens_per_step, header.flops_per_step);
-        Ok(Self { path: path.into(), out: BufWriter::new(file), tokens, flops })
+        Ok(Self { path: path.into(), out: BufWriter::new(out), tokens, flops })
     }
 
     /// Adds step number `step` (from 1) with the numbers it gave; `skipped` if nothing was updated, since one of them is

@@ -54,7 +54,7 @@ pub fn check(args: &Args) -> Result<(), Failure> {
 /// What the flags about checkpoints ask for together.
 fn resume(args: &Args) -> Result<(), Failure> {
     match &args.resume {
-        Some(Resume::From(path)) if path.is_file() => {
+        Some(Resume::From(path)) if path.exists() && !path.is_dir() => {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let message = format!("--resume wants a folder, and {} is a file", path.display());
             Err(Failure::new(message)

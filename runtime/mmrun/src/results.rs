@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data::{Outputs, Pieces, Share};
+use data::{Outputs, Pieces, Share, Wait};
 use plan::{Emit, EmitId, When};
 
 use crate::cli::Args;
@@ -95,13 +95,13 @@ impl Results {
     }
 
     /// Writes the outputs; gives the number of tensors.
-    pub fn write(mut self, world: &World, path: &Path) -> Result<usize, Failure> {
+    pub fn write(mut self, world: &World, path: &Path, wait: &Wait) -> Result<usize, Failure> {
         if self.params {
             for parameter in world.parameters()? {
                 self.outputs.set(&format!("param/{}", parameter.name), &parameter);
             }
         }
-        self.outputs.write(path, world.together())?;
+        self.outputs.write(path, wait, world.together())?;
         Ok(self.outputs.names().count())
     }
 }

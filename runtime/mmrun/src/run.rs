@@ -1,5 +1,6 @@
 //! A run: from the plan to the last step, and what is written at its end.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -44,24 +45,29 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     finite::check_inputs(args, &world, program, &feeds)?;
     let batch = feeds.batch(|feed| takes(&world, program, feed));
     // Nobody else writes to the folder from here on, so that what is found in it stays.
-    let folder = save::folder(args, world.together())?;
+    let folder = save::folder(args, &world)?;
     let start = values::fill(args, &mut world, hash, data.as_ref())?;
     let first = start.step;
     let runs = runs(args, &plan, program, first);
     let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
     let saver = folder.map(|folder| Saver::new(args, folder, hash, start.clone(), (batch, data)));
+    if let Some(saver) = saver.as_ref().filter(|_| steps != Some(0)) {
+        saver.check_room(world.together())?;
+    }
 
+    // A pipe may wait for its reader from here on.
+    signals.watch()?;
+    let wait = signals.wait();
     let speaks = world.together().is_first();
     let metrics = match &args.metrics {
-        Some(path) if speaks => Some(Metrics::open(path, &plan.header, start.from.is_some())?),
+        Some(path) if speaks => Some(Metrics::open(path, &plan.header, start.from.is_some(), &wait)?),
         _ => None,
     };
-    let trace = args.trace.as_deref().map(|path| Trace::open(path, &world)).transpose()?;
+    let trace = args.trace.as_deref().map(|path| Trace::open(path, &world, &wait)).transpose()?;
     let progress = Progress::new(&plan.header, speaks, first, steps);
     if let Some(told) = past_schedule(&plan.header, first, steps) {
         world.note(&told);
     }
-    signals.watch()?;
     world.note(&format!("ready after {}", duration(begin.elapsed().as_secs_f64())));
     if steps == Some(0) {
         world.note(&format!("step {first} is reached already: no step is left to run"));
@@ -115,6 +121,8 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
     {
         steps.fault(failure);
     }
+    // A signal may have ended what waited for the reader of a pipe.
+    let signal = signal.or_else(|| steps.signals.caught().filter(|_| !steps.faults.is_empty()));
     let (world, step) = (&steps.world, steps.step);
     if let Some(failure) = failed {
         return Err(failure);
@@ -136,7 +144,9 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
     if steps.faults.is_empty() {
         return Ok(0);
     }
-    let list: String = steps.faults.iter().map(|fault| format!("\n  {}", fault.message())).collect();
+    let list: String = steps.faults.iter().map(|fault| format!("\n  {}", fault.failure.message())).collect();
+    let helps: BTreeSet<&str> = steps.faults.iter().flat_map(|fault| fault.failure.helps()).collect();
+    let list = helps.iter().fold(list, |list, help| format!("{list}\n  help: {help}"));
     world.note(&format!("error: the run ended at step {step}, and not all that was asked for is written:{list}"));
     Ok(1)
 }
@@ -153,7 +163,7 @@ fn outputs(steps: &mut Steps<'_>, path: &Path) -> Result<(), Failure> {
         }
         world.note("no step was run: what steps give is not in the outputs");
     }
-    let count = results.write(world, path)?;
+    let count = results.write(world, path, &steps.signals.wait())?;
     world.note(&format!("wrote {} to {}", plural(count, "tensor"), path.display()));
     Ok(())
 }

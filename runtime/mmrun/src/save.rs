@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use data::{Begin, DataError, Folder, LARGEST_FILE, Pieces, Position, Records, Snapshot, Together};
+use data::{Begin, DataError, Folder, LARGEST_FILE, Pieces, Position, Records, Snapshot, Together, needed};
 use plan::PlanHash;
 
 use crate::cli::{Args, Resume};
 use crate::failure::Failure;
 use crate::values::Start;
-use crate::world::World;
+use crate::world::{World, is_lasting};
 
 /// How many checkpoints stay without `--keep`.
 const KEEP: u32 = 3;
@@ -40,7 +40,7 @@ pub struct Written {
 }
 
 /// Takes the folder of `--save` for this run; None if nothing is to be saved.
-pub fn folder(args: &Args, together: &Together) -> Result<Option<Folder>, Failure> {
+pub fn folder(args: &Args, world: &World) -> Result<Option<Folder>, Failure> {
     let Some(path) = &args.save else { return Ok(None) };
     let goes_on = match &args.resume {
         Some(Resume::Auto) => true,
@@ -52,7 +52,15 @@ pub fn folder(args: &Args, together: &Together) -> Result<Option<Folder>, Failur
         (false, true) => Begin::Over,
         (false, false) => Begin::Fresh,
     };
-    Ok(Some(Folder::open(path, begin, together)?))
+    let manifest = &world.plan().manifest;
+    let parameters = manifest.parameters.iter().map(|p| (p.name.as_str(), &p.ty));
+    let states = manifest.states.iter().filter(|s| is_lasting(s)).map(|s| (s.name.as_str(), &s.ty));
+    Ok(Some(Folder::open(path, begin, needed(parameters.chain(states)), world.together())?))
+}
+
+/// How many checkpoints stay.
+fn keep(args: &Args) -> usize {
+    args.keep.unwrap_or(KEEP) as usize
 }
 
 /// Whether a path is a folder of checkpoints, or a checkpoint of it.
@@ -73,6 +81,11 @@ impl<'a> Saver<'a> {
         let own = start.from.as_ref().filter(|from| is_of(from, folder.path()));
         let last = own.map(|from| (start.step, from.clone()));
         Self { args, folder: Arc::new(folder), hash, start, batch, data, behind: None, last }
+    }
+
+    /// Finds a disk that is full before the first step.
+    pub fn check_room(&self, together: &Together) -> Result<(), Failure> {
+        Ok(self.folder.check_room(self.start.step, keep(self.args), together)?)
     }
 
     /// Whether a checkpoint is due after this step.
@@ -141,7 +154,7 @@ impl<'a> Saver<'a> {
             preset: header.preset.to_string(),
             data: self.data.clone(),
         };
-        Task { folder: self.folder.clone(), position, keep: self.args.keep.unwrap_or(KEEP) as usize }
+        Task { folder: self.folder.clone(), position, keep: keep(self.args) }
     }
 
     /// The newest checkpoint.
@@ -174,7 +187,7 @@ struct Task {
 impl Task {
     fn write(self, tensors: (&[Pieces<'_>], &[Pieces<'_>]), together: &Together) -> Written {
         let Self { folder, position, keep } = self;
-        let saved = folder.save(&position, tensors, LARGEST_FILE, together);
+        let saved = folder.save(&position, tensors, (LARGEST_FILE, keep), together);
         let prune = saved.is_ok() && together.is_first();
         let unremoved = if prune { folder.prune(position.step, keep).err() } else { None };
         Written { step: position.step, folder: saved, unremoved }

@@ -1,18 +1,24 @@
 //! SIGTERM and SIGINT: the first asks the run to end after its step, the second ends the process at once.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use data::Wait;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator;
 
 use crate::failure::Failure;
+use crate::progress::note;
 
 /// `timeout` and launchers signal a process and its group, so that it gets the same signal twice: within this time, two
 /// are one.
 const TWICE: Duration = Duration::from_millis(50);
+
+/// How long nothing is said of a pipe without a reader.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Default)]
 pub struct Signals {
@@ -42,6 +48,18 @@ impl Signals {
         Builder::new().name("signals".into()).spawn(watch).map_err(cannot)?;
         self.watched.store(true, Relaxed);
         Ok(())
+    }
+
+    /// For outputs that are pipes: says that they wait for a reader, and ends the waiting when a signal comes.
+    pub fn wait(&self) -> Wait {
+        let (signals, told) = (self.clone(), AtomicBool::new(false));
+        Arc::new(move |path, waited| {
+            if waited > QUIET && !told.swap(true, Relaxed) {
+                note(&format!("{} waits for somebody who reads from this pipe", path.display()));
+            }
+            let given_up = |signal| format!("nobody reads from this pipe, and the run was stopped by {}", name(signal));
+            signals.caught().map_or(Ok(()), |signal| Err(io::Error::other(given_up(signal))))
+        })
     }
 
     /// Hands on a signal that came before.

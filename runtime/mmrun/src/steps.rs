@@ -35,10 +35,17 @@ pub struct Steps<'a> {
     pub signals: Signals,
     pub begin: Instant,
     /// What failed beside the steps and did not end the run.
-    pub faults: Vec<Failure>,
+    pub faults: Vec<Fault>,
     pub finite: Finite,
     /// Whether a number that is not finite was told.
     pub strange: bool,
+}
+
+/// What was asked for and was not done, while the run went on.
+pub struct Fault {
+    pub failure: Failure,
+    /// The step that was not saved, if it is that.
+    unsaved: Option<u64>,
 }
 
 /// How the steps ended.
@@ -206,13 +213,21 @@ impl Steps<'_> {
 
     /// Tells how a save went. One that failed, as on a full disk, leaves the run whole.
     fn told(&mut self, written: Written) -> Result<(), Failure> {
+        let (step, tried) = (written.step, self.faults.iter().position(|f| f.unsaved == Some(written.step)));
         match written.folder {
-            Ok(folder) if self.world.together().is_first() => {
-                self.progress.note(&format!("saved {}", folder.display()));
+            Ok(folder) => {
+                if self.world.together().is_first() {
+                    self.progress.note(&format!("saved {}", folder.display()));
+                }
+                tried.into_iter().for_each(|at| drop(self.faults.remove(at)));
             }
-            Ok(_) => {}
             Err(error @ DataError::Peers(_)) => return Err(error.into()),
-            Err(error) => self.fault(Failure::from(error).context(&format!("step {} was not saved", written.step))),
+            // It is told already.
+            Err(_) if tried.is_some() => {}
+            Err(error) => {
+                self.fault(Failure::from(error).context(&format!("step {step} was not saved")));
+                self.faults.iter_mut().last().into_iter().for_each(|fault| fault.unsaved = Some(step));
+            }
         }
         if let Some(error) = written.unremoved {
             self.fault(Failure::from(error).context("older checkpoints were not removed"));
@@ -235,6 +250,6 @@ impl Steps<'_> {
         if self.world.together().is_first() {
             self.progress.note(&format!("warning: {}", failure.message()));
         }
-        self.faults.push(failure);
+        self.faults.push(Fault { failure, unsaved: None });
     }
 }

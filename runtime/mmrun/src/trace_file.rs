@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::rc::Rc;
 
+use data::{Stream, Wait, WholeFile};
 use runtime_core::{Executor, TraceWriter};
 
 use crate::failure::Failure;
@@ -22,11 +23,15 @@ pub struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    pub fn open(path: &'a Path, world: &World) -> Result<Self, Failure> {
+    pub fn open(path: &'a Path, world: &World, wait: &Wait) -> Result<Self, Failure> {
         let kept = Shared::default();
+        let open = || match WholeFile::at(path)? {
+            WholeFile::Through(path) => Stream::open(&path, wait),
+            WholeFile::Regular(path) => File::create(path).map(Stream::from),
+        };
         let make = || -> io::Result<_> {
             let out: Box<dyn Write> = match world.together().is_first() {
-                true => Box::new(BufWriter::new(File::create(path)?)),
+                true => Box::new(BufWriter::new(open()?)),
                 false => Box::new(kept.clone()),
             };
             let most = MOST_EVENTS / world.together().count();

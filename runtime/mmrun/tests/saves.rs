@@ -256,6 +256,36 @@ fn outputs_go_where_they_are_sent() {
     assert_eq!(names(place.0.path()).iter().filter(|n| n.contains("tmp")).count(), 0);
 }
 
+/// A signal ends a run that waits for the reader of a pipe, whether nobody has opened it or nobody takes anything.
+#[test]
+fn a_pipe_without_a_reader_ends_with_a_signal() {
+    let place = Place::new();
+    assert!(shell(&place, "mkfifo pipe").status.success());
+    for args in ["--outputs pipe --save c", "--metrics pipe", "--trace pipe"] {
+        let mut child = mmrun(&place, &format!("plan.bin --steps 2 {args}")).spawn().expect("runs");
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert!(told.any(|line| line == "pipe waits for somebody who reads from this pipe"), "{args}");
+        signal("-TERM", &child);
+        wait_for("the end", || child.try_wait().expect("a child").is_some());
+        let rest: Vec<_> = told.collect();
+        let expect = "pipe: nobody reads from this pipe, and the run was stopped by SIGTERM";
+        assert!(rest.iter().any(|line| line.ends_with(expect)), "{args}: {rest:?}");
+    }
+    assert!(place.path("c/step-000002/trainer.json").exists());
+    let mut child = mmrun(&place, "plan.bin --steps 100000000 --metrics pipe --threads 1").spawn().expect("runs");
+    let silent = fs::File::open(place.path("pipe")).expect("a reader");
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(told.any(|line| line == "pipe waits for somebody who reads from this pipe"));
+    signal("-TERM", &child);
+    wait_for("the end", || child.try_wait().expect("a child").is_some());
+    assert_eq!(child.wait().expect("gone").code(), Some(143));
+    drop(silent);
+    // A pipe that has no name gets no other reader.
+    let said = shell(&place, "exec 3> >(true); wait $!; $MMRUN plan.bin --outputs /dev/fd/3");
+    assert!(text(&said.stderr).contains("/dev/fd/3: "), "{}", text(&said.stderr));
+    assert_eq!(said.status.code(), Some(1));
+}
+
 #[test]
 fn the_same_command_line_is_repeated() {
     let place = Place::new();
@@ -390,9 +420,25 @@ fn places_that_lead_nowhere_are_named() {
     let place = Place::new();
     symlink("gone", place.path("dangling")).expect("linked");
     symlink("gone/x", place.path("deep")).expect("linked");
+    let line = "mkdir pipes round damaged; mkfifo pipe pipes/x.tar pipes/model.safetensors; ln -s x.tar round/x.tar";
+    assert!(shell(&place, line).status.success());
+    let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).expect("a socket");
     place.good("plan.bin --save c");
+    for folder in ["damaged/step-000001/trainer.json", "d/latest"] {
+        fs::create_dir_all(place.path(folder)).expect("made");
+    }
     for (line, expect) in [
         ("--resume c/latest", ["--resume wants a folder, and c/latest is a file", "--resume c\n"]),
+        ("--resume pipe", ["--resume wants a folder, and pipe is a file", "help: give the folder"]),
+        ("--data pipe", ["pipe: is no regular file", ""]),
+        ("--data pipes", ["pipes/x.tar: is no regular file", ""]),
+        ("--weights pipes", ["pipes/model.safetensors: is no regular file", ""]),
+        ("--inputs pipe", ["pipe: is no regular file", ""]),
+        ("--outputs socket", ["socket: is a socket, and a file or a pipe is to be written", ""]),
+        ("--metrics socket", ["socket: is a socket, and a file or a pipe is to be written", ""]),
+        ("--data round", ["round/x.tar: Too many levels of symbolic links", ""]),
+        ("--save d --save-over", ["d/latest: a folder, where the name of the latest", "give --save another folder"]),
+        ("--resume damaged", ["trainer.json: is a folder", "begin anew in this one with --save-over"]),
         ("--save dangling", ["--save dangling is a link to gone, which is not there", "remove the link"]),
         ("--outputs deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),
         ("--trace deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),

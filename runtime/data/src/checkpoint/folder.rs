@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lock::{Lock, unique};
-use super::{Checkpoint, TRAINER, remove, sync, write_synced};
+use super::{Checkpoint, TRAINER, discard, remove, sync, write_synced};
 use crate::data_file::DataFile;
 use crate::{DataError, Together};
 
@@ -25,6 +25,10 @@ pub struct Folder {
     pub(super) attempts: AtomicU64,
     /// Checkpoints of another run, which go when this run has its first.
     replaced: Mutex<Vec<String>>,
+    /// Bytes that a checkpoint takes.
+    pub(super) need: u64,
+    /// Bytes that there are for the folder, if fewer than the disk has.
+    pub(super) within: Option<u64>,
 }
 
 /// What a run has to do with the checkpoints that are in its folder already.
@@ -39,16 +43,20 @@ pub enum Begin {
 }
 
 impl Folder {
-    /// Makes the folder if need be, locks it, and removes what interrupted saves left. All processes of a run call it.
-    pub fn open(path: &Path, begin: Begin, together: &Together) -> Result<Self, DataError> {
+    /// Makes the folder if need be, locks it, and removes what interrupted saves left; a checkpoint will take `need` bytes.
+    /// All processes of a run call it.
+    pub fn open(path: &Path, begin: Begin, need: u64, together: &Together) -> Result<Self, DataError> {
         let mut folder = Self {
             path: path.into(),
             lock: None,
             made: false,
             attempts: AtomicU64::new(0),
             replaced: Mutex::default(),
+            need,
+            within: None,
         };
         let own = if together.is_first() { folder.take(begin) } else { Ok(()) };
+        let own = own.map_err(|error| if error.is_full() { folder.full() } else { error });
         together.agree(&format!("take the folder {}", path.display()), own.map(|()| Vec::new()))?;
         Ok(folder)
     }
@@ -73,42 +81,78 @@ impl Folder {
             (Begin::Over, _) => self.replaced = Mutex::new(old.into_iter().map(|(_, name)| name).collect()),
             _ => {}
         }
-        // A place that cannot be written to is found now.
-        let probe = path.join(unique("step-probe", 0));
-        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| DataError::file(path, e))?;
-        sweep(path)
+        sweep(path)?;
+        if path.join(LATEST).is_dir() {
+            let latest = path.join(LATEST);
+            return Err(DataError::Refused {
+                what: format!(
+                    "{}: a folder, where the name of the latest checkpoint is to be written",
+                    latest.display()
+                ),
+                help: "move it away, or give --save another folder".into(),
+            });
+        }
+        // A place that cannot be written to is found now. A full disk is told once it is known that there is anything to
+        // save, and what may go for it.
+        self.probe().or_else(|error| if error.is_full() { Ok(()) } else { Err(error) })
+    }
+
+    /// Makes and removes a folder, as a save does.
+    pub(super) fn probe(&self) -> Result<(), DataError> {
+        let probe = self.path.join(unique("step-probe", 0));
+        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| DataError::file(&self.path, e))
+    }
+
+    /// Takes the disk to have no more than so many bytes for the folder.
+    pub fn within(mut self, bytes: u64) -> Self {
+        self.within = Some(bytes);
+        self
+    }
+
+    /// Proves that there is room for a checkpoint of a step after `step`, as far as that is known. All processes call it.
+    pub fn check_room(&self, step: u64, keep: usize, together: &Together) -> Result<(), DataError> {
+        let own = if together.is_first() { self.has_room(step + 1, keep) } else { Ok(()) };
+        together.agree(&format!("look for room in {}", self.path.display()), own.map(|()| Vec::new())).map(drop)
     }
 
     /// Gives a finished folder its name and points at it.
     pub(super) fn show(&self, name: &str, temporary: &Path) -> Result<(), DataError> {
         let folder = self.path.join(name);
         let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::file(to, e));
+        // First what needs room, so that a disk that is full by now leaves everything as it was.
+        let pointer = self.path.join(unique(LATEST, 0));
+        let shown = write_synced(&pointer, format!("{name}\n").as_bytes()).and_then(|()| {
+            self.put(&folder, temporary)?;
+            sync(&self.path)?;
+            rename(&pointer, &self.path.join(LATEST))
+        });
+        if shown.is_err() {
+            let _ = fs::remove_file(&pointer);
+        }
+        shown?;
+        sync(&self.path)
+    }
+
+    /// Gives a finished folder its name.
+    fn put(&self, folder: &Path, temporary: &Path) -> Result<(), DataError> {
+        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::file(to, e));
         if folder.is_dir() {
             // A run that was resumed from before this step writes it again. The old one steps aside first, since a folder
             // does not replace a folder.
-            let old = self.path.join(format!("{name}.old"));
+            let old = folder.with_extension("old");
             remove(&old)?;
-            rename(&folder, &old)?;
-            rename(temporary, &folder)?;
-            remove(&old)?;
+            rename(folder, &old)?;
+            rename(temporary, folder)?;
+            remove(&old)
         } else {
-            rename(temporary, &folder)?;
+            rename(temporary, folder)
         }
-        sync(&self.path)?;
-        let pointer = self.path.join(unique(LATEST, 0));
-        let pointed = write_synced(&pointer, format!("{name}\n").as_bytes())
-            .and_then(|()| rename(&pointer, &self.path.join(LATEST)));
-        if pointed.is_err() {
-            let _ = fs::remove_file(&pointer);
-        }
-        pointed?;
-        sync(&self.path)
     }
 
     /// Removes all checkpoints but the newest `keep` up to `step`, which was just saved. Those of later steps are of
     /// another way that a run went, and stay.
     pub fn prune(&self, step: u64, keep: usize) -> Result<(), DataError> {
-        let replaced = std::mem::take(&mut *self.replaced.lock().unwrap_or_else(PoisonError::into_inner));
+        let replaced = std::mem::take(&mut *self.replaced());
         let mut names: Vec<String> = steps(&self.path)?
             .into_iter()
             .filter(|(number, name)| *number != step && replaced.contains(name))
@@ -117,13 +161,11 @@ impl Folder {
         let own = steps(&self.path)?.into_iter().rev().filter(|(n, name)| *n <= step && !names.contains(name));
         let surplus: Vec<String> = own.skip(keep).map(|(_, name)| name).collect();
         names.extend(surplus);
-        for name in names {
-            // Half of a checkpoint must not be taken for a damaged one.
-            let (from, to) = (self.path.join(&name), self.path.join(unique(&name, 0)));
-            fs::rename(&from, &to).map_err(|e| DataError::file(&from, e))?;
-            remove(&to)?;
-        }
-        Ok(())
+        names.iter().try_for_each(|name| discard(&self.path, name))
+    }
+
+    pub(super) fn replaced(&self) -> MutexGuard<'_, Vec<String>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +193,10 @@ pub fn latest(path: &Path) -> Result<(Checkpoint, Vec<DataError>), DataError> {
         }
     }
     match damaged.into_iter().next() {
-        Some(error) => Err(error),
+        Some(error) => Err(DataError::Refused {
+            what: format!("{error}; {} has no other checkpoint that is whole", path.display()),
+            help: "go on from another folder with --resume DIR, or begin anew in this one with --save-over".into(),
+        }),
         None => Err(DataError::Refused {
             what: format!("{}: there is no checkpoint in this folder", path.display()),
             help: "--resume auto begins where there is none".into(),
@@ -166,7 +211,7 @@ pub fn has_checkpoints(path: &Path) -> Result<bool, DataError> {
 
 /// The names of a folder's checkpoints, the one to go on from first. The pointer says which one was finished last: a run
 /// that was resumed from an older step may have gone another way than the later steps that are still there.
-fn in_order(path: &Path) -> Result<Vec<String>, DataError> {
+pub(super) fn in_order(path: &Path) -> Result<Vec<String>, DataError> {
     let pointed = DataFile::whole(&path.join(LATEST), LONGEST_NAME).unwrap_or_default();
     let pointed = String::from_utf8_lossy(&pointed);
     let pointed = pointed.trim();
@@ -178,7 +223,7 @@ fn in_order(path: &Path) -> Result<Vec<String>, DataError> {
 }
 
 /// The folders of steps, ascending; `.old` is what a save that was interrupted between its two renames leaves.
-fn steps(path: &Path) -> Result<Vec<(u64, String)>, DataError> {
+pub(super) fn steps(path: &Path) -> Result<Vec<(u64, String)>, DataError> {
     let entries = fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|e| DataError::file(path, e))?;
     let folders = entries.iter().filter(|e| e.path().is_dir());

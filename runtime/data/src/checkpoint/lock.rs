@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
+use crate::data_file::DataFile;
 
 const NAME: &str = "lock";
+/// A lock holds the name of a host.
+const LONGEST: usize = 4096;
 
 /// Held until it is dropped, which removes the file. The system releases the lock of a process that is killed, and the
 /// next one takes the file over.
@@ -31,8 +34,9 @@ impl Lock {
         loop {
             let mut options = File::options();
             let lock = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(file)?;
+            let mut locked = false;
             match lock.try_lock() {
-                Ok(()) => {}
+                Ok(()) => locked = true,
                 Err(TryLockError::WouldBlock) => return Err(taken(folder, owner(&path))),
                 // Some network file systems have no locks. There, the word of the owner counts.
                 Err(TryLockError::Error(e)) if is_unsupported(&e) => match owner(&path) {
@@ -44,8 +48,11 @@ impl Lock {
             // The owner before may have removed the file after it was opened here.
             if is_at(&lock, &path) {
                 let mut lock = Self { path: path.clone(), file: lock };
-                write(&mut lock.file, &Owner { host: host(), pid: std::process::id() }).map_err(file)?;
-                return Ok(lock);
+                match write(&mut lock.file, &Owner { host: host(), pid: std::process::id() }).map_err(file) {
+                    // Where the system holds the lock, the word of its owner is for others to read only.
+                    Err(error) if !(locked && error.is_full()) => return Err(error),
+                    _ => return Ok(lock),
+                }
             }
         }
     }
@@ -83,7 +90,7 @@ fn host() -> String {
 }
 
 fn owner(path: &Path) -> Option<Owner> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&DataFile::whole(path, LONGEST).ok()?).ok()
 }
 
 fn write(file: &mut File, owner: &Owner) -> io::Result<()> {

@@ -15,19 +15,56 @@ pub const LARGEST_FILE: usize = 5_000_000_000;
 impl Folder {
     /// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. What is written are logical tensors, so that
     /// any other mesh can go on from them. All processes of a run call this, each with its own pieces of all tensors. What
-    /// fails in one of them fails in all, and nothing of it stays.
+    /// fails in one of them fails in all, and nothing of it stays. Where the disk is full, checkpoints go that would go
+    /// behind it, with `keep` of them to be kept.
     pub fn save(
         &self,
         position: &Position,
         tensors: (&[Pieces<'_>], &[Pieces<'_>]),
-        largest: usize,
+        (largest, keep): (usize, usize),
         together: &Together,
     ) -> Result<PathBuf, DataError> {
         let _span = tracing::info_span!("save", step = position.step).entered();
+        loop {
+            match self.attempt(position, tensors, (largest, keep), together) {
+                Err(error @ DataError::Peers(_)) => return Err(error),
+                Err(error) => match self.room_after(&error, position.step, keep, together)? {
+                    true => {}
+                    false if error.is_full() => return Err(self.full()),
+                    false => return Err(error),
+                },
+                saved => return saved,
+            }
+        }
+    }
+
+    /// Whether a save that failed may succeed now, since the disk was full and older checkpoints went.
+    fn room_after(&self, error: &DataError, step: u64, keep: usize, together: &Together) -> Result<bool, DataError> {
+        let attempt = self.attempts.fetch_add(1, Relaxed);
+        let what = |what: &str| format!("{what} {} ({attempt})", self.path.display());
+        let full = together.agree(&what("tell what became of the save to"), Ok(vec![u8::from(error.is_full())]))?;
+        // What `begin` said was found before anything was written: nothing that may go would be enough.
+        let enough = !matches!(error, DataError::Full { .. });
+        if !full.contains(&vec![1]) {
+            return Ok(false);
+        }
+        let made = if together.is_first() && enough { self.make_more_room(step, keep) } else { Ok(false) };
+        let made = together.agree(&what("remove older checkpoints of"), made.map(|made| vec![u8::from(made)]))?;
+        Ok(made[0] == [1])
+    }
+
+    fn attempt(
+        &self,
+        position: &Position,
+        tensors: (&[Pieces<'_>], &[Pieces<'_>]),
+        (largest, keep): (usize, usize),
+        together: &Together,
+    ) -> Result<PathBuf, DataError> {
         let name = format!("step-{:06}", position.step);
         let folder = self.path.join(&name);
         let attempt = self.attempts.fetch_add(1, Relaxed);
-        let begun = if together.is_first() { self.begin(&unique(&name, attempt)) } else { Ok(Vec::new()) };
+        let begin = || self.make_room(position.step, keep).and_then(|()| self.begin(&unique(&name, attempt)));
+        let begun = if together.is_first() { begin() } else { Ok(Vec::new()) };
         let begun = together.agree(&format!("begin {} ({attempt})", folder.display()), begun)?;
         let temporary = self.path.join(String::from_utf8_lossy(&begun[0]).as_ref());
         let saved = write(&temporary, tensors, largest, together).and_then(|files| {
