@@ -431,7 +431,7 @@ fn places_that_lead_nowhere_are_named() {
         ("--resume c/latest", ["--resume wants a folder, and c/latest is a file", "--resume c\n"]),
         ("--resume pipe", ["--resume wants a folder, and pipe is a file", "help: give the folder"]),
         ("--data pipe", ["pipe: is no regular file", ""]),
-        ("--data pipes", ["pipes/x.tar: is no regular file", ""]),
+        ("--data pipes", ["pipes/model.safetensors: is no regular file", ""]),
         ("--weights pipes", ["pipes/model.safetensors: is no regular file", ""]),
         ("--inputs pipe", ["pipe: is no regular file", ""]),
         ("--outputs socket", ["socket: is a socket, and a file or a pipe is to be written", ""]),
