@@ -6,8 +6,9 @@
 
 use std::cmp::Reverse;
 
+use cost::Unit;
 use plan::{Access, Collect, CollectKind, EventId, LaneId, Op, Slice};
-use program::{Instruction, Lane, Origin, RankProgram, Unit, is_message};
+use program::{Instruction, Lane, Origin, RankProgram, is_message};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 

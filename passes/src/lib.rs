@@ -64,6 +64,6 @@ pub use registry::{AnyPass, Entry, REGISTRY};
 pub use remat::{Offload, Remat};
 pub use shard::Shard;
 pub use simplify::Simplify;
-pub use stages::{Grid, Invalid, Span, StageSchedule, Stages, Timeline, Unit, UnitKind, balance};
+pub use stages::{Grid, MAX_CHUNKS, Rules, SCHEDULES, StageSchedule, Stages, balance};
 pub use stats::{PassStats, Stats};
 pub use unroll::kernels;

@@ -2,41 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use passes::{Grid, Invalid, StageSchedule, Timeline, Unit, UnitKind};
+use cost::{Invalid, Timeline, Unit, UnitSpan};
+use passes::{Grid, SCHEDULES, StageSchedule};
+use plan::UnitKind;
 use proptest::prelude::*;
 
-/// On the ideal machine a forward takes 1, and the gradients of inputs and of weights 1 each.
-fn length(schedule: StageSchedule) -> impl Fn(&Unit) -> u64 {
-    let split = schedule.kinds().contains(&UnitKind::Weights);
-    move |unit| if unit.kind == UnitKind::Backward && !split { 2 } else { 1 }
+fn ideal(schedule: &StageSchedule, grid: Grid) -> Timeline {
+    schedule.ideal(&grid).unwrap_or_else(|e| panic!("{} on {grid:?}: {e:?}", schedule.name))
 }
 
-fn ideal(schedule: StageSchedule, grid: Grid) -> Timeline {
-    let orders = schedule.orders(&grid).unwrap_or_else(|e| panic!("{grid:?}: {e:?}"));
-    let timeline = Timeline::play(grid, schedule.kinds(), &orders, length(schedule));
-    timeline.unwrap_or_else(|e| panic!("{} on {grid:?}: {e}", schedule.name()))
+/// Every schedule on every grid that it takes, up to 8 ranks with 4 stages each and 32 micro-batches.
+fn all() -> impl Iterator<Item = (&'static StageSchedule, Grid)> {
+    let sizes = (1..=8).flat_map(|ranks| (1..=32).map(move |microbatches| (ranks, microbatches)));
+    let grids = sizes.flat_map(|(ranks, microbatches)| (1..=4).map(move |chunks| Grid { ranks, chunks, microbatches }));
+    let taken = grids.flat_map(|grid| SCHEDULES.iter().map(move |schedule| (schedule, grid)));
+    taken.filter(|(schedule, grid)| schedule.check(grid).is_ok())
 }
 
-/// Every schedule on every grid that it takes, up to 8 ranks and 32 micro-batches.
-fn all() -> impl Iterator<Item = (StageSchedule, Grid)> {
-    let grids = (1..=8).flat_map(|ranks| (1..=32).map(move |microbatches| (ranks, microbatches)));
-    grids.flat_map(|(ranks, microbatches)| {
-        StageSchedule::ALL.into_iter().flat_map(move |schedule| {
-            let chunks = if schedule == StageSchedule::Interleaved { 2..=4 } else { 1..=1 };
-            let takes = schedule != StageSchedule::Interleaved || microbatches % ranks == 0;
-            chunks.filter(move |_| takes).map(move |chunks| (schedule, Grid { ranks, chunks, microbatches }))
-        })
-    })
+/// Stages on each rank of four: the fewest that the schedule takes.
+fn grid_of_four(schedule: &StageSchedule) -> Grid {
+    Grid { ranks: 4, chunks: *schedule.rules.chunks.start(), microbatches: 8 }
 }
 
 /// The most micro-batches, over all stages of a rank, that are forward and whose backward is not done.
-fn held(timeline: &Timeline, last: UnitKind) -> Vec<usize> {
-    let of = |spans: &Vec<passes::Span>| {
+fn held(timeline: &Timeline) -> Vec<usize> {
+    let last = timeline.layout.kinds.last().copied();
+    let of = |spans: &Vec<UnitSpan>| {
         let (mut now, mut most) = (0, 0);
         for span in spans {
             match span.unit.kind {
                 UnitKind::Forward => now += 1,
-                kind if kind == last => now -= 1,
+                kind if Some(kind) == last => now -= 1,
                 _ => {}
             }
             most = most.max(now);
@@ -48,66 +44,48 @@ fn held(timeline: &Timeline, last: UnitKind) -> Vec<usize> {
 
 #[test]
 fn four_ranks_with_eight_microbatches() {
-    for schedule in StageSchedule::ALL {
-        let chunks = if schedule == StageSchedule::Interleaved { 2 } else { 1 };
-        let timeline = ideal(schedule, Grid { ranks: 4, chunks, microbatches: 8 });
+    for schedule in SCHEDULES {
+        let timeline = ideal(schedule, grid_of_four(schedule));
         let drawing = format!("{timeline}bubble {:.4}", timeline.bubble());
-        insta::assert_snapshot!(format!("schedule {}", schedule.name()), drawing);
+        insta::assert_snapshot!(format!("schedule {}", schedule.name), drawing);
     }
 }
 
+/// What each schedule's file says of its steps, which are all played here.
 #[test]
-fn bubbles_have_their_closed_forms() {
+fn steps_and_memory_have_their_closed_forms() {
+    let mut seen = BTreeSet::new();
     for (schedule, grid) in all() {
         let timeline = ideal(schedule, grid);
-        let (p, v, m) = (grid.ranks as u64, grid.chunks as u64, grid.microbatches as u64);
-        // The bubble over the whole is (p - 1) / (work + p - 1), with what a rank does counted in bubbles of one rank.
-        let work = match schedule {
-            StageSchedule::Gpipe | StageSchedule::OneFOneB => m,
-            StageSchedule::Interleaved => v * m,
-            StageSchedule::ZbH1 => 3 * m,
-        };
-        // Gradients of weights fill two thirds of 1f1b's bubble only if there are as many as it is long. With fewer the
-        // step is what no order can shorten: all forwards and backwards of the last stage, the way there and back, and
-        // the first stage's last gradient of weights.
-        let short = schedule == StageSchedule::ZbH1 && m < p;
-        let bubble = if short { 2 * (m + p) - 1 - 3 * m } else { p - 1 };
-        let (idle, whole) = (timeline.idle(), p * timeline.length());
-        assert_eq!(idle * (work + bubble), bubble * whole, "{} on {grid:?}\n{timeline}", schedule.name());
+        let rules = &schedule.rules;
+        assert_eq!(timeline.length(), (rules.length)(&grid) as f64, "{} on {grid:?}\n{timeline}", schedule.name);
+        let promised: Vec<usize> = (0..grid.ranks).map(|rank| (rules.held)(&grid, rank)).collect();
+        assert_eq!(held(&timeline), promised, "{} on {grid:?}\n{timeline}", schedule.name);
+        seen.insert(schedule.name);
     }
+    assert_eq!(seen.len(), SCHEDULES.len(), "a schedule that takes none of the grids");
 }
 
 #[test]
-fn a_rank_holds_no_more_than_its_schedule_promises() {
-    for (schedule, grid) in all().filter(|(s, _)| *s != StageSchedule::Interleaved) {
-        let Grid { ranks, microbatches, .. } = grid;
-        let last = *schedule.kinds().last().expect("a schedule has kinds");
-        let promised = |rank: usize| match schedule {
-            StageSchedule::Gpipe => microbatches,
-            StageSchedule::OneFOneB => microbatches.min(ranks - rank),
-            _ => microbatches.min(ranks),
-        };
-        let promised: Vec<usize> = (0..ranks).map(promised).collect();
-        assert_eq!(held(&ideal(schedule, grid), last), promised, "{} on {grid:?}", schedule.name());
-    }
-}
-
-#[test]
-fn zb_h1_leaves_a_third_of_the_bubble_of_1f1b() {
-    for (schedule, grid) in all().filter(|(s, _)| *s == StageSchedule::ZbH1) {
-        let (zero, plain) = (ideal(schedule, grid), ideal(StageSchedule::OneFOneB, grid));
-        assert!(zero.length() <= plain.length(), "{grid:?}\n{zero}\n{plain}");
-        if grid.microbatches >= grid.ranks {
-            assert_eq!(3 * zero.idle(), plain.idle(), "{grid:?}\n{zero}\n{plain}");
+fn zero_bubble_schedules_are_no_slower_than_1f1b() {
+    for (schedule, grid) in all().filter(|(schedule, _)| schedule.splits_backwards()) {
+        let Grid { ranks, chunks, microbatches } = grid;
+        let plain = ideal(StageSchedule::of_chunks(1), Grid { chunks: 1, ..grid });
+        let zero = ideal(schedule, grid);
+        // A stage is a part of 1f1b's: of as many as there are on a rank.
+        let [zero_idle, zero_length] = [zero.idle(), zero.length()].map(|time| time / chunks as f64);
+        assert!(zero_length <= plain.length(), "{} on {grid:?}\n{zero}\n{plain}", schedule.name);
+        if microbatches >= 2 * ranks {
+            assert!(3.0 * zero_idle <= plain.idle(), "{} on {grid:?}\n{zero}\n{plain}", schedule.name);
         }
     }
 }
 
 #[test]
 fn orders_that_are_no_schedule_are_refused() {
-    let (schedule, grid) = (StageSchedule::OneFOneB, Grid { ranks: 2, chunks: 1, microbatches: 2 });
+    let (schedule, grid) = (StageSchedule::of_chunks(1), Grid { ranks: 2, chunks: 1, microbatches: 2 });
     let orders = schedule.orders(&grid).expect("1f1b takes every grid");
-    let refused = |orders: &[Vec<Unit>]| match Timeline::play(grid, schedule.kinds(), orders, |_| 1) {
+    let refused = |orders: &[Vec<Unit>]| match Timeline::play(schedule.layout(&grid), orders, |_| 1.0) {
         Ok(timeline) => format!("accepted\n{timeline}"),
         Err(error) => error.to_string(),
     };
@@ -123,20 +101,21 @@ fn orders_that_are_no_schedule_are_refused() {
     backward_first[0].reverse();
     seen.insert(refused(&backward_first));
     insta::assert_snapshot!(seen.into_iter().collect::<Vec<_>>().join("\n"));
-    assert!(matches!(Timeline::play(grid, schedule.kinds(), &[], |_| 1), Err(Invalid::Units { rank: 0 })));
+    let none = Timeline::play(schedule.layout(&grid), &[], |_| 1.0);
+    assert!(matches!(none, Err(Invalid::Units { rank: 0 })));
 }
 
 #[test]
 fn grids_that_a_schedule_does_not_take() {
     let grid = |ranks, chunks, microbatches| Grid { ranks, chunks, microbatches };
     let wished = [
-        (StageSchedule::Interleaved, grid(4, 2, 6)),
-        (StageSchedule::Interleaved, grid(4, 1, 8)),
-        (StageSchedule::OneFOneB, grid(4, 2, 8)),
-        (StageSchedule::Gpipe, grid(4, 1, 0)),
+        ("interleaved", grid(4, 2, 6)),
+        ("interleaved", grid(4, 1, 8)),
+        ("1f1b", grid(4, 2, 8)),
+        ("gpipe", grid(4, 1, 0)),
     ];
-    let refused = wished.map(|(schedule, grid)| match schedule.orders(&grid) {
-        Ok(_) => format!("{} takes {grid:?}", schedule.name()),
+    let refused = wished.map(|(name, grid)| match StageSchedule::named(name).expect("a schedule").orders(&grid) {
+        Ok(_) => format!("{name} takes {grid:?}"),
         Err(errors) => diag::render(&errors, &diag::Sources::default(), false),
     });
     insta::assert_snapshot!(refused.join("\n"));
@@ -152,11 +131,14 @@ fn best(costs: &[u32], stages: usize) -> u32 {
     cuts.min().unwrap_or(u32::MAX)
 }
 
-fn any_grid() -> impl Strategy<Value = (StageSchedule, Grid)> {
-    let schedule = prop::sample::select(StageSchedule::ALL.to_vec());
-    (schedule, 1..=8_usize, 2..=4_usize, 1..=12_usize).prop_map(|(schedule, ranks, chunks, n)| match schedule {
-        StageSchedule::Interleaved => (schedule, Grid { ranks, chunks, microbatches: ranks * n.div_ceil(4) }),
-        _ => (schedule, Grid { ranks, chunks: 1, microbatches: n }),
+/// A grid that the schedule takes: with micro-batches in whole rounds if it must be.
+fn any_grid() -> impl Strategy<Value = (&'static StageSchedule, Grid)> {
+    let schedule = prop::sample::select(SCHEDULES.iter().collect::<Vec<_>>());
+    (schedule, 1..=8_usize, 1..=4_usize, 1..=12_usize).prop_map(|(schedule, ranks, chunks, microbatches)| {
+        let chunks = chunks.clamp(*schedule.rules.chunks.start(), *schedule.rules.chunks.end());
+        let grid = Grid { ranks, chunks, microbatches };
+        let rounds = Grid { microbatches: ranks * microbatches.div_ceil(4), ..grid };
+        (schedule, if schedule.check(&grid).is_ok() { grid } else { rounds })
     })
 }
 
@@ -181,9 +163,9 @@ proptest! {
     #[test]
     fn orders_end_under_any_delays((schedule, grid) in any_grid(), delays in prop::collection::vec(1..100_u64, 97)) {
         let orders = schedule.orders(&grid).expect("a grid that the schedule takes");
-        let length = |u: &Unit| delays[(u.stage * 31 + u.microbatch * 7 + u.kind as usize) % delays.len()];
-        let played = Timeline::play(grid, schedule.kinds(), &orders, length);
-        let timeline = played.unwrap_or_else(|e| panic!("{} on {grid:?}: {e}", schedule.name()));
+        let length = |u: &Unit| delays[(u.stage * 31 + u.microbatch * 7 + u.kind as usize) % delays.len()] as f64;
+        let played = Timeline::play(schedule.layout(&grid), &orders, length);
+        let timeline = played.unwrap_or_else(|e| panic!("{} on {grid:?}: {e}", schedule.name));
         let spans = || timeline.ranks.iter().flatten();
         for span in spans() {
             let Unit { stage, microbatch, kind } = span.unit;

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use passes::MAX_PIECES;
+use passes::{MAX_CHUNKS, MAX_PIECES, SCHEDULES, StageSchedule};
 use types::{MAX_RANKS, MAX_STACK};
 
 /// Samples of a step: the products that follow stay inside 64 bits.
 pub const MAX_BATCH: u32 = 1 << 30;
-
-/// Ranks of a pipeline, and stages on each: every rank has a program of its own, compiled on a thread of its own.
-pub const MAX_STAGES: u32 = 1024;
 
 /// Compiles a multimodal model ahead of time into one program per rank.
 #[derive(Parser, Debug)]
@@ -181,14 +179,14 @@ pub struct Mesh {
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=MAX_STACK as i64))]
     pub microbatches: Option<u32>,
     /// Pipeline-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STAGES)))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_CHUNKS as i64))]
     pub pp: u32,
-    /// Stages on each rank of a pipeline.
-    #[arg(long, value_name = "V", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STAGES)))]
-    pub virtual_stages: u32,
+    /// Stages on each rank of a pipeline; by default one, or as many as the schedule has.
+    #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(1..=MAX_CHUNKS as i64))]
+    pub virtual_stages: Option<u32>,
     /// The order in which stages work on micro-batches; 1f1b, or interleaved with --virtual-stages.
-    #[arg(long, value_enum)]
-    pub schedule: Option<Schedule>,
+    #[arg(long, value_parser = schedules())]
+    pub schedule: Option<&'static StageSchedule>,
     /// Expert-parallel ranks.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
     pub ep: u32,
@@ -380,20 +378,6 @@ pub enum Overlap {
     Pieces(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Schedule {
-    /// All forwards, then all backwards.
-    Gpipe,
-    /// One forward, one backward: as many micro-batches are under way as stages follow.
-    #[value(name = "1f1b")]
-    OneFOneB,
-    /// 1f1b over several stages on each rank.
-    Interleaved,
-    /// 1f1b with gradients of weights in its bubble.
-    #[value(name = "zb-h1")]
-    ZbH1,
-}
-
 impl Default for Mesh {
     /// One rank.
     fn default() -> Self {
@@ -406,7 +390,7 @@ impl Default for Mesh {
             tp: 1,
             microbatches: None,
             pp: 1,
-            virtual_stages: 1,
+            virtual_stages: None,
             schedule: None,
             ep: 1,
         }
@@ -418,6 +402,13 @@ impl Mesh {
     pub fn axes(&self) -> [(&'static str, u32); 5] {
         [("pp", self.pp), ("dp", self.dp), ("fsdp", self.fsdp), ("cp", self.cp), ("tp", self.tp)]
     }
+}
+
+/// A name of the table.
+fn schedules() -> impl TypedValueParser<Value = &'static StageSchedule> {
+    let values = SCHEDULES.iter().map(|schedule| PossibleValue::new(schedule.name).help(schedule.rules.summary));
+    let unknown = "expected the name of a schedule";
+    PossibleValuesParser::new(values).try_map(move |name| StageSchedule::named(&name).ok_or(unknown))
 }
 
 /// `auto`, `off`, or a number of pieces.

@@ -2,7 +2,9 @@
 
 use diag::{Diagnostic, Sources};
 
-use crate::args::{Compile, Offload, Overlap, Recompute, Schedule, WorkType};
+use passes::StageSchedule;
+
+use crate::args::{Compile, Offload, Overlap, Recompute, WorkType};
 use crate::compile::{Built, build};
 use crate::fit::Limit;
 use crate::targets;
@@ -133,8 +135,11 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
     }
     let mesh = &args.options.mesh;
     // What a deferred gradient of weights needs waits for it, all that was computed again included.
-    if mesh.schedule == Some(Schedule::ZbH1) {
-        add("--schedule 1f1b".into(), &|c| c.options.mesh.schedule = Some(Schedule::OneFOneB));
+    if mesh.schedule.is_some_and(StageSchedule::splits_backwards) {
+        let plain = StageSchedule::of_chunks(1);
+        add(format!("--schedule {}", plain.name), &|c| {
+            (c.options.mesh.schedule, c.options.mesh.virtual_stages) = (Some(plain), None);
+        });
     }
     if args.options.overlap != Overlap::Off && mesh.tp > 1 {
         add("--overlap off".into(), &|c| c.options.overlap = Overlap::Off);

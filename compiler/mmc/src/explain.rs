@@ -1,7 +1,5 @@
 //! `mmc explain`: what a plan needs and does.
 
-mod schedule;
-
 use std::path::Path;
 
 use diag::{Diagnostic, Diagnostics};
@@ -37,7 +35,7 @@ pub fn explain(args: &Explain) -> Done {
     if args.json {
         print(&format!("{:#}\n", report::explain::json(&plan, &hash, &shown)?))?;
     } else if args.schedule {
-        print(&schedule::text(&plan, machine, columns())?)?;
+        print(&report::schedule::text(&plan, machine, columns())?)?;
     } else if args.listing {
         print(&plan.to_string())?;
     } else {

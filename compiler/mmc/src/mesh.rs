@@ -3,7 +3,7 @@
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use eval::{Evaluated, Wishes};
 use ir::{MAX_OPERATORS, Module, Stored, Wish};
-use passes::{StageSchedule, Stages};
+use passes::{Grid, StageSchedule, Stages};
 use types::{MAX_RANKS, Mesh, Name};
 
 use crate::args::{self, MAX_BATCH};
@@ -25,7 +25,11 @@ pub fn microbatches(args: &args::Mesh, batch: Option<u32>) -> u32 {
     let most = if args.pp > 1 { args.pp.saturating_mul(4) } else { 1 };
     let replicas = replicas(args);
     let own = batch.filter(|batch| batch.is_multiple_of(replicas)).map(|batch| batch / replicas);
-    let rounds = |m: &u32| args.virtual_stages == 1 || m.is_multiple_of(args.pp);
+    let (schedule, chunks) = schedule(args, None);
+    let rounds = |m: &u32| {
+        let grid = Grid { ranks: args.pp as usize, chunks, microbatches: *m as usize };
+        schedule.check(&grid).is_ok()
+    };
     let falls = |m: &u32| own.is_some_and(|own| own.is_multiple_of(*m));
     args.microbatches.unwrap_or_else(|| match batch {
         None => most,
@@ -98,12 +102,13 @@ pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> 
             .into());
     }
     // The work of a stage on a micro-batch is one operator at least.
-    let (stages, parts) = (u128::from(args.pp) * u128::from(args.virtual_stages), microbatches(args, batch));
+    let chunks = schedule(args, None).1;
+    let (stages, parts) = (u128::from(args.pp) * chunks as u128, microbatches(args, batch));
     let units = stages * u128::from(parts);
     if units > MAX_OPERATORS {
         return Err(Diagnostic::error(format!(
-            "{stages} stages (--pp {} --virtual-stages {}) on {parts} micro-batches are {units} units of work, at most {MAX_OPERATORS}",
-            args.pp, args.virtual_stages
+            "{stages} stages (--pp {} --virtual-stages {chunks}) on {parts} micro-batches are {units} units of work, at most {MAX_OPERATORS}",
+            args.pp
         ))
         .help("give fewer stages, or fewer --microbatches")
         .into());
@@ -122,8 +127,9 @@ pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> 
             .help("this version cuts over --pp, --dp, --fsdp, --cp and --tp")
             .into());
     }
-    if args.pp == 1 && (args.virtual_stages > 1 || args.schedule.is_some()) {
-        let wish = if args.virtual_stages > 1 { "--virtual-stages" } else { "--schedule" };
+    let is_virtual = args.virtual_stages.is_some_and(|chunks| chunks > 1);
+    if args.pp == 1 && (is_virtual || args.schedule.is_some()) {
+        let wish = if is_virtual { "--virtual-stages" } else { "--schedule" };
         return Err(Diagnostic::error(format!("{wish} without a pipeline"))
             .help("give --pp 2 or more, or leave it out")
             .into());
@@ -137,17 +143,19 @@ pub fn stages(args: &args::Mesh, wishes: &Wishes) -> Option<Stages> {
         eval::Wish::Pipeline { schedule, .. } => Some((schedule, *span)),
         _ => None,
     });
-    let planned = wished.and_then(|(name, _)| StageSchedule::ALL.into_iter().find(|s| s.name() == name));
-    let schedule = match args.schedule {
-        Some(args::Schedule::Gpipe) => StageSchedule::Gpipe,
-        Some(args::Schedule::OneFOneB) => StageSchedule::OneFOneB,
-        Some(args::Schedule::Interleaved) => StageSchedule::Interleaved,
-        Some(args::Schedule::ZbH1) => StageSchedule::ZbH1,
-        None if args.virtual_stages > 1 => StageSchedule::Interleaved,
-        None => planned.unwrap_or(StageSchedule::OneFOneB),
-    };
-    let (ranks, chunks) = (args.pp as usize, args.virtual_stages as usize);
+    let planned = wished.and_then(|(name, _)| StageSchedule::named(name));
+    let (schedule, chunks) = schedule(args, planned);
+    let ranks = args.pp as usize;
     (ranks > 1).then_some(Stages { ranks, chunks, schedule, at: wished.map(|(_, span)| span) })
+}
+
+/// The schedule that is asked for, else the plan's if it takes `--virtual-stages`, else the first that does; and the stages
+/// on each rank.
+fn schedule(args: &args::Mesh, planned: Option<&'static StageSchedule>) -> (&'static StageSchedule, usize) {
+    let asked = args.virtual_stages.map(|chunks| chunks as usize);
+    let planned = planned.filter(|planned| asked.is_none_or(|chunks| planned.rules.chunks.contains(&chunks)));
+    let schedule = args.schedule.or(planned).unwrap_or_else(|| StageSchedule::of_chunks(asked.unwrap_or(1)));
+    (schedule, schedule.chunks(asked))
 }
 
 /// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.

@@ -193,7 +193,7 @@ pub fn whole_pipeline(traced: &Traced, options: &Options, policy: &MemoryPolicy)
     let group = group(options, &traced.evaluated.module.mesh);
     let stages = match crate::mesh::stages(&options.mesh, &traced.evaluated.wishes) {
         Some(Stages { ranks, chunks, schedule, .. }) => {
-            format!(" | stages{{ranks={ranks},chunks={chunks},schedule={}}}", schedule.name())
+            format!(" | stages{{ranks={ranks},chunks={chunks},schedule={}}}", schedule.name)
         }
         None => String::new(),
     };

@@ -18,6 +18,6 @@ pub use instruction::{Instruction, Joins, Origin, is_message};
 pub use module::{Program, RankModule};
 pub use places::{Frame, PlaceTable, Site};
 pub use plan_of::{place_persistent, plan};
-pub use rank::{Lane, Pipeline, RankProgram, Turn, Unit, Update};
+pub use rank::{Lane, Pipeline, RankProgram, Turn, Update};
 pub use text::{ParseError, parse};
 pub use verify::{Violation, verify};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plan::{Access, Buffer, BufferId, Kept, Kernel, KernelId, PlaceId, Slice, UnitKind};
+use cost::Unit;
+use plan::{Access, Buffer, BufferId, Kept, Kernel, KernelId, PlaceId, Slice};
 use types::Name;
 
 use crate::{DefUse, Instruction, PlaceTable};
@@ -74,14 +75,6 @@ pub struct Pipeline {
     pub units: Vec<Unit>,
     /// By the id of a send: the number of the unit that waits until it is taken. Others are waited for at the end.
     pub settles: BTreeMap<u32, u32>,
-}
-
-/// One stage's work on one micro-batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Unit {
-    pub stage: usize,
-    pub microbatch: usize,
-    pub kind: UnitKind,
 }
 
 /// What a lane serves.

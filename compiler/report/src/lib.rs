@@ -8,6 +8,7 @@ pub mod dot;
 pub mod explain;
 mod outline;
 pub mod quantity;
+pub mod schedule;
 pub mod summary;
 pub mod timeline;
 

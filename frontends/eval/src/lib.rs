@@ -43,7 +43,7 @@ use crate::stop::Stop;
 use crate::value::Value;
 
 pub use config::Published;
-pub use vocabulary::words;
+pub use vocabulary::{schedules, words};
 pub use wishes::{Wish, Wishes};
 
 /// What to evaluate of a file, and under which settings.

@@ -9,6 +9,7 @@ mod declare;
 mod modules;
 mod operators;
 mod plan;
+pub mod schedules;
 mod size;
 mod sources;
 mod stack;
@@ -19,7 +20,7 @@ pub use declare::{Setting, one_of, require};
 pub use mm_derive::Module;
 pub use modules::{Embedding, LayerNorm, Linear, Module, Param, RmsNorm, embedding, layer_norm, linear, rms_norm};
 pub use operators::Operand;
-pub use plan::{GPipe, Interleaved, OneFOneB, Plan, Run, Schedule, ZbH1};
+pub use plan::{Plan, Run, Schedule};
 pub use size::{Part, Size};
 pub use sources::{Init, Random, constant, draw, iota, normal, normal_like, powers, uniform, zeros};
 pub use stack::{Chunks, Stack, stack};
@@ -27,10 +28,11 @@ pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, i32, i64, selec
 
 /// Everything a .mm file uses.
 pub mod prelude {
+    pub use crate::schedules::*;
     pub use crate::{
-        Chunks, DType, Embedding, GPipe, Init, Interleaved, LayerNorm, Linear, Module, OneFOneB, Param, Plan, Random,
-        RmsNorm, Run, Schedule, Size, Stack, State, Tensor, ZbH1, attend, attend_causal, concat, config, constant,
-        cross_entropy, dims, draw, embedding, f32, f64, i32, i64, iota, layer_norm, linear, normal, normal_like,
-        one_of, powers, presets, require, rms_norm, select, stack, swiglu, uniform, work, zeros,
+        Chunks, DType, Embedding, Init, LayerNorm, Linear, Module, Param, Plan, Random, RmsNorm, Run, Schedule, Size,
+        Stack, State, Tensor, attend, attend_causal, concat, config, constant, cross_entropy, dims, draw, embedding,
+        f32, f64, i32, i64, iota, layer_norm, linear, normal, normal_like, one_of, powers, presets, require, rms_norm,
+        select, stack, swiglu, uniform, work, zeros,
     };
 }

@@ -10,11 +10,6 @@ pub struct Plan;
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule;
 
-pub const GPipe: Schedule = Schedule;
-pub const OneFOneB: Schedule = Schedule;
-pub const Interleaved: Schedule = Schedule;
-pub const ZbH1: Schedule = Schedule;
-
 impl Plan {
     /// Cuts an axis over a mesh axis wherever it occurs.
     pub fn shard(&mut self, _dim: Size, _axis: &str) -> &mut Self {

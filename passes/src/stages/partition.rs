@@ -7,14 +7,14 @@
 
 use diag::{Diagnostic, Diagnostics, Span};
 use ir::MAX_OPERATORS;
-use plan::{BufferId, BufferKind, Emit, Life, Op, UnitKind};
-use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, Turn, Unit, is_message};
+use plan::{BufferId, BufferKind, Emit, Life, Op};
+use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, Turn, is_message};
 use serde::{Deserialize, Serialize};
 
 use super::dependence::Dataflow;
 use super::send_recv::{self, Message, Own, Uses};
 use super::units::{self, When};
-use super::{Grid, StageSchedule, Timeline, assign};
+use super::{Grid, StageSchedule, assign};
 use crate::blame::internal;
 use crate::ranks::at_once;
 use crate::times::Times;
@@ -26,7 +26,7 @@ use crate::{Context, ProgramPass};
 pub struct Stages {
     pub ranks: usize,
     pub chunks: usize,
-    pub schedule: StageSchedule,
+    pub schedule: &'static StageSchedule,
     /// The directive that asks for it.
     #[serde(skip)]
     pub at: Option<Span>,
@@ -34,7 +34,7 @@ pub struct Stages {
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { ranks: 2, chunks: 1, schedule: StageSchedule::OneFOneB, at: None }
+        Self { ranks: 2, chunks: 1, schedule: StageSchedule::of_chunks(1), at: None }
     }
 }
 
@@ -95,18 +95,17 @@ impl Stages {
         };
         self.check_size(flow.microbatches, whole.persistent)?;
         let orders = schedule.orders(&grid).map_err(placed)?;
-        let is_double = |unit: &Unit| unit.kind == UnitKind::Backward && !schedule.kinds().contains(&UnitKind::Weights);
-        let length = |unit: &Unit| if is_double(unit) { 2 } else { 1 };
-        let timeline = Timeline::play(grid, schedule.kinds(), &orders, length).map_err(|e| internal(e.to_string()))?;
+        let timeline = schedule.ideal(&grid)?;
+        let layout = &timeline.layout;
         let assigned = assign::assign(flow, &grid, &times.kernels(whole)).map_err(placed)?;
-        let whens = units::whens(flow, &assigned, &orders, schedule.kinds());
-        let uses = at_once(0..ranks, |rank| send_recv::uses(flow, &assigned, &whens, (rank, ranks)));
-        let messages = send_recv::messages(flow, &assigned, &whens, &uses);
+        let whens = units::whens(flow, &assigned, &orders, layout);
+        let uses = at_once(0..ranks, |rank| send_recv::uses(flow, &assigned, &whens, (rank, layout)));
+        let messages = send_recv::messages(flow, &assigned, &whens, &uses, layout);
         let first = whole.collectives;
         let mut collectives = first + messages.len() as u32;
         let mut shares: Vec<RankProgram> = at_once(uses.iter().enumerate(), |(rank, uses)| {
             let homes = assigned.homes[..whole.persistent].iter();
-            let held = homes.map(|home| home.is_none_or(|stage| stage % ranks == rank)).collect();
+            let held = homes.map(|home| home.is_none_or(|stage| layout.rank_of[stage] == rank)).collect();
             share(flow, uses, rank, &messages, held)
         });
         for (rank, ((share, uses), units)) in shares.iter_mut().zip(&uses).zip(orders).enumerate() {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use cost::{Layout, Timeline};
 use plan::{BufferId, Collect, CollectKind, Op, Phase, Slice};
 use program::{Origin, Update};
 
-use super::Timeline;
 use super::assign::Assigned;
 use super::dependence::{Dataflow, Dependence};
 use super::units::{Beside, During, When};
@@ -32,17 +32,22 @@ pub struct Own {
 }
 
 /// The instructions of a rank's stages, and those whose results they read and that each rank executes for itself.
-pub fn uses(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], (rank, ranks): (usize, usize)) -> Uses {
+pub fn uses(
+    flow: &Dataflow<'_>,
+    assigned: &Assigned,
+    whens: &[Option<When>],
+    (rank, layout): (usize, &Layout),
+) -> Uses {
     let readers = vec![(Phase::Update, None); flow.buffers()];
     let mut uses = Uses { own: vec![], first: vec![None; flow.buffers()], readers, shared: HashSet::new() };
     for &Update { value, home } in &flow.program.updates {
-        if assigned.homes[home.index()].is_none_or(|stage| stage % ranks == rank) {
+        if assigned.homes[home.index()].is_none_or(|stage| layout.rank_of[stage] == rank) {
             uses.first[value.buffer.index()] = Some(When::END);
         }
     }
     for i in (0..flow.len()).rev() {
         let when = match (assigned.stages[i], whens[i]) {
-            (Some(stage), Some(when)) if stage % ranks == rank => Some(when),
+            (Some(stage), Some(when)) if layout.rank_of[stage] == rank => Some(when),
             (None, _) if flow.dependences[i] != Dependence::Data => {
                 let reader = flow.writes(i).filter_map(|s| uses.first[s.buffer.index()]).min();
                 reader.map(|reader| When { during: reader.during, index: i, beside: Beside::Itself })
@@ -86,7 +91,13 @@ pub struct Message {
 ///
 /// One message carries what one unit writes for one unit of another rank. Values for a later unit are sent separately, since
 /// they may depend on an answer to the first. Before and after the micro-batches, one message carries the values of one level.
-pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>], uses_of: &[Uses]) -> Vec<Message> {
+pub fn messages(
+    flow: &Dataflow<'_>,
+    assigned: &Assigned,
+    whens: &[Option<When>],
+    uses_of: &[Uses],
+    layout: &Layout,
+) -> Vec<Message> {
     let mut made: Vec<When> = vec![When::BEGIN; flow.buffers()];
     for (i, when) in whens.iter().enumerate() {
         for slice in flow.writes(i) {
@@ -97,7 +108,7 @@ pub fn messages(flow: &Dataflow<'_>, assigned: &Assigned, whens: &[Option<When>]
     let mut messages: BTreeMap<(usize, usize, During, During), Message> = BTreeMap::new();
     for (buffer, home) in assigned.homes.iter().enumerate() {
         let Some(stage) = home else { continue };
-        let from = stage % uses_of.len();
+        let from = layout.rank_of[*stage];
         for (to, uses) in uses_of.iter().enumerate().filter(|(to, _)| *to != from) {
             let Some(first) = uses.first[buffer] else { continue };
             let sent = When { beside: Beside::After, ..made[buffer] };
@@ -130,8 +141,8 @@ impl Message {
     /// waits there for its send. Waits follow the timeline, so they never form a cycle between ranks.
     pub fn settled(&self, timeline: &Timeline) -> Option<u32> {
         let ready = match self.received.during {
-            During::Begin(_) => 0,
-            During::Unit(at) => timeline.ranks[self.to].get(at)?.start + 1,
+            During::Begin(_) => f64::NEG_INFINITY,
+            During::Unit(at) => timeline.ranks[self.to].get(at)?.start,
             During::End(_) => return None,
         };
         let after = match self.sent.during {
@@ -140,7 +151,7 @@ impl Message {
             During::End(_) => return None,
         };
         let units = timeline.ranks[self.from].iter().enumerate().skip(after);
-        let mut units = units.filter(|(_, span)| span.start >= ready);
+        let mut units = units.filter(|(_, span)| span.start > ready);
         units.next().map(|(at, _)| During::Unit(at).number())
     }
 

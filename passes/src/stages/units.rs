@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use cost::{Layout, Unit};
 use plan::{Op, Slice, UnitKind};
-use program::Unit;
 
 use super::assign::Assigned;
 use super::dependence::{Dataflow, Phase};
@@ -63,11 +63,11 @@ impl When {
 }
 
 /// By instruction: when the rank of its stage executes it; none for instructions that each rank executes for itself.
-pub fn whens(flow: &Dataflow<'_>, assigned: &Assigned, orders: &[Vec<Unit>], kinds: &[UnitKind]) -> Vec<Option<When>> {
-    let levels = levels(flow, assigned, orders.len());
+pub fn whens(flow: &Dataflow<'_>, assigned: &Assigned, orders: &[Vec<Unit>], layout: &Layout) -> Vec<Option<When>> {
+    let levels = levels(flow, assigned, layout);
     let orders = orders.iter().flat_map(|order| order.iter().enumerate().map(|(at, &unit)| (unit, at)));
     let places: HashMap<Unit, usize> = orders.collect();
-    let waits = if kinds.contains(&UnitKind::Weights) { waits(flow, assigned) } else { vec![false; flow.len()] };
+    let waits = if layout.kinds.contains(&UnitKind::Weights) { waits(flow, assigned) } else { vec![false; flow.len()] };
     let when = |i: usize| {
         let stage = assigned.stages[i]?;
         let end = During::End(levels[i]);
@@ -90,8 +90,8 @@ pub fn whens(flow: &Dataflow<'_>, assigned: &Assigned, orders: &[Vec<Unit>], kin
 /// depends on there.
 ///
 /// Values of one level on one rank do not depend on one another through other ranks, so one message can carry them.
-fn levels(flow: &Dataflow<'_>, assigned: &Assigned, ranks: usize) -> Vec<u32> {
-    let rank = |stage: Option<usize>| stage.map(|stage| stage % ranks);
+fn levels(flow: &Dataflow<'_>, assigned: &Assigned, layout: &Layout) -> Vec<u32> {
+    let rank = |stage: Option<usize>| stage.map(|stage| layout.rank_of[stage]);
     // By buffer: the part that makes it, and its level.
     let kept = flow.persistent().iter().map(|_| Some((Phase::Before, 0)));
     let mut made: Vec<Option<(Phase, u32)>> = kept.collect();

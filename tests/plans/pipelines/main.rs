@@ -10,7 +10,7 @@ use std::io::Write;
 
 use diag::PlaceId;
 use ir::{Precision, Stored, Wish};
-use passes::{Gradients, StageSchedule, Stages};
+use passes::{Gradients, Grid, SCHEDULES, Stages};
 use plan_tests::cases::{close, passes};
 use plan_tests::tape::Tape;
 use plan_tests::{cases, machine, reference};
@@ -24,12 +24,8 @@ const STEPS: u64 = 2;
 /// What a case was made of.
 type Classes = Vec<&'static str>;
 
-/// Classes that cases must have, and how many of a hundred at least.
-const FLOORS: [(&str, usize); 17] = [
-    ("gpipe", 10),
-    ("1f1b", 10),
-    ("interleaved", 10),
-    ("zb-h1", 10),
+/// Classes that cases must have, and how many of a hundred at least; each schedule is one as well.
+const FLOORS: [(&str, usize); 13] = [
     ("pp 2", 25),
     ("pp 3", 5),
     ("pp 4", 10),
@@ -53,8 +49,9 @@ fn pipelines_that_are_held_up_give_what_the_graphs_say() {
     let share = |class: &str| counts.get(class).copied().unwrap_or(0) * 100 / outcomes.len();
     // Past the harness, which shows what passing tests print only if it is asked to.
     let _ = writeln!(std::io::stdout(), "{} pipelines: {counts:?}", outcomes.len());
-    for (class, least) in FLOORS.iter().filter(|_| outcomes.len() as u64 >= CASES) {
-        assert!(share(class) >= *least, "{class}: {} of a hundred cases, not {least}", share(class));
+    let floors = FLOORS.into_iter().chain(SCHEDULES.iter().map(|schedule| (schedule.name, 10)));
+    for (class, least) in floors.filter(|_| outcomes.len() as u64 >= CASES) {
+        assert!(share(class) >= least, "{class}: {} of a hundred cases, not {least}", share(class));
     }
 }
 
@@ -62,14 +59,14 @@ fn pipelines_that_are_held_up_give_what_the_graphs_say() {
 fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     let tape = &mut Tape::new(numbers);
     let mut classes = Classes::new();
-    let schedule = tape.pick(&StageSchedule::ALL);
-    classes.push(schedule.name());
+    let schedule = &SCHEDULES[tape.below(SCHEDULES.len())];
+    classes.push(schedule.name);
     let ranks = tape.pick(&[2, 4, 2, 3]);
     classes.push(["pp 2", "pp 3", "pp 4"][ranks - 2]);
-    let chunks = if schedule == StageSchedule::Interleaved { 2 } else { 1 };
+    let chunks = *schedule.rules.chunks.start();
     let stages = Stages { ranks, chunks, schedule, at: None };
     let mut microbatches = 1 + tape.below(8);
-    if chunks > 1 {
+    if schedule.check(&Grid { ranks, chunks, microbatches }).is_err() {
         microbatches = microbatches.next_multiple_of(ranks);
     }
     classes.extend((microbatches == 1).then_some("one micro-batch"));

@@ -2,12 +2,13 @@
 
 use std::fmt::{self, Display, Write};
 
+use cost::Unit;
 use plan::{
     Access, Affine, Buffer, BufferId, Collect, CollectKind, Kernel, Life, Op, Phase, Reduce, Slice, Unit as PlanUnit,
 };
 use serde::Serialize;
 
-use crate::{Instruction, Lane, Program, RankModule, RankProgram, Site, Turn, Unit};
+use crate::{Instruction, Lane, Program, RankModule, RankProgram, Site, Turn};
 
 impl Display for RankModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

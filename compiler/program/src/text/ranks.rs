@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use cost::Unit;
 use plan::{Buffer, BufferId, BufferKind, Kernel, Life, Space, UnitKind};
 use types::{DType, Name, TensorType};
 
 use super::cursor::{Parsed, Parser};
-use crate::{Frame, Lane, PlaceTable, RankProgram, Site, Turn, Unit, Update};
+use crate::{Frame, Lane, PlaceTable, RankProgram, Site, Turn, Update};
 
 impl Parser<'_> {
     pub(super) fn rank(&mut self, kernels: &[Kernel]) -> Parsed<RankProgram> {

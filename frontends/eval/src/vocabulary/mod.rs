@@ -8,11 +8,13 @@ mod elementwise;
 mod modules;
 mod numbers;
 mod reductions;
+mod schedules;
 mod sources;
 mod stacks;
 mod wishes;
 
 pub use numbers::truncated;
+pub use schedules::words as schedules;
 
 use diag::{Diagnostic, Span};
 use types::DType;
@@ -32,10 +34,6 @@ const CONSTANTS: &[(&str, Value<'static>)] = &[
     ("i32", Value::DType(DType::I32)),
     ("work", Value::DType(DType::Work)),
     ("None", Value::Option(None)),
-    ("GPipe", Value::Schedule("gpipe")),
-    ("OneFOneB", Value::Schedule("1f1b")),
-    ("Interleaved", Value::Schedule("interleaved")),
-    ("ZbH1", Value::Schedule("zb-h1")),
 ];
 
 const FUNCTIONS: &[&str] = &[
@@ -69,14 +67,21 @@ pub fn name<'a>(name: &str) -> Option<Value<'a>> {
     if let Some((_, value)) = CONSTANTS.iter().find(|(n, _)| *n == name) {
         return Some(value.clone());
     }
+    if let Some(schedule) = schedules::schedule(name) {
+        return Some(Value::Schedule(schedule));
+    }
     FUNCTIONS.iter().find(|n| **n == name).map(|n| Value::Function(Function::Vocabulary(n)))
 }
 
 pub fn names() -> impl Iterator<Item = &'static str> {
+    own_names().chain(schedules())
+}
+
+fn own_names() -> impl Iterator<Item = &'static str> {
     CONSTANTS.iter().map(|(n, _)| *n).chain(FUNCTIONS.iter().copied())
 }
 
-/// Every word: names, and methods of any value.
+/// Every word but those of [`schedules`]: names, and methods of any value.
 pub fn words() -> impl Iterator<Item = &'static str> {
     let methods = [
         elementwise::METHODS,
@@ -90,7 +95,7 @@ pub fn words() -> impl Iterator<Item = &'static str> {
         wishes::METHODS,
         wishes::ON_RUNS,
     ];
-    names().chain(ASSOCIATED.iter().map(|(_, n)| *n)).chain(methods.into_iter().flatten().copied())
+    own_names().chain(ASSOCIATED.iter().map(|(_, n)| *n)).chain(methods.into_iter().flatten().copied())
 }
 
 /// `Param::normal` and its kin.

@@ -6,6 +6,7 @@ use diag::Diagnostic;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
+use crate::suggest::listed;
 use crate::value::{Function, Value};
 use crate::wishes::Wish;
 
@@ -41,7 +42,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
             let (Value::Schedule(schedule), _) = args.get(2)? else {
                 return Err(Diagnostic::error("expected a schedule")
                     .at(args.span(2), "")
-                    .help("the schedules are `GPipe`, `OneFOneB`, `Interleaved` and `ZbH1`")
+                    .help(format!("the schedules are {}", listed(super::schedules())))
                     .into());
             };
             Wish::Pipeline { dim: args.dim(0)?.name, axis: axis(1)?, schedule: schedule.into() }
