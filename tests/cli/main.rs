@@ -81,6 +81,7 @@ fn schedules_of_pipelines() {
         "--pp 4 --microbatches 8 --schedule gpipe",
         "--pp 4 --microbatches 8",
         "--pp 4 --microbatches 8 --schedule zb-h1",
+        "--pp 2 --microbatches 8 --schedule zb-v",
         "--pp 2 --virtual-stages 2 --microbatches 8 --fsdp 2",
         "--pp 2 --task forward",
     ] {
@@ -275,6 +276,7 @@ fn wishes_that_cannot_be_met() {
         "qwen3.mm --preset tiny --pp 2 --virtual-stages 2",
         "wan2.2.mm --preset tiny --pp 2 --schedule interleaved",
         "wan2.2.mm --preset tiny --pp 2 --virtual-stages 2 --schedule zb-h1",
+        "wan2.2.mm --preset tiny --pp 2 --virtual-stages 3 --schedule zb-v",
         "wan2.2.mm --preset tiny --pp 2 --dp 2 --batch 12 --microbatches 4",
         "wan2.2.mm --preset tiny --pp 2 --task forward --microbatches 2",
     ] {

@@ -1,6 +1,7 @@
 //! Pipeline schedules: their drawings, their bubbles against the closed forms of the papers, and what is no schedule.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use cost::{Invalid, Timeline, Unit, UnitSpan};
 use passes::{Grid, SCHEDULES, StageSchedule};
@@ -113,12 +114,23 @@ fn grids_that_a_schedule_does_not_take() {
         ("interleaved", grid(4, 1, 8)),
         ("1f1b", grid(4, 2, 8)),
         ("gpipe", grid(4, 1, 0)),
+        ("zb-v", grid(4, 1, 8)),
+        ("zb-v", grid(4, 3, 8)),
     ];
     let refused = wished.map(|(name, grid)| match StageSchedule::named(name).expect("a schedule").orders(&grid) {
         Ok(_) => format!("{name} takes {grid:?}"),
         Err(errors) => diag::render(&errors, &diag::Sources::default(), false),
     });
     insta::assert_snapshot!(refused.join("\n"));
+}
+
+#[test]
+fn the_command_lines_page_lists_every_schedule() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let page = std::fs::read_to_string(page).expect("a page");
+    let names: Vec<&str> = SCHEDULES.iter().map(|schedule| schedule.name).collect();
+    let listed = format!("`--schedule {}`", names.join("|"));
+    assert!(page.contains(&listed), "docs/cli.md does not say {listed}");
 }
 
 /// The slowest stage of the best of all cuts.

@@ -6,4 +6,5 @@ schedules! {
     "gpipe", GPipe, gpipe;
     "interleaved", Interleaved, interleaved;
     "zb-h1", ZbH1, zb_h1;
+    "zb-v", ZbV, zb_v;
 }
