@@ -75,7 +75,7 @@ impl Item {
     fn new(bytes: u64, life: Life) -> Self {
         match life {
             Life::Span { first, last } => Self { bytes, first, last },
-            Life::Persistent => Self { bytes, first: 0, last: u32::MAX },
+            Life::Persistent | Life::Resident(_) => Self { bytes, first: 0, last: u32::MAX },
         }
     }
 }

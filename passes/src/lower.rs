@@ -94,10 +94,10 @@ pub fn lower(
         }
         close(&mut module, machine, policy)?;
         let plan = program::plan(module, header.clone());
-        if plan.header.flops_per_step == u64::MAX {
-            return Err(Diagnostic::error("a step takes more than 2^64 FLOP on all ranks")
-                .help("make the batch or other dims smaller")
-                .into());
+        // Counts of a kernel saturate; sums over kernels do not.
+        if let Some(kernel) = plan.kernels.iter().find(|k| k.flops == u64::MAX) {
+            let what = format!("kernel `{}` takes more than 2^64 FLOP on one rank", kernel.symbol);
+            return Err(Diagnostic::error(what).help("make the batch or other dims smaller").into());
         }
         Ok::<Plan, Diagnostics>(plan)
     };

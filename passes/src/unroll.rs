@@ -16,7 +16,7 @@ use ir::{
 };
 use plan::{
     Access, Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Kernel, KernelId, Launch, Layout, Life,
-    Manifest, Op, PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
+    Op, PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
 };
 use program::{Instruction, Origin, RankModule, RankProgram, Turn, Update};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -73,15 +73,15 @@ enum Storage {
 pub fn unroll(module: &Module, sources: &Sources, target: &dyn Target) -> Result<RankModule, Diagnostics> {
     let alignment = target.alignment();
     let kernels: Arc<[Kernel]> = kernels(module).map(|(_, k)| kernel(k, target.describe(k))).collect();
-    let (persistent, owner, mut manifest) = persistent(module, alignment);
+    let (persistent, owner, manifest) = persistent(module, alignment);
     let mut programs = vec![];
     for program in &module.programs {
-        let mut rank = self::program(module, sources, program, &kernels, &persistent, &mut manifest)?;
-        rank.owner.clone_from(&owner);
-        let (collectives, places) = (rank.collectives, rank.places.sites().len());
-        programs.push(program::Program { name: program.name.clone(), collectives, places, ranks: vec![rank] });
+        let mut unrolled = self::program(module, sources, program, &kernels, &persistent)?;
+        unrolled.ranks.iter_mut().for_each(|rank| rank.owner.clone_from(&owner));
+        programs.push(unrolled);
     }
-    Ok(RankModule { mesh: module.mesh.clone(), alignment, is_pipeline: false, kernels, manifest, programs })
+    let (mesh, residencies) = (module.mesh.clone(), vec![]);
+    Ok(RankModule { mesh, alignment, is_pipeline: false, kernels, manifest, residencies, programs })
 }
 
 /// The kernel functions in the order of the plan's kernels.
@@ -116,17 +116,16 @@ fn program(
     program: &Program,
     kernels: &Arc<[Kernel]>,
     persistent: &[Buffer],
-    manifest: &mut Manifest,
-) -> Result<RankProgram, Diagnostics> {
+) -> Result<program::Program, Diagnostics> {
     let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
-    let emits = manifest.emits.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect();
     let mut u = Unroller {
         module,
         kernels,
         persistent: persistent.len(),
         homes,
-        emits,
-        manifest: &mut *manifest,
+        feeds: vec![],
+        emits: vec![],
+        emit_ids: FxHashMap::default(),
         places: Places::new(module, sources),
         collectives: 0,
         buffers: persistent.to_vec(),
@@ -149,6 +148,7 @@ fn program(
         let logical = program.logical.get(program.inputs.len() + i);
         u.output(output, storage, (function, node), logical, &mut updates)?;
     }
+    let Program { name, runs, .. } = program;
     let mut program = RankProgram {
         kernels: kernels.clone(),
         buffers: u.buffers,
@@ -167,8 +167,17 @@ fn program(
     program.once = before.filter(|(_, access)| access.writes()).map(|(slice, _)| slice.buffer).collect();
     drop_unread_feeds(&mut program);
     number_sites(&mut program);
-    phases::set(&mut program, &manifest.emits);
-    Ok(program)
+    phases::set(&mut program, &u.emits);
+    Ok(program::Program {
+        name: name.clone(),
+        runs: *runs,
+        residency: None,
+        feeds: u.feeds,
+        emits: u.emits,
+        collectives: program.collectives,
+        places: program.places.sites().len(),
+        ranks: vec![program],
+    })
 }
 
 /// Nothing would wait for such a feed, so that its memory could never be used again.
@@ -210,10 +219,11 @@ struct Unroller<'a> {
     kernels: &'a [Kernel],
     /// Number of persistent buffers.
     persistent: usize,
-    /// Persistent buffers and emits by name.
+    /// Persistent buffers by name.
     homes: FxHashMap<Name, usize>,
-    emits: FxHashMap<Name, usize>,
-    manifest: &'a mut Manifest,
+    feeds: Vec<plan::Feed>,
+    emits: Vec<plan::Emit>,
+    emit_ids: FxHashMap<Name, usize>,
     places: Places<'a>,
     /// Number of collectives so far.
     collectives: u32,
@@ -285,14 +295,13 @@ impl Unroller<'_> {
                 let part = ty.element().ok_or_else(|| internal(format!("feed `{}` is no tensor", feed.name)))?;
                 let parts = ty.count();
                 let ty = &joined(part, parts);
-                let known = self.manifest.feeds.iter().position(|f| f.name == feed.name);
+                let data = feed.indices.map_or(Source::Data, Source::Indices);
+                let source = feed.draw.map_or(data, Source::Draw);
+                let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
+                let known = self.feeds.iter().position(|f| f.name == name);
                 let id = known.unwrap_or_else(|| {
-                    let data = feed.indices.map_or(Source::Data, Source::Indices);
-                    let source = feed.draw.map_or(data, Source::Draw);
-                    let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
-                    let ty = joined(&of, parts);
-                    self.manifest.feeds.push(plan::Feed { name, ty, layout, source });
-                    self.manifest.feeds.len() - 1
+                    self.feeds.push(plan::Feed { name, ty: joined(&of, parts), layout, source });
+                    self.feeds.len() - 1
                 });
                 let to = self.tensor(&feed.name, BufferKind::Feed, ty);
                 let what = format!("feed {}", feed.name);
@@ -343,10 +352,10 @@ impl Unroller<'_> {
                 buffer.kind = BufferKind::Gradient;
                 buffer.name = member.clone();
             }
-            let id = *self.emits.entry(member.clone()).or_insert_with(|| {
+            let id = *self.emit_ids.entry(member.clone()).or_insert_with(|| {
                 let ((ty, layout), when) = (whole(of, logical), group.clone());
-                self.manifest.emits.push(plan::Emit { name: member.clone(), ty, layout, when });
-                self.manifest.emits.len() - 1
+                self.emits.push(plan::Emit { name: member.clone(), ty, layout, when });
+                self.emits.len() - 1
             });
             self.push(Op::Emit { emit: EmitId::new(id), from }, place, &format!("emit {member}"));
         }

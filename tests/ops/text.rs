@@ -7,7 +7,7 @@ use ir::{
     Type, parse, verify,
 };
 use proptest::prelude::*;
-use types::{DType, Distribution, Init, Mesh, TensorType};
+use types::{DType, Distribution, Init, Mesh, Runs, TensorType};
 
 use crate::cases::{self, ty};
 
@@ -115,6 +115,7 @@ pub fn module() -> Module {
     let draw = Some(Distribution::Uniform { lo: 0.0, hi: 1.0 });
     module.programs.push(Program {
         name: "train".into(),
+        runs: Runs::Times(3),
         function: step,
         inputs: vec![
             Input::Parameter("blocks.{}.w".into()),

@@ -68,8 +68,6 @@ pub fn compile(
         seed: SEED,
         compiler: "test".into(),
         mesh: if module.mesh.axes.is_empty() { one } else { module.mesh.clone() },
-        tokens_per_step: 1,
-        flops_per_step: 0,
         schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![],
@@ -133,7 +131,8 @@ pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64
         executors.push(executor);
     }
     let manifest = &plan.plan().manifest;
-    let (mesh, feeds) = (&plan.plan().header.mesh, manifest.feeds.clone());
+    let program = &plan.plan().programs[0];
+    let (mesh, feeds) = (&plan.plan().header.mesh, program.feeds.clone());
     let inputs = Inputs::none(&feeds);
     let feeds = Feeds::new(feeds, SEED, inputs, None);
     let given = thread::scope(|scope| {
@@ -144,7 +143,7 @@ pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64
             let mut given = vec![];
             for _ in 0..steps {
                 executor.run(0, &mut feeder).map_err(failed)?;
-                given.push((0..manifest.emits.len()).map(|e| executor.emitted(EmitId::new(e)).clone()).collect());
+                given.push((0..program.emits.len()).map(|e| executor.emitted(0, EmitId::new(e)).clone()).collect());
             }
             Ok(given)
         };
@@ -155,7 +154,7 @@ pub fn run(plan: &Verified, kernels: impl Kernels, options: &Options, steps: u64
 
     let mut out = Values::new();
     for step in 0..steps {
-        for (e, emit) in manifest.emits.iter().enumerate() {
+        for (e, emit) in program.emits.iter().enumerate() {
             let held = given.iter().map(|steps| Some(steps[step as usize][e].as_slice()).filter(|b| !b.is_empty()));
             out.insert(of_step(step, &emit.name), whole(mesh, &emit.name, (&emit.ty, &emit.layout), held)?);
         }
@@ -209,10 +208,12 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
                 encode(s.ty.dtype, &[at as f64], to);
             }
             StateInit::Parameter(_) => encode(s.ty.dtype, &of, to),
+            // Its program makes it.
+            StateInit::Prepared => {}
         }
     }
-    for e in 0..plan.manifest.emits.len() {
-        executor.request(EmitId::new(e), true);
+    for e in 0..plan.programs[0].emits.len() {
+        executor.request(0, EmitId::new(e), true);
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ struct Lane {
 }
 
 struct Rank<'p> {
+    program: &'p Program,
     class: &'p Class,
     body: &'p plan::Body,
     /// The rank that stands for its class.
@@ -75,7 +76,7 @@ pub fn simulate(machine: &Machine, plan: &Plan, program: &Program) -> Result<Vec
     let mesh = &plan.header.mesh;
     let mut groups = Groups::new(machine, mesh);
     let mut ranks: Vec<Rank<'_>> =
-        plan.classes.iter().zip(&program.bodies).map(|(c, b)| Rank::new(plan, c, b)).collect();
+        plan.classes.iter().zip(&program.bodies).map(|(c, b)| Rank::new(plan, program, c, b)).collect();
     let mut meetings: FxHashMap<Key, Meeting> = FxHashMap::default();
     for rank in &ranks {
         for instruction in &rank.body.instructions {
@@ -113,7 +114,7 @@ fn key(class: &Class, collect: &Collect) -> Key {
 }
 
 impl<'p> Rank<'p> {
-    fn new(plan: &Plan, class: &'p Class, body: &'p plan::Body) -> Self {
+    fn new(plan: &Plan, program: &'p Program, class: &'p Class, body: &'p plan::Body) -> Self {
         let mesh = &plan.header.mesh;
         let mut coordinates = mesh.coordinates(0);
         for (axis, value) in &class.ranks.at {
@@ -129,7 +130,7 @@ impl<'p> Rank<'p> {
             }
         }
         let events = vec![None; body.events as usize];
-        Self { class, body, rank: mesh.rank(&coordinates), lanes, events, spans: vec![] }
+        Self { program, class, body, rank: mesh.rank(&coordinates), lanes, events, spans: vec![] }
     }
 
     /// Runs the next instruction of a lane if it can be run.
@@ -168,7 +169,7 @@ impl<'p> Rank<'p> {
             }
             Op::Feed { to, .. } => (begin, host(to.bytes)),
             Op::Emit { emit, from } => {
-                let always = plan.manifest.emits.get(emit.index()).is_some_and(|e| e.when == When::Always);
+                let always = self.program.emits.get(emit.index()).is_some_and(|e| e.when == When::Always);
                 (begin, if always { host(from.bytes) } else { 0.0 })
             }
             Op::Collect(collect) => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, TensorType};
+use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, Runs, TensorType};
 
 use crate::{Arena, Function, Id, Type};
 
@@ -166,6 +166,7 @@ pub fn indexed_name(family: &str, index: usize) -> String {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     pub name: Name,
+    pub runs: Runs,
     pub function: Id<Function>,
     /// One for each parameter of the function.
     pub inputs: Vec<Input>,

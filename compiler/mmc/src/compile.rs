@@ -12,7 +12,7 @@ use passes::{Budget, Context, Gradients, MemoryPolicy, Stages};
 use plan::{Header, KERNEL_ABI, Plan};
 use report::{quantity, summary};
 use target::Target;
-use types::{DType, Mesh, Name};
+use types::{DType, Mesh, Name, Runs};
 
 use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
 use crate::directives::Directives;
@@ -108,7 +108,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let tokens = evaluated.dims.get("TOKENS").copied().unwrap_or(1);
     let samples = evaluated.batch as u64 * u64::from(microbatches);
     let tokens = tokens_of(samples, tokens as u64)?;
-    let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset, tokens);
+    let mut header = header(args, &*target, module.mesh.clone(), &evaluated.preset);
     header.configs = evaluated.configs;
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
@@ -134,12 +134,8 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     };
     warnings.0.append(&mut cx.warnings.0);
     plan.header.schedule_end = cx.schedule_end.unwrap_or(0);
-    // A program that runs once runs as often as the user asks: train steps. A task of fixed runs, such as a sampler, is kept.
-    if evaluated.runs.iter().map(|(_, times)| times).sum::<usize>() > 1 {
-        for program in &mut plan.programs {
-            let times = evaluated.runs.iter().filter(|(name, _)| *name == program.name).map(|(_, times)| *times as u64);
-            program.times = times.sum();
-        }
+    for program in &mut plan.programs {
+        program.tokens = if program.runs == Runs::Prepare { 0 } else { tokens };
     }
     Ok(Built { plan, module, warnings, target, machine, known, evaluation, passes: start_passes.elapsed() })
 }
@@ -225,7 +221,7 @@ pub fn verify(plan: &Plan) -> Result<(), Diagnostics> {
     })
 }
 
-fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens: u64) -> Header {
+fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str) -> Header {
     let machine = target.machine();
     let file = args.model.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Header {
@@ -242,8 +238,6 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str, tokens:
         seed: args.options.seed,
         compiler: env!("CARGO_PKG_VERSION").into(),
         mesh,
-        tokens_per_step: tokens,
-        flops_per_step: 0,
         schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use types::{Name, TensorType};
 
-use crate::BufferId;
+use crate::{BufferId, ResidencyId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BufferKind {
@@ -66,6 +66,9 @@ pub enum Space {
 pub enum Life {
     /// Lives from step to step, shared by all programs of the plan.
     Persistent,
+    /// Lives from step to step, and sleeps in the host's memory while another residency is entered: it shares bytes of the
+    /// arena with the buffers of other residencies.
+    Resident(ResidencyId),
     /// Both included, as indices into [`crate::Body::instructions`]. Whatever touches the buffer, on any lane, is ordered
     /// after the first and before the last, or is one of them.
     Span { first: u32, last: u32 },
@@ -86,7 +89,12 @@ pub struct Buffer {
 
 impl Buffer {
     pub const fn is_persistent(&self) -> bool {
-        matches!(self.life, Life::Persistent)
+        matches!(self.life, Life::Persistent | Life::Resident(_))
+    }
+
+    /// Whether its bytes are in the arena while a program of this residency runs.
+    pub fn is_there(&self, residency: Option<ResidencyId>) -> bool {
+        !matches!(self.life, Life::Resident(own) if Some(own) != residency)
     }
 
     /// First byte where both arenas are seen as one range of addresses. No arena reaches so far that they would meet.

@@ -16,14 +16,22 @@ use crate::{Plan, Violation, structure};
 
 const MAGIC: [u8; 8] = *b"\x89mmplan\n";
 /// Raised whenever an older reader would misread a newer file.
-pub const FORMAT_VERSION: u32 = 7;
+pub const FORMAT_VERSION: u32 = 8;
 /// Feature bits this reader understands: none are in use yet.
 const KNOWN_FEATURES: u64 = 0;
 const PREAMBLE: usize = 64;
 const ENTRY: usize = 56;
 const PAGE: usize = 4096;
-const SECTIONS: [(u32, &str); 7] =
-    [(1, "header"), (2, "kernels"), (3, "classes"), (4, "programs"), (5, "manifest"), (6, "places"), (7, "object")];
+const SECTIONS: [(u32, &str); 8] = [
+    (1, "header"),
+    (2, "kernels"),
+    (3, "classes"),
+    (4, "residencies"),
+    (5, "programs"),
+    (6, "manifest"),
+    (7, "places"),
+    (8, "object"),
+];
 
 /// The blake3 hash by which a plan is known; printed in hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +92,7 @@ impl Plan {
             encode("header", &self.header)?,
             encode("kernels", &self.kernels)?,
             encode("classes", &self.classes)?,
+            encode("residencies", &self.residencies)?,
             encode("programs", &self.programs)?,
             encode("manifest", &self.manifest)?,
             encode("places", &self.places)?,
@@ -188,13 +197,14 @@ impl<'a> PlanFile<'a> {
             header: decode("header", parts[0])?,
             kernels: decode("kernels", parts[1])?,
             classes: decode("classes", parts[2])?,
-            programs: decode("programs", parts[3])?,
-            manifest: decode("manifest", parts[4])?,
-            places: decode("places", parts[5])?,
+            residencies: decode("residencies", parts[3])?,
+            programs: decode("programs", parts[4])?,
+            manifest: decode("manifest", parts[5])?,
+            places: decode("places", parts[6])?,
             object: Vec::new(),
         };
         structure(&plan).map_err(ReadError::Malformed)?;
-        Ok(Self { plan, object: parts[6], hash })
+        Ok(Self { plan, object: parts[7], hash })
     }
 }
 

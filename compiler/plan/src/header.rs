@@ -1,4 +1,4 @@
-//! The header: what was compiled, for which machine and mesh, and the numbers that progress lines need.
+//! The header: what was compiled, and for which machine and mesh.
 
 use serde::{Deserialize, Serialize};
 use types::{Config, DType, Mesh, Name};
@@ -22,9 +22,6 @@ pub struct Header {
     pub compiler: Name,
     /// Axes in the order pp, dp, fsdp, cp, tp, those of size 1 included.
     pub mesh: Mesh,
-    /// Of the whole world, so that tokens a second mean what users expect.
-    pub tokens_per_step: u64,
-    pub flops_per_step: u64,
     /// The step from which on the learning rate keeps its last value; 0 if its schedule has no end.
     pub schedule_end: u64,
     /// Version of the calling convention of the kernels: see [`crate::KERNEL_ABI`].

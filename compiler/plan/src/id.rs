@@ -38,7 +38,9 @@ ids! {
     EventId "e",
     LaneId "lane",
     PlaceId "p",
+    /// Of the feeds of one program, as emits are of its emits.
     FeedId "feed",
     EmitId "emit",
     ClassId "class",
+    ResidencyId "residency",
 }

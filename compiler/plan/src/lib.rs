@@ -15,8 +15,10 @@ mod occupancy;
 pub mod operators;
 mod place;
 mod program;
+mod residency;
 #[cfg(feature = "sample")]
 pub mod sample;
+mod scope;
 mod text;
 mod traffic;
 mod verify;
@@ -27,7 +29,7 @@ pub use buffer::{Buffer, BufferKind, Life, Slice, Space};
 pub use container::{FORMAT_VERSION, PlanFile, PlanHash, ReadError, WriteError};
 pub use coordinate::{Affine, Layout, Ranks, Term};
 pub use header::Header;
-pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId};
+pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId, ResidencyId};
 pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Origin, Phase, Reduce, ReduceKind};
 pub use kept::{Kept, Way};
 pub use kernel::{Access, KERNEL_ABI, Kernel};
@@ -36,6 +38,8 @@ pub use memory::{KindBytes, Memory, flops, memory, memory_by_kind};
 pub use occupancy::{Fullest, fullest, makers, occupancy};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program, Unit, UnitKind};
+pub use residency::Residency;
+pub use scope::Scope;
 pub use traffic::{Traffic, sent, traffic};
 #[cfg(feature = "sample")]
 pub use verify::hangs_of_all_ranks;

@@ -1,16 +1,15 @@
-//! The manifest: every feed, parameter, state and emit of the plan, by its global name, type and place in memory.
+//! The manifest: every parameter and state of the plan, and every feed and emit of its programs, by global name and type.
 
 use serde::{Deserialize, Serialize};
 use types::{Distribution, Indices, Init, Name, TensorType};
 
 use crate::{BufferId, ClassId, Layout};
 
+/// What all programs share. Feeds and emits belong to a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    pub feeds: Vec<Feed>,
     pub parameters: Vec<Parameter>,
     pub states: Vec<State>,
-    pub emits: Vec<Emit>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +70,8 @@ pub enum StateInit {
     Parameter(Name),
     /// The rank's coordinate on a mesh axis, as one i64; no checkpoint holds it.
     Coordinate(Name),
+    /// A prepared value: a program that runs as [`types::Runs::Prepare`] computes it from parameters; no checkpoint holds it.
+    Prepared,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,10 +103,6 @@ impl State {
 }
 
 impl Manifest {
-    pub fn feed(&self, name: &str) -> Option<&Feed> {
-        self.feeds.iter().find(|f| f.name == *name)
-    }
-
     pub fn parameter(&self, name: &str) -> Option<&Parameter> {
         self.parameters.iter().find(|p| p.name == *name)
     }

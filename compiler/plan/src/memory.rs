@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Body, BufferKind, Class, Op, Plan, occupancy};
+use crate::{Body, BufferKind, Life, Op, Plan, Scope, occupancy};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -25,12 +25,15 @@ pub struct Memory {
     pub arena_bytes: u64,
     /// The whole arena in the host's memory, which no other figure counts.
     pub host_bytes: u64,
+    /// What sleeps in the host's memory while other residencies are entered: the parameters of all of them.
+    pub sleeping_bytes: u64,
 }
 
-pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
-    let sum = |kind: BufferKind| -> u64 {
-        class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum()
-    };
+/// Of parameters, those count that are in the arena while the program runs.
+pub fn memory(scope: Scope<'_>) -> Memory {
+    let Scope { plan, class, body, .. } = scope;
+    let sum =
+        |kind: BufferKind| -> u64 { scope.present().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum() };
     let update = body.instructions.iter().position(|instruction| {
         instruction.op.touches(|k| plan.accesses(k)).iter().any(|(slice, access)| {
             let kind = class.persistent.get(slice.buffer.index()).map(|b| b.kind);
@@ -50,13 +53,14 @@ pub fn memory(plan: &Plan, class: &Class, body: &Body) -> Memory {
         // A workspace that all programs share lies among the persistent buffers, below the others.
         peak_bytes: (body
             .all_buffers(class)
-            .filter(|(_, b)| kept(b.kind) && !b.on_host())
+            .filter(|(_, b)| kept(b.kind) && !b.on_host() && b.is_there(scope.program.residency))
             .map(|(_, b)| b.end())
             .max()
             .unwrap_or(0))
         .saturating_sub(sum(BufferKind::Workspace)),
         arena_bytes: body.arena_bytes,
         host_bytes: body.host_bytes,
+        sleeping_bytes: class.persistent.iter().filter(|b| matches!(b.life, Life::Resident(_))).map(|b| b.bytes).sum(),
     }
 }
 
@@ -71,21 +75,21 @@ pub struct KindBytes {
 }
 
 /// One entry for each kind, zeros included, in the order of [`BufferKind::ALL`].
-pub fn memory_by_kind(class: &Class, body: &Body) -> [KindBytes; BufferKind::ALL.len()] {
+pub fn memory_by_kind(scope: Scope<'_>) -> [KindBytes; BufferKind::ALL.len()] {
     BufferKind::ALL.map(|kind| KindBytes {
         kind,
-        persistent: class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum(),
-        peak: peak(body, &[kind]),
+        persistent: scope.present().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum(),
+        peak: peak(scope.body, &[kind]),
     })
 }
 
 /// Of one run of a program on one rank.
-pub fn flops(plan: &Plan, body: &Body) -> u64 {
+pub fn flops(plan: &Plan, body: &Body) -> u128 {
     let of = |op: &Op| match op {
-        Op::Launch(launch) => plan.kernels.get(launch.kernel.index()).map_or(0, |k| k.flops),
+        Op::Launch(launch) => plan.kernels.get(launch.kernel.index()).map_or(0, |k| u128::from(k.flops)),
         _ => 0,
     };
-    body.instructions.iter().map(|i| of(&i.op)).fold(0, u64::saturating_add)
+    body.instructions.iter().map(|i| of(&i.op)).sum()
 }
 
 /// The most bytes that buffers of these kinds hold at one instruction.

@@ -1,6 +1,6 @@
 //! What lives when: the bytes that a program's buffers hold at each of its instructions, and who made them.
 
-use crate::{Body, Buffer, BufferKind, Class, Life, Plan};
+use crate::{Body, Buffer, BufferKind, Class, Life, Plan, Scope};
 
 /// By instruction: the bytes of the program's own buffers of these kinds that live then on the device.
 pub fn occupancy(body: &Body, kinds: &[BufferKind]) -> Vec<u64> {
@@ -32,9 +32,9 @@ pub struct Fullest {
     pub bytes: u64,
 }
 
-pub fn fullest(class: &Class, body: &Body) -> Fullest {
-    let persistent = class.persistent.iter().filter(|b| !b.on_host()).map(|b| b.bytes).fold(0, u64::saturating_add);
-    let live = occupancy(body, &BufferKind::ALL);
+pub fn fullest(scope: Scope<'_>) -> Fullest {
+    let persistent = scope.present().filter(|b| !b.on_host()).map(|b| b.bytes).fold(0, u64::saturating_add);
+    let live = occupancy(scope.body, &BufferKind::ALL);
     let most = live.iter().copied().max().unwrap_or(0);
     let instruction = live.iter().position(|bytes| *bytes == most).unwrap_or(0);
     Fullest { instruction, bytes: persistent.saturating_add(most) }
@@ -44,7 +44,7 @@ impl Buffer {
     /// Whether its bytes mean something at an instruction.
     pub fn lives_at(&self, instruction: usize) -> bool {
         match self.life {
-            Life::Persistent => true,
+            Life::Persistent | Life::Resident(_) => true,
             Life::Span { first, last } => (first as usize..=last as usize).contains(&instruction),
         }
     }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use types::Name;
+use types::{Name, Runs};
 
 use crate::{
-    Access, Buffer, BufferId, ClassId, Header, Instruction, Kept, Kernel, KernelId, LaneId, Manifest, Op, Place, Ranks,
+    Access, Buffer, BufferId, ClassId, Emit, Feed, Header, Instruction, Kept, Kernel, KernelId, LaneId, Manifest,
+    Place, Ranks, Residency, ResidencyId, Scope,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Plan {
     pub kernels: Vec<Kernel>,
     /// A partition of the world: one class, or one for each rank of a pipeline.
     pub classes: Vec<Class>,
+    pub residencies: Vec<Residency>,
+    /// They share parameters, state and one arena, as large as the largest of them needs.
     pub programs: Vec<Program>,
     pub manifest: Manifest,
     pub places: Vec<Place>,
@@ -31,13 +34,20 @@ pub struct Class {
     pub persistent: Vec<Buffer>,
 }
 
-/// A straight-line program: (state, feeds, step) -> (state, emits).
+/// A straight-line program: (state, feeds, step) -> (state, emits). Its feeds and emits are its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     /// The task: `train`, `forward`, `sample`, ...
     pub name: Name,
-    /// How often the plan runs it before it goes on with the next program; 0 where the user says how often.
-    pub times: u64,
+    pub runs: Runs,
+    /// What must be in the arena before it runs; none if it touches only what always lies there.
+    pub residency: Option<ResidencyId>,
+    /// Of one run on the whole world, so that tokens a second mean what users expect.
+    pub tokens: u64,
+    /// Of one run on the whole world.
+    pub flops: u128,
+    pub feeds: Vec<Feed>,
+    pub emits: Vec<Emit>,
     /// One for each class of the plan, in that order.
     pub bodies: Vec<Body>,
 }
@@ -124,22 +134,21 @@ impl Plan {
         self.kernels.get(kernel.index()).map_or(&[], |k| &k.args)
     }
 
-    /// An instruction with its place, for messages: `#12 k3 matmul(b0 b1 -> b2) at wan2.2.mm:10:9`.
-    pub fn describe(&self, class: &Class, body: &Body, index: usize) -> String {
-        crate::violation::describe(self, class, body, index)
+    /// A program's body for one class; none for ids out of range.
+    pub fn scope(&self, program: usize, class: ClassId) -> Option<Scope<'_>> {
+        let (program, class, id) = (self.programs.get(program)?, self.classes.get(class.index())?, class);
+        Some(Scope { plan: self, program, class, body: program.bodies.get(id.index())? })
     }
 
-    /// What timelines call an instruction: `k3_matmul`, `c4 all_gather`; ids out of range leave the name out.
-    pub fn title(&self, op: &Op) -> String {
-        match op {
-            Op::Launch(l) => self.kernels.get(l.kernel.index()).map(|k| k.symbol.to_string()).unwrap_or_default(),
-            Op::Collect(collect) => format!("c{} {}", collect.id, collect.kind.name()),
-            Op::Copy { .. } => "copy".into(),
-            Op::Record { event } => format!("record {event}"),
-            Op::Wait { event } => format!("wait {event}"),
-            Op::Feed { feed, .. } => format!("feed {}", self.manifest.feeds.get(feed.index()).map_or("", |f| &f.name)),
-            Op::Emit { emit, .. } => format!("emit {}", self.manifest.emits.get(emit.index()).map_or("", |e| &e.name)),
-        }
+    /// Every program's body for every class, in that order.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope<'_>> {
+        self.programs.iter().flat_map(|program| self.scopes_of(program))
+    }
+
+    /// A program's bodies, by class.
+    pub fn scopes_of<'p>(&'p self, program: &'p Program) -> impl Iterator<Item = Scope<'p>> {
+        let classes = self.classes.iter().zip(&program.bodies);
+        classes.map(move |(class, body)| Scope { plan: self, program, class, body })
     }
 
     pub fn program(&self, name: &str) -> Option<&Program> {

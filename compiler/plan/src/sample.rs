@@ -5,15 +5,17 @@
 mod grid;
 mod line;
 mod mutations;
+mod several;
 
-use types::{Config, DType, Fact, Figure, Mesh, TensorType};
+use types::{Config, DType, Fact, Figure, Mesh, Runs, TensorType};
 
 pub use self::grid::grid;
 pub use self::line::{line, two_lanes};
 pub use self::mutations::{mutations, split};
+pub use self::several::several;
 use crate::{
-    Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Header, Instruction, KERNEL_ABI, Kernel, KernelId,
-    LaneId, Launch, Layout, Life, Op, Origin, PlaceId, Slice, Space, When,
+    Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Feed, Header, Instruction, KERNEL_ABI, Kernel,
+    KernelId, LaneId, Launch, Layout, Life, Op, Origin, PlaceId, Program, Slice, Space, When,
 };
 
 fn ty(text: &str) -> TensorType {
@@ -34,8 +36,6 @@ fn header(model: &str, sizes: [usize; 5]) -> Header {
         seed: 7,
         compiler: "0.1.0".into(),
         mesh: Mesh { axes },
-        tokens_per_step: 4,
-        flops_per_step: 192,
         schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![config()],
@@ -74,6 +74,12 @@ fn kernels() -> Vec<Kernel> {
         kernel("momentum", &[r, r, x, x], 0, 1),
         kernel("count", &[x], 0, 1),
     ]
+}
+
+/// A program that runs as often as the user asks.
+fn program(name: &str, feeds: Vec<Feed>, emits: Vec<Emit>, body: Body) -> Program {
+    let (runs, residency) = (Runs::Asked, None);
+    Program { name: name.into(), runs, residency, tokens: 4, flops: 192, feeds, emits, bodies: vec![body] }
 }
 
 fn emit(name: &str, of: &str, layout: Layout, when: When) -> Emit {

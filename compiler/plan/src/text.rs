@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Write};
 
+use types::Runs;
+
 use crate::{
-    Access, Affine, Body, Buffer, BufferId, Class, CollectKind, Layout, Life, Op, Plan, Ranks, Slice, Source,
+    Access, Affine, Buffer, BufferId, CollectKind, Layout, Life, Op, Plan, Program, Ranks, Scope, Slice, Source,
     StateInit, When,
 };
 
@@ -44,6 +46,12 @@ impl fmt::Display for Plan {
             writeln!(f, " elementwise {} bytes {}", k.elementwise, k.bytes)?;
         }
         manifest(self, f)?;
+        for (i, residency) in self.residencies.iter().enumerate() {
+            writeln!(f, "residency {i} {}", residency.name)?;
+        }
+        for program in &self.programs {
+            interface(self, program, f)?;
+        }
         for (c, class) in self.classes.iter().enumerate() {
             writeln!(f, "class {} ({})", class.name, ranks(&class.ranks))?;
             for (i, buffer) in class.persistent.iter().enumerate() {
@@ -51,14 +59,19 @@ impl fmt::Display for Plan {
             }
             for program in &self.programs {
                 let Some(body) = program.bodies.get(c) else { continue };
-                let times = if program.times > 0 { format!(", {} times", program.times) } else { String::new() };
+                let times = match program.runs {
+                    Runs::Asked => String::new(),
+                    Runs::Times(times) => format!(", {times} times"),
+                    Runs::OnDemand => ", on demand".into(),
+                    Runs::Prepare => ", to prepare values".into(),
+                };
                 let host =
                     if body.host_bytes > 0 { format!(" and {} B of the host", body.host_bytes) } else { String::new() };
                 writeln!(f, "program {} on {}, arena {} B{host}{times}", program.name, class.name, body.arena_bytes)?;
                 for (i, buffer) in body.buffers.iter().enumerate() {
                     buffer_line(f, BufferId::new(class.persistent.len() + i), buffer)?;
                 }
-                lanes(self, class, body, f)?;
+                lanes(Scope { plan: self, program, class, body }, f)?;
             }
         }
         Ok(())
@@ -66,8 +79,9 @@ impl fmt::Display for Plan {
 }
 
 /// One instruction, without its lane: `k3 matmul(b0 b1 -> b2)`.
-pub(crate) fn operation(plan: &Plan, class: &Class, body: &Body, op: &Op) -> String {
-    let slice = |s: &Slice| slice(class, body, s);
+pub(crate) fn operation(scope: Scope<'_>, op: &Op) -> String {
+    let Scope { plan, program, .. } = scope;
+    let slice = |s: &Slice| slice(scope, s);
     let list = |s: &[Slice]| s.iter().map(&slice).collect::<Vec<_>>().join(" ");
     match op {
         Op::Launch(launch) => {
@@ -101,21 +115,17 @@ pub(crate) fn operation(plan: &Plan, class: &Class, body: &Body, op: &Op) -> Str
         Op::Record { event } => format!("record {event}"),
         Op::Wait { event } => format!("wait {event}"),
         Op::Feed { feed, to } => {
-            format!("feed {} -> {}", plan.manifest.feeds.get(feed.index()).map_or("?", |f| f.name.as_str()), slice(to))
+            format!("feed {} -> {}", program.feeds.get(feed.index()).map_or("?", |f| f.name.as_str()), slice(to))
         }
         Op::Emit { emit, from } => {
-            format!(
-                "emit {} <- {}",
-                plan.manifest.emits.get(emit.index()).map_or("?", |e| e.name.as_str()),
-                slice(from)
-            )
+            format!("emit {} <- {}", program.emits.get(emit.index()).map_or("?", |e| e.name.as_str()), slice(from))
         }
     }
 }
 
 /// `b2`, or `b2[64..128]` where it is not the whole buffer.
-fn slice(class: &Class, body: &Body, s: &Slice) -> String {
-    match body.buffer(class, s.buffer) {
+fn slice(scope: Scope<'_>, s: &Slice) -> String {
+    match scope.buffer(s.buffer) {
         Some(b) if s.offset == 0 && s.bytes == b.bytes => s.buffer.to_string(),
         _ => format!("{}[{}..{}]", s.buffer, s.offset, s.offset.saturating_add(s.bytes)),
     }
@@ -137,6 +147,7 @@ fn affine(a: &Affine) -> String {
 fn buffer_line(f: &mut fmt::Formatter<'_>, id: BufferId, buffer: &Buffer) -> fmt::Result {
     let life = match buffer.life {
         Life::Persistent => "always".to_string(),
+        Life::Resident(residency) => format!("in {}", residency.0),
         Life::Span { first, last } => format!("#{first}..#{last}"),
     };
     let host = if buffer.on_host() { "host " } else { "" };
@@ -146,9 +157,9 @@ fn buffer_line(f: &mut fmt::Formatter<'_>, id: BufferId, buffer: &Buffer) -> fmt
     writeln!(f, "{}", line.trim_end())
 }
 
-fn lanes(plan: &Plan, class: &Class, body: &Body, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let drawn: Vec<_> =
-        body.instructions.iter().map(|i| (i.lane.index(), operation(plan, class, body, &i.op))).collect();
+fn lanes(scope: Scope<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Scope { plan, body, .. } = scope;
+    let drawn: Vec<_> = body.instructions.iter().map(|i| (i.lane.index(), operation(scope, &i.op))).collect();
     let mut widths: Vec<usize> = body.lanes.iter().map(|l| l.to_string().len()).collect();
     for (lane, text) in &drawn {
         if let Some(width) = widths.get_mut(*lane) {
@@ -174,15 +185,6 @@ fn lanes(plan: &Plan, class: &Class, body: &Body, f: &mut fmt::Formatter<'_>) ->
 
 fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let m = &plan.manifest;
-    for feed in &m.feeds {
-        let source = match feed.source {
-            Source::Data => "data".to_string(),
-            Source::Indices(types::Indices { rows, .. }) => format!("data of {rows} rows"),
-            Source::Draw(types::Distribution::Uniform { lo, hi }) => format!("draw uniform({lo}, {hi})"),
-            Source::Draw(types::Distribution::Normal { mean, std }) => format!("draw normal({mean}, {std})"),
-        };
-        writeln!(f, "feed {} {}{} {source}", feed.name, feed.ty, layout(&feed.layout, &feed.ty))?;
-    }
     for p in &m.parameters {
         let frozen = if p.trainable { "" } else { " frozen" };
         writeln!(f, "parameter {} {}{} init {:?}{frozen}", p.name, p.ty, layout(&p.layout, &p.ty), p.init)?;
@@ -192,15 +194,35 @@ fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             StateInit::Value(init) => format!("{init:?}"),
             StateInit::Parameter(name) => format!("as parameter {name}"),
             StateInit::Coordinate(axis) => format!("as the coordinate on {axis}"),
+            StateInit::Prepared => "prepared".into(),
         };
         writeln!(f, "state {} {}{} init {init}", s.name, s.ty, layout(&s.layout, &s.ty))?;
     }
-    for e in &m.emits {
+    Ok(())
+}
+
+/// What a program takes, gives and does, on all classes together.
+fn interface(plan: &Plan, program: &Program, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "program {} tokens {} flops {}", program.name, program.tokens, program.flops)?;
+    if let Some(residency) = program.residency.and_then(|id| plan.residencies.get(id.index())) {
+        write!(f, " in residency {}", residency.name)?;
+    }
+    writeln!(f)?;
+    for feed in &program.feeds {
+        let source = match feed.source {
+            Source::Data => "data".to_string(),
+            Source::Indices(types::Indices { rows, .. }) => format!("data of {rows} rows"),
+            Source::Draw(types::Distribution::Uniform { lo, hi }) => format!("draw uniform({lo}, {hi})"),
+            Source::Draw(types::Distribution::Normal { mean, std }) => format!("draw normal({mean}, {std})"),
+        };
+        writeln!(f, "  feed {} {}{} {source}", feed.name, feed.ty, layout(&feed.layout, &feed.ty))?;
+    }
+    for e in &program.emits {
         let when = match &e.when {
             When::Always => "always".to_string(),
             When::OnRequest(word) => format!("if {word} are asked for"),
         };
-        writeln!(f, "emit {} {}{} {when}", e.name, e.ty, layout(&e.layout, &e.ty))?;
+        writeln!(f, "  emit {} {}{} {when}", e.name, e.ty, layout(&e.layout, &e.ty))?;
     }
     Ok(())
 }

@@ -1,6 +1,13 @@
 //! The plan verifier: every index points at something, lives fit the arena, reads follow writes, **no races**, **no hangs**.
 //!
-//! The last two are theorems about each class of ranks. `rendezvous` states the second; here is the first. An instruction
+//! Of several programs over one arena:
+//! - feeds and emits are those of the program that names them;
+//! - no program touches a buffer of another residency than its own, nor the bytes that residencies share with a buffer of
+//!   its own, so what one residency left there never shows (`structure`, `lives`);
+//! - each prepared value is written by one program that prepares, and that program follows from parameters alone
+//!   (`prepared`).
+//!
+//! The last two rules above are theorems about each class of ranks. `rendezvous` states the second; here is the first. An instruction
 //! happens before another if it comes earlier on the same lane, or if a record after the first is waited for before the
 //! second, or through a chain of these. Walking the instructions in schedule order, each lane keeps a clock: for every
 //! lane, how far it is known to be done. An interval map over the arena keeps the last write of each byte and the reads
@@ -11,6 +18,7 @@ mod collectives;
 #[cfg(feature = "sample")]
 mod expanded;
 mod lives;
+mod prepared;
 mod races;
 mod rendezvous;
 mod standstill;
@@ -29,7 +37,7 @@ use std::thread;
 use types::Name;
 
 use crate::violation::Findings;
-use crate::{Body, Class, Plan, Program, Violation};
+use crate::{Plan, Program, Scope, Violation};
 
 /// What was proven of one program for one class of ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +65,8 @@ pub fn verify(plan: &Plan) -> Result<(), Vec<Violation>> {
 pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
     structure(plan)?;
     let mut findings = Findings::new();
+    lives::of_residencies(plan, &mut findings);
+    prepared::check(plan, &mut findings);
     let meetings = rendezvous::check(plan, &mut findings);
     let mut proofs = Vec::new();
     for (program, meetings) in plan.programs.iter().zip(meetings) {
@@ -70,16 +80,17 @@ pub fn prove(plan: &Plan) -> Result<Vec<Proof>, Vec<Violation>> {
 
 /// Of one program, what is proven of each class by itself: all at the same time.
 fn of_classes(plan: &Plan, program: &Program, meetings: usize) -> Vec<(Proof, Findings)> {
-    let check = |class: &Class, body: &Body| {
+    let check = |scope: Scope<'_>| {
+        let Scope { class, body, .. } = scope;
         let mut findings = Findings::new();
         findings.scope = format!("{}, {}", program.name, class.name);
-        lives::check(plan, class, body, &mut findings);
-        let (accesses, ordered) = races::check(plan, class, body, &mut findings);
+        lives::check(scope, &mut findings);
+        let (accesses, ordered) = races::check(scope, &mut findings);
         let proof = Proof {
             program: program.name.clone(),
             class: class.name.clone(),
             instructions: body.instructions.len(),
-            buffers: class.persistent.len() + body.buffers.len(),
+            buffers: scope.present().count() + body.buffers.len(),
             lanes: body.lanes.len(),
             accesses,
             ordered,
@@ -88,8 +99,7 @@ fn of_classes(plan: &Plan, program: &Program, meetings: usize) -> Vec<(Proof, Fi
         (proof, findings)
     };
     thread::scope(|scope| {
-        let classes = plan.classes.iter().zip(&program.bodies);
-        let checks: Vec<_> = classes.map(|(class, body)| scope.spawn(move || check(class, body))).collect();
+        let checks: Vec<_> = plan.scopes_of(program).map(|class| scope.spawn(move || check(class))).collect();
         let ends = checks.into_iter().map(thread::ScopedJoinHandle::join);
         ends.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })

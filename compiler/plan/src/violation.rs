@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::{Body, Class, Plan};
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// An index, a size or a name that does not fit the rest of the plan.
@@ -20,6 +18,8 @@ pub enum Rule {
     Rendezvous,
     /// Lanes wait for one another in a circle.
     Hang,
+    /// A prepared value is not what parameters alone make it, or is made by none or by several programs.
+    Prepared,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,14 +70,4 @@ impl Findings {
     pub fn into_result(self) -> Result<(), Vec<Violation>> {
         if self.list.is_empty() { Ok(()) } else { Err(self.list) }
     }
-}
-
-/// `#12 k3 matmul(b0 b1 -> b2) at wan2.2.mm:10:9`
-pub(crate) fn describe(plan: &Plan, class: &Class, body: &Body, index: usize) -> String {
-    let Some(instruction) = body.instructions.get(index) else { return format!("#{index}") };
-    let mut text = format!("#{index} {}", crate::text::operation(plan, class, body, &instruction.op));
-    if let Some(place) = plan.places.get(instruction.place.index()) {
-        text.push_str(&format!(" at {place}"));
-    }
-    text
 }

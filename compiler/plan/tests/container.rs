@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use plan::{FORMAT_VERSION, Origin, Phase, Plan, PlanFile, ReadError, sample};
 
 fn plan() -> Plan {
-    let mut plan = sample::grid();
+    filled(sample::grid())
+}
+
+fn filled(mut plan: Plan) -> Plan {
     plan.object = b"not really an object".to_vec();
     let origins = [
         Origin { phase: Phase::Forward, block: Some(300), microbatch: None },
@@ -42,39 +45,41 @@ fn the_object_lies_on_a_page_boundary() {
     assert_eq!((opened.object.as_ptr() as usize - bytes.as_ptr() as usize) % 4096, 0);
 }
 
-/// `version_7.plan` must stay readable for as long as version 7 is; a change of the format needs a new version.
+/// These files must stay readable for as long as version 8 is; a change of the format needs a new version.
 #[test]
-fn golden_file_of_version_7() {
-    let path = golden(7);
-    let bytes = file();
-    if !path.exists() && std::env::var_os("WRITE_GOLDEN").is_some() {
-        std::fs::write(&path, &bytes).expect("the golden file can be written");
+fn golden_files_of_version_8() {
+    assert_eq!(FORMAT_VERSION, 8);
+    for (name, plan) in [("version_8.plan", plan()), ("version_8_programs.plan", filled(sample::several()))] {
+        let path = golden(name);
+        let (bytes, _) = plan.to_bytes().expect("a small plan can be written");
+        if !path.exists() && std::env::var_os("WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, &bytes).expect("the golden file can be written");
+        }
+        let golden = std::fs::read(&path).expect("the golden file is there");
+        assert!(golden == bytes, "the bytes of a plan changed: raise FORMAT_VERSION and add a golden file for it");
+        let (read, _) = Plan::from_bytes(&golden).expect("the golden file reads");
+        assert_eq!(read, plan);
     }
-    assert_eq!(FORMAT_VERSION, 7);
-    let golden = std::fs::read(&path).expect("the golden file is there");
-    assert!(golden == bytes, "the bytes of a plan changed: raise FORMAT_VERSION and add a golden file for it");
-    let (read, _) = Plan::from_bytes(&golden).expect("the golden file reads");
-    assert_eq!(read, plan());
 }
 
 /// Collectives of version 1 had no element types, bodies of version 2 no units of work, those of version 3 no memory of
-/// the host, kernels of version 4 one count of operations, headers of version 5 no figures of configs, and
-/// instructions of version 6 no origins: their files are refused, and the message says what to do.
+/// the host, kernels of version 4 one count of operations, headers of version 5 no figures of configs, instructions
+/// of version 6 no origins, and programs of version 7 no feeds and emits of their own: their files are refused, and the message says what to do.
 #[test]
 fn older_versions_are_refused() {
-    for version in [1, 2, 3, 4, 5, 6] {
-        let old = std::fs::read(golden(version)).expect("the golden file is there");
+    for version in [1, 2, 3, 4, 5, 6, 7] {
+        let old = std::fs::read(golden(&format!("version_{version}.plan"))).expect("the golden file is there");
         let error = PlanFile::open(&old).map(|_| ()).expect_err("refused").to_string();
         let expected = format!(
-            "the plan file has format version {version}; this program reads version 7: compile the model again with the \
+            "the plan file has format version {version}; this program reads version 8: compile the model again with the \
              mmc that came with it"
         );
         assert_eq!(error, expected);
     }
 }
 
-fn golden(version: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/version_{version}.plan"))
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn every_truncation_is_noticed() {
 #[test]
 fn well_sealed_nonsense_does_not_panic() {
     let (good, _) = sample::grid().to_bytes().expect("written");
-    let start = 64 + 7 * 56;
+    let start = 64 + 8 * 56;
     let mut refused = 0;
     for at in start..good.len() {
         for value in [0, 1, 0x7f, 0xff] {
@@ -118,14 +123,14 @@ fn well_sealed_nonsense_does_not_panic() {
 }
 
 fn seal(bytes: &mut [u8]) {
-    for entry in (64..64 + 7 * 56).step_by(56) {
+    for entry in (64..64 + 8 * 56).step_by(56) {
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize;
         let (from, length) = (number(entry + 8), number(entry + 16));
         let hash = *blake3::hash(&bytes[from..from + length]).as_bytes();
         bytes[entry + 24..entry + 56].copy_from_slice(&hash);
     }
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&bytes[..32]).update(&bytes[64..64 + 7 * 56]);
+    hasher.update(&bytes[..32]).update(&bytes[64..64 + 8 * 56]);
     let hash = *hasher.finalize().as_bytes();
     bytes[32..64].copy_from_slice(&hash);
 }

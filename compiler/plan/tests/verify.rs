@@ -1,8 +1,8 @@
 //! Tests of the verifier: the sample plan passes, each kind of fault is found and named, and big plans are no trouble.
 
 use plan::{
-    Affine, BufferId, EventId, Instruction, LaneId, Life, Op, Origin, PlaceId, Plan, Rule, Slice, flops, memory,
-    memory_by_kind, sample, traffic, verify,
+    Affine, BufferId, ClassId, EventId, Instruction, LaneId, Life, Op, Origin, PlaceId, Plan, Rule, Slice, flops,
+    memory, memory_by_kind, sample, traffic, verify,
 };
 
 /// The violations of `plan` after `change`, one a line.
@@ -17,11 +17,21 @@ fn train(plan: &mut Plan) -> &mut plan::Body {
     &mut plan.programs[0].bodies[0]
 }
 
+fn train_of(plan: &Plan) -> plan::Scope<'_> {
+    plan.scope(0, ClassId::new(0)).expect("a program")
+}
+
 #[test]
 fn the_samples_are_right() {
     assert_eq!(verify(&sample::line()), Ok(()));
     assert_eq!(verify(&sample::two_lanes()), Ok(()));
     assert_eq!(verify(&sample::grid()), Ok(()));
+    assert_eq!(verify(&sample::several()), Ok(()));
+}
+
+#[test]
+fn drawing_of_several_programs() {
+    insta::assert_snapshot!(sample::several());
 }
 
 #[test]
@@ -37,15 +47,15 @@ fn drawing_of_several_ranks() {
 #[test]
 fn memory_is_summed_from_buffers() {
     let plan = sample::two_lanes();
-    insta::assert_debug_snapshot!(memory(&plan, &plan.classes[0], &plan.programs[0].bodies[0]));
+    insta::assert_debug_snapshot!(memory(train_of(&plan)));
 }
 
 #[test]
 fn figures_of_several_ranks() {
     let plan = sample::grid();
-    let (class, body) = (&plan.classes[0], &plan.programs[0].bodies[0]);
+    let (scope, body) = (train_of(&plan), &plan.programs[0].bodies[0]);
     let mut text = format!("flops {}\n", flops(&plan, body));
-    for k in memory_by_kind(class, body) {
+    for k in memory_by_kind(scope) {
         text += &format!("{} {} persistent, {} at most\n", k.kind, k.persistent, k.peak);
     }
     for t in traffic(&plan, body) {
@@ -142,7 +152,7 @@ fn structure_is_checked_first() {
         }),
         ("arena", &|p| train(p).arena_bytes = 400),
         ("type", &|p| train(p).buffers[0].bytes = 4),
-        ("feed", &|p| p.manifest.feeds[0].ty.dims[0].size = 5),
+        ("feed", &|p| p.programs[0].feeds[0].ty.dims[0].size = 5),
         ("mesh", &|p| p.header.mesh.axes[0].size = 0),
         ("classes", &|p| p.header.mesh.axes[0].size = usize::MAX),
         ("names", &|p| p.manifest.parameters[0].aliases.push("w".into())),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use plan::{Kernel, Manifest};
-use types::{Mesh, Name};
+use plan::{Emit, Feed, Kernel, Manifest, Residency, ResidencyId};
+use types::{Mesh, Name, Runs};
 
 use crate::RankProgram;
 
@@ -15,14 +15,19 @@ pub struct RankModule {
     /// Whether ranks differ by their place in a pipeline: the pass `stages` has run.
     pub is_pipeline: bool,
     pub kernels: Arc<[Kernel]>,
-    /// Feeds, parameters, states and emits, with the buffer of each on a rank that holds all.
+    /// Parameters and states, with the buffer of each on a rank that holds all.
     pub manifest: Manifest,
+    pub residencies: Vec<Residency>,
     pub programs: Vec<Program>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     pub name: Name,
+    pub runs: Runs,
+    pub residency: Option<ResidencyId>,
+    pub feeds: Vec<Feed>,
+    pub emits: Vec<Emit>,
     /// Collectives with lesser ids are the same on all ranks that take part; others are each rank's own.
     pub collectives: u32,
     /// Of the ranks' places, those that all have; each rank's own follow.

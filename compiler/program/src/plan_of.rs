@@ -1,6 +1,9 @@
 //! The plan of a module whose programs have their lanes, live ranges and offsets.
 
-use plan::{Body, Buffer, BufferId, Class, Header, Instruction, LaneKind, Manifest, Op, PlaceId, Places, Plan, Ranks};
+use plan::{
+    Body, Buffer, BufferId, Class, Header, Instruction, Kernel, LaneKind, Life, Manifest, Op, PlaceId, Places, Plan,
+    Ranks,
+};
 use types::Name;
 
 use crate::{Lane, Program, RankModule, RankProgram};
@@ -14,21 +17,16 @@ pub fn plan(module: RankModule, header: Header) -> Plan {
     let count = module.programs.iter().map(|p| p.ranks.len()).max().unwrap_or(0);
     let mut classes: Vec<Class> = (0..count).map(|rank| class(&module, rank)).collect();
     let held: Vec<Vec<bool>> = (0..count).map(|rank| held(&module, rank)).collect();
-    let ranks = if module.is_pipeline { count.max(1) } else { 1 };
     let kernels = module.kernels.to_vec();
-    let launched = module.rank_programs().flat_map(|r| &r.instructions).filter_map(|i| match &i.op {
-        Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| k.flops),
-        _ => None,
-    });
-    let of_one_rank = launched.fold(0, u64::saturating_add);
-    let flops_per_step = of_one_rank.saturating_mul((header.world() / ranks) as u64);
-    let header = Header { flops_per_step, ..header };
+    let ranks = if module.is_pipeline { count.max(1) } else { 1 };
+    let each = (header.world() / ranks) as u128;
     let mut manifest = module.manifest;
     let mut programs: Vec<plan::Program> =
-        module.programs.into_iter().map(|program| numbers.program(program)).collect();
+        module.programs.into_iter().map(|program| numbers.program(program, &kernels, each)).collect();
     drop_missing(&mut classes, &mut programs, &mut manifest, &held);
     let places = numbers.places.into_list();
-    let mut plan = Plan { header, kernels, classes, programs, manifest, places, object: vec![] };
+    let residencies = module.residencies;
+    let mut plan = Plan { header, kernels, classes, residencies, programs, manifest, places, object: vec![] };
     place_persistent(&mut plan, module.alignment);
     plan
 }
@@ -67,7 +65,13 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn program(&mut self, program: Program) -> plan::Program {
+    /// `each` is how many ranks run what a rank of the module does.
+    fn program(&mut self, program: Program, kernels: &[Kernel], each: u128) -> plan::Program {
+        let launched = program.ranks.iter().flat_map(|r| &r.instructions).filter_map(|i| match &i.op {
+            Op::Launch(l) => kernels.get(l.kernel.index()).map(|k| u128::from(k.flops)),
+            _ => None,
+        });
+        let flops = launched.sum::<u128>().saturating_mul(each);
         let (first, shared) = (self.collectives, program.collectives);
         self.collectives += shared;
         let all = program.ranks.first().map_or(&[][..], |r| &r.places.sites()[..program.places]);
@@ -101,7 +105,9 @@ impl Numbers {
                 kept,
             }
         };
-        plan::Program { name: program.name, times: 0, bodies: program.ranks.into_iter().map(body).collect() }
+        let bodies = program.ranks.into_iter().map(body).collect();
+        let Program { name, runs, residency, feeds, emits, .. } = program;
+        plan::Program { name, runs, residency, tokens: 0, flops, feeds, emits, bodies }
     }
 
     /// Communicators are numbered in the order in which they occur. Both ends of a way have it under one number.
@@ -148,15 +154,24 @@ fn drop_missing(classes: &mut [Class], programs: &mut [plan::Program], manifest:
     manifest.states.iter_mut().for_each(|s| of(&mut s.buffers));
 }
 
-/// Offsets of persistent buffers. Those of programs, which begin at 0, go above them.
+/// Offsets of persistent buffers: first those that always lie in the arena, then the region that residencies share. Those
+/// of programs, which begin at 0, go above them.
 pub fn place_persistent(plan: &mut Plan, alignment: u64) {
     for (c, class) in plan.classes.iter_mut().enumerate() {
         let mut ends = [0; 2];
-        for buffer in &mut class.persistent {
+        for buffer in class.persistent.iter_mut().filter(|b| b.life == Life::Persistent) {
             let end = &mut ends[usize::from(buffer.on_host())];
             buffer.offset = *end;
             *end = (*end + buffer.bytes).next_multiple_of(alignment);
         }
+        let mut region = vec![ends[0]; plan.residencies.len()];
+        for buffer in &mut class.persistent {
+            let Life::Resident(residency) = buffer.life else { continue };
+            let Some(end) = region.get_mut(residency.index()) else { continue };
+            buffer.offset = *end;
+            *end = (*end + buffer.bytes).next_multiple_of(alignment);
+        }
+        ends[0] = region.into_iter().fold(ends[0], u64::max);
         for body in plan.programs.iter_mut().filter_map(|program| program.bodies.get_mut(c)) {
             body.buffers.iter_mut().for_each(|b| b.offset += ends[usize::from(b.on_host())]);
             body.arena_bytes += ends[0];

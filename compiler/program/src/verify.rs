@@ -1,6 +1,8 @@
 //! What must hold of a module of programs after every pass.
 //!
-//! - All ids name something: kernels, buffers, feeds, emits, places, lanes and events; all slices lie inside their buffers.
+//! - All ids name something: kernels, buffers, the program's feeds and emits, places, lanes and events; all slices lie inside
+//!   their buffers.
+//! - A program touches no buffer of another residency than its own.
 //! - Launches have as many arguments and scalars as their kernels, copies as many bytes on both sides, collectives groups
 //!   and sizes that fit the mesh.
 //! - A buffer that a rank does not hold is touched by none of its instructions.
@@ -16,10 +18,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use plan::{CollectKind, Op, Slice};
+use plan::{CollectKind, Life, Op, Slice};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{RankModule, RankProgram};
+use crate::{Program, RankModule, RankProgram};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Violation {
@@ -47,12 +49,21 @@ pub fn verify(module: &RankModule) -> Result<(), Vec<Violation>> {
                 found.push(Violation { at, message });
             };
             whole(module, rank, &mut add);
-            instructions(module, rank, &mut add);
+            instructions(module, program, rank, &mut add);
             if rank.persistent != program.ranks[0].persistent {
                 add(None, "has other persistent buffers than rank 0".into());
             }
         }
         messages(&program.ranks, |message| found.push(Violation { at: program.name.to_string(), message }));
+        let residencies = module.residencies.len();
+        let lives = program.ranks.iter().flat_map(|r| &r.buffers).filter_map(|b| match b.life {
+            Life::Resident(id) => Some(id),
+            _ => None,
+        });
+        if let Some(id) = program.residency.into_iter().chain(lives).find(|id| id.index() >= residencies) {
+            let message = format!("names {id}, which does not exist");
+            found.push(Violation { at: program.name.to_string(), message });
+        }
         found.truncate(MOST);
     }
     if found.is_empty() { Ok(()) } else { Err(found) }
@@ -118,7 +129,12 @@ fn outside(rank: &RankProgram, slice: &Slice) -> Option<String> {
     missing.then(|| format!("touches {} `{}`, which this rank does not hold", slice.buffer, buffer.name))
 }
 
-fn instructions(module: &RankModule, rank: &RankProgram, add: &mut impl FnMut(Option<usize>, String)) {
+fn instructions(
+    module: &RankModule,
+    program: &Program,
+    rank: &RankProgram,
+    add: &mut impl FnMut(Option<usize>, String),
+) {
     let mut written = Written::default();
     let mut ids = FxHashSet::default();
     let mut recorded = FxHashSet::default();
@@ -148,7 +164,7 @@ fn instructions(module: &RankModule, rank: &RankProgram, add: &mut impl FnMut(Op
             }
             _ => {}
         }
-        let fault = fault(module, rank, &instruction.op);
+        let fault = fault(module, program, rank, &instruction.op).or_else(|| asleep(program, rank, &instruction.op));
         let is_sound = fault.is_none();
         fault.into_iter().for_each(|what| add(Some(i), what));
         let touches = rank.touches(instruction);
@@ -195,7 +211,14 @@ impl Written {
     }
 }
 
-fn fault(module: &RankModule, rank: &RankProgram, op: &Op) -> Option<String> {
+/// A buffer of another residency than the program's.
+fn asleep(program: &Program, rank: &RankProgram, op: &Op) -> Option<String> {
+    let mut slices = op.slices(|k| rank.accesses(k));
+    let (slice, _) = slices.find(|(slice, _)| !rank.buffer(slice.buffer).is_there(program.residency))?;
+    Some(format!("touches {}, which is of a residency that the program does not need", slice.buffer))
+}
+
+fn fault(module: &RankModule, program: &Program, rank: &RankProgram, op: &Op) -> Option<String> {
     let all = |slices: &[Slice]| slices.iter().find_map(|slice| outside(rank, slice));
     match op {
         Op::Launch(launch) => {
@@ -232,11 +255,11 @@ fn fault(module: &RankModule, rank: &RankProgram, op: &Op) -> Option<String> {
             let sizes = || (from.bytes != to.bytes).then(|| format!("copies {} bytes to {}", from.bytes, to.bytes));
             outside(rank, from).or_else(|| outside(rank, to)).or_else(sizes)
         }
-        Op::Feed { feed, to } => match module.manifest.feeds.get(feed.index()) {
+        Op::Feed { feed, to } => match program.feeds.get(feed.index()) {
             Some(_) => outside(rank, to),
             None => Some(format!("takes {feed}, which does not exist")),
         },
-        Op::Emit { emit, from } => match module.manifest.emits.get(emit.index()) {
+        Op::Emit { emit, from } => match program.emits.get(emit.index()) {
             Some(_) => outside(rank, from),
             None => Some(format!("gives {emit}, which does not exist")),
         },

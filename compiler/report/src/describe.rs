@@ -1,7 +1,7 @@
 //! Plans, meshes and ranks in words.
 
-use plan::{Class, Plan};
-use types::Mesh;
+use plan::{Class, Plan, Program};
+use types::{Mesh, Runs};
 
 /// The axes in the words of the command line, with the sub-axes that `--cp` falls into.
 pub const AXES: [&str; 5] = ["pp", "dp", "fsdp", "cp", "tp"];
@@ -12,6 +12,21 @@ pub fn title(plan: &Plan) -> String {
     let preset = if h.preset.is_empty() { String::new() } else { format!(" {}", h.preset) };
     let cpu = if h.cpu.is_empty() { String::new() } else { format!(" {}", h.cpu) };
     format!("{}{preset}, {}, {} for {}{cpu}", h.model, h.task, h.dtype, h.target)
+}
+
+/// What a feed or an emit is called among those of all programs: `x`, or `encode/x` where there are several programs.
+pub fn of_program(plan: &Plan, program: &Program, name: &str) -> String {
+    if plan.programs.len() == 1 { name.to_owned() } else { format!("{}/{name}", program.name) }
+}
+
+/// When a program runs, where the user has no say in it.
+pub fn runs(program: &Program) -> String {
+    match program.runs {
+        Runs::Asked => String::new(),
+        Runs::Times(times) => format!(", {times} times"),
+        Runs::OnDemand => ", on demand".into(),
+        Runs::Prepare => ", prepares values".into(),
+    }
 }
 
 /// Every axis of the command line with its size, sub-axes multiplied; then the sub-axes, and axes of other names.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use cost::Machine;
 use diag::Diagnostics;
-use plan::{Body, Plan};
+use plan::{Plan, Scope};
 
 use self::listed::list;
 use self::quantity::Row;
@@ -98,10 +98,10 @@ fn section(out: &mut String, [(plan_a, f), (plan_b, g)]: [(&Plan, &Figures); 2],
     let mut text = String::new();
     quantity::table(&mut text, &rows(f, g));
     list(&mut text, "collectives, and why each is there", &counted::reshards(&f.reshards, &g.reshards), all);
-    let bodies = [(plan_a, f), (plan_b, g)].map(|(plan, figures)| body(plan, figures));
-    if let [Some(body_a), Some(body_b)] = bodies {
-        list(&mut text, "kernels", &counted::kernels((plan_a, body_a), (plan_b, body_b)), all);
-        text.push_str(&order::first_that_differs((plan_a, f, body_a), (plan_b, g, body_b)));
+    let scopes = [(plan_a, f), (plan_b, g)].map(|(plan, figures)| scope(plan, figures));
+    if let [Some(in_a), Some(in_b)] = scopes {
+        list(&mut text, "kernels", &counted::kernels((plan_a, in_a.body), (plan_b, in_b.body)), all);
+        text.push_str(&order::first_that_differs(in_a, in_b));
     }
     if !text.is_empty() {
         let [ranks_a, ranks_b] = [f, g].map(|figures| describe::ranges(&figures.ranks));
@@ -110,9 +110,8 @@ fn section(out: &mut String, [(plan_a, f), (plan_b, g)]: [(&Plan, &Figures); 2],
     }
 }
 
-fn body<'a>(plan: &'a Plan, figures: &Figures) -> Option<&'a Body> {
-    let class = plan.classes.iter().position(|class| class.name == *figures.class)?;
-    plan.program(&figures.program)?.bodies.get(class)
+fn scope<'a>(plan: &'a Plan, figures: &Figures) -> Option<Scope<'a>> {
+    plan.scopes().find(|s| s.program.name == *figures.program && s.class.name == *figures.class)
 }
 
 /// The figures of `mmc explain` that both have.

@@ -59,12 +59,14 @@ pub fn text(plan: &Plan, hash: &str, shown: &Shown<'_>) -> Result<String, Diagno
     let _ = writeln!(out, "{}", describe::title(plan));
     let _ = writeln!(out, "mesh  {}", describe::mesh(&plan.header.mesh));
     let _ = writeln!(out, "plan  {hash}");
-    for feed in &plan.manifest.feeds {
-        let from = if feed.source.is_data() { "data" } else { "drawn" };
-        let _ = writeln!(out, "  feed  {} {} ({from})", feed.name, feed.ty);
-    }
-    for emit in plan.manifest.emits.iter().filter(|e| e.when == When::Always) {
-        let _ = writeln!(out, "  emit  {} {}", emit.name, emit.ty);
+    for program in &plan.programs {
+        for feed in &program.feeds {
+            let from = if feed.source.is_data() { "data" } else { "drawn" };
+            let _ = writeln!(out, "  feed  {} {} ({from})", describe::of_program(plan, program, &feed.name), feed.ty);
+        }
+        for emit in program.emits.iter().filter(|e| e.when == When::Always) {
+            let _ = writeln!(out, "  emit  {} {}", describe::of_program(plan, program, &emit.name), emit.ty);
+        }
     }
     for (figures, (class, body)) in figures(plan, machine)?.iter().zip(bodies(plan)) {
         section(&mut out, plan, figures, shown.all);
@@ -103,6 +105,10 @@ fn section(out: &mut String, plan: &Plan, f: &Figures, all: bool) {
     let _ = writeln!(out, "\nprogram {}{who}: {} instructions", f.program, f.instructions);
     for (what, n) in f.memory_rows() {
         let _ = writeln!(out, "  {:>10}  {what}", bytes(n));
+    }
+    if f.memory.sleeping_bytes > 0 {
+        let asleep = bytes(f.memory.sleeping_bytes);
+        let _ = writeln!(out, "  {asleep:>10}  parameters of all residencies, in the host's memory");
     }
     if f.memory.host_bytes > 0 {
         let _ = writeln!(out, "  {:>10}  the arena in the host's memory", bytes(f.memory.host_bytes));

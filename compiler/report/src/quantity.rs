@@ -15,7 +15,8 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// `14.3 G`, powers of a thousand.
-pub fn count(n: u64) -> String {
+pub fn count(n: impl Into<u128>) -> String {
+    let n = n.into();
     let units = ["", "k", "M", "G", "T", "P"];
     let mut value = n as f64;
     let mut unit = 0;
@@ -27,7 +28,8 @@ pub fn count(n: u64) -> String {
 }
 
 /// `14.3 GFLOP`.
-pub fn flops(n: u64) -> String {
+pub fn flops(n: impl Into<u128>) -> String {
+    let n = n.into();
     let count = count(n);
     format!("{count}{}FLOP", if n < 1000 { " " } else { "" })
 }

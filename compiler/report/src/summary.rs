@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use plan::Plan;
 
+use crate::describe;
 use crate::quantity::{bytes, count, flops, seconds};
 
 pub struct Times {
@@ -24,9 +25,14 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
     let elements: u64 = plan.manifest.parameters.iter().map(|p| p.ty.elements() as u64).sum();
     let _ = writeln!(out, "  parameters  {} in {} tensors", count(elements), plan.manifest.parameters.len());
     for program in &plan.programs {
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            let m = plan::memory(plan, class, body);
-            let who = if plan.classes.len() > 1 { format!(" on {}", class.name) } else { String::new() };
+        let (of, label) = match plan.programs.len() {
+            1 => (String::new(), "step"),
+            _ => (format!(" in {}", program.name), program.name.as_str()),
+        };
+        for scope in plan.scopes_of(program) {
+            let m = plan::memory(scope);
+            let class = scope.class;
+            let who = if plan.classes.len() > 1 { format!("{of} on {}", class.name) } else { of.clone() };
             let _ = writeln!(
                 out,
                 "  memory      {} = parameters {} + optimiser {} + the rest {}{who}",
@@ -43,11 +49,19 @@ pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Ti
         let lengths: Vec<String> = program.bodies.iter().map(|body| body.instructions.len().to_string()).collect();
         let _ = writeln!(
             out,
-            "  step        {} instructions over {} kernels, {}",
+            "  {label:<11} {} instructions over {} kernels, {}{}",
             lengths.join(" + "),
             plan.kernels.len(),
-            flops(h.flops_per_step)
+            flops(program.flops),
+            describe::runs(program),
         );
+    }
+    let asleep = plan.scopes().map(|scope| plan::memory(scope).sleeping_bytes).max().unwrap_or(0);
+    if asleep > 0 {
+        let names: Vec<&str> = plan.residencies.iter().map(|r| r.name.as_str()).collect();
+        let of = names.join(", ");
+        let _ =
+            writeln!(out, "  residencies {of}: {} in the host's memory, one at a time on the device", bytes(asleep));
     }
     let blobs = plan::Archive::from_bytes(&plan.object).unwrap_or_default().blobs;
     let segments: Vec<u64> =

@@ -38,18 +38,18 @@ fn events(plan: &Plan, machine: &Machine) -> Result<Vec<Value>, Diagnostics> {
     }
     for program in &plan.programs {
         let predictions = predicted(machine, plan, program)?;
-        for ((prediction, body), &pid) in predictions.iter().zip(&program.bodies).zip(&first) {
+        for ((prediction, scope), &pid) in predictions.iter().zip(plan.scopes_of(program)).zip(&first) {
             for span in &prediction.spans {
-                let instruction = &body.instructions[span.instruction];
+                let instruction = &scope.body.instructions[span.instruction];
                 let place = plan.places.get(instruction.place.index()).map(ToString::to_string).unwrap_or_default();
                 out.push(json!({
-                    "name": plan.title(&instruction.op),
+                    "name": scope.title(&instruction.op),
                     "ph": "X",
                     "pid": pid,
                     "tid": instruction.lane.index(),
                     "ts": (start + span.begin) * 1e6,
                     "dur": (span.end - span.begin) * 1e6,
-                    "args": {"instruction": span.instruction, "place": place},
+                    "args": {"program": program.name, "instruction": span.instruction, "place": place},
                 }));
             }
         }

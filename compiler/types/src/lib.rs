@@ -9,6 +9,7 @@ mod mesh;
 mod name;
 mod nearest;
 mod philox;
+mod runs;
 mod shape;
 
 pub use config::{Config, Fact, Figure, fact_at};
@@ -20,4 +21,5 @@ pub use mesh::{Axis, Cut, Mesh, MeshError, Region};
 pub use name::Name;
 pub use nearest::nearest;
 pub use philox::{Key, philox4x32_10};
+pub use runs::Runs;
 pub use shape::{Dim, TensorType, TypeParseError};

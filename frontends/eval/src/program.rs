@@ -2,7 +2,7 @@
 
 use diag::{Diagnostic, PlaceId, Span};
 use ir::{Feed, Function, Id, Input, Output, Program, State, Type};
-use types::{DType, Init, Name, TensorType};
+use types::{DType, Init, Name, Runs, TensorType};
 
 use crate::call::{returned, typed_inputs};
 use crate::evaluator::{Evaluator, Found, Scope};
@@ -34,12 +34,24 @@ impl<'a> Evaluator<'a> {
                         .help("write `run.repeat(step, STEPS);`")
                         .into());
                 }
+                self.count_runs();
                 Ok(())
             }
             _ => {
                 self.runs.push((Name::new(name), 1));
                 self.trace_program(0, task)
             }
+        }
+    }
+
+    /// How often each program runs. One that runs once runs as often as the user asks: a train step.
+    fn count_runs(&mut self) {
+        if self.runs.iter().map(|(_, times)| times).sum::<usize>() <= 1 {
+            return;
+        }
+        for program in &mut self.trace.module.programs {
+            let times = self.runs.iter().filter(|(name, _)| *name == program.name).map(|(_, times)| *times as u64);
+            program.runs = Runs::Times(times.sum());
         }
     }
 
@@ -205,7 +217,8 @@ impl<'a> Evaluator<'a> {
             let state = State { ty: Type::Tensor(feed.ty.clone()), init, of: None };
             self.trace.module.states.insert(feed.name.clone(), state);
         }
-        self.trace.module.programs.push(Program { name: task.into(), function, inputs, outputs, logical: vec![] });
+        let (name, runs) = (task.into(), Runs::Asked);
+        self.trace.module.programs.push(Program { name, runs, function, inputs, outputs, logical: vec![] });
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use diag::{Diagnostic, Diagnostics, Span};
 use ir::MAX_OPERATORS;
 use plan::{BufferId, BufferKind, Emit, Life, Op};
-use program::{Instruction, Origin, Pipeline, Program, RankModule, RankProgram, Turn, is_message};
+use program::{Instruction, Origin, Pipeline, RankModule, RankProgram, Turn, is_message};
 use serde::{Deserialize, Serialize};
 
 use super::dependence::Dataflow;
@@ -52,7 +52,9 @@ impl ProgramPass for Stages {
             let [whole] = &program.ranks[..] else {
                 return Err(internal("the program is parted among ranks already").into());
             };
-            *program = self.part(program.name.clone(), whole, &module.manifest.emits, &times)?;
+            let (ranks, collectives) = self.part(whole, &program.emits, &times)?;
+            (program.places, program.collectives) = (whole.places.sites().len(), collectives);
+            program.ranks = ranks;
         }
         module.is_pipeline = true;
         Ok(())
@@ -79,13 +81,13 @@ impl Stages {
         Ok(())
     }
 
+    /// The programs of the ranks, and how many collectives they share.
     fn part(
         &self,
-        name: types::Name,
         whole: &RankProgram,
         emits: &[Emit],
         times: &Times<'_>,
-    ) -> Result<Program, Diagnostics> {
+    ) -> Result<(Vec<RankProgram>, u32), Diagnostics> {
         let &Self { ranks, chunks, schedule, at } = self;
         let flow = &Dataflow::new(whole, emits);
         let grid = Grid { ranks, chunks, microbatches: flow.microbatches };
@@ -123,7 +125,7 @@ impl Stages {
             }
         }
         shares.iter_mut().for_each(|share| share.collectives = collectives);
-        Ok(Program { name, collectives, places: whole.places.sites().len(), ranks: shares })
+        Ok((shares, collectives))
     }
 }
 

@@ -4,8 +4,7 @@
 use std::ops::Range;
 
 use comm::{Area, Collective, Communicator, Operation};
-use plan::{Body, Class, KernelId, Op, Plan, Slice};
-use types::Name;
+use plan::{KernelId, Op, Scope, Slice};
 
 use crate::arena::{Arena, Place};
 use crate::{Call, Device, ExecError, Kernels, Submit};
@@ -60,12 +59,12 @@ pub enum Step {
 
 impl Code {
     pub fn new(
-        plan: &Plan,
-        (program, class, body): (&Name, &Class, &Body),
+        scope: Scope<'_>,
         (rank, communicator): (usize, Option<&dyn Communicator>),
         (arena, device): (&Arena, Option<&dyn Device>),
         most_parts: u32,
     ) -> Result<Self, ExecError> {
+        let Scope { plan, program, class, body } = scope;
         let coordinates = plan.header.mesh.coordinates(rank);
         let mut code = Self {
             steps: Vec::with_capacity(body.instructions.len()),
@@ -91,23 +90,23 @@ impl Code {
                     match device {
                         None => Step::Launch { kernel: launch.kernel, args, scalars, parts },
                         Some(device) => {
-                            let what = |error| ExecError::OnDevice { what: plan.describe(class, body, index), error };
+                            let what = |error| ExecError::OnDevice { what: scope.describe(index), error };
                             let call = code.call(launch.kernel, &args, &scalars);
                             Step::Submit(device.prepare(instruction.lane.index(), &call).map_err(what)?)
                         }
                     }
                 }
                 Op::Collect(collect) => {
-                    let what = || plan.describe(class, body, index);
+                    let what = || scope.describe(index);
                     let Some(communicator) = communicator else {
-                        return Err(ExecError::Collective { program: program.clone(), what: what() });
+                        return Err(ExecError::Collective { program: program.name.clone(), what: what() });
                     };
                     let area = |s: &Slice| Area { at: arena.at(at(s), s.bytes), bytes: s.bytes as usize };
                     let areas = |slices: &[Slice]| slices.iter().map(area).collect();
                     let memory = (areas(&collect.from), areas(&collect.to));
                     let operation = Operation::new(collect, &plan.header.mesh, rank, instruction.lane.0, memory);
                     let ready = operation.and_then(|operation| communicator.prepare(operation));
-                    let refused = |error| ExecError::Refused { program: program.clone(), what: what(), error };
+                    let refused = |error| ExecError::Refused { program: program.name.clone(), what: what(), error };
                     Step::Collect(ready.map_err(refused)?)
                 }
                 Op::Copy { from, to } => {
@@ -124,8 +123,8 @@ impl Code {
                 }
                 Op::Emit { emit, from } => {
                     if code.emits.iter().any(|(e, _)| *e == emit.index()) {
-                        let emit = plan.manifest.emits[emit.index()].name.clone();
-                        return Err(ExecError::EmittedTwice { program: program.clone(), emit });
+                        let emit = program.emits[emit.index()].name.clone();
+                        return Err(ExecError::EmittedTwice { program: program.name.clone(), emit });
                     }
                     code.emits.push((emit.index(), from.bytes));
                     Step::Emit { emit: emit.index(), at: at(from), bytes: from.bytes }

@@ -111,10 +111,11 @@ impl Executor {
         let class = plan.class_of(rank).filter(|_| plan.header.world() == world);
         let class = class.ok_or_else(|| mismatch(&plan, world))?;
 
-        let bodies = || plan.programs.iter().map(|p| (&p.name, &p.bodies[class.index()]));
+        let scopes = || (0..plan.programs.len()).filter_map(|program| plan.scope(program, class));
+        let bodies = || scopes().map(|scope| scope.body);
         let fault = options.fault.filter(|f| f.rank == rank);
         if let Some(Fault { at, kind, .. }) = fault {
-            let instructions = bodies().map(|(_, b)| b.instructions.len()).max().unwrap_or(0);
+            let instructions = bodies().map(|b| b.instructions.len()).max().unwrap_or(0);
             let why = match kind {
                 FaultKind::Stall if world == 1 => "there is no other rank to notice that it stalls",
                 _ if at >= instructions => "its programs have fewer instructions",
@@ -125,8 +126,8 @@ impl Executor {
             }
         }
 
-        let bytes = bodies().map(|(_, b)| b.arena_bytes).max().unwrap_or(0);
-        let beside = bodies().map(|(_, b)| b.host_bytes).max().unwrap_or(0);
+        let bytes = bodies().map(|b| b.arena_bytes).max().unwrap_or(0);
+        let beside = bodies().map(|b| b.host_bytes).max().unwrap_or(0);
         let (arena, host) = match &device {
             None => (Arena::new(bytes)?, Arena::new(beside)?),
             Some(device) => {
@@ -141,17 +142,14 @@ impl Executor {
         let most_parts = if kernels.splits() { threads as u32 } else { 1 };
         let described = &plan.classes[class.index()];
         let persistent = described.persistent.len();
-        let lane_count = bodies().map(|(_, b)| b.lanes.len()).max().unwrap_or(0);
+        let lane_count = bodies().map(|b| b.lanes.len()).max().unwrap_or(0);
         let progress = Arc::new(Progress::new(plan.clone(), class, lane_count.max(1)));
         if let Some(communicator) = &communicator {
             communicator.attach(progress.clone());
         }
         let seat = (rank, communicator.as_deref());
-        let codes: Result<Vec<_>, _> = bodies()
-            .map(|(name, body)| {
-                Code::new(&plan, (name, described, body), seat, (&arena, device.as_deref()), most_parts)
-            })
-            .collect();
+        let codes: Result<Vec<_>, _> =
+            scopes().map(|scope| Code::new(scope, seat, (&arena, device.as_deref()), most_parts)).collect();
         let codes = Arc::new(codes?);
 
         let (work, alive) = (codes.clone(), arena.clone());
@@ -164,11 +162,11 @@ impl Executor {
             let longest = codes.iter().map(|c| c.lanes.get(lane).map_or(0, Vec::len)).max().unwrap_or(0);
             Mutex::new(Vec::with_capacity(longest))
         };
-        let poison = || bodies().map(|(_, body)| Poison::new(&plan, described, body)).collect();
+        let poison = || bodies().map(|body| Poison::new(&plan, described, body)).collect();
         let machine = Arc::new(Machine {
             pool,
             events: codes.iter().map(|c| Events::new(c.events, spins)).collect(),
-            emits: plan.manifest.emits.iter().map(|_| Mutex::default()).collect(),
+            emits: plan.programs.iter().map(|p| p.emits.iter().map(|_| Mutex::default()).collect()).collect(),
             marks: options.trace.then(|| (0..lane_count).map(marks).collect()),
             codes,
             device,
@@ -245,18 +243,18 @@ impl Executor {
         self.plan.classes[self.class.index()].persistent.get(id.index())
     }
 
-    /// Keeps the values of an emit from now on, or drops them.
-    pub fn request(&mut self, emit: EmitId, wanted: bool) {
-        let gives = |code: &Code| code.emits.iter().find(|(e, _)| *e == emit.index()).map(|(_, bytes)| *bytes);
-        let bytes = self.machine.codes.iter().find_map(gives).filter(|_| wanted).unwrap_or(0);
-        if let Some(slot) = self.machine.emits.get(emit.index()) {
+    /// Keeps the values of a program's emit from now on, or drops them.
+    pub fn request(&mut self, program: usize, emit: EmitId, wanted: bool) {
+        let given = self.machine.codes.get(program).map_or(&[][..], |code| &code.emits);
+        let bytes = given.iter().find(|(e, _)| wanted && *e == emit.index()).map_or(0, |(_, bytes)| *bytes);
+        if let Some(slot) = self.machine.emits.get(program).and_then(|emits| emits.get(emit.index())) {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = vec![0; bytes as usize];
         }
     }
 
-    /// The value of an emit in the last run; empty if nobody requested it.
-    pub fn emitted(&self, emit: EmitId) -> MutexGuard<'_, Vec<u8>> {
-        self.machine.emits[emit.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    /// The value of an emit in the program's last run; empty if nobody requested it.
+    pub fn emitted(&self, program: usize, emit: EmitId) -> MutexGuard<'_, Vec<u8>> {
+        self.machine.emits[program][emit.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a program once, with the feeds of the feeder's next step. After an error, this and the other ranks run nothing
@@ -265,7 +263,7 @@ impl Executor {
         let before = Instant::now();
         let step = feeder.step();
         self.machine.progress.enter(Phase::Feeds, program, step);
-        let staging = self.fed(feeder)?;
+        let staging = self.fed(program, feeder)?;
         let _span = tracing::info_span!("step", step).entered();
         let start = Instant::now();
         if let Some(mirror) = &mut self.mirror {
@@ -293,18 +291,18 @@ impl Executor {
     /// other ranks are not told: whoever asks all ranks before any of them begins a step can stop between two steps.
     pub fn ready(&self, program: usize, feeder: &Feeder) -> Result<(), ExecError> {
         self.machine.progress.enter(Phase::Feeds, program, feeder.step());
-        self.staging(feeder).map(drop)
+        self.staging(program, feeder).map(drop)
     }
 
-    fn staging(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
-        let name = |feed: usize| self.plan.manifest.feeds[feed].name.clone();
+    fn staging(&self, program: usize, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
+        let name = |feed: usize| self.plan.programs[program].feeds[feed].name.clone();
         let failed = || self.machine.error().or_else(|| self.machine.ended().map(ExecError::Comm));
         failed().map_or_else(|| feeder.wait(name, failed), Err)
     }
 
     /// Waits for the next step's feeds, as long as all ranks are well.
-    fn fed(&self, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
-        let staging = self.staging(feeder);
+    fn fed(&self, program: usize, feeder: &Feeder) -> Result<Arc<Staging>, ExecError> {
+        let staging = self.staging(program, feeder);
         if let (Err(error), Some(communicator)) = (&staging, &self.machine.communicator) {
             communicator.fail(&error.to_string());
         }

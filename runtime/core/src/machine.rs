@@ -29,8 +29,8 @@ pub(crate) struct Machine {
     /// On which lanes' instructions run; none for the host.
     pub device: Option<Arc<dyn Device>>,
     pub events: Vec<Events>,
-    /// By emit; empty for emits nobody asked for.
-    pub emits: Vec<Mutex<Vec<u8>>>,
+    /// By program and its emit; empty for emits nobody asked for.
+    pub emits: Vec<Vec<Mutex<Vec<u8>>>>,
     /// By lane, when a trace was asked for.
     pub marks: Option<Vec<Mutex<Vec<Mark>>>>,
     pub plan: Arc<Plan>,
@@ -279,7 +279,7 @@ impl Machine {
                 }
             }
             Step::Emit { emit, at, bytes } => {
-                let mut to = self.emits[*emit].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut to = self.emits[task.program][*emit].lock().unwrap_or_else(PoisonError::into_inner);
                 if !to.is_empty() {
                     match &self.device {
                         // SAFETY: nothing writes what is emitted now, by the verifier.

@@ -56,7 +56,7 @@ impl Progress {
 
     /// An instruction with its place.
     pub fn describe(&self, program: usize, index: usize) -> String {
-        self.plan.describe(&self.plan.classes[self.class.index()], self.body(program), index)
+        self.plan.scope(program, self.class).map_or_else(String::new, |scope| scope.describe(index))
     }
 
     /// A collective of a program with its place.

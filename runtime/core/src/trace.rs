@@ -45,6 +45,8 @@ struct Args<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instruction: Option<u32>,
@@ -74,7 +76,7 @@ impl<W: Write> TraceWriter<W> {
     /// Adds the executor's last run of `program`, which was step `step`; true while there is room for more.
     pub fn add(&mut self, executor: &Executor, program: usize, step: u64) -> io::Result<bool> {
         let plan = executor.plan().clone();
-        let body = &plan.programs[program].bodies[executor.class().index()];
+        let Some(scope) = plan.scope(program, executor.class()) else { return Ok(true) };
         let mut events = Vec::new();
         executor.take_marks(|lane, mark| events.push((lane, *mark)));
         if events.len() > self.left {
@@ -83,11 +85,17 @@ impl<W: Write> TraceWriter<W> {
         }
         self.left -= events.len();
         for (lane, mark) in events {
-            let instruction = &body.instructions[mark.index as usize];
-            let name = plan.title(&instruction.op);
+            let instruction = &scope.body.instructions[mark.index as usize];
+            let name = scope.title(&instruction.op);
             let place = plan.places[instruction.place.index()].to_string();
             let micros = |d: Duration| d.as_nanos() as f64 / 1000.0;
-            let args = Args { name: None, step: Some(step), instruction: Some(mark.index), place: Some(&place) };
+            let args = Args {
+                name: None,
+                program: Some(&scope.program.name),
+                step: Some(step),
+                instruction: Some(mark.index),
+                place: Some(&place),
+            };
             let ts = Some(micros(mark.begin.saturating_duration_since(self.start)));
             let dur = Some(micros(mark.end - mark.begin));
             self.line(&serde_json::to_vec(&Event {

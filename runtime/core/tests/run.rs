@@ -36,7 +36,7 @@ fn programs_share_parameters() {
     let w: Vec<f32> = bytemuck::cast_slice(executor.read(plan::BufferId(0)).expect("memory").expect("w")).to_vec();
     let mut feeder = Feeder::new(&executor, 1, Ramp::default(), 0, None).expect("a feeder");
     executor.run(1, &mut feeder).expect("forward");
-    let out: Vec<f32> = bytemuck::cast_slice(&executor.emitted(plan::EmitId(2))).to_vec();
+    let out: Vec<f32> = bytemuck::cast_slice(&executor.emitted(1, plan::EmitId(0))).to_vec();
     let x = line::values(plan::FeedId(0), 0, 12);
     assert_eq!(out[0], (0..3).map(|k| x[k] * w[k]).sum::<f32>());
 }

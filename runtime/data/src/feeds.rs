@@ -6,7 +6,7 @@ use types::{Distribution, Indices, Key, Mesh, fill};
 
 use crate::convert::narrow;
 use crate::watch::{Watch, not_finite};
-use crate::{DataError, Dataset, Inputs, Share, Strange};
+use crate::{Dataset, Inputs, Share, Strange};
 
 /// One rank's shares of the feeds; copies for other ranks share the inputs and the data.
 #[derive(Clone)]
@@ -59,21 +59,10 @@ impl Feeds {
         (first..first + count).map(|sample| data.name(sample)).collect()
     }
 
-    /// Proves that the data has what the run takes from it, and gives the names of the feeds that neither inputs nor data
-    /// have.
-    pub fn check(&self, used: impl Fn(usize) -> bool) -> Result<Vec<&str>, DataError> {
+    /// The data feeds that are used and that `--inputs` does not give.
+    pub fn from_data(&self, used: impl Fn(usize) -> bool) -> Vec<&Feed> {
         let open = |i: usize, f: &Feed| used(i) && f.source.is_data() && self.inputs.get(i).is_none();
-        let open: Vec<&Feed> = self.feeds.iter().enumerate().filter(|(i, f)| open(*i, f)).map(|(_, f)| f).collect();
-        let Some(data) = &self.data else { return Ok(open.iter().map(|f| f.name.as_str()).collect()) };
-        if open.is_empty() {
-            return Err(DataError::Mismatch {
-                what: "the program takes nothing from data".into(),
-                problems: Vec::new(),
-                help: Some("leave out --data".into()),
-            });
-        }
-        open.iter().try_for_each(|feed| data.check(feed))?;
-        Ok(Vec::new())
+        self.feeds.iter().enumerate().filter(|(i, f)| open(*i, f)).map(|(_, f)| f).collect()
     }
 
     /// Samples that one step takes from the data, on all ranks together: the batch of its data feeds.

@@ -32,10 +32,11 @@ pub fn of_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<String,
     Ok(short(&hasher))
 }
 
-/// Of the values of all feeds that a file gives.
-pub fn of_inputs(inputs: &Inputs, feeds: usize) -> String {
+/// Of the values of all feeds that a file gives, by program.
+pub fn of_inputs(inputs: &[Inputs]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (number, values) in (0..feeds).filter_map(|i| Some((i, inputs.get(i)?))) {
+    for (number, values) in inputs.iter().flat_map(Inputs::given).enumerate() {
+        let Some(values) = values else { continue };
         hasher.update(&(number as u64).to_le_bytes());
         hasher.update(&(values.len() as u64).to_le_bytes());
         hasher.update(values);

@@ -38,7 +38,7 @@ pub use dataset::Dataset;
 pub use error::{DataError, Problem};
 pub use feeds::Feeds;
 pub use initial::initialise;
-pub use inputs::Inputs;
+pub use inputs::{Inputs, Taker};
 pub use outputs::Outputs;
 pub use parallel::Told;
 pub use share::{Pieces, Run, Share, Snapshot, owners};

@@ -24,11 +24,11 @@ fn an_embedded_object_runs() {
     let plan = Verified::new(plan).expect("a plan that is right");
     let mut executor = Executor::new(&plan, kernels, None, &options).expect("an executor");
     drop(again);
-    executor.request(EmitId(0), true);
+    executor.request(0, EmitId(0), true);
     let mut feeder = Feeder::new(&executor, 0, Ones, 0, None).expect("a feeder");
     executor.run(0, &mut feeder).expect("a step");
     // Weights begin as zero, so each prediction misses its target by one.
-    assert_eq!(executor.emitted(EmitId(0))[..], 1f32.to_le_bytes());
+    assert_eq!(executor.emitted(0, EmitId(0))[..], 1f32.to_le_bytes());
     assert_eq!(executor.read(BufferId(2)).expect("memory").expect("step"), 1i64.to_le_bytes());
 }
 

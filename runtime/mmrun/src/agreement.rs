@@ -50,8 +50,8 @@ impl Answer {
     }
 
     /// Of the values of `--inputs`.
-    fn of_inputs(inputs: &Inputs, feeds: usize, path: &Path) -> Self {
-        let print = fingerprint::of_inputs(inputs, feeds);
+    fn of_inputs(inputs: &[Inputs], path: &Path) -> Self {
+        let print = fingerprint::of_inputs(inputs);
         Self::new("--inputs", &print, format!("{} with the fingerprint {print}", path.display()))
     }
 
@@ -71,15 +71,10 @@ pub fn options(together: &Together, plan: PlanHash) -> Result<(), Failure> {
 }
 
 /// What the feeds are read from.
-pub fn feeds(
-    together: &Together,
-    args: &Args,
-    (inputs, count): (&Inputs, usize),
-    data: Option<&Dataset>,
-) -> Result<(), Failure> {
+pub fn feeds(together: &Together, args: &Args, inputs: &[Inputs], data: Option<&Dataset>) -> Result<(), Failure> {
     ask(together, "open the inputs and the data", || {
         let mut answers = Vec::new();
-        answers.extend(args.inputs.iter().map(|path| Answer::of_inputs(inputs, count, path)));
+        answers.extend(args.inputs.iter().map(|path| Answer::of_inputs(inputs, path)));
         if let Some((path, data)) = args.data.as_deref().zip(data) {
             answers.push(Answer::of_data(data, path)?);
         }

@@ -63,19 +63,24 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
             ));
         }
     }
-    for program in &plan.programs {
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            let m = memory(plan, class, body);
-            line(format!(
-                "{}, {}: {} of memory, of which parameters {}, optimizer {}, activations at most {}",
-                program.name,
-                class.name,
-                bytes(m.arena_bytes),
-                bytes(m.params_bytes),
-                bytes(m.optimizer_bytes),
-                bytes(m.activations_peak_bytes)
-            ));
-        }
+    for scope in plan.scopes() {
+        let m = memory(scope);
+        let asleep = match m.sleeping_bytes {
+            0 => String::new(),
+            n => format!(
+                "; {} of parameters in the host's memory, of which those of one residency are on the device",
+                bytes(n)
+            ),
+        };
+        line(format!(
+            "{}, {}: {} of memory, of which parameters {}, optimizer {}, activations at most {}{asleep}",
+            scope.program.name,
+            scope.class.name,
+            bytes(m.arena_bytes),
+            bytes(m.params_bytes),
+            bytes(m.optimizer_bytes),
+            bytes(m.activations_peak_bytes)
+        ));
     }
     if h.target == "cpu" {
         CpuKernels::load(h, &plan.kernels, file.object)?;

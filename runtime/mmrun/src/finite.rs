@@ -33,8 +33,8 @@ pub struct Finite {
 
 impl Finite {
     /// The world has its values.
-    pub fn new(args: &Args, world: &World, program: usize) -> Result<Self, Failure> {
-        let updates = if updates(world, program) { counter(world)? } else { None };
+    pub fn new(args: &Args, world: &World, programs: &[usize]) -> Result<Self, Failure> {
+        let updates = if updates(world, programs) { counter(world)? } else { None };
         Ok(Self { on: args.on_nan, updates, skipped: 0 })
     }
 
@@ -84,14 +84,20 @@ impl Finite {
 }
 
 /// Says what is wrong with the tensors of `--inputs`, which every step would have.
-pub fn check_inputs(args: &Args, world: &World, program: usize, feeds: &Feeds) -> Result<(), Failure> {
+pub fn check_inputs(args: &Args, world: &World, programs: &[usize], feeds: &[Feeds]) -> Result<(), Failure> {
     let Some(path) = &args.inputs else { return Ok(()) };
-    let lines: Vec<_> = feeds.strange_inputs().iter().map(|(name, at)| format!("`{name}`: {at}")).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for (name, at) in programs.iter().flat_map(|&p| feeds[p].strange_inputs()) {
+        let line = format!("`{name}`: {at}");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
     if lines.is_empty() {
         return Ok(());
     }
     let told = format!("{}: {}", path.display(), lines.join("; "));
-    if args.on_nan == OnNan::Stop && updates(world, program) {
+    if args.on_nan == OnNan::Stop && updates(world, programs) {
         return Err(Failure::new(told).help(HELP));
     }
     world.note(&format!("warning: {told}"));
@@ -110,10 +116,13 @@ pub fn records(args: &Args, feeds: &Feeds, first: u64, count: u64) -> String {
     }
 }
 
-/// Whether the program has an optimiser that leaves out updates.
-fn updates(world: &World, program: usize) -> bool {
-    let emits = &world.plan().manifest.emits;
-    world.emits(program).iter().any(|id| emits[id.index()].name == NORM) && state(world).is_some()
+/// Whether any of the programs has an optimiser that leaves out updates.
+fn updates(world: &World, programs: &[usize]) -> bool {
+    let gives_norm = |&p: &usize| {
+        let emits = &world.plan().programs[p].emits;
+        world.emits(p).iter().any(|id| emits[id.index()].name == NORM)
+    };
+    programs.iter().any(gives_norm) && state(world).is_some()
 }
 
 fn state(world: &World) -> Option<&State> {

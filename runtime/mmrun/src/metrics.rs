@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use data::{Stream, Wait, WholeFile};
-use plan::Header;
+use plan::Program;
 use runtime_core::Run;
 use serde_json::{Map, Value, json};
 
@@ -15,13 +15,11 @@ use crate::failure::Failure;
 pub struct Metrics {
     path: PathBuf,
     out: BufWriter<Stream>,
-    tokens: u64,
-    flops: u64,
 }
 
 impl Metrics {
     /// A resumed run adds to the file, so that it tells the whole story.
-    pub fn open(path: &Path, header: &Header, resumed: bool, wait: &Wait) -> Result<Self, Failure> {
+    pub fn open(path: &Path, resumed: bool, wait: &Wait) -> Result<Self, Failure> {
         let open = || {
             if let WholeFile::Through(path) = WholeFile::at(path)? {
                 return Stream::open(&path, wait);
@@ -31,13 +29,19 @@ impl Metrics {
             Ok(file.into())
         };
         let out = open().map_err(|e| Failure::file(path, &e))?;
-        let (tokens, flops) = (header.tokens_per_step, header.flops_per_step);
-        Ok(Self { path: path.into(), out: BufWriter::new(out), tokens, flops })
+        Ok(Self { path: path.into(), out: BufWriter::new(out) })
     }
 
     /// Adds step number `step` (from 1) with the numbers it gave; `skipped` if nothing was updated, since one of them is
     /// not finite.
-    pub fn step(&mut self, step: u64, numbers: &[(String, f32)], skipped: bool, run: Run) -> Result<(), Failure> {
+    pub fn step(
+        &mut self,
+        step: u64,
+        numbers: &[(String, f32)],
+        skipped: bool,
+        program: &Program,
+        run: Run,
+    ) -> Result<(), Failure> {
         let seconds = (run.time + run.fed).as_secs_f64();
         let mut line = Map::new();
         line.insert("step".into(), json!(step));
@@ -48,8 +52,8 @@ impl Metrics {
         }
         line.insert("seconds".into(), json!(seconds));
         line.insert("feed_seconds".into(), json!(run.fed.as_secs_f64()));
-        line.insert("tokens_per_second".into(), json!(self.tokens as f64 / seconds));
-        line.insert("gflops".into(), json!(self.flops as f64 / seconds / 1e9));
+        line.insert("tokens_per_second".into(), json!(program.tokens as f64 / seconds));
+        line.insert("gflops".into(), json!(program.flops as f64 / seconds / 1e9));
         // A line is flushed at once: whoever follows the file sees each step as it ends.
         let written = writeln!(self.out, "{}", Value::Object(line)).and_then(|()| self.out.flush());
         written.map_err(|e| Failure::file(&self.path, &e))

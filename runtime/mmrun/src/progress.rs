@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use plan::Header;
+use plan::Program;
 use runtime_core::Run;
 
 /// One plain line about the run, in one piece since other processes write to the same place. Nobody may be there to read
@@ -17,8 +17,9 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     /// Of several processes, one speaks.
     speaks: bool,
-    tokens: u64,
-    flops: u64,
+    /// Of all steps.
+    tokens: f64,
+    flops: f64,
     /// The number of the last step, if it is known.
     last: Option<u64>,
     printed: Option<Instant>,
@@ -29,7 +30,7 @@ pub struct Progress {
 
 impl Progress {
     /// For steps after number `first`, at most `steps` of them.
-    pub fn new(header: &Header, speaks: bool, first: u64, steps: Option<u64>) -> Self {
+    pub fn new(speaks: bool, first: u64, steps: Option<u64>) -> Self {
         let bar = (speaks && std::io::stderr().is_terminal()).then(|| {
             let bar = steps.map_or_else(ProgressBar::no_length, ProgressBar::new);
             let style = if steps.is_some() {
@@ -43,8 +44,8 @@ impl Progress {
         Self {
             bar,
             speaks,
-            tokens: header.tokens_per_step,
-            flops: header.flops_per_step,
+            tokens: 0.0,
+            flops: 0.0,
             last: steps.map(|n| first + n),
             printed: None,
             steps: 0,
@@ -54,12 +55,15 @@ impl Progress {
     }
 
     /// Step number `step` (from 1) is done.
-    pub fn step(&mut self, step: u64, number: Option<&(String, f32)>, run: Run) {
+    pub fn step(&mut self, step: u64, number: Option<&(String, f32)>, program: &Program, run: Run) {
+        let (tokens, flops) = (program.tokens as f64, program.flops as f64);
         self.steps += 1;
+        self.tokens += tokens;
+        self.flops += flops;
         self.total += run.time + run.fed;
         let seconds = (run.time + run.fed).as_secs_f64();
         let number = number.map(|(name, value)| format!("{name} {value:.6}  ")).unwrap_or_default();
-        let message = format!("{number}{}  {}", duration(seconds), self.rates(seconds));
+        let message = format!("{number}{}  {}", duration(seconds), rates(tokens, flops, seconds));
         if let Some(bar) = &self.bar {
             bar.set_message(message);
             bar.inc(1);
@@ -74,17 +78,6 @@ impl Progress {
         }
     }
 
-    fn rates(&self, seconds: f64) -> String {
-        let mut text = String::new();
-        if self.tokens > 0 {
-            text += &format!("{} tokens/s  ", count(self.tokens as f64 / seconds));
-        }
-        if self.flops > 0 {
-            text += &format!("{:.1} GFLOP/s", self.flops as f64 / seconds / 1e9);
-        }
-        text.trim_end().to_string()
-    }
-
     /// Closes the display with a line about the whole run.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
@@ -92,7 +85,12 @@ impl Progress {
         }
         if self.steps > 1 && self.speaks {
             let mean = self.total.as_secs_f64() / self.steps as f64;
-            note(&format!("{} steps, {} each on average, {}", self.steps, duration(mean), self.rates(mean)));
+            note(&format!(
+                "{} steps, {} each on average, {}",
+                self.steps,
+                duration(mean),
+                rates(self.tokens, self.flops, self.total.as_secs_f64())
+            ));
         }
     }
 
@@ -103,6 +101,17 @@ impl Progress {
             None => note(text),
         }
     }
+}
+
+fn rates(tokens: f64, flops: f64, seconds: f64) -> String {
+    let mut text = String::new();
+    if tokens > 0.0 {
+        text += &format!("{} tokens/s  ", count(tokens / seconds));
+    }
+    if flops > 0.0 {
+        text += &format!("{:.1} GFLOP/s", flops / seconds / 1e9);
+    }
+    text.trim_end().to_string()
 }
 
 /// A bar on a terminal while many things are looked at before a run.

@@ -1,30 +1,37 @@
 //! Which programs a run goes through, and up to which steps.
 
-use plan::{Header, Plan};
+use plan::{Header, Plan, Program};
+use types::Runs;
 
 use crate::cli::Args;
+use crate::failure::Failure;
 
-/// The programs that a run goes through: all of a plan of fixed runs, or the one.
-pub fn programs(plan: &Plan, program: usize) -> impl Iterator<Item = usize> {
-    let fixed = plan.programs.iter().any(|p| p.times > 0);
-    (0..plan.programs.len()).filter(move |p| fixed || *p == program)
+/// The programs that a run goes through, in order: all that run a fixed number of times, or else the one that is repeated.
+pub fn programs(plan: &Plan) -> Result<Vec<usize>, Failure> {
+    let all = || plan.programs.iter().enumerate();
+    let fixed: Vec<usize> = all().filter(|(_, p)| matches!(p.runs, Runs::Times(_))).map(|(i, _)| i).collect();
+    if !fixed.is_empty() {
+        return Ok(fixed);
+    }
+    let repeated: Vec<(usize, &Program)> = all().filter(|(_, p)| p.runs == Runs::Asked).collect();
+    let of_task = repeated.iter().find(|(_, p)| p.name == plan.header.task).or(repeated.first());
+    of_task.map(|(i, _)| vec![*i]).ok_or_else(|| Failure::new("the plan has no program that a run could repeat"))
 }
 
-/// The programs in order, each with the step before which it ends. A plan of fixed runs goes through them once, and
+/// Those programs in order, each with the step before which it ends. A plan of fixed runs goes through them once, and
 /// `--steps` or `--until` may end it early; any other repeats one program as often as the user asks.
-pub fn runs(args: &Args, plan: &Plan, program: usize, first: u64) -> Vec<(usize, Option<u64>)> {
+pub fn runs(args: &Args, plan: &Plan, programs: &[usize], first: u64) -> Vec<(usize, Option<u64>)> {
     let asked = args.until.or(args.steps.map(|n| first.saturating_add(n)));
-    if plan.programs.iter().all(|p| p.times == 0) {
-        let one = args.seconds.is_none().then(|| first.saturating_add(1));
-        return vec![(program, asked.or(one))];
-    }
     let last = asked.unwrap_or(u64::MAX);
     let mut end = 0u64;
-    let ends = plan.programs.iter().map(|p| {
-        end = end.saturating_add(p.times);
-        Some(end.min(last))
+    let runs = programs.iter().map(|&program| match plan.programs[program].runs {
+        Runs::Times(times) => {
+            end = end.saturating_add(times);
+            (program, Some(end.min(last)))
+        }
+        _ => (program, asked.or(args.seconds.is_none().then(|| first.saturating_add(1)))),
     });
-    ends.enumerate().collect()
+    runs.collect()
 }
 
 /// What to say of a run that goes on where the schedule of the learning rate has ended; nothing if it does not, or if its

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use data::{Outputs, Pieces, Share, Wait};
-use plan::{Emit, EmitId, When};
+use plan::{Emit, EmitId, Plan, When};
 
 use crate::cli::Args;
 use crate::failure::Failure;
@@ -23,19 +23,24 @@ pub struct Results {
 
 /// An emit, and the ranks that give its parts.
 struct Kept {
+    program: usize,
     id: EmitId,
+    /// In the outputs.
+    name: String,
     sources: Vec<(usize, Share)>,
 }
 
 impl Results {
     /// Decides what is to be kept, and tells the ranks.
-    pub fn new(args: &Args, world: &mut World, program: usize) -> Result<Self, Failure> {
+    pub fn new(args: &Args, world: &mut World, programs: &[usize]) -> Result<Self, Failure> {
         let plan = world.plan().clone();
         let mut results = Self::default();
         let mut words = vec!["params".to_string()];
-        for id in world.emits(program) {
-            let emit = &plan.manifest.emits[id.index()];
-            let kept = || Kept { id, sources: world.sources(program, id) };
+        let emits = programs.iter().flat_map(|&p| world.emits(p).into_iter().map(move |id| (p, id)));
+        for (program, id) in emits.collect::<Vec<_>>() {
+            let emit = &plan.programs[program].emits[id.index()];
+            let name = output_name(&plan, programs, program, &emit.name);
+            let kept = || Kept { program, id, name: name.clone(), sources: world.sources(program, id) };
             let word = match &emit.when {
                 When::Always => emit.name.to_string(),
                 When::OnRequest(word) => word.to_string(),
@@ -52,8 +57,9 @@ impl Results {
         }
         if let Some(word) = args.emit.iter().find(|w| !words.contains(w)) {
             words.sort();
-            let program = &plan.programs[program].name;
-            return Err(Failure::new(format!("the program `{program}` does not give `{word}`"))
+            let names: Vec<_> = programs.iter().map(|p| format!("`{}`", plan.programs[*p].name)).collect();
+            let (of, give) = if names.len() == 1 { ("program", "does not give") } else { ("programs", "do not give") };
+            return Err(Failure::new(format!("the {of} {} {give} `{word}`", names.join(", ")))
                 .help(format!("--emit takes {}", words.join(", "))));
         }
         results.params = args.emit.iter().any(|w| w == "params");
@@ -66,23 +72,24 @@ impl Results {
         Ok(results)
     }
 
-    /// Takes what the last step gave; the numbers among it that are at hand come back.
-    pub fn step(&mut self, world: &mut World) -> Vec<(String, f32)> {
-        for kept in &self.tensors {
+    /// Takes what the last step gave, a run of `program`; the numbers among it that are at hand come back.
+    pub fn step(&mut self, world: &mut World, program: usize) -> Vec<(String, f32)> {
+        for kept in self.tensors.iter().filter(|kept| kept.program == program) {
             kept.with(world, |value| self.outputs.add(value));
         }
-        for kept in std::mem::take(&mut self.first) {
+        for kept in self.first.extract_if(.., |kept| kept.program == program) {
             kept.with(world, |value| self.outputs.add(value));
             kept.request(world, false);
         }
         let mut numbers = Vec::new();
-        for kept in &self.numbers {
+        for kept in self.numbers.iter().filter(|kept| kept.program == program) {
             kept.with(world, |value| {
                 self.outputs.add(value);
                 if value.is_complete() {
                     let mut number = Vec::new();
                     data::widen(value.ty.dtype, &value.bytes(), &mut number);
-                    numbers.extend(number.first().map(|v| (value.name.to_string(), *v)));
+                    let emit = &world.plan().programs[program].emits[kept.id.index()];
+                    numbers.extend(number.first().map(|v| (emit.name.to_string(), *v)));
                 }
             });
         }
@@ -106,22 +113,32 @@ impl Results {
     }
 }
 
+/// What an emit is called in the outputs: `encode/out` where another program of the run has an emit `out`, too, unless both
+/// give the value of a state that they share.
+fn output_name(plan: &Plan, programs: &[usize], program: usize, emit: &str) -> String {
+    let others = programs.iter().filter(|p| **p != program).flat_map(|p| &plan.programs[*p].emits);
+    match others.into_iter().any(|other| other.name == *emit) && plan.manifest.state(emit).is_none() {
+        true => format!("{}/{emit}", plan.programs[program].name),
+        false => emit.to_owned(),
+    }
+}
+
 impl Kept {
     fn request(&self, world: &mut World, wanted: bool) {
         for executor in world.executors_mut() {
             if self.sources.iter().any(|(source, _)| *source == executor.rank()) {
-                executor.request(self.id, wanted);
+                executor.request(self.program, self.id, wanted);
             }
         }
     }
 
     /// Calls `take` with the value of the last step.
     fn with(&self, world: &World, take: impl FnOnce(&Pieces<'_>)) {
-        let emit: &Emit = &world.plan().manifest.emits[self.id.index()];
+        let emit: &Emit = &world.plan().programs[self.program].emits[self.id.index()];
         let source = |number: usize| self.sources.iter().find(|(source, _)| *source == number);
-        let given = world.executors().filter_map(|e| Some((source(e.rank())?, e.emitted(self.id))));
+        let given = world.executors().filter_map(|e| Some((source(e.rank())?, e.emitted(self.program, self.id))));
         let given: Vec<_> = given.collect();
         let pieces = given.iter().map(|((_, share), bytes)| (share.clone(), bytes.as_slice())).collect();
-        take(&Pieces { name: &emit.name, ty: &emit.ty, pieces });
+        take(&Pieces { name: &self.name, ty: &emit.ty, pieces });
     }
 }

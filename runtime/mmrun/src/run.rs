@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use data::{Dataset, Feeds, Inputs, Records};
-use plan::PlanHash;
+use data::{Dataset, Feeds, Inputs, Records, Taker};
+use plan::{Feed, PlanHash};
 
 use crate::cli::Args;
 use crate::failure::Failure;
@@ -37,18 +37,19 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     if plan.programs.is_empty() {
         return Err(Failure::new("the plan has no programs"));
     }
-    let program = plan.programs.iter().position(|p| p.name == plan.header.task || p.times > 0).unwrap_or(0);
+    let programs = programs(&plan)?;
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
     agreement::folders(args, world.together())?;
-    let results = Results::new(args, &mut world, program)?;
-    let (feeds, data) = feeds(args, &world, program)?;
-    finite::check_inputs(args, &world, program, &feeds)?;
-    let batch = feeds.batch(|feed| takes(&world, program, feed));
+    let results = Results::new(args, &mut world, &programs)?;
+    let (feeds, data) = feeds(args, &world, &programs)?;
+    finite::check_inputs(args, &world, &programs, &feeds)?;
+    let batches = programs.iter().map(|&p| feeds[p].batch(|feed| world.takes(p, feed)));
+    let batch = batches.max().unwrap_or(0);
     // Nobody else writes to the folder from here on, so that what is found in it stays.
     let folder = save::folder(args, &world)?;
     let start = values::fill(args, &mut world, hash, data.as_ref())?;
     let first = start.step;
-    let runs = runs(args, &plan, program, first);
+    let runs = runs(args, &plan, &programs, first);
     let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
     let saver = folder.map(|folder| Saver::new(args, folder, hash, start.clone(), (batch, data)));
     if let Some(saver) = saver.as_ref().filter(|_| steps != Some(0)) {
@@ -60,11 +61,11 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     let wait = signals.wait();
     let speaks = world.together().is_first();
     let metrics = match &args.metrics {
-        Some(path) if speaks => Some(Metrics::open(path, &plan.header, start.from.is_some(), &wait)?),
+        Some(path) if speaks => Some(Metrics::open(path, start.from.is_some(), &wait)?),
         _ => None,
     };
     let trace = args.trace.as_deref().map(|path| Trace::open(path, &world, &wait)).transpose()?;
-    let progress = Progress::new(&plan.header, speaks, first, steps);
+    let progress = Progress::new(speaks, first, steps);
     if let Some(told) = past_schedule(&plan.header, first, steps) {
         world.note(&told);
     }
@@ -72,7 +73,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     if steps == Some(0) {
         world.note(&format!("step {first} is reached already: no step is left to run"));
     }
-    let finite = Finite::new(args, &world, program)?;
+    let finite = Finite::new(args, &world, &programs)?;
     let (faults, strange) = (Vec::new(), false);
     let mut steps = Steps {
         args,
@@ -168,35 +169,50 @@ fn outputs(steps: &mut Steps<'_>, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the run takes a feed.
-fn takes(world: &World, program: usize, feed: usize) -> bool {
-    programs(world.plan(), program).any(|program| world.takes(program, feed))
-}
-
-/// Opens inputs and data, whole and once for all ranks and programs.
-fn feeds(args: &Args, world: &World, program: usize) -> Result<(Feeds, Option<Records>), Failure> {
-    let (plan, used) = (world.plan(), |feed| takes(world, program, feed));
-    let all = &plan.manifest.feeds;
-    let inputs = match &args.inputs {
-        Some(path) => Inputs::open(path, all, used)?,
-        None => Inputs::none(all),
-    };
+/// Opens inputs and data, once for all ranks; gives the feeds of each program of the plan.
+fn feeds(args: &Args, world: &World, programs: &[usize]) -> Result<(Vec<Feeds>, Option<Records>), Failure> {
+    let plan = world.plan();
+    let mut inputs: Vec<Inputs> = plan.programs.iter().map(|p| Inputs::none(&p.feeds)).collect();
+    if let Some(path) = &args.inputs {
+        let takers = programs.iter().map(|&p| {
+            let program = &plan.programs[p];
+            let used = (0..program.feeds.len()).map(|feed| world.takes(p, feed)).collect();
+            Taker { program: &program.name, feeds: &program.feeds, used }
+        });
+        let given = Inputs::of_programs(path, &takers.collect::<Vec<_>>())?;
+        programs.iter().zip(given).for_each(|(&p, given)| inputs[p] = given);
+    }
     let counting = Counting::new(world.together().is_first());
     let told = |what: &str, done, of| counting.at(what, done, of);
     let data = args.data.as_deref().map(|path| Dataset::open(path, plan.header.seed, &told)).transpose();
     counting.end();
     let data = data?;
-    agreement::feeds(world.together(), args, (&inputs, all.len()), data.as_ref())?;
+    agreement::feeds(world.together(), args, &inputs, data.as_ref())?;
     let found = args.data.as_ref().zip(data.as_ref().map(|d| (d.records(), d.left_out().join(", "))));
-    let feeds = Feeds::new(all.clone(), plan.header.seed, inputs, data);
-    let synthetic = feeds.check(used)?;
+    let feeds = plan.programs.iter().zip(inputs);
+    let feeds = feeds.map(|(p, inputs)| Feeds::new(p.feeds.clone(), plan.header.seed, inputs, data.clone()));
+    let feeds: Vec<Feeds> = feeds.collect();
+    let from_data = programs.iter().flat_map(|&p| feeds[p].from_data(|feed| world.takes(p, feed)));
+    let from_data: Vec<&Feed> = from_data.collect();
+    match &data {
+        Some(_) if from_data.is_empty() => {
+            return Err(Failure::new("the program takes nothing from data").help("leave out --data"));
+        }
+        Some(data) => from_data.iter().try_for_each(|feed| data.check(feed))?,
+        None => {}
+    }
     let kept = found.as_ref().map(|(path, (n, _))| Records { path: path.display().to_string(), records: *n });
     if let Some((path, (records, left_out))) = found {
         let left_out = if left_out.is_empty() { left_out } else { format!("; not read: {left_out}") };
         world.note(&format!("{} in {}{left_out}", plural(records, "record"), path.display()));
-    }
-    if !synthetic.is_empty() {
-        world.note(&format!("no --data and no --inputs for {}: synthetic values", synthetic.join(", ")));
+    } else if !from_data.is_empty() {
+        let mut names: Vec<&str> = Vec::new();
+        from_data.iter().for_each(|feed| {
+            if !names.contains(&feed.name.as_str()) {
+                names.push(&feed.name)
+            }
+        });
+        world.note(&format!("no --data and no --inputs for {}: synthetic values", names.join(", ")));
     }
     Ok((feeds, kept))
 }

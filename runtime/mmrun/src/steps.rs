@@ -22,7 +22,8 @@ pub struct Steps<'a> {
     pub args: &'a Args,
     pub world: World,
     pub results: Results,
-    pub feeds: Feeds,
+    /// By program.
+    pub feeds: Vec<Feeds>,
     /// Samples of a step.
     pub batch: u64,
     pub start: Start,
@@ -109,14 +110,14 @@ impl Steps<'_> {
 
     fn feed(&mut self, program: usize, end: Option<u64>) -> Result<(), Failure> {
         let samples = self.start.samples + (self.step - self.start.step) * self.batch;
-        let feeds = self.feeds.clone().starting(self.step, samples);
+        let feeds = self.feeds[program].clone().starting(self.step, samples);
         self.world.feed(program, &feeds, self.step, end.map(|end| end - self.step))
     }
 
     /// Waits until the next step can be run by the ranks of this process.
     fn ready(&self, program: usize) -> Result<(), Failure> {
         self.world.ready(program)?;
-        let strange = self.feeds.strange_records(self.step);
+        let strange = self.feeds[program].strange_records(self.step);
         self.finite.check_records(self.step + 1, &strange)?;
         strange.iter().for_each(|line| self.progress.note(&format!("warning: {line}")));
         Ok(())
@@ -166,9 +167,11 @@ impl Steps<'_> {
     fn after(&mut self, program: usize, run: Run) -> Result<Option<Failure>, Failure> {
         self.step += 1;
         let step = self.step;
-        let numbers = self.results.step(&mut self.world);
+        let numbers = self.results.step(&mut self.world, program);
+        let plan = self.world.plan().clone();
+        let program_run = &plan.programs[program];
         let shown = numbers.iter().find(|(name, _)| name == "loss").or(numbers.first());
-        self.progress.step(step, shown, run);
+        self.progress.step(step, shown, program_run, run);
         let skipped = self.finite.left_out(&self.world)?;
         let odd = numbers.iter().find(|(_, v)| !v.is_finite() && !self.strange && !self.finite.looks());
         if let Some((name, value)) = odd {
@@ -176,14 +179,14 @@ impl Steps<'_> {
             self.strange = true;
         }
         if let Some(metrics) = &mut self.metrics
-            && let Err(failure) = metrics.step(step, &numbers, skipped, run)
+            && let Err(failure) = metrics.step(step, &numbers, skipped, program_run, run)
         {
             self.metrics = None;
             self.fault(failure.context("no more metrics are written"));
         }
         if skipped {
             let first = self.start.samples + (step - 1 - self.start.step) * self.batch;
-            let records = finite::records(self.args, &self.feeds, first, self.batch);
+            let records = finite::records(self.args, &self.feeds[program], first, self.batch);
             match self.finite.tell(step, &numbers, &records) {
                 Ok(line) if self.world.together().is_first() => self.progress.note(&line),
                 Ok(_) => {}

@@ -149,6 +149,8 @@ fn fill_rank(executor: &mut Executor, plan: &Plan, origin: &Origin) -> Result<()
                     *to = bytes;
                 }
             }
+            // The executor makes it before the first step.
+            (StateInit::Prepared, _) => {}
             (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
             (_, Origin::Checkpoint(checkpoint)) => checkpoint.state(&s.name, &share, slot(executor, id)?)?,
             // Optimisers begin with as many zeros as there are parameters, twice: pages that are zero stay untouched.

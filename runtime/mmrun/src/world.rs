@@ -121,7 +121,7 @@ impl World {
         let bodies = &self.plan.programs[program].bodies;
         let gives: Vec<bool> = bodies.iter().map(|body| given(body).any(|e| e == emit)).collect();
         let holders = self.holders(|class| gives[class.index()]);
-        let emit = &self.plan.manifest.emits[emit.index()];
+        let emit = &self.plan.programs[program].emits[emit.index()];
         owners(&self.plan.header.mesh, &emit.ty, &emit.layout, holders)
     }
 

@@ -78,8 +78,6 @@ fn planned(mut module: Module, target: &dyn Target) -> usize {
         seed: 0,
         compiler: "test".into(),
         mesh: if module.mesh.axes.is_empty() { one } else { module.mesh.clone() },
-        tokens_per_step: 1,
-        flops_per_step: 0,
         schedule_end: 0,
         kernel_abi: KERNEL_ABI,
         configs: vec![],

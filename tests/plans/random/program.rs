@@ -64,7 +64,14 @@ pub fn program(tape: &mut Tape<'_>) -> Made {
     });
     let inputs = inputs.collect();
     let function = module.functions.add(function);
-    module.programs.push(Program { name: "main".into(), function, inputs, outputs, logical: vec![] });
+    module.programs.push(Program {
+        name: "main".into(),
+        runs: types::Runs::Asked,
+        function,
+        inputs,
+        outputs,
+        logical: vec![],
+    });
     Made { module, trains, float }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use diag::{Diagnostic, SourceId, Span};
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use types::{MAX_PADDED_ELEMENTS, Mesh, Name, TensorType, TypeParseError};
+use types::{MAX_PADDED_ELEMENTS, Mesh, Name, Runs, TensorType, TypeParseError};
 
 use crate::{
     Builder, Call, DimSharding, Function, FunctionKind, Holds, Inst, Level, Module, Node, NodeId, Op, Parameter,
@@ -307,10 +307,19 @@ impl<'t> Parser<'t> {
 
     fn program(&mut self) -> Parsed<Program> {
         let name = self.string()?.into();
+        let runs = if self.eat("times ") {
+            Runs::Times(self.number()? as u64)
+        } else if self.eat("on demand") {
+            Runs::OnDemand
+        } else if self.eat("prepare ") {
+            Runs::Prepare
+        } else {
+            Runs::Asked
+        };
         self.expect("=")?;
         let function = self.callee()?;
         self.expect("{")?;
-        let mut program = Program { name, function, inputs: vec![], outputs: vec![], logical: vec![] };
+        let mut program = Program { name, runs, function, inputs: vec![], outputs: vec![], logical: vec![] };
         loop {
             if self.eat("}") {
                 return Ok(program);

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use types::Runs;
+
 use crate::sharding::partial_text;
 use crate::{Call, Function, FunctionKind, Holds, Inst, Level, Module, NodeId, Sharding, Type};
 
@@ -36,7 +38,13 @@ impl Display for Module {
             write_function(f, function, Some(self))?;
         }
         for program in &self.programs {
-            writeln!(f, "\nprogram {} = @{} {{", json(&program.name), self.functions[program.function].name)?;
+            let runs = match program.runs {
+                Runs::Asked => String::new(),
+                Runs::Times(times) => format!("times {times} "),
+                Runs::OnDemand => "on demand ".into(),
+                Runs::Prepare => "prepare ".into(),
+            };
+            writeln!(f, "\nprogram {} {runs}= @{} {{", json(&program.name), self.functions[program.function].name)?;
             for input in &program.inputs {
                 writeln!(f, "  in {}", json(input))?;
             }

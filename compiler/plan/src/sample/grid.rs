@@ -8,11 +8,11 @@
 
 use types::{Cut, Distribution, Init, Name};
 
-use super::{at, buffer, close, emit, header, kernels, launch, ty};
+use super::{at, buffer, close, emit, header, kernels, launch, program, ty};
 use crate::{
-    Body, Buffer, BufferId, BufferKind, Class, Collect, CollectKind, EmitId, EventId, Feed, FeedId, Instruction,
-    LaneId, LaneKind, Layout, Life, Manifest, Op, Parameter, Place, Plan, Program, Ranks, Reduce, ReduceKind, Slice,
-    Source, State, StateInit, When,
+    Body, Buffer, BufferId, BufferKind, Class, Collect, CollectKind, Emit, EmitId, EventId, Feed, FeedId, Instruction,
+    LaneId, LaneKind, Layout, Life, Manifest, Op, Parameter, Place, Plan, Ranks, Reduce, ReduceKind, Slice, Source,
+    State, StateInit, When,
 };
 
 const W: BufferId = BufferId(0);
@@ -49,13 +49,14 @@ pub fn grid() -> Plan {
     ];
     let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
     let programs = vec![
-        Program { name: "train".into(), times: 0, bodies: vec![body(&class, train(), 7)] },
-        Program { name: "forward".into(), times: 0, bodies: vec![body(&class, forward(), 1)] },
+        program("train", feeds(), trained(), body(&class, train(), 7)),
+        program("forward", vec![feeds().swap_remove(0)], vec![given("out")], body(&class, forward(), 1)),
     ];
     Plan {
         header: header("grid.mm", [1, 1, 2, 1, 2]),
         kernels: kernels(),
         classes: vec![class],
+        residencies: vec![],
         programs,
         manifest: manifest(),
         places: (1..=4)
@@ -71,9 +72,40 @@ fn cut(axes: &[&[&str]]) -> Layout {
     Layout { cuts: axes.iter().map(cut).collect() }
 }
 
+fn rows() -> Layout {
+    cut(&[&["tp", "fsdp"], &[]])
+}
+
+fn out() -> Layout {
+    cut(&[&["fsdp"], &["tp"]])
+}
+
+fn feeds() -> Vec<Feed> {
+    vec![
+        Feed { name: "x".into(), ty: ty("f32[B:8, IN:3]"), layout: cut(&[&["fsdp"], &[]]), source: Source::Data },
+        Feed {
+            name: "noise".into(),
+            ty: ty("f32[B:8, OUT:4]"),
+            layout: out(),
+            source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),
+        },
+    ]
+}
+
+fn trained() -> Vec<Emit> {
+    vec![
+        emit("loss", "f32[]", Layout::whole(), When::Always),
+        emit("grad/w", "f32[OUT:4, IN:3]", rows(), When::OnRequest("grads".into())),
+        given("onward"),
+        given("back"),
+    ]
+}
+
+fn given(name: &str) -> Emit {
+    emit(name, "f32[B:8, OUT:4]", out(), When::Always)
+}
+
 fn manifest() -> Manifest {
-    let rows = || cut(&[&["tp", "fsdp"], &[]]);
-    let out = || cut(&[&["fsdp"], &["tp"]]);
     let state = |name: &str, of: &str, layout, init, buffer| State {
         name: name.into(),
         ty: ty(of),
@@ -83,15 +115,6 @@ fn manifest() -> Manifest {
     };
     let zeros = || StateInit::Value(Init::Zeros);
     Manifest {
-        feeds: vec![
-            Feed { name: "x".into(), ty: ty("f32[B:8, IN:3]"), layout: cut(&[&["fsdp"], &[]]), source: Source::Data },
-            Feed {
-                name: "noise".into(),
-                ty: ty("f32[B:8, OUT:4]"),
-                layout: out(),
-                source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),
-            },
-        ],
         parameters: vec![Parameter {
             name: "w".into(),
             aliases: vec!["weight".into()],
@@ -105,13 +128,6 @@ fn manifest() -> Manifest {
             state("exp_avg/w", "f32[OUT:4, IN:3]", rows(), zeros(), MOMENT),
             state("step", "i64[]", Layout::whole(), zeros(), STEP),
             state("coordinate/tp", "i64[]", Layout::whole(), StateInit::Coordinate("tp".into()), AT),
-        ],
-        emits: vec![
-            emit("loss", "f32[]", Layout::whole(), When::Always),
-            emit("grad/w", "f32[OUT:4, IN:3]", rows(), When::OnRequest("grads".into())),
-            emit("out", "f32[B:8, OUT:4]", out(), When::Always),
-            emit("onward", "f32[B:8, OUT:4]", out(), When::Always),
-            emit("back", "f32[B:8, OUT:4]", out(), When::Always),
         ],
     }
 }
@@ -230,8 +246,8 @@ fn train() -> Vec<Instruction> {
         at(COMPUTE, 1, wait(4)),
         at(COMPUTE, 1, emit(0, TOTAL)),
         at(COMPUTE, 1, wait(3)),
-        at(COMPUTE, 1, emit(3, ONWARD)),
-        at(COMPUTE, 1, emit(4, BACK)),
+        at(COMPUTE, 1, emit(2, ONWARD)),
+        at(COMPUTE, 1, emit(3, BACK)),
         at(COMPUTE, 2, wait(6)),
         at(COMPUTE, 2, emit(1, ROW)),
         at(COMPUTE, 3, launch(3, &[ROW, STEP, MOMENT, W], &[])),
@@ -246,6 +262,6 @@ fn forward() -> Vec<Instruction> {
         at(FSDP, 1, record(0)),
         at(COMPUTE, 1, wait(0)),
         at(COMPUTE, 1, launch(0, &[X, WIDE, P], &[3])),
-        at(COMPUTE, 1, Op::Emit { emit: EmitId(2), from: Slice::whole(P, 0) }),
+        at(COMPUTE, 1, Op::Emit { emit: EmitId(0), from: Slice::whole(P, 0) }),
     ]
 }

@@ -2,10 +2,10 @@
 
 use types::{Cut, Distribution, Init, Name};
 
-use super::{at, buffer, close, emit, header, kernels, launch, ty};
+use super::{at, buffer, close, emit, header, kernels, launch, program, ty};
 use crate::{
-    Body, Buffer, BufferId, BufferKind, Class, EmitId, EventId, Feed, FeedId, Instruction, LaneId, LaneKind, Layout,
-    Life, Manifest, Op, Parameter, Place, Plan, Program, Ranks, Slice, Source, State, StateInit, When,
+    Body, Buffer, BufferId, BufferKind, Class, Emit, EmitId, EventId, Feed, FeedId, Instruction, LaneId, LaneKind,
+    Layout, Life, Manifest, Op, Parameter, Place, Plan, Ranks, Slice, Source, State, StateInit, When,
 };
 
 const W: BufferId = BufferId(0);
@@ -37,15 +37,6 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
     let class = Class { name: "all".into(), ranks: Ranks::all(), persistent };
     let one = |id| vec![Some(id)];
     let manifest = Manifest {
-        feeds: vec![
-            Feed { name: "x".into(), ty: ty("f32[B:4, IN:3]"), layout: Layout::whole(), source: Source::Data },
-            Feed {
-                name: "noise".into(),
-                ty: ty("f32[B:4, OUT:2]"),
-                layout: Layout { cuts: vec![Cut::default(), Cut::default()] },
-                source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),
-            },
-        ],
         parameters: vec![Parameter {
             name: "w".into(),
             aliases: vec!["weight".into()],
@@ -71,21 +62,17 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
                 buffers: one(STEP),
             },
         ],
-        emits: vec![
-            emit("loss", "f32[]", Layout::whole(), When::Always),
-            emit("grad/w", "f32[OUT:2, IN:3]", Layout::whole(), When::OnRequest("grads".into())),
-            emit("out", "f32[B:4, OUT:2]", Layout::whole(), When::Always),
-        ],
     };
     let copy = LaneId::new(lanes.len() - 1);
     let programs = vec![
-        Program { name: "train".into(), times: 0, bodies: vec![body(&class, lanes.clone(), train(copy))] },
-        Program { name: "forward".into(), times: 0, bodies: vec![body(&class, lanes, forward())] },
+        program("train", feeds(), trained(), body(&class, lanes.clone(), train(copy))),
+        program("forward", vec![feeds().swap_remove(0)], vec![given()], body(&class, lanes, forward())),
     ];
     Plan {
         header: header("line.mm", [1; 5]),
         kernels: kernels(),
         classes: vec![class],
+        residencies: vec![],
         programs,
         manifest,
         places: (1..=4)
@@ -93,6 +80,29 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
             .collect(),
         object: Vec::new(),
     }
+}
+
+fn feeds() -> Vec<Feed> {
+    vec![
+        Feed { name: "x".into(), ty: ty("f32[B:4, IN:3]"), layout: Layout::whole(), source: Source::Data },
+        Feed {
+            name: "noise".into(),
+            ty: ty("f32[B:4, OUT:2]"),
+            layout: Layout { cuts: vec![Cut::default(), Cut::default()] },
+            source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),
+        },
+    ]
+}
+
+fn trained() -> Vec<Emit> {
+    vec![
+        emit("loss", "f32[]", Layout::whole(), When::Always),
+        emit("grad/w", "f32[OUT:2, IN:3]", Layout::whole(), When::OnRequest("grads".into())),
+    ]
+}
+
+fn given() -> Emit {
+    emit("out", "f32[B:4, OUT:2]", Layout::whole(), When::Always)
 }
 
 /// Buffers as both programs name them; `dw` takes over the bytes of `p`.
@@ -148,6 +158,6 @@ fn forward() -> Vec<Instruction> {
     vec![
         at(compute, 0, Op::Feed { feed: FeedId(0), to: Slice::whole(X, 0) }),
         at(compute, 1, launch(0, &[X, W, P], &[3])),
-        at(compute, 1, Op::Emit { emit: EmitId(2), from: Slice::whole(P, 0) }),
+        at(compute, 1, Op::Emit { emit: EmitId(0), from: Slice::whole(P, 0) }),
     ]
 }

@@ -3,7 +3,8 @@
 use types::{Name, philox4x32_10};
 
 use crate::{
-    Affine, Body, Class, Collect, CollectKind, Instruction, LaneKind, Life, Op, Plan, Ranks, Reduce, ReduceKind,
+    Affine, Body, Class, ClassId, Collect, CollectKind, Instruction, LaneKind, Life, Op, Plan, Ranks, Reduce,
+    ReduceKind,
 };
 
 /// The plan with each class cut into one for each coordinate on `axis`, all with the same bodies: it does the same.
@@ -104,8 +105,8 @@ fn body(plan: &mut Plan, (program, class, _): Site) -> &mut Body {
 }
 
 fn named(plan: &Plan, (program, class, index): Site) -> String {
-    let (program, class, body) = (&plan.programs[program], &plan.classes[class], &plan.programs[program].bodies[class]);
-    format!("{}, {}: {}", program.name, class.name, plan.describe(class, body, index))
+    let Some(scope) = plan.scope(program, ClassId::new(class)) else { return String::new() };
+    format!("{}, {}: {}", scope.program.name, scope.class.name, scope.describe(index))
 }
 
 fn collect(body: &Body, index: usize) -> Option<&Collect> {
@@ -268,7 +269,7 @@ fn buffer(plan: &mut Plan, dice: &mut Dice) -> Option<String> {
         for (c, body) in program.bodies.iter().enumerate() {
             let spans = body.buffers.iter().map(|b| match b.life {
                 Life::Span { first, last } => (first, last, b.bytes),
-                Life::Persistent => (0, u32::MAX, b.bytes),
+                Life::Persistent | Life::Resident(_) => (0, u32::MAX, b.bytes),
             });
             let spans: Vec<_> = spans.collect();
             // Each with the next few that it shares time with: enough to choose from.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
-use crate::violation::{Findings, Rule, describe};
-use crate::{Access, Body, Buffer, BufferId, Class, Life, Op, Plan, Slice};
+use crate::violation::{Findings, Rule};
+use crate::{Access, Buffer, BufferId, Life, Op, Scope, Slice};
 
 /// For each lane, how many of its instructions are known to be done.
 type Clock = SmallVec<[u32; 8]>;
@@ -33,9 +33,7 @@ struct Segment {
 }
 
 struct Walk<'a> {
-    plan: &'a Plan,
-    class: &'a Class,
-    body: &'a Body,
+    scope: Scope<'a>,
     /// By first byte; gaps have never been written.
     segments: BTreeMap<u64, Segment>,
     /// By own buffer of the body.
@@ -53,12 +51,13 @@ struct Span {
 }
 
 /// Gives the number of accesses that were followed and of conflicts that were found to be ordered.
-pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -> (u64, u64) {
+pub fn check(scope: Scope<'_>, findings: &mut Findings) -> (u64, u64) {
+    let Scope { plan, class, body, .. } = scope;
     let lanes = body.lanes.len();
     let mut clocks: Vec<Clock> = vec![SmallVec::from_elem(0, lanes); lanes];
     let mut events: Vec<Option<Clock>> = vec![None; body.events as usize];
     let lives = vec![Span::default(); body.buffers.len()];
-    let mut walk = Walk { plan, class, body, segments: BTreeMap::new(), lives, accesses: 0, ordered: 0 };
+    let mut walk = Walk { scope, segments: BTreeMap::new(), lives, accesses: 0, ordered: 0 };
     let (mut births, mut deaths) = (vec![vec![]; body.instructions.len()], vec![vec![]; body.instructions.len()]);
     for (own, buffer) in body.buffers.iter().enumerate() {
         if let Life::Span { first, last } = buffer.life {
@@ -66,7 +65,9 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
             deaths[last as usize].push(own);
         }
     }
-    for (i, buffer) in class.persistent.iter().enumerate().filter(|(_, b)| b.bytes > 0) {
+    let residency = scope.program.residency;
+    let present = class.persistent.iter().enumerate().filter(|(_, b)| b.is_there(residency));
+    for (i, buffer) in present.filter(|(_, b)| b.bytes > 0) {
         let end = buffer.address() + buffer.bytes;
         let segment = Segment { end, owner: BufferId::new(i), write: None, reads: SmallVec::new() };
         walk.segments.insert(buffer.address(), segment);
@@ -81,7 +82,7 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
             Op::Record { event } => {
                 let slot = &mut events[event.index()];
                 if slot.is_some() {
-                    findings.add(Rule::Event, format!("{} records a second time", describe(plan, class, body, index)));
+                    findings.add(Rule::Event, format!("{} records a second time", scope.describe(index)));
                 }
                 *slot = Some(clocks[lane].clone());
             }
@@ -92,7 +93,7 @@ pub fn check(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) -
                     }
                 }
                 None => {
-                    let who = describe(plan, class, body, index);
+                    let who = scope.describe(index);
                     findings.add(Rule::Event, format!("{who} comes before any record of {event}"));
                 }
             },
@@ -126,18 +127,18 @@ fn ordered(clock: &Clock, earlier: Event) -> bool {
 
 impl Walk<'_> {
     fn range(&self, slice: Slice) -> (u64, u64) {
-        let start = self.body.buffer(self.class, slice.buffer).map_or(0, Buffer::address) + slice.offset;
+        let start = self.scope.buffer(slice.buffer).map_or(0, Buffer::address) + slice.offset;
         (start, start + slice.bytes)
     }
 
     fn name(&self, buffer: BufferId) -> &str {
-        self.body.buffer(self.class, buffer).map_or("?", |b| b.name.as_str())
+        self.scope.buffer(buffer).map_or("?", |b| b.name.as_str())
     }
 
     /// The parts of one call run in any order, so its own arguments must not conflict either.
     fn within(&self, index: usize, touches: &[(Slice, Access)], findings: &mut Findings) {
-        let in_place: &[(u32, u32)] = match &self.body.instructions[index].op {
-            Op::Launch(launch) => self.plan.kernels.get(launch.kernel.index()).map_or(&[], |k| &k.in_place),
+        let in_place: &[(u32, u32)] = match &self.scope.body.instructions[index].op {
+            Op::Launch(launch) => self.scope.plan.kernels.get(launch.kernel.index()).map_or(&[], |k| &k.in_place),
             _ => &[],
         };
         for (i, (a, how)) in touches.iter().enumerate() {
@@ -147,7 +148,7 @@ impl Walk<'_> {
                 }
                 let ((a0, a1), (b0, b1)) = (self.range(*a), self.range(*b));
                 if (how.writes() || also.writes()) && a0 < b1 && b0 < a1 {
-                    let who = describe(self.plan, self.class, self.body, index);
+                    let who = self.scope.describe(index);
                     let (x, y) = (self.name(a.buffer), self.name(b.buffer));
                     let message = format!("{who}: the slices of `{x}` and `{y}` overlap and one of them is written");
                     findings.add(Rule::Race, message);
@@ -191,12 +192,12 @@ impl Walk<'_> {
                 None => segment.reads.push(event),
             }
         }
-        let who = || describe(self.plan, self.class, self.body, event.instruction as usize);
+        let who = || self.scope.describe(event.instruction as usize);
         if covered < end {
             let message = format!("{} reads `{}`, which nothing wrote before", who(), self.name(slice.buffer));
             findings.add(Rule::Unwritten, message);
         } else if let Some((owner, write)) = stale {
-            let by = write.map(|w| describe(self.plan, self.class, self.body, w.instruction as usize));
+            let by = write.map(|w| self.scope.describe(w.instruction as usize));
             let by = by.map(|by| format!(", by {by}")).unwrap_or_default();
             let (mine, other) = (self.name(slice.buffer), self.name(owner));
             findings.add(Rule::Unwritten, format!("{} reads `{mine}`, whose bytes hold `{other}` by then{by}", who()));
@@ -235,7 +236,7 @@ impl Walk<'_> {
 
     /// A touch of a buffer, after the beginning of its life for certain.
     fn live(&mut self, event: Event, clock: &Clock, buffer: BufferId, findings: &mut Findings) {
-        let own = buffer.index().checked_sub(self.class.persistent.len());
+        let own = buffer.index().checked_sub(self.scope.class.persistent.len());
         let Some(span) = own.and_then(|own| self.lives.get_mut(own)) else { return };
         match span.touches.iter_mut().find(|t| t.lane == event.lane) {
             Some(touch) => *touch = event,
@@ -243,7 +244,7 @@ impl Walk<'_> {
         }
         // A touch before the first instruction in the list has been reported with the lives.
         if let Some(first) = span.first.filter(|first| !ordered(clock, *first)) {
-            let who = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
+            let who = |e: Event| self.scope.describe(e.instruction as usize);
             let (touch, first, name) = (who(event), who(first), self.name(buffer));
             findings.add(
                 Rule::Life,
@@ -256,8 +257,8 @@ impl Walk<'_> {
     fn end(&mut self, event: Event, clock: &Clock, own: usize, findings: &mut Findings) {
         let touches = std::mem::take(&mut self.lives[own].touches);
         if let Some(touch) = touches.into_iter().find(|t| !ordered(clock, *t)) {
-            let who = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
-            let (touch, last, name) = (who(touch), who(event), &self.body.buffers[own].name);
+            let who = |e: Event| self.scope.describe(e.instruction as usize);
+            let (touch, last, name) = (who(touch), who(event), &self.scope.body.buffers[own].name);
             findings.add(
                 Rule::Life,
                 format!("{touch} touches `{name}`, and nothing puts it before {last}, where its life ends"),
@@ -266,8 +267,8 @@ impl Walk<'_> {
     }
 
     fn race(&self, event: Event, other: Event, (from, to): (u64, u64), findings: &mut Findings) {
-        let describe = |e: Event| describe(self.plan, self.class, self.body, e.instruction as usize);
-        let lane = |e: Event| self.body.lanes[e.lane as usize];
+        let describe = |e: Event| self.scope.describe(e.instruction as usize);
+        let lane = |e: Event| self.scope.body.lanes[e.lane as usize];
         let (from, to) = (from & !(1 << 62), to & !(1 << 62));
         findings.add(
             Rule::Race,

@@ -30,8 +30,8 @@ use smallvec::SmallVec;
 use types::{Mesh, Name};
 
 use super::standstill::{self, Party, Standing};
-use crate::violation::{Findings, Rule, describe};
-use crate::{Body, Class, Collect, CollectKind, LaneKind, Op, Plan, Program};
+use crate::violation::{Findings, Rule};
+use crate::{Body, Class, Collect, CollectKind, LaneKind, Op, Plan, Program, Scope};
 
 const GROUPS: &str = "their groups";
 
@@ -44,11 +44,11 @@ pub fn check(plan: &Plan, findings: &mut Findings) -> Vec<usize> {
     let mut counts = vec![];
     for (p, program) in plan.programs.iter().enumerate() {
         findings.scope = program.name.to_string();
-        for (class, body) in plan.classes.iter().zip(&program.bodies) {
-            for (index, collect) in collects(body) {
+        for scope in plan.scopes_of(program) {
+            for (index, collect) in collects(scope.body) {
                 let owner = *owners.entry(collect.id).or_insert(p);
                 if owner != p {
-                    let (who, other) = (describe(plan, class, body, index), &plan.programs[owner].name);
+                    let (who, other) = (scope.describe(index), &plan.programs[owner].name);
                     findings.add(Rule::Rendezvous, format!("{who} has an id that program `{other}` uses"));
                 }
             }
@@ -131,9 +131,10 @@ impl<'a> Check<'a> {
     }
 
     fn who(&self, class: usize, index: usize) -> String {
-        let named = &self.plan.classes[class];
-        let text = describe(self.plan, named, &self.program.bodies[class], index);
-        if self.plan.classes.len() > 1 { format!("{}: {text}", named.name) } else { text }
+        let (plan, program, body) = (self.plan, self.program, &self.program.bodies[class]);
+        let class = &plan.classes[class];
+        let text = Scope { plan, program, class, body }.describe(index);
+        if plan.classes.len() > 1 { format!("{}: {text}", class.name) } else { text }
     }
 
     fn report(&mut self, class: usize, index: usize, what: &str) {

@@ -1,13 +1,13 @@
 //! Structure: every index in a plan points at something, sizes agree, and no arithmetic on them overflows.
 
 use rustc_hash::FxHashSet;
-use types::{DType, Mesh, Name, TensorType};
+use types::{DType, Mesh, Name, Runs, TensorType};
 
 use super::collectives;
-use crate::violation::{Findings, Rule, describe};
+use crate::violation::{Findings, Rule};
 use crate::{
-    Body, Buffer, BufferId, BufferKind, Class, Instruction, LaneKind, Layout, Life, Op, Plan, Slice, StateInit,
-    Violation,
+    Buffer, BufferId, BufferKind, Class, Instruction, LaneKind, Layout, Life, Op, Plan, Program, Scope, Slice,
+    StateInit, Violation,
 };
 
 /// No plan comes near these; they keep all later arithmetic inside 64 bits.
@@ -23,13 +23,17 @@ pub fn structure(plan: &Plan) -> Result<(), Vec<Violation>> {
     if findings.list.is_empty() {
         whole(plan, &mut findings);
         manifest(plan, &mut findings);
+        for program in &plan.programs {
+            findings.scope = program.name.to_string();
+            interface(plan, program, &mut findings);
+        }
         for (c, class) in plan.classes.iter().enumerate() {
             findings.scope = class.name.to_string();
-            persistent(class, &mut findings);
+            persistent(plan, class, &mut findings);
             for program in &plan.programs {
                 if let Some(body) = program.bodies.get(c) {
                     findings.scope = format!("{}, {}", program.name, class.name);
-                    check_body(plan, class, body, &mut findings);
+                    check_body(Scope { plan, program, class, body }, &mut findings);
                 }
             }
         }
@@ -80,6 +84,7 @@ fn whole(plan: &Plan, findings: &mut Findings) {
     }
     distinct("classes", plan.classes.iter().map(|c| &c.name), findings);
     distinct("programs", plan.programs.iter().map(|p| &p.name), findings);
+    distinct("residencies", plan.residencies.iter().map(|r| &r.name), findings);
     for program in plan.programs.iter().filter(|p| p.bodies.len() != plan.classes.len()) {
         let (have, want) = (program.bodies.len(), plan.classes.len());
         findings.add(Rule::Structure, format!("program `{}` has {have} bodies for {want} classes", program.name));
@@ -101,37 +106,48 @@ fn capacity(mesh: &Mesh, ty: &TensorType, layout: &Layout) -> Option<u64> {
     bytes(&mesh.local(ty, &layout.cuts))
 }
 
+/// What is wrong with the type or the layout of a value, if anything is.
+fn typed(mesh: &Mesh, what: &str, name: &Name, ty: &TensorType, layout: &Layout, findings: &mut Findings) {
+    let known = layout.cuts.iter().flat_map(|c| &c.axes).all(|a| mesh.position(a).is_some());
+    let once: FxHashSet<_> = layout.cuts.iter().flat_map(|c| &c.axes).collect();
+    let axes = layout.cuts.iter().map(|c| c.axes.len()).sum::<usize>();
+    if !known || once.len() != axes || !(layout.cuts.is_empty() || layout.cuts.len() == ty.rank()) {
+        findings.add(Rule::Structure, format!("{what} `{name}` is cut in a way that its dims or the mesh do not have"));
+    }
+    if bytes(ty).is_none() || ty.elements() == 0 {
+        findings.add(Rule::Structure, format!("{what} `{name}` cannot have the type {ty}"));
+    }
+}
+
+/// What a program says of itself.
+fn interface(plan: &Plan, program: &Program, findings: &mut Findings) {
+    let mesh = &plan.header.mesh;
+    distinct("feeds", program.feeds.iter().map(|f| &f.name), findings);
+    distinct("emits", program.emits.iter().map(|e| &e.name), findings);
+    program.feeds.iter().for_each(|x| typed(mesh, "feed", &x.name, &x.ty, &x.layout, findings));
+    program.emits.iter().for_each(|x| typed(mesh, "emit", &x.name, &x.ty, &x.layout, findings));
+    if let Some(residency) = program.residency.filter(|r| r.index() >= plan.residencies.len()) {
+        findings.add(Rule::Structure, format!("needs {residency}, which does not exist"));
+    }
+    if program.runs == Runs::Prepare && !(program.feeds.is_empty() && program.emits.is_empty()) {
+        findings.add(Rule::Structure, "prepares values, and takes feeds or gives emits");
+    }
+}
+
 fn manifest(plan: &Plan, findings: &mut Findings) {
     let m = &plan.manifest;
     let mesh = &plan.header.mesh;
-    distinct("feeds", m.feeds.iter().map(|f| &f.name), findings);
     distinct("parameters", m.parameters.iter().flat_map(|p| [&p.name].into_iter().chain(&p.aliases)), findings);
     distinct("states", m.states.iter().map(|s| &s.name), findings);
-    distinct("emits", m.emits.iter().map(|e| &e.name), findings);
-
-    let mut typed = |what: &str, name: &Name, ty: &TensorType, layout: &Layout| {
-        let known = layout.cuts.iter().flat_map(|c| &c.axes).all(|a| mesh.position(a).is_some());
-        let once: FxHashSet<_> = layout.cuts.iter().flat_map(|c| &c.axes).collect();
-        let axes = layout.cuts.iter().map(|c| c.axes.len()).sum::<usize>();
-        if !known || once.len() != axes || !(layout.cuts.is_empty() || layout.cuts.len() == ty.rank()) {
-            findings
-                .add(Rule::Structure, format!("{what} `{name}` is cut in a way that its dims or the mesh do not have"));
-        }
-        if bytes(ty).is_none() || ty.elements() == 0 {
-            findings.add(Rule::Structure, format!("{what} `{name}` cannot have the type {ty}"));
-        }
-    };
-    m.feeds.iter().for_each(|x| typed("feed", &x.name, &x.ty, &x.layout));
-    m.parameters.iter().for_each(|x| typed("parameter", &x.name, &x.ty, &x.layout));
-    m.states.iter().for_each(|x| typed("state", &x.name, &x.ty, &x.layout));
-    m.emits.iter().for_each(|x| typed("emit", &x.name, &x.ty, &x.layout));
+    m.parameters.iter().for_each(|x| typed(mesh, "parameter", &x.name, &x.ty, &x.layout, findings));
+    m.states.iter().for_each(|x| typed(mesh, "state", &x.name, &x.ty, &x.layout, findings));
 
     for p in &m.parameters {
         held(plan, "parameter", &p.name, (&p.ty, &p.layout), &p.buffers, &[BufferKind::Parameter], findings);
     }
     for s in &m.states {
         let kinds: &[BufferKind] = match &s.init {
-            StateInit::Parameter(_) => &[BufferKind::Parameter],
+            StateInit::Parameter(_) | StateInit::Prepared => &[BufferKind::Parameter],
             _ => &[BufferKind::Optimizer, BufferKind::State],
         };
         held(plan, "state", &s.name, (&s.ty, &s.layout), &s.buffers, kinds, findings);
@@ -176,11 +192,23 @@ fn held(
     }
 }
 
-fn persistent(class: &Class, findings: &mut Findings) {
+fn persistent(plan: &Plan, class: &Class, findings: &mut Findings) {
     for buffer in &class.persistent {
         check_buffer(buffer, [MOST_BYTES; 2], findings);
-        if !buffer.is_persistent() {
-            findings.add(Rule::Structure, format!("`{}` stands among the persistent buffers and is none", buffer.name));
+        match buffer.life {
+            Life::Persistent => {}
+            Life::Span { .. } => {
+                let what = format!("`{}` stands among the persistent buffers and is none", buffer.name);
+                findings.add(Rule::Structure, what);
+            }
+            Life::Resident(id) if id.index() >= plan.residencies.len() => {
+                findings.add(Rule::Structure, format!("`{}` is in {id}, which does not exist", buffer.name));
+            }
+            Life::Resident(_) if buffer.on_host() || buffer.kind != BufferKind::Parameter => {
+                let what = format!("`{}` is in a residency, and no parameter on the device", buffer.name);
+                findings.add(Rule::Structure, what);
+            }
+            Life::Resident(_) => {}
         }
     }
 }
@@ -203,7 +231,8 @@ fn check_buffer(buffer: &Buffer, room: [u64; 2], findings: &mut Findings) {
     }
 }
 
-fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) {
+fn check_body(scope: Scope<'_>, findings: &mut Findings) {
+    let Scope { plan, class, body, .. } = scope;
     if body.arena_bytes.max(body.host_bytes) > MOST_BYTES
         || body.lanes.len() > MOST_LANES
         || body.events as usize > body.instructions.len()
@@ -219,7 +248,7 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
     for buffer in &body.buffers {
         check_buffer(buffer, [body.arena_bytes, body.host_bytes], findings);
         match buffer.life {
-            Life::Persistent => {
+            Life::Persistent | Life::Resident(_) => {
                 findings
                     .add(Rule::Structure, format!("`{}` is persistent and does not belong to a program", buffer.name));
             }
@@ -251,9 +280,9 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
         if findings.full() {
             return;
         }
-        if let Some(what) = fault(plan, class, body, instruction) {
+        if let Some(what) = fault(scope, instruction) {
             let who = match instruction.op {
-                Op::Collect(_) => describe(plan, class, body, index),
+                Op::Collect(_) => scope.describe(index),
                 _ => format!("#{index}"),
             };
             findings.add(Rule::Structure, format!("{who} {what}"));
@@ -261,7 +290,8 @@ fn check_body(plan: &Plan, class: &Class, body: &Body, findings: &mut Findings) 
     }
 }
 
-fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> Option<String> {
+fn fault(scope: Scope<'_>, instruction: &Instruction) -> Option<String> {
+    let Scope { plan, program, body, .. } = scope;
     if instruction.lane.index() >= body.lanes.len() {
         return Some(format!("runs on {}, which does not exist", instruction.lane));
     }
@@ -269,16 +299,19 @@ fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> 
         return Some(format!("comes from {}, which does not exist", instruction.place));
     }
     let outside = |slice: &Slice| {
-        let buffer = body.buffer(class, slice.buffer);
+        let buffer = scope.buffer(slice.buffer);
         let inside = buffer.is_some_and(|b| slice.offset.checked_add(slice.bytes).is_some_and(|end| end <= b.bytes));
         (!inside)
             .then(|| format!("touches {}[{}, {} bytes], which is not there", slice.buffer, slice.offset, slice.bytes))
     };
-    // The host's memory is there to be copied to and from.
+    // The host's memory is there to be copied to and from, and a parameter of another residency sleeps there.
     let outside = |slice: &Slice| {
-        let host =
-            body.buffer(class, slice.buffer).filter(|b| b.on_host() && !matches!(instruction.op, Op::Copy { .. }));
-        outside(slice).or_else(|| host.map(|b| format!("touches `{}`, which is in the host's memory", b.name)))
+        let buffer = scope.buffer(slice.buffer);
+        let host = buffer.filter(|b| b.on_host() && !matches!(instruction.op, Op::Copy { .. }));
+        let asleep = buffer.filter(|b| !b.is_there(program.residency));
+        outside(slice).or_else(|| host.map(|b| format!("touches `{}`, which is in the host's memory", b.name))).or_else(
+            || asleep.map(|b| format!("touches `{}`, which is of a residency that the program does not need", b.name)),
+        )
     };
     // A slice that takes a value of the manifest has exactly this rank's share of it.
     let share = |name: &Name, ty: &TensorType, layout: &Layout, slice: &Slice| {
@@ -317,11 +350,11 @@ fn fault(plan: &Plan, class: &Class, body: &Body, instruction: &Instruction) -> 
         Op::Record { event } | Op::Wait { event } => {
             (event.0 >= body.events).then(|| format!("names {event}, which does not exist"))
         }
-        Op::Feed { feed, to } => match plan.manifest.feeds.get(feed.index()) {
+        Op::Feed { feed, to } => match program.feeds.get(feed.index()) {
             Some(f) => outside(to).or_else(|| share(&f.name, &f.ty, &f.layout, to)),
             None => Some(format!("takes {feed}, which does not exist")),
         },
-        Op::Emit { emit, from } => match plan.manifest.emits.get(emit.index()) {
+        Op::Emit { emit, from } => match program.emits.get(emit.index()) {
             Some(e) => outside(from).or_else(|| share(&e.name, &e.ty, &e.layout, from)),
             None => Some(format!("gives {emit}, which does not exist")),
         },

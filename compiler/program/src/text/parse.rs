@@ -1,7 +1,7 @@
 //! Reads modules of programs.
 
-use plan::{Access, Kernel, Manifest};
-use types::Mesh;
+use plan::{Access, Kernel, Manifest, Residency, ResidencyId};
+use types::{Mesh, Runs};
 
 use super::cursor::{Parsed, Parser};
 use crate::{Program, RankModule};
@@ -25,21 +25,19 @@ pub fn parse(text: &str) -> Parsed<RankModule> {
     }
     let is_pipeline = p.eat("pipeline");
     let (mut kernels, mut manifest): (Vec<Kernel>, _) = (vec![], Manifest::default());
-    let mut programs = vec![];
+    let (mut residencies, mut programs) = (vec![], vec![]);
     loop {
         if p.at_end() {
-            let module = RankModule { mesh, alignment, is_pipeline, kernels: kernels.into(), manifest, programs };
-            return Ok(module);
+            let kernels = kernels.into();
+            return Ok(RankModule { mesh, alignment, is_pipeline, kernels, manifest, residencies, programs });
         } else if p.eat("kernel") {
             kernels.push(p.kernel(kernels.len())?);
-        } else if p.eat("feed") {
-            manifest.feeds.push(p.json()?);
         } else if p.eat("parameter") {
             manifest.parameters.push(p.json()?);
         } else if p.eat("state") {
             manifest.states.push(p.json()?);
-        } else if p.eat("emit") {
-            manifest.emits.push(p.json()?);
+        } else if p.eat("residency") {
+            residencies.push(Residency { name: p.json()? });
         } else {
             p.expect("program")?;
             programs.push(p.program(&kernels)?);
@@ -111,12 +109,32 @@ impl Parser<'_> {
         let name = self.json()?;
         let collectives = if self.eat("collectives") { Some(self.number()?) } else { None };
         let places = if self.eat("places") { Some(self.number()?) } else { None };
+        let runs = if self.eat("times") {
+            Runs::Times(self.number()?)
+        } else if self.eat("on demand") {
+            Runs::OnDemand
+        } else if self.eat("prepare") {
+            Runs::Prepare
+        } else {
+            Runs::Asked
+        };
+        let residency = if self.eat("residency") { Some(ResidencyId(self.number()?)) } else { None };
+        let (mut feeds, mut emits) = (vec![], vec![]);
+        loop {
+            if self.eat("feed") {
+                feeds.push(self.json()?);
+            } else if self.eat("emit") {
+                emits.push(self.json()?);
+            } else {
+                break;
+            }
+        }
         let mut ranks = vec![];
         while self.eat("rank") {
             ranks.push(self.rank(kernels)?);
         }
         let places = places.unwrap_or_else(|| ranks.iter().map(|r| r.places.sites().len()).min().unwrap_or(0));
         let collectives = collectives.unwrap_or_else(|| ranks.iter().map(|r| r.collectives).min().unwrap_or(0));
-        Ok(Program { name, collectives, places, ranks })
+        Ok(Program { name, runs, residency, feeds, emits, collectives, places, ranks })
     }
 }

@@ -7,6 +7,7 @@ use plan::{
     Access, Affine, Buffer, BufferId, Collect, CollectKind, Kernel, Life, Op, Phase, Reduce, Slice, Unit as PlanUnit,
 };
 use serde::Serialize;
+use types::Runs;
 
 use crate::{Instruction, Lane, Program, RankModule, RankProgram, Site, Turn};
 
@@ -19,10 +20,9 @@ impl Display for RankModule {
             kernel_line(f, i, kernel)?;
         }
         let m = &self.manifest;
-        m.feeds.iter().try_for_each(|x| json_line(f, "feed", x))?;
         m.parameters.iter().try_for_each(|x| json_line(f, "parameter", x))?;
         m.states.iter().try_for_each(|x| json_line(f, "state", x))?;
-        m.emits.iter().try_for_each(|x| json_line(f, "emit", x))?;
+        self.residencies.iter().try_for_each(|x| json_line(f, "residency", &x.name))?;
         self.programs.iter().try_for_each(|program| program_lines(f, program))
     }
 }
@@ -63,7 +63,19 @@ fn kernel_line(f: &mut fmt::Formatter<'_>, index: usize, k: &Kernel) -> fmt::Res
 }
 
 fn program_lines(f: &mut fmt::Formatter<'_>, program: &Program) -> fmt::Result {
-    writeln!(f, "program {} collectives {} places {}", json(&program.name), program.collectives, program.places)?;
+    write!(f, "program {} collectives {} places {}", json(&program.name), program.collectives, program.places)?;
+    match program.runs {
+        Runs::Asked => {}
+        Runs::Times(times) => write!(f, " times {times}")?,
+        Runs::OnDemand => f.write_str(" on demand")?,
+        Runs::Prepare => f.write_str(" prepare")?,
+    }
+    if let Some(residency) = program.residency {
+        write!(f, " residency {}", residency.0)?;
+    }
+    writeln!(f)?;
+    program.feeds.iter().try_for_each(|x| json_line(f, "  feed", x))?;
+    program.emits.iter().try_for_each(|x| json_line(f, "  emit", x))?;
     program.ranks.iter().try_for_each(|rank| rank_lines(f, rank))
 }
 
@@ -148,6 +160,9 @@ fn buffer_line(
     }
     if buffer.on_host() {
         f.write_str(" host")?;
+    }
+    if let Life::Resident(residency) = buffer.life {
+        write!(f, " residency {}", residency.0)?;
     }
     if let Life::Span { first, last } = buffer.life
         && (first, last, buffer.offset) != (0, 0, 0)

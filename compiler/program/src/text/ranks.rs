@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cost::Unit;
-use plan::{Buffer, BufferId, BufferKind, Kernel, Life, Space, UnitKind};
+use plan::{Buffer, BufferId, BufferKind, Kernel, Life, ResidencyId, Space, UnitKind};
 use types::{DType, Name, TensorType};
 
 use super::cursor::{Parsed, Parser};
@@ -160,7 +160,7 @@ impl Parser<'_> {
         let space = if self.eat("host") { Space::Host } else { Space::Device };
         let (mut life, mut offset) = (Life::Span { first: 0, last: 0 }, 0);
         if held.is_some() {
-            life = Life::Persistent;
+            life = if self.eat("residency") { Life::Resident(ResidencyId(self.number()?)) } else { Life::Persistent };
         } else if self.eat("live") {
             let (first, last) = self.span()?;
             self.expect("at")?;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use indexmap::IndexMap;
 use plan::{Plan, When};
 
+use crate::describe;
 use crate::explain::wrapped;
 
 /// Rows of a list without `--all`.
@@ -58,14 +59,22 @@ fn about(plan: &Plan) -> Vec<(String, String)> {
     let h = &plan.header;
     let features: Vec<&str> = h.features.iter().map(|f| f.as_str()).collect();
     let programs: Vec<&str> = plan.programs.iter().map(|p| p.name.as_str()).collect();
-    vec![
+    let mut about = vec![
         ("seed".into(), h.seed.to_string()),
         ("compiler".into(), h.compiler.to_string()),
         ("features of the processor".into(), features.join(" ")),
-        ("tokens in one run".into(), h.tokens_per_step.to_string()),
         ("programs".into(), programs.join(", ")),
         ("distinct kernels".into(), plan.kernels.len().to_string()),
-    ]
+    ];
+    let residencies: Vec<&str> = plan.residencies.iter().map(|r| r.name.as_str()).collect();
+    if !residencies.is_empty() {
+        about.push(("residencies".into(), residencies.join(", ")));
+    }
+    for program in &plan.programs {
+        let what = describe::of_program(plan, program, "tokens in one run");
+        about.push((what, format!("{}{}", program.tokens, describe::runs(program))));
+    }
+    about
 }
 
 /// Feeds, parameters, state and emits by their global types; how ranks share them out shows in the figures.
@@ -77,17 +86,19 @@ pub fn manifest(a: &Plan, b: &Plan) -> Vec<Listed> {
 
 fn entries(plan: &Plan) -> Vec<(String, String)> {
     let m = &plan.manifest;
-    let feeds = m.feeds.iter().map(|f| {
+    let name = |program, name| describe::of_program(plan, program, name);
+    let feeds = plan.programs.iter().flat_map(|p| p.feeds.iter().map(move |f| (p, f))).map(|(p, f)| {
         let from = if f.source.is_data() { "data" } else { "drawn" };
-        (format!("feed {}", f.name), format!("{} ({from})", f.ty))
+        (format!("feed {}", name(p, &f.name)), format!("{} ({from})", f.ty))
     });
     let parameters = m.parameters.iter().map(|p| {
         let frozen = if p.trainable { "" } else { ", frozen" };
         (format!("parameter {}", p.name), format!("{}{frozen}", p.ty))
     });
     let states = m.states.iter().map(|s| (format!("state {}", s.name), s.ty.to_string()));
-    let emits = m.emits.iter().filter(|e| e.when == When::Always);
-    let emits = emits.map(|e| (format!("emit {}", e.name), e.ty.to_string()));
+    let emits = plan.programs.iter().flat_map(|p| p.emits.iter().map(move |e| (p, e)));
+    let emits = emits.filter(|(_, e)| e.when == When::Always);
+    let emits = emits.map(|(p, e)| (format!("emit {}", name(p, &e.name)), e.ty.to_string()));
     feeds.chain(parameters).chain(states).chain(emits).collect()
 }
 

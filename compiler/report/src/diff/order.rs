@@ -1,16 +1,13 @@
 //! The order of instructions: where two programs part.
 
-use plan::{Body, Op, Plan};
+use plan::{Op, Scope};
 
 use super::counted::name;
-use crate::explain::figures::Figures;
-
-pub type Side<'a> = (&'a Plan, &'a Figures, &'a Body);
 
 /// The first instruction that does something else than the other plan's at the same place, or else the first that does
 /// the same to other bytes. Places in the model's file do not count.
-pub fn first_that_differs(a: Side<'_>, b: Side<'_>) -> String {
-    let most = a.2.instructions.len().max(b.2.instructions.len());
+pub fn first_that_differs(a: Scope<'_>, b: Scope<'_>) -> String {
+    let most = a.body.instructions.len().max(b.body.instructions.len());
     let means_other = (0..most).find(|&at| meaning(a, at) != meaning(b, at));
     let is_other = (0..most).find(|&at| operation(a, at) != operation(b, at));
     let show = |at: usize| {
@@ -27,24 +24,23 @@ pub fn first_that_differs(a: Side<'_>, b: Side<'_>) -> String {
     }
 }
 
-fn operation((_, _, body): Side<'_>, at: usize) -> Option<&Op> {
-    body.instructions.get(at).map(|instruction| &instruction.op)
+fn operation(scope: Scope<'_>, at: usize) -> Option<&Op> {
+    scope.body.instructions.get(at).map(|instruction| &instruction.op)
 }
 
 /// The instruction in full, as `mmc explain --listing` has it.
-fn describe((plan, figures, body): Side<'_>, at: usize) -> Option<String> {
-    let class = plan.classes.iter().find(|class| class.name == *figures.class)?;
-    (at < body.instructions.len()).then(|| plan.describe(class, body, at))
+fn describe(scope: Scope<'_>, at: usize) -> Option<String> {
+    (at < scope.body.instructions.len()).then(|| scope.describe(at))
 }
 
 /// What an instruction does and why, without any number that follows from the numbering of kernels, events or buffers.
-fn meaning((plan, _, body): Side<'_>, at: usize) -> Option<String> {
-    let instruction = body.instructions.get(at)?;
+fn meaning(scope: Scope<'_>, at: usize) -> Option<String> {
+    let instruction = scope.body.instructions.get(at)?;
     Some(match &instruction.op {
-        Op::Launch(_) => name(&plan.title(&instruction.op)).to_owned(),
+        Op::Launch(_) => name(&scope.title(&instruction.op)).to_owned(),
         Op::Collect(c) => format!("{} over {:?}: {}", c.kind.name(), c.group, c.why),
         Op::Record { .. } => "record".into(),
         Op::Wait { .. } => "wait".into(),
-        op => plan.title(op),
+        op => scope.title(op),
     })
 }

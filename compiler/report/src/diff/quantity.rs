@@ -17,7 +17,7 @@ impl Row {
         Self::new(what, [a, b].map(|n| (n as f64, if exact { format!("{n} B") } else { bytes(n) })))
     }
 
-    pub fn flops(what: impl Into<String>, a: u64, b: u64) -> Self {
+    pub fn flops(what: impl Into<String>, a: u128, b: u128) -> Self {
         Self::new(what, [a, b].map(|n| (n as f64, flops(n))))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use plan::{Class, Collect, CollectKind, Op, Plan, Program, Slice, When};
+use plan::{Collect, CollectKind, Op, Plan, Program, Scope, Slice, When};
 
 use super::picture::{Cluster, Edge, Look, NodeId, Picture, Shape};
 use super::units::{Units, figures, units};
@@ -24,8 +24,10 @@ pub fn program(picture: &mut Picture, plan: &Plan, program: &Program, level: Lev
     for (c, outline) in outline(plan, program).into_iter().enumerate().filter(|(c, _)| only.is_none_or(|o| o == *c)) {
         let segments = segments(plan, &outline);
         let units = units(plan, &outline, &segments, level);
-        let cluster = ranks(picture, plan, &plan.classes[c], &outline, outer, rank);
-        Drawing { picture: &mut *picture, plan, outline, segments, units, level, cluster, rank }.draw(&mut meetings);
+        let scope = Scope { plan, program, class: &plan.classes[c], body: outline.body };
+        let cluster = ranks(picture, scope, &outline, outer, rank);
+        Drawing { picture: &mut *picture, plan, program, outline, segments, units, level, cluster, rank }
+            .draw(&mut meetings);
     }
     messages(picture, &meetings);
 }
@@ -33,12 +35,12 @@ pub fn program(picture: &mut Picture, plan: &Plan, program: &Program, level: Lev
 /// The cluster of a class of ranks.
 fn ranks(
     picture: &mut Picture,
-    plan: &Plan,
-    class: &Class,
+    scope: Scope<'_>,
     outline: &Outline<'_>,
     parent: Option<usize>,
     rank: Option<usize>,
 ) -> usize {
+    let Scope { plan, class, .. } = scope;
     let who = describe::ranks(plan, class);
     let name = if plan.classes.len() > 1 { format!("{}: ", class.name) } else { String::new() };
     let title = match rank {
@@ -52,7 +54,7 @@ fn ranks(
         None if who.len() > 1 => format!("{name}{}, each", describe::ranges(&who)),
         None => format!("{name}{}", describe::ranges(&who)),
     };
-    let memory = plan::memory(plan, class, outline.body);
+    let memory = plan::memory(scope);
     let launches: Vec<usize> = (0..outline.body.instructions.len()).collect();
     let detail = format!(
         "{}; arena {} = parameters {} + optimiser {} + the rest {}",
@@ -91,6 +93,7 @@ fn messages(picture: &mut Picture, meetings: &BTreeMap<u32, Vec<(bool, NodeId, S
 struct Drawing<'a, 'p> {
     picture: &'a mut Picture,
     plan: &'p Plan,
+    program: &'p Program,
     outline: Outline<'p>,
     segments: Segments,
     units: Units,
@@ -247,13 +250,12 @@ impl Drawing<'_, '_> {
     fn feeds(&mut self, nodes: &mut [Option<NodeId>]) {
         let mut known: BTreeMap<String, NodeId> = BTreeMap::new();
         for (index, instruction) in self.outline.body.instructions.iter().enumerate() {
-            let manifest = &self.plan.manifest;
             let (name, what) = match &instruction.op {
-                Op::Feed { feed, .. } => match manifest.feeds.get(feed.index()) {
+                Op::Feed { feed, .. } => match self.program.feeds.get(feed.index()) {
                     Some(feed) => (feed.name.to_string(), feed.ty.to_string()),
                     None => continue,
                 },
-                Op::Emit { emit, .. } => match manifest.emits.get(emit.index()) {
+                Op::Emit { emit, .. } => match self.program.emits.get(emit.index()) {
                     Some(emit) if emit.when == When::Always => (emit.name.to_string(), emit.ty.to_string()),
                     _ => continue,
                 },

@@ -79,10 +79,10 @@ pub fn units(plan: &Plan, outline: &Outline<'_>, segments: &Segments, level: Lev
 
 /// `1.2 PFLOP, 4320 launches`.
 pub fn figures(plan: &Plan, outline: &Outline<'_>, members: &[usize]) -> String {
-    let (mut work, mut launches) = (0u64, 0);
+    let (mut work, mut launches) = (0u128, 0);
     for &index in members {
         if let Op::Launch(launch) = &outline.body.instructions[index].op {
-            work = work.saturating_add(plan.kernels.get(launch.kernel.index()).map_or(0, |k| k.flops));
+            work += plan.kernels.get(launch.kernel.index()).map_or(0, |k| u128::from(k.flops));
             launches += 1;
         }
     }

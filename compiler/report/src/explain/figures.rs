@@ -2,7 +2,7 @@
 
 use cost::{Machine, Prediction};
 use diag::Diagnostics;
-use plan::{Archive, BlobKind, Body, Class, LaneKind, Memory, Op, Plan, Traffic};
+use plan::{Archive, BlobKind, Body, LaneKind, Memory, Op, Plan, Scope, Traffic};
 use serde_json::{Map, Value, json};
 
 use super::memory::{self, Peak};
@@ -19,7 +19,7 @@ pub struct Figures {
     pub peak: Peak,
     /// Only `mmc pack` will know the real size of the workspace.
     pub estimated: bool,
-    pub flops: u64,
+    pub flops: u128,
     pub traffic: Vec<Traffic>,
     pub reshards: Vec<Reshard>,
     /// What became of values that wait for the backward; null where nothing was to be chosen.
@@ -62,9 +62,9 @@ pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, D
             None => vec![],
         };
         predictions.resize_with(plan.classes.len(), || None);
-        for ((class, body), prediction) in plan.classes.iter().zip(&program.bodies).zip(predictions) {
-            let mut figures = of(plan, &program.name, class, body);
-            let communicators = body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count();
+        for (scope, prediction) in plan.scopes_of(program).zip(predictions) {
+            let mut figures = of(scope);
+            let communicators = scope.body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count();
             let each = machine.map_or(0, Machine::communicator_bytes);
             figures.memory.comm_bytes += each * communicators as u64;
             figures.prediction = prediction;
@@ -75,15 +75,16 @@ pub fn figures(plan: &Plan, machine: Option<&Machine>) -> Result<Vec<Figures>, D
     Ok(out)
 }
 
-fn of(plan: &Plan, program: &str, class: &Class, body: &Body) -> Figures {
+fn of(scope: Scope<'_>) -> Figures {
+    let Scope { plan, program, class, body } = scope;
     Figures {
-        program: program.to_owned(),
+        program: program.name.to_string(),
         class: class.name.to_string(),
         ranks: describe::ranks(plan, class),
         instructions: body.instructions.len(),
         launches: body.instructions.iter().filter(|i| matches!(i.op, Op::Launch(_))).count(),
-        memory: plan::memory(plan, class, body),
-        peak: memory::peak(plan, class, body),
+        memory: plan::memory(scope),
+        peak: memory::peak(scope),
         estimated: false,
         flops: plan::flops(plan, body),
         traffic: plan::traffic(plan, body),
@@ -118,6 +119,7 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "peak_bytes": m.peak_bytes,
                 "arena_bytes": m.arena_bytes,
                 "host_bytes": m.host_bytes,
+                "sleeping_bytes": m.sleeping_bytes,
                 "live_bytes": f.peak.fullest.bytes,
                 "live_at": f.peak.fullest.instruction,
                 "live": f.peak.held.iter().map(memory::json).collect::<Vec<_>>(),
@@ -127,7 +129,7 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
                 "bubble_fraction": f.prediction.as_ref().map(|p| p.bubble_fraction),
                 "peak_fraction": f.prediction.as_ref().map(|p| p.peak_fraction),
                 "instructions": f.instructions,
-                "flops": f.flops,
+                "flops": number(f.flops),
                 "comm": f.traffic,
                 "reshards": f.reshards.iter().map(reshard).collect::<Vec<_>>(),
             });
@@ -152,6 +154,11 @@ pub fn json(plan: &Plan, hash: &str, machine: Option<&Machine>) -> Result<Value,
         "machine": machine.map(|m| &m.name),
         "ranks": ranks,
     }))
+}
+
+/// JSON's integers end at 2^64 for most who read them.
+fn number(n: u128) -> Value {
+    u64::try_from(n).map_or_else(|_| json!(n as f64), |n| json!(n))
 }
 
 fn reshard(r: &Reshard) -> Value {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use plan::{Body, BufferKind, Class, Fullest, Op, Plan};
+use plan::{BufferKind, Fullest, Op, Plan, Scope};
 use serde_json::{Value, json};
 
 use super::{TOP, reshards, wrapped};
@@ -35,11 +35,12 @@ pub struct Peak {
     pub held: Vec<Held>,
 }
 
-pub fn peak(plan: &Plan, class: &Class, body: &Body) -> Peak {
-    let fullest = plan::fullest(class, body);
+pub fn peak(scope: Scope<'_>) -> Peak {
+    let Scope { plan, class, body, .. } = scope;
+    let fullest = plan::fullest(scope);
     let mut rows: BTreeMap<(BufferKind, String, String, String, u64), u64> = BTreeMap::new();
     for kind in BufferKind::ALL {
-        let held = class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes);
+        let held = scope.present().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes);
         let sum = held.fold(0, u64::saturating_add);
         if sum > 0 {
             rows.insert((kind, kept(kind).into(), String::new(), String::new(), sum), 1);
@@ -68,7 +69,7 @@ pub fn peak(plan: &Plan, class: &Class, body: &Body) -> Peak {
     };
     let mut held: Vec<Held> = rows.into_iter().map(row).collect();
     held.sort_by_key(|h| Reverse(h.bytes));
-    let at = body.instructions.get(fullest.instruction).map(|i| plan.title(&i.op)).unwrap_or_default();
+    let at = body.instructions.get(fullest.instruction).map(|i| scope.title(&i.op)).unwrap_or_default();
     Peak { fullest, at, held }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use cost::{Machine, Prediction};
 use diag::Diagnostics;
-use plan::{Body, BufferKind, Class, LaneId, Plan};
+use plan::{Body, BufferKind, LaneId, Plan, Scope};
 
 use super::memory::{Held, peak};
 use crate::describe;
@@ -52,14 +52,14 @@ pub fn picture(plan: &Plan, machine: Option<&Machine>) -> Result<String, Diagnos
     let (mut drawn, mut top) = (String::new(), 0.0);
     for program in &plan.programs {
         let predictions = machine.map(|machine| crate::predicted(machine, plan, program)).transpose()?;
-        for (c, (class, body)) in plan.classes.iter().zip(&program.bodies).enumerate() {
+        for (c, scope) in plan.scopes_of(program).enumerate() {
             let who = match plan.classes.len() {
                 1 => String::new(),
-                _ => format!(" on {}", describe::ranges(&describe::ranks(plan, class))),
+                _ => format!(" on {}", describe::ranges(&describe::ranks(plan, scope.class))),
             };
             let title = format!("{}, program {}{who}", describe::title(plan), program.name);
             let prediction = predictions.as_ref().and_then(|p| p.get(c));
-            top += drawing(&mut drawn, top, &title, (plan, class, body), machine, prediction);
+            top += drawing(&mut drawn, top, &title, scope, machine, prediction);
         }
     }
     let mut out = String::new();
@@ -77,13 +77,13 @@ fn drawing(
     out: &mut String,
     top: f64,
     title: &str,
-    (plan, class, body): (&Plan, &Class, &Body),
+    scope: Scope<'_>,
     machine: Option<&Machine>,
     prediction: Option<&Prediction>,
 ) -> f64 {
-    let peak = peak(plan, class, body);
+    let (body, peak) = (scope.body, peak(scope));
     let times = times(body, prediction);
-    let moments = moments(class, body, &times);
+    let moments = moments(scope, &times);
     let limit = machine.map(Machine::memory_bytes).filter(|limit| *limit < body.arena_bytes * 2);
     let highest = body.arena_bytes.max(limit.unwrap_or(0)).max(1) as f64 * 1.06;
     let x = |at: f64| LEFT + at * PLOT;
@@ -158,8 +158,9 @@ fn times(body: &Body, prediction: Option<&Prediction>) -> Vec<f64> {
 }
 
 /// The fullest instruction of each column.
-fn moments(class: &Class, body: &Body, times: &[f64]) -> Vec<Moment> {
-    let kept = |kind| class.persistent.iter().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum::<u64>();
+fn moments(scope: Scope<'_>, times: &[f64]) -> Vec<Moment> {
+    let body = scope.body;
+    let kept = |kind| scope.present().filter(|b| b.kind == kind && !b.on_host()).map(|b| b.bytes).sum::<u64>();
     let kept = STACKED.map(|(kind, ..)| kept(kind));
     let live = STACKED.map(|(kind, ..)| plan::occupancy(body, &[kind]));
     let mut moments: Vec<Moment> = vec![];

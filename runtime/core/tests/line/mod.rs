@@ -97,8 +97,9 @@ pub fn executor_with(plan: Plan, kernels: impl Kernels, options: &Options) -> Re
     let plan = Verified::new(plan).expect("a plan that is right");
     let mut executor = Executor::new(&plan, kernels, None, options)?;
     executor.write(BufferId(0)).expect("memory").expect("w").copy_from_slice(bytemuck::cast_slice(&START));
-    for emit in 0..3 {
-        executor.request(EmitId(emit), true);
+    let emits = plan.plan().programs.iter().map(|p| p.emits.len() as u32).enumerate();
+    for (program, emit) in emits.flat_map(|(program, count)| (0..count).map(move |emit| (program, emit))) {
+        executor.request(program, EmitId(emit), true);
     }
     Ok(executor)
 }
@@ -109,8 +110,8 @@ pub fn train(executor: &mut Executor, steps: u64) -> Result<Vec<u32>, ExecError>
     let mut bits = Vec::new();
     for _ in 0..steps {
         executor.run(0, &mut feeder)?;
-        bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(EmitId(0))));
-        bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(EmitId(1))));
+        bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(0, EmitId(0))));
+        bits.extend_from_slice(bytemuck::cast_slice(&executor.emitted(0, EmitId(1))));
     }
     bits.extend_from_slice(bytemuck::cast_slice(executor.read(BufferId(0)).expect("memory").expect("w")));
     Ok(bits)

@@ -1,10 +1,10 @@
 //! The manifest: segments, groups, buffers and the order in which everything runs, as JSON.
 
 use plan::operators::Report;
-use plan::{Affine, Archive, BlobKind, Body, Class, CollectKind, Instruction, LaneKind, Op, Plan, ReduceKind, Slice};
+use plan::{Affine, Archive, BlobKind, CollectKind, Instruction, LaneKind, Op, Plan, ReduceKind, Scope, Slice};
 use prost::Message;
 use serde_json::{Value, json};
-use types::{Name, TensorType};
+use types::{Name, Runs, TensorType};
 
 use super::{ExportError, air, atc};
 use crate::dtype::DataType;
@@ -19,8 +19,7 @@ pub fn manifest(plan: &Plan, hash: &str, soc: &Soc, archive: &Archive) -> Result
     let segments: Vec<Value> =
         (0..plan.kernels.len()).map(|k| segment(plan, k, soc, archive, &report)).collect::<Result<_, _>>()?;
     let mesh: Vec<Value> = plan.header.mesh.axes.iter().map(|a| json!({ "axis": a.name, "size": a.size })).collect();
-    let bodies = plan.programs.iter().flat_map(|p| plan.classes.iter().zip(&p.bodies).map(move |(c, b)| (p, c, b)));
-    let programs: Vec<Value> = bodies.map(|(p, class, body)| program(plan, &p.name, p.times, class, body)).collect();
+    let programs: Vec<Value> = plan.scopes().map(program).collect();
     Ok(json!({
         "plan": hash,
         "model": plan.header.model,
@@ -101,7 +100,8 @@ fn communicators(plan: &Plan, axes: &[Name]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-fn program(plan: &Plan, name: &str, times: u64, class: &Class, body: &Body) -> Value {
+fn program(scope: Scope<'_>) -> Value {
+    let Scope { plan, program, class, body } = scope;
     let mesh = &plan.header.mesh;
     let ranks: Vec<usize> = (0..mesh.world()).filter(|&r| class.ranks.contain(mesh, &mesh.coordinates(r))).collect();
     let buffers: Vec<Value> = body
@@ -119,15 +119,15 @@ fn program(plan: &Plan, name: &str, times: u64, class: &Class, body: &Body) -> V
         .collect();
     let lanes: Vec<String> = body.lanes.iter().map(LaneKind::to_string).collect();
     json!({
-        "program": name,
-        "times": times,
+        "program": program.name,
+        "times": if let Runs::Times(times) = program.runs { times } else { 0 },
         "class": class.name,
         "ranks": ranks,
         "arena_bytes": body.arena_bytes,
         "lanes": lanes,
         "events": body.events,
         "buffers": buffers,
-        "order": body.instructions.iter().map(|i| instruction(plan, i)).collect::<Vec<_>>(),
+        "order": body.instructions.iter().map(|i| instruction(scope, i)).collect::<Vec<_>>(),
     })
 }
 
@@ -138,7 +138,8 @@ fn position(at: &Affine) -> Value {
 
 /// Lanes, events and buffers by number; a slice is [buffer, offset, bytes]. A collective stands `with` the position in its
 /// group that sends or takes, or with how far each tensor goes around.
-fn instruction(plan: &Plan, i: &Instruction) -> Value {
+fn instruction(scope: Scope<'_>, i: &Instruction) -> Value {
+    let Scope { plan, program, .. } = scope;
     let lane = i.lane.index();
     let place = plan.places.get(i.place.index()).map(ToString::to_string);
     let slice = |s: &Slice| json!([s.buffer.index(), s.offset, s.bytes]);
@@ -180,10 +181,10 @@ fn instruction(plan: &Plan, i: &Instruction) -> Value {
         Op::Record { event } => json!({ "lane": lane, "record": event.index() }),
         Op::Wait { event } => json!({ "lane": lane, "wait": event.index() }),
         Op::Feed { feed, to } => {
-            json!({ "lane": lane, "feed": plan.manifest.feeds.get(feed.index()).map(|f| &f.name), "to": slice(to) })
+            json!({ "lane": lane, "feed": program.feeds.get(feed.index()).map(|f| &f.name), "to": slice(to) })
         }
         Op::Emit { emit, from } => {
-            json!({ "lane": lane, "emit": plan.manifest.emits.get(emit.index()).map(|e| &e.name), "from": slice(from) })
+            json!({ "lane": lane, "emit": program.emits.get(emit.index()).map(|e| &e.name), "from": slice(from) })
         }
     }
 }
