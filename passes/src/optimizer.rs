@@ -11,7 +11,7 @@ mod guard;
 mod norm;
 mod rate;
 mod update;
-mod working;
+pub mod working;
 
 use std::collections::HashMap;
 
@@ -154,7 +154,7 @@ impl Optimizer {
         let (mut moments, mut copies) = (vec![], vec![]);
         let (allowed, readers) = (self.working && working::allowed(module), working::Readers::of(old));
         for t in &trained {
-            let narrow = working::wanted(module, &readers, t.parameter).filter(|_| allowed);
+            let narrow = working::wanted(module, &readers, t.parameter, None).filter(|_| allowed);
             copies.push(match narrow {
                 Some(dtype) => {
                     let ty = old.ty(t.parameter).map(&|ty| ty.with_dtype(dtype));
@@ -189,9 +189,10 @@ impl Optimizer {
             .collect();
         let copy = |value: NodeId| copied.get(&value).copied();
         let live = old.live();
+        let mut made = working::Narrowed::default();
         for id in old.nodes.ids() {
             if live[id.index()] && !rewriter.done(id) {
-                working::copy(module, &mut rewriter, id, &copy)?;
+                working::copy(module, &mut rewriter, id, &copy, &mut made)?;
             }
         }
         let gradients: Vec<NodeId> = trained.iter().map(|t| rewriter.get(t.gradient)).collect();

@@ -9,8 +9,8 @@ use target::NoTarget;
 
 use crate::{
     Allocate, Autodiff, Bucket, Context, Fuse, HideComm, HoistCasts, HoistCollectives, InPlace, Inline, Lanes,
-    Liveness, Microbatches, OffloadOptimizer, Optimizer, Overlap, Partition, Pass, Precision, Prefetch, ProgramPass,
-    RankPass, Recompute, Remat, Shard, Simplify, Stages,
+    Liveness, Microbatches, NarrowWeights, OffloadOptimizer, Optimizer, Overlap, Partition, Pass, Precision, Prefetch,
+    ProgramPass, RankPass, Recompute, Remat, Shard, Simplify, Stages,
 };
 
 /// A pass by what it works on.
@@ -41,6 +41,7 @@ pub const REGISTRY: &[Entry] = &[
     entry::<Inline>("inline", "replaces plain calls by what they call"),
     entry::<Fuse>("fuse", "makes one of a repeated call and the backward that computes it again"),
     entry::<HoistCasts>("hoist-casts", "casts what the turns of a loop share once, before the first of them"),
+    entry::<NarrowWeights>("narrow-weights", "stores weights in the type in which they are read"),
     entry::<Simplify>("simplify", "rewrites operators and collectives to cheaper ones that compute the same"),
     entry::<Shard>("shard", "gives every tensor its sharding over the mesh"),
     entry::<Partition>("partition", "makes the program of one rank, with its collectives"),

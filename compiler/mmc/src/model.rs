@@ -166,7 +166,9 @@ pub fn pipeline(traced: &Traced, options: &Options) -> String {
     // On stages, all forwards of a micro-batch come before its backwards: what is fused would be kept in between.
     let hoist = if trains { " | hoist-casts" } else { "" };
     let fuse = if trains && options.mesh.pp == 1 { " | fuse" } else { "" };
-    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist} | simplify{shards}")
+    // A cast that stands between a weight and its readers would be a second copy of it.
+    let narrow = if trains || dtype == "f32" { String::new() } else { format!(" | narrow-weights{{dtype={dtype}}}") };
+    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist}{narrow} | simplify{shards}")
 }
 
 /// The last passes before a plan is made.

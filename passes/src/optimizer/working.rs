@@ -1,6 +1,8 @@
 //! Working copies: a trained parameter that is read in a narrower type alone is kept in that type too, so that it is cast
 //! once, by its update, and not wherever it is gathered and read.
 
+use std::collections::HashMap;
+
 use ir::ops::Cast;
 use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Stored, Type, Wish};
 use smallvec::SmallVec;
@@ -31,8 +33,9 @@ impl<'f> Readers<'f> {
     }
 }
 
-/// The one narrower type to which every reader of a value casts it, inside what it is handed to as well.
-pub fn wanted(module: &Module, readers: &Readers<'_>, value: NodeId) -> Option<DType> {
+/// The one narrower type to which every reader of a value casts it, inside what it is handed to as well. With `gathered`,
+/// rows that are picked from a table count as read in that type.
+pub fn wanted(module: &Module, readers: &Readers<'_>, value: NodeId, gathered: Option<DType>) -> Option<DType> {
     let function = readers.function;
     if readers.returned[value.index()] {
         return None;
@@ -51,10 +54,11 @@ pub fn wanted(module: &Module, readers: &Readers<'_>, value: NodeId) -> Option<D
         };
         match &node.inst {
             Inst::Op(Op::Cast(_)) => meets(function.ty(id).element().map(|ty| ty.dtype))?,
+            Inst::Op(Op::Gather(_)) if node.args[1] != value => meets(gathered)?,
             Inst::Call(call) => {
                 let callee = Readers::of(&module.functions[call.callee]);
                 for (at, _) in node.args.iter().enumerate().filter(|(_, a)| **a == value) {
-                    meets(wanted(module, &callee, callee.function.params[at]))?;
+                    meets(wanted(module, &callee, callee.function.params[at], gathered))?;
                 }
             }
             _ => return None,
@@ -63,6 +67,9 @@ pub fn wanted(module: &Module, readers: &Readers<'_>, value: NodeId) -> Option<D
     found
 }
 
+/// Functions that take some of their operands in a narrower type, by the function and those operands.
+pub type Narrowed = HashMap<(Id<Function>, Vec<(usize, DType)>), Id<Function>>;
+
 /// Copies a node into a new function, where it reads copies instead of parameters: `narrow` says which of the old
 /// function's values have one.
 pub fn copy(
@@ -70,6 +77,7 @@ pub fn copy(
     rewriter: &mut Rewriter<'_>,
     id: NodeId,
     narrow: &dyn Fn(NodeId) -> Option<NodeId>,
+    made: &mut Narrowed,
 ) -> Result<(), Mismatch> {
     let node = &rewriter.from.nodes[id];
     let copies: Vec<Option<NodeId>> = node.args.iter().map(|&a| narrow(a)).collect();
@@ -82,6 +90,11 @@ pub fn copy(
     rewriter.b.place = node.place;
     let new = match &node.inst {
         Inst::Op(Op::Cast(Cast { .. })) => args[0],
+        Inst::Op(Op::Gather(gather)) => {
+            let rows = rewriter.b.op(gather.clone(), &args);
+            let full = node.ty.element().map_or(DType::F32, |ty| ty.dtype);
+            rewriter.b.cast(rows, full)
+        }
         Inst::Call(call) => {
             let operands: Vec<(usize, DType)> = args
                 .iter()
@@ -89,7 +102,7 @@ pub fn copy(
                 .filter(|(i, _)| copies[*i].is_some())
                 .filter_map(|(i, &a)| Some((i, rewriter.b.function.ty(a).element()?.dtype)))
                 .collect();
-            let callee = narrowed(module, call.callee, &operands)?;
+            let callee = narrowed(module, call.callee, &operands, made)?;
             rewriter.b.push(Inst::Call(Call { callee, ..call.clone() }), args, node.ty.clone())
         }
         _ => return Err(Mismatch::new("a parameter with a working copy is read in full")),
@@ -99,7 +112,16 @@ pub fn copy(
 }
 
 /// A function that takes some of its operands in the types to which it would cast them.
-fn narrowed(module: &mut Module, id: Id<Function>, operands: &[(usize, DType)]) -> Result<Id<Function>, Mismatch> {
+pub fn narrowed(
+    module: &mut Module,
+    id: Id<Function>,
+    operands: &[(usize, DType)],
+    made: &mut Narrowed,
+) -> Result<Id<Function>, Mismatch> {
+    let key = (id, operands.to_vec());
+    if let Some(known) = made.get(&key) {
+        return Ok(*known);
+    }
     let old = module.functions[id].clone();
     let to = |at: usize| operands.iter().find(|(i, _)| *i == at).map(|(_, dtype)| *dtype);
     let mut rewriter = Rewriter::with_param_types(&old, |at, ty: &Type| match to(at) {
@@ -112,10 +134,12 @@ fn narrowed(module: &mut Module, id: Id<Function>, operands: &[(usize, DType)]) 
     let live = old.live();
     for id in old.nodes.ids() {
         if live[id.index()] && !rewriter.done(id) {
-            copy(module, &mut rewriter, id, &narrow)?;
+            copy(module, &mut rewriter, id, &narrow, made)?;
         }
     }
     let function = rewriter.finish()?;
     let name = module.fresh_name(&function.name);
-    Ok(module.functions.add(Function { name, ..function }))
+    let new = module.functions.add(Function { name, ..function });
+    made.insert(key, new);
+    Ok(new)
 }
