@@ -206,7 +206,7 @@ pub fn train(qwen: &Qwen3, ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) 
 pub fn plan(p: &mut Plan) {
     p.shard(B, "dp").shard(S, "cp").shard(HEADS, "tp").shard(KV_HEADS, "tp").shard(FFN, "tp").shard(VOCAB, "tp");
     p.pipeline(LAYERS, "pp", OneFOneB);
-    p.fsdp("fsdp");
+    p.fsdp(["fsdp", "cp"]);
 }
 
 // Where published configs have these figures.

@@ -448,7 +448,7 @@ fn euler(
 pub fn plan(p: &mut Plan) {
     p.shard(B, "dp").shard(L, "cp").shard(HEADS, "tp").shard(FFN, "tp");
     p.pipeline(LAYERS, "pp", OneFOneB);
-    p.fsdp("fsdp");
+    p.fsdp(["fsdp", "cp"]);
 }
 
 // Where published configs have these figures.

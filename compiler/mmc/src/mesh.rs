@@ -204,9 +204,12 @@ fn wishes(args: &args::Mesh, evaluated: &mut Evaluated, few: bool) -> Result<Vec
                 }
                 out.push((Wish::Shard { dim: dim.clone(), axes, exact: axis == "tp" }, place));
             }
-            eval::Wish::Fsdp { axis } => {
-                axes(module, axis, place)?;
-                fsdp = Some((axis.clone(), place));
+            eval::Wish::Fsdp { axes: over } => {
+                let mut parts = vec![];
+                for axis in over {
+                    parts.extend(axes(module, axis, place)?);
+                }
+                fsdp = Some((parts, over.iter().any(|axis| axis == "fsdp"), place));
             }
             eval::Wish::Pipeline { axis, .. } => drop(axes(module, axis, place)?),
             eval::Wish::Recompute(_) | eval::Wish::Offload(_) => {}
@@ -232,16 +235,15 @@ fn wishes(args: &args::Mesh, evaluated: &mut Evaluated, few: bool) -> Result<Vec
         PlaceId::NONE,
     ));
     match fsdp {
-        Some((axis, place)) => {
-            let axes = module.mesh.parts(&axis).to_vec();
+        Some((axes, named, place)) if named || args.fsdp == 1 => {
             out.push((Wish::Store { what: Stored::Parameters, axes }, place));
         }
-        None if args.fsdp > 1 => {
+        _ if args.fsdp > 1 => {
             return Err(Diagnostic::error(format!("--fsdp {} and the model's plan has no fsdp axis", args.fsdp))
-                .help("write `p.fsdp(\"fsdp\")` in its `plan`, or give a plan that does with --plan")
+                .help("write `p.fsdp([\"fsdp\", \"cp\"])` in its `plan`, or give a plan that does with --plan")
                 .into());
         }
-        None => {}
+        _ => {}
     }
     if args.zero.is_some() {
         let axes = module.mesh.parts("dp").to_vec();

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::{Evaluated, Published};
-use ir::Module;
+use ir::{Module, Wish};
 use passes::{Context, Form, MemoryPolicy, Pipeline, Stages};
+use types::Name;
 
 use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
 use crate::{built_in, folder, input};
@@ -185,7 +186,9 @@ pub fn group(options: &Options, mesh: &types::Mesh) -> String {
 
 /// Whether each micro-batch of a pipeline would gather and scatter the same anew.
 pub fn hoists_collectives(traced: &Traced, mesh: &args::Mesh) -> bool {
-    let in_parts = mesh.fsdp > 1 || (mesh.zero.is_some() && mesh.dp > 1);
+    let module = &traced.evaluated.module;
+    let is_cut = |axes: &[Name]| axes.iter().any(|axis| module.mesh.size(axis) > 1);
+    let in_parts = module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { axes, .. } if is_cut(axes)));
     mesh.pp > 1 && in_parts && traced.microbatches > 1
 }
 

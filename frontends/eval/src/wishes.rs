@@ -16,9 +16,9 @@ pub enum Wish {
         axis: String,
         schedule: String,
     },
-    /// Keep parameters in parts, gathered when they are used.
+    /// Keep parameters in parts over these mesh axes, gathered when they are used.
     Fsdp {
-        axis: String,
+        axes: Vec<String>,
     },
     Recompute(String),
     Offload(String),

@@ -10,6 +10,13 @@ pub struct Plan;
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule;
 
+/// An axis of the mesh, or a list of them.
+pub trait MeshAxes {}
+
+impl MeshAxes for &str {}
+
+impl<const N: usize> MeshAxes for [&str; N] {}
+
 impl Plan {
     /// Cuts an axis over a mesh axis wherever it occurs.
     pub fn shard(&mut self, _dim: Size, _axis: &str) -> &mut Self {
@@ -21,8 +28,9 @@ impl Plan {
         self
     }
 
-    /// Keeps parameters in parts, gathered when they are used.
-    pub fn fsdp(&mut self, _axis: &str) -> &mut Self {
+    /// Keeps parameters, gradients and the optimiser's state in parts over these axes; parameters are gathered when they are
+    /// used. Said once.
+    pub fn fsdp(&mut self, _axes: impl MeshAxes) -> &mut Self {
         self
     }
 

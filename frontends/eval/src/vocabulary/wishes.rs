@@ -48,8 +48,28 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
             Wish::Pipeline { dim: args.dim(0)?.name, axis: axis(1)?, schedule: schedule.into() }
         }
         "fsdp" => {
-            args.expect(1, "p.fsdp(\"fsdp\")")?;
-            Wish::Fsdp { axis: axis(0)? }
+            args.expect(1, "p.fsdp([\"fsdp\", \"cp\"])")?;
+            if ev.wishes.0.iter().any(|(wish, _)| matches!(wish, Wish::Fsdp { .. })) {
+                return Err(Diagnostic::error("a plan says `fsdp` once")
+                    .at(args.site.span, "the second time")
+                    .help("name all axes in one: `p.fsdp([\"fsdp\", \"cp\"])`")
+                    .into());
+            }
+            let axes = match args.get(0)?.0 {
+                Value::Array(items) => items
+                    .iter()
+                    .map(|item| match item {
+                        Value::Str(axis) => Ok(axis.to_string()),
+                        other => {
+                            Err(Diagnostic::error(format!("an axis of the mesh is a text, not {}", other.describe()))
+                                .at(args.span(0), "")
+                                .into())
+                        }
+                    })
+                    .collect::<Result<_, crate::stop::Stop<'a>>>()?,
+                _ => vec![axis(0)?],
+            };
+            Wish::Fsdp { axes }
         }
         "recompute" => {
             args.expect(1, "p.recompute(\"auto\")")?;
