@@ -9,6 +9,7 @@ dims! {
     LAYERS = 40, HEADS = 40, HEAD = 128, FFN = 13824,
     DIM = HEADS * HEAD,
     COND = IN - OUT,                                      // channels of the condition (i2v)
+    IMAGE = 0, IMAGE_TOKENS = 257,                        // channels and tokens of the encoded picture (2.1's i2v)
     PF = 1, PH = 2, PW = 2,                               // a patch
     FRAMES = F / PF, ROWS = H / PH, COLS = W / PW,        // the grid of patches
     L = FRAMES * ROWS * COLS, TOKENS = L,                 // video tokens of a sample
@@ -111,10 +112,20 @@ pub struct Attention {
     o: Linear,
     norm_q: RmsNorm,
     norm_k: RmsNorm,
+    #[name = "add_k_proj"]
+    #[alias = "k_img"]
+    picture_k: Option<Linear>,
+    #[name = "add_v_proj"]
+    #[alias = "v_img"]
+    picture_v: Option<Linear>,
+    #[name = "norm_added_k"]
+    #[alias = "norm_k_img"]
+    picture_norm: Option<RmsNorm>,
 }
 
 impl Attention {
-    fn new() -> Self {
+    /// With `picture`, keys and values of the encoded picture beside those of the text.
+    fn new(picture: bool) -> Self {
         Self {
             q: linear(DIM, DIM),
             k: linear(DIM, DIM),
@@ -122,6 +133,9 @@ impl Attention {
             o: linear(DIM, DIM),
             norm_q: rms_norm(DIM, EPS),
             norm_k: rms_norm(DIM, EPS),
+            picture_k: if picture { Some(linear(DIM, DIM)) } else { None },
+            picture_v: if picture { Some(linear(DIM, DIM)) } else { None },
+            picture_norm: if picture { Some(rms_norm(DIM, EPS)) } else { None },
         }
     }
 
@@ -135,6 +149,27 @@ impl Attention {
             (q, k) = (rope.rotate(q, L), rope.rotate(k, T));
         }
         self.o.forward(attend(q, k, v).merge([HEADS, HEAD], DIM))
+    }
+
+    /// `x` attends to the text and, apart from it, to the picture. The published class takes the last 512 tokens of both for
+    /// the text: with a picture, S is 512.
+    fn to_context(
+        &self,
+        x: Tensor![B, L, DIM],
+        text: Tensor![B, S, DIM],
+        picture: Option<Tensor![B, IMAGE_TOKENS, DIM]>,
+    ) -> Tensor![B, L, DIM] {
+        let heads = |t: Tensor| t.split(DIM, [HEADS, HEAD]);
+        let q = heads(self.norm_q.forward(self.q.forward(x)));
+        let k = heads(self.norm_k.forward(self.k.forward(text)));
+        let mut seen = attend(q, k, heads(self.v.forward(text)));
+        if let (Some(to_k), Some(to_v), Some(norm), Some(picture)) =
+            (&self.picture_k, &self.picture_v, &self.picture_norm, picture)
+        {
+            let k = heads(norm.forward(to_k.forward(picture)));
+            seen = seen + attend(q, k, heads(to_v.forward(picture)));
+        }
+        self.o.forward(seen.merge([HEADS, HEAD], DIM))
     }
 }
 
@@ -161,8 +196,8 @@ impl Block {
     fn new() -> Self {
         Self {
             modulation: Param::normal([ONE, SIX, DIM], DIM.rsqrt()).keep(f32),
-            attn1: Attention::new(),
-            attn2: Attention::new(),
+            attn1: Attention::new(false),
+            attn2: Attention::new(IMAGE > 0),
             norm2: layer_norm(DIM, EPS),
             up: linear(DIM, FFN),
             down: linear(FFN, DIM),
@@ -176,6 +211,7 @@ impl Block {
         time: Tensor![B, .., SIX, DIM],
         of_token: Option<Tensor![B, L; bool]>,
         text: Tensor![B, S, DIM],
+        picture: Option<Tensor![B, IMAGE_TOKENS, DIM]>,
         rope: Rope,
     ) -> Tensor![B, L, DIM] {
         let modulation = self.modulation.squeeze(ONE) + time;
@@ -183,7 +219,7 @@ impl Block {
             modulation.unstack(SIX).map(|m: Tensor| by_token(m, of_token));
         let a = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_a) + shift_a);
         let x = x.in_f32(|x| x + self.attn1.forward(a, a, Some(rope)) * gate_a);
-        let x = x + self.attn2.forward(self.norm2.forward(x), text, None);
+        let x = x + self.attn2.to_context(self.norm2.forward(x), text, picture);
         let f = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_f) + shift_f);
         x.in_f32(|x| x + self.down.forward(self.up.forward(f).gelu_tanh()) * gate_f)
     }
@@ -228,6 +264,37 @@ pub struct Pair {
     linear_2: Linear,
 }
 
+/// The encoded picture in the width of the blocks.
+#[derive(Module)]
+pub struct PictureEmbedding {
+    #[alias = "proj.0"]
+    norm1: LayerNorm,
+    #[name = "ff.net.0.proj"]
+    #[alias = "proj.1"]
+    up: Linear,
+    #[name = "ff.net.2"]
+    #[alias = "proj.3"]
+    down: Linear,
+    #[alias = "proj.4"]
+    norm2: LayerNorm,
+}
+
+impl PictureEmbedding {
+    fn new() -> Self {
+        Self {
+            norm1: layer_norm(IMAGE, 1e-5),
+            up: linear(IMAGE, IMAGE),
+            down: linear(IMAGE, DIM),
+            norm2: layer_norm(DIM, 1e-5),
+        }
+    }
+
+    fn forward(&self, picture: Tensor![B, IMAGE_TOKENS, IMAGE]) -> Tensor![B, IMAGE_TOKENS, DIM] {
+        let x = self.up.forward(self.norm1.forward(picture));
+        self.norm2.forward(self.down.forward(0.5 * x * (1.0 + (x * TWO.rsqrt()).erf())))
+    }
+}
+
 #[derive(Module)]
 pub struct Conditions {
     #[alias = "time_embedding"]
@@ -236,6 +303,8 @@ pub struct Conditions {
     time_proj: Linear,
     #[alias = "text_embedding"]
     text_embedder: Pair,
+    #[alias = "img_emb"]
+    image_embedder: Option<PictureEmbedding>,
 }
 
 impl Conditions {
@@ -244,6 +313,7 @@ impl Conditions {
             time_embedder: Pair { linear_1: linear(FREQ, DIM).keep(f32), linear_2: linear(DIM, DIM).keep(f32) },
             time_proj: linear(DIM, SIX_DIM),
             text_embedder: Pair { linear_1: linear(TEXT, DIM), linear_2: linear(DIM, DIM) },
+            image_embedder: if IMAGE > 0 { Some(PictureEmbedding::new()) } else { None },
         }
     }
 
@@ -253,6 +323,13 @@ impl Conditions {
         let angles = (t * frequencies).rename(WAVES, FREQ);
         let waves = concat(FREQ, [angles.cos(), angles.sin()]);
         self.time_embedder.linear_2.forward(self.time_embedder.linear_1.forward(waves).silu()).cast(work)
+    }
+
+    fn picture(&self, picture: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>) -> Option<Tensor![B, IMAGE_TOKENS, DIM]> {
+        match (&self.image_embedder, picture) {
+            (Some(embedder), Some(picture)) => Some(embedder.forward(picture)),
+            _ => None,
+        }
     }
 
     fn text(&self, text: Tensor![B, S, TEXT]) -> Tensor![B, S, DIM] {
@@ -291,13 +368,15 @@ impl Wan {
         t: Tensor![B, ..; f32],
         of_token: Option<Tensor![B, L; bool]>,
         text: Tensor![B, S, TEXT],
+        picture: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
     ) -> Tensor![B, OUT, F, H, W] {
         let rope = Rope::new();
         let x = self.patch_embedding.forward(x);
         let time = self.condition_embedder.time(t);
         let six = self.condition_embedder.time_proj.forward(time.silu()).split(SIX_DIM, [SIX, DIM]);
         let text = self.condition_embedder.text(text);
-        let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, rope));
+        let picture = self.condition_embedder.picture(picture);
+        let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, picture, rope));
         let head = (self.modulation.squeeze(ONE) + time).unstack(TWO);
         let [shift, scale] = head.map(|m: Tensor| by_token(m, of_token));
         let x = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale) + shift);
@@ -313,8 +392,9 @@ pub fn forward(
     x: Tensor![B, IN, F, H, W],
     t: Tensor![B, L if TI2V; f32],
     text: Tensor![B, S, TEXT],
+    encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Tensor![B, OUT, F, H, W] {
-    wan.forward(x, t, None, text)
+    wan.forward(x, t, None, text, encoder_hidden_states_image)
 }
 
 /// Rectified flow: the model sees a mixture of latent and noise at time `t` (0 to 1), and predicts `noise - latent`.
@@ -323,7 +403,9 @@ pub fn train(
     latent: Tensor![B, OUT, F, H, W; f32],
     text: Tensor![B, S, TEXT],
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
+    encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Tensor![; f32] {
+    let picture = encoder_hidden_states_image;
     let window = if EXPERT == "high" { BOUNDARY..1.0 } else { 0.0..BOUNDARY };
     let (t, noise) = (draw("t", uniform([B], window)), draw("noise", normal_like(latent)));
     let mixed = (1.0 - t) * latent + t * noise;
@@ -333,14 +415,14 @@ pub fn train(
         let x = concat(F, [latent.slice(F, ..PF), mixed.slice(F, PF..)]).rename(OUT, IN);
         let times = (t * 1000.0) * iota(TIMES, f32);
         let moving = iota(L, i64).ge(ROWS * COLS).expand([B, L]);
-        let seen = wan.forward(x.cast(work), times, Some(moving), text);
+        let seen = wan.forward(x.cast(work), times, Some(moving), text, picture);
         return (seen - flow).slice(F, PF..).square().mean();
     }
     let x = match cond {
         Some(cond) => concat(IN, [mixed.rename(OUT, IN), cond.rename(COND, IN)]),
         None => mixed.rename(OUT, IN),
     };
-    let seen = wan.forward(x.cast(work), t * 1000.0, None, text);
+    let seen = wan.forward(x.cast(work), t * 1000.0, None, text, picture);
     (seen - flow).square().mean()
 }
 
@@ -392,8 +474,9 @@ pub fn denoise(
     text: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
+    encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, cond)
+    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, cond, encoder_hidden_states_image)
 }
 
 pub fn denoise_high(
@@ -403,8 +486,9 @@ pub fn denoise_high(
     text: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
+    encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(&experts.high, GUIDANCE_HIGH, latent, step, text, negative, cond)
+    euler(&experts.high, GUIDANCE_HIGH, latent, step, text, negative, cond, encoder_hidden_states_image)
 }
 
 pub fn denoise_low(
@@ -414,8 +498,9 @@ pub fn denoise_low(
     text: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
+    encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, cond)
+    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, cond, encoder_hidden_states_image)
 }
 
 fn euler(
@@ -426,6 +511,7 @@ fn euler(
     text: Tensor,
     negative: Option<Tensor>,
     cond: Option<Tensor>,
+    picture: Option<Tensor>,
 ) -> Denoised {
     let share = 1.0 - iota(LEVELS, f32) / STEPS as f64;
     let levels = SHIFT * share / (1.0 + (SHIFT - 1.0) * share);
@@ -435,7 +521,7 @@ fn euler(
         None => latent.rename(OUT, IN),
     };
     let (x, t) = (x.cast(work), (now * 1000.0).expand([B]));
-    let towards = |text: Tensor| wan.forward(x, t, None, text).cast(f32);
+    let towards = |text: Tensor| wan.forward(x, t, None, text, picture).cast(f32);
     let mut flow = towards(text);
     if let Some(negative) = negative {
         let away = towards(negative.rename(NEGATIVE, S));
@@ -459,9 +545,11 @@ config! {
         expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
         expect(cross_attn_norm | true == true),
         expect(qk_norm | "rms_norm_across_heads" == "rms_norm_across_heads"),
+        IMAGE = image_dim | 0,
+        // First and last frame: two pictures a sample, with positions.
         expect(pos_embed_seq_len | 0 == 0),
         TI2V = model_index.expand_timesteps | false, BOUNDARY = model_index.boundary_ratio | 0.0,
-        ignore(rope_max_seq_len, model_index.*),
+        ignore(added_kv_proj_dim, rope_max_seq_len, model_index.*),
     },
     // The original release.
     "WanModel" {

@@ -134,12 +134,16 @@ fn parameters_that_nothing_reads_are_pointed_out() {
 #[test]
 fn the_plan_is_data() {
     let text = around("x.cast(f32).mean()")
-        + "pub fn plan(p: &mut Plan) { p.shard(DIM, \"tp\").shard(B, \"dp\"); p.fsdp(\"fsdp\"); }";
+        + "pub fn plan(p: &mut Plan) { p.shard(DIM, \"tp\").shard(B, \"dp\"); p.fsdp([\"fsdp\", \"cp\"]); }";
     let evaluated = evaluate("net.mm", &text, &options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
     let wishes: Vec<String> = evaluated.wishes.0.iter().map(|(w, _)| format!("{w:?}")).collect();
     assert_eq!(
         wishes,
-        ["Shard { dim: \"DIM\", axis: \"tp\" }", "Shard { dim: \"B\", axis: \"dp\" }", "Fsdp { axis: \"fsdp\" }"]
+        [
+            "Shard { dim: \"DIM\", axis: \"tp\" }",
+            "Shard { dim: \"B\", axis: \"dp\" }",
+            "Fsdp { axes: [\"fsdp\", \"cp\"] }"
+        ]
     );
 }
 

@@ -11,6 +11,7 @@ pub mod fingerprint;
 mod finite;
 mod folder;
 mod foreign;
+mod hub_cache;
 mod initial;
 mod inputs;
 mod open_files;

@@ -11,7 +11,7 @@ use crate::convert::converts;
 use crate::data_file::DataFile;
 use crate::weight_names::{Prefix, buffer, is_average};
 use crate::weights_folder::{self, Set};
-use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check};
+use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check, hub_cache};
 
 /// The pointer to the latest checkpoint holds its name.
 const LONGEST_NAME: usize = 4096;
@@ -44,6 +44,7 @@ impl Weights {
             weights.add(path.parent().unwrap_or(Path::new("")), set, "", parameters)?;
             return Ok(weights);
         }
+        let path = &hub_cache::snapshot(path)?;
         // A folder of our own checkpoints.
         let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok();
         let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim()));
