@@ -162,13 +162,14 @@ impl Attention {
         let heads = |t: Tensor| t.split(DIM, [HEADS, HEAD]);
         let q = heads(self.norm_q.forward(self.q.forward(x)));
         let k = heads(self.norm_k.forward(self.k.forward(text)));
-        let mut seen = attend(q, k, heads(self.v.forward(text)));
-        if let (Some(to_k), Some(to_v), Some(norm), Some(picture)) =
-            (&self.picture_k, &self.picture_v, &self.picture_norm, picture)
-        {
-            let k = heads(norm.forward(to_k.forward(picture)));
-            seen = seen + attend(q, k, heads(to_v.forward(picture)));
-        }
+        let seen = attend(q, k, heads(self.v.forward(text)));
+        let seen = match (&self.picture_k, &self.picture_v, &self.picture_norm, picture) {
+            (Some(to_k), Some(to_v), Some(norm), Some(picture)) => {
+                let k = heads(norm.forward(to_k.forward(picture)));
+                seen + attend(q, k, heads(to_v.forward(picture)))
+            }
+            _ => seen,
+        };
         self.o.forward(seen.merge([HEADS, HEAD], DIM))
     }
 }
@@ -476,7 +477,7 @@ pub fn denoise(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, cond, encoder_hidden_states_image)
+    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, Picture { cond, seen: encoder_hidden_states_image })
 }
 
 pub fn denoise_high(
@@ -488,7 +489,15 @@ pub fn denoise_high(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(&experts.high, GUIDANCE_HIGH, latent, step, text, negative, cond, encoder_hidden_states_image)
+    euler(
+        &experts.high,
+        GUIDANCE_HIGH,
+        latent,
+        step,
+        text,
+        negative,
+        Picture { cond, seen: encoder_hidden_states_image },
+    )
 }
 
 pub fn denoise_low(
@@ -500,7 +509,13 @@ pub fn denoise_low(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, cond, encoder_hidden_states_image)
+    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, Picture { cond, seen: encoder_hidden_states_image })
+}
+
+/// A picture that the video begins with: its latent, and what an image encoder sees in it.
+pub struct Picture {
+    pub cond: Option<Tensor>,
+    pub seen: Option<Tensor>,
 }
 
 fn euler(
@@ -510,18 +525,17 @@ fn euler(
     step: Tensor,
     text: Tensor,
     negative: Option<Tensor>,
-    cond: Option<Tensor>,
-    picture: Option<Tensor>,
+    picture: Picture,
 ) -> Denoised {
     let share = 1.0 - iota(LEVELS, f32) / STEPS as f64;
     let levels = SHIFT * share / (1.0 + (SHIFT - 1.0) * share);
     let (now, next) = (levels.gather(LEVELS, step), levels.gather(LEVELS, step + 1));
-    let x = match cond {
+    let x = match picture.cond {
         Some(cond) => concat(IN, [latent.rename(OUT, IN), cond.rename(COND, IN)]),
         None => latent.rename(OUT, IN),
     };
     let (x, t) = (x.cast(work), (now * 1000.0).expand([B]));
-    let towards = |text: Tensor| wan.forward(x, t, None, text, picture).cast(f32);
+    let towards = |text: Tensor| wan.forward(x, t, None, text, picture.seen).cast(f32);
     let mut flow = towards(text);
     if let Some(negative) = negative {
         let away = towards(negative.rename(NEGATIVE, S));

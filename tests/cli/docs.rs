@@ -8,6 +8,16 @@ use tests::binaries::command;
 use trycmd::TestCases;
 use trycmd::schema::Bin;
 
+/// Published folders that pages speak of.
+const FOLDERS: [(&str, &str); 3] = [
+    (
+        "qwen3-small",
+        r#"{"architectures": ["Qwen3ForCausalLM"], "head_dim": 8, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2, "rope_theta": 1000000, "tie_word_embeddings": true, "torch_dtype": "bfloat16", "vocab_size": 128}"#,
+    ),
+    ("qwen3-gelu", r#"{"architectures": ["Qwen3ForCausalLM"], "hidden_act": "gelu"}"#),
+    ("other", r#"{"architectures": ["GPT2LMHeadModel"]}"#),
+];
+
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -28,6 +38,10 @@ fn check(page: &str, model: &str) {
         let side = folder.path().join(side);
         std::fs::create_dir(&side).expect("a folder");
         std::fs::write(side.join("net.mm"), model).expect("the model");
+        for (name, config) in FOLDERS {
+            std::fs::create_dir(side.join(name)).expect("a folder");
+            std::fs::write(side.join(name).join("config.json"), config).expect("the config");
+        }
     }
     let cases = TestCases::new();
     for name in ["mmc", "mmrun"] {
@@ -44,6 +58,11 @@ fn check(page: &str, model: &str) {
 #[test]
 fn pages_on_the_command_line() {
     check("docs/cli.md", &first_model("docs/mm.md"));
+}
+
+#[test]
+fn pages_on_checkpoints() {
+    check("docs/checkpoints.md", &first_model("docs/mm.md"));
 }
 
 #[test]

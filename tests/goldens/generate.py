@@ -55,6 +55,9 @@ CASES = [
     wan("t2v_forward_faint", task="forward", batch=2, LAYERS=2, faint=True),
     wan("t2v_forward_bf16", task="forward", batch=2, LAYERS=2, HEADS=2, HEAD=16, dtype="bf16"),
     wan("i2v_forward", task="forward", preset="i2v-a14b", batch=2, LAYERS=2, HEAD=16, IN=11, F=2, H=10, W=6),
+    # Beside the 512 tokens of text that the class counts from the end, the tokens of an encoded picture.
+    wan("i2v_forward_picture", task="forward", preset="i2v-a14b", IN=7, F=2, H=4, W=6, S=512, TEXT=6, IMAGE=14, IMAGE_TOKENS=5),
+    wan("i2v_train_picture", preset="i2v-a14b", IN=7, F=2, H=4, W=6, S=512, TEXT=6, IMAGE=14, IMAGE_TOKENS=5),
     # Every token has a time of its own.
     wan("ti2v_forward", task="forward", preset="ti2v-5b", batch=2, LAYERS=2, HEAD=16, IN=6, OUT=6, F=3, H=6, W=6),
     wan("t2v_train", batch=2, LAYERS=2, HEADS=3),
@@ -101,6 +104,7 @@ def build(case):
             patch_size=(1, 2, 2), num_attention_heads=d["HEADS"], attention_head_dim=d["HEAD"], in_channels=d["IN"], out_channels=d["OUT"],
             text_dim=d["TEXT"], freq_dim=d["FREQ"], ffn_dim=d["FFN"], num_layers=d["LAYERS"], cross_attn_norm=True,
             qk_norm="rms_norm_across_heads", eps=1e-6, rope_max_seq_len=64,
+            **(dict(image_dim=d["IMAGE"], added_kv_proj_dim=d["HEADS"] * d["HEAD"]) if "IMAGE" in d else {}),
         )
     else:
         config = Qwen3Config(
@@ -148,17 +152,18 @@ def draw_inputs(case, rng):
         return tensors
     grid = (d["F"], d["H"], d["W"])
     text = randn(b, d["S"], d["TEXT"])
+    picture = {"encoder_hidden_states_image": randn(b, d["IMAGE_TOKENS"], d["IMAGE"])} if "IMAGE" in d else {}
     if case["task"] == "forward":
         tokens = d["F"] * (d["H"] // 2) * (d["W"] // 2)
         t = 1000 * torch.rand((b, tokens) if case["preset"] == "ti2v-5b" else (b,), generator=rng)
         if b == 3:
             t[0], t[1] = 0, 1000
-        return {"x": randn(b, d["IN"], *grid), "t": t, "text": text}
+        return {"x": randn(b, d["IN"], *grid), "t": t, "text": text} | picture
     tensors = {"latent": randn(b, d["OUT"], *grid), "text": text, "noise": randn(b, d["OUT"], *grid)}
     tensors["t"] = torch.rand((b,), generator=rng)
     if case["preset"] == "i2v-a14b":
         tensors["cond"] = randn(b, d["IN"] - d["OUT"], *grid)
-    return tensors
+    return tensors | picture
 
 
 # ---------------------------------------------------------------- what the command line means
@@ -168,7 +173,7 @@ def predict(model, case, feeds):
     """`forward`."""
     if case["family"] == "qwen3":
         return model(input_ids=feeds["ids"], use_cache=False).logits
-    return model(hidden_states=feeds["x"], timestep=feeds["t"], encoder_hidden_states=feeds["text"], return_dict=False)[0]
+    return model(hidden_states=feeds["x"], timestep=feeds["t"], encoder_hidden_states=feeds["text"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
 
 
 def loss_and_out(model, case, feeds):
@@ -186,7 +191,7 @@ def loss_and_out(model, case, feeds):
         x = torch.cat([latent[:, :, :1], x[:, :, 1:]], dim=2)
         frames, area = x.shape[2], (x.shape[3] // 2) * (x.shape[4] // 2)
         times = (times[:, None] * (torch.arange(frames * area) >= area)).to(times.dtype)
-    out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["text"], return_dict=False)[0]
+    out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["text"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
     error = out - (noise - latent)
     return error[:, :, first:].square().mean(), out
 
