@@ -1,22 +1,19 @@
-//! The outline of a plan: its instructions in phases and in parts of the model, with the loops that were written out folded again.
+//! The outline of a plan: its instructions in phases, loops and parts of the model.
 //!
-//! A plan is straight-line. What made it is found again from the instructions alone: loops are runs of equal stretches
-//! of (place, kernel) on the compute lane, and names from the parameters that
-//! are read, the gradients that are written and the places in the `.mm` file.
+//! Phases, blocks and micro-batches are the origins of instructions. Parts have their names from the parameters that they
+//! read, the gradients that they write and their places in the `.mm` file.
 
 mod flow;
-mod fold;
+mod loops;
 mod names;
 mod phases;
 mod segments;
 
-use std::collections::HashMap;
-
 pub use plan::Phase;
-use plan::{Body, Class, Op, Plan};
+use plan::{Body, Class, Plan};
 
 pub use self::flow::Read;
-pub use self::fold::Loop;
+use self::loops::{Loop, Loops};
 pub use self::segments::{Segments, segments, sites};
 
 /// One program on one class of ranks.
@@ -27,7 +24,6 @@ pub struct Outline<'p> {
     pub phase: Vec<Phase>,
     /// For each instruction, the one that stands for it: the same of a loop's first turn, or itself.
     pub first: Vec<usize>,
-    /// Turns are lists of instructions.
     pub loops: Vec<Loop>,
     /// For each instruction, the parameters that it reads, gathered or cast or as they are, or whose gradient it makes.
     pub parameters: Vec<Vec<String>>,
@@ -35,8 +31,6 @@ pub struct Outline<'p> {
     pub weight: Vec<bool>,
     /// For each instruction that stands for itself, the loops around it, outermost first.
     pub around: Vec<Vec<usize>>,
-    /// For each loop, whether its turns use different parameters: it goes over blocks and not over micro-batches or pieces.
-    pub over_blocks: Vec<bool>,
 }
 
 /// One outline for each class of a program.
@@ -49,48 +43,15 @@ pub fn outline<'p>(plan: &'p Plan, program: &'p plan::Program) -> Vec<Outline<'p
 }
 
 fn of_body<'p>(class: &'p Class, body: &'p Body, reads: Vec<Vec<Read>>, phase: Vec<Phase>) -> Outline<'p> {
-    let mut keys: HashMap<(u32, u32), u32> = HashMap::new();
-    let mut tokens = vec![];
-    for (index, instruction) in body.instructions.iter().enumerate() {
-        let what = match &instruction.op {
-            Op::Launch(launch) => launch.kernel.0,
-            Op::Copy { .. } => u32::MAX,
-            _ => continue,
-        };
-        // The optimiser goes over parameters, not over blocks.
-        if phase[index] != Phase::Update {
-            let next = keys.len() as u32;
-            tokens.push((index, *keys.entry((instruction.place.0, what)).or_insert(next)));
-        }
-    }
-    let folded = fold::fold(&tokens.iter().map(|(_, key)| *key).collect::<Vec<_>>());
-    let instruction = |token: usize| tokens[token].0;
-    let mut first: Vec<usize> = (0..body.instructions.len()).collect();
-    for (token, &of) in folded.first.iter().enumerate() {
-        first[instruction(token)] = instruction(of);
-    }
-    let turns = |l: Loop| Loop {
-        turns: l.turns.into_iter().map(|turn| turn.into_iter().map(instruction).collect()).collect(),
-        ..l
-    };
-    let loops: Vec<Loop> = folded.loops.into_iter().map(turns).collect();
-    let mut around = vec![vec![]; body.instructions.len()];
-    for (l, of) in loops.iter().enumerate() {
-        for &index in &of.turns[0] {
-            around[first[index]].push(l);
-        }
-    }
-    around.iter_mut().for_each(|list| list.dedup());
+    let Loops { list: loops, first, around } = loops::loops(&body.instructions, &phase);
     let (parameters, weight) = names::parameters(class, body, &reads);
-    let used = |turn: &[usize]| turn.iter().flat_map(|&i| parameters[i].clone()).collect::<Vec<_>>();
-    let over_blocks = loops.iter().map(|l| used(&l.turns[0]) != used(&l.turns[1])).collect();
-    Outline { body, reads, phase, first, loops, parameters, weight, around, over_blocks }
+    Outline { body, reads, phase, first, loops, parameters, weight, around }
 }
 
 impl Outline<'_> {
     /// The outermost loop over blocks that an instruction is in.
     pub fn blocks(&self, index: usize) -> Option<usize> {
-        self.around[self.first[index]].iter().copied().find(|&l| self.over_blocks[l])
+        self.around[self.first[index]].iter().copied().find(|&l| self.loops[l].over_blocks)
     }
 }
 

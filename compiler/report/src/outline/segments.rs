@@ -55,7 +55,7 @@ pub fn segments(plan: &Plan, outline: &Outline<'_>) -> Segments {
         let around = outline.around[index].iter().copied().take_while(|l| Some(*l) != blocks).collect();
         let key = match (phase, blocks) {
             (Phase::Update, _) => (phase, vec![], Key::Optimiser),
-            (_, Some(l)) => (outline.phase[outline.loops[l].turns[0][0]], around, Key::Loop(l)),
+            (_, Some(l)) => (outline.phase[outline.loops[l].work[0]], around, Key::Loop(l)),
             _ => (phase, around, Key::Calls(calls(index).into_iter().take(depth).collect())),
         };
         let known = match &key.2 {
@@ -78,7 +78,7 @@ pub fn segments(plan: &Plan, outline: &Outline<'_>) -> Segments {
             Key::Optimiser => "optimiser".to_owned(),
             Key::Loop(l) => {
                 times = outline.loops[l].times;
-                let all = outline.loops[l].turns.iter().flatten().flat_map(|&i| &outline.parameters[i]);
+                let all = outline.loops[l].work.iter().flat_map(|&i| &outline.parameters[i]);
                 stem = common(all.map(String::as_str)).unwrap_or_default();
                 let name = stem.trim_end_matches(".{}");
                 if name.is_empty() { lines(plan, outline, &members) } else { name.to_owned() }
