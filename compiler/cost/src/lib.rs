@@ -4,6 +4,7 @@
 mod collective;
 mod efficiency;
 mod fit;
+mod lane;
 mod launch;
 mod machine;
 mod pipeline;
@@ -12,6 +13,7 @@ mod simulate;
 pub use collective::{Exchange, Groups};
 pub use efficiency::{Crooked, Efficiency};
 pub use fit::{Rates, Timed, rates};
+pub use lane::{Lane, Run};
 pub use launch::{KernelTypes, Work, kernel_types, seconds_of_kernel, seconds_of_launch, seconds_of_work};
 pub use machine::{Device, Link, Machine, MachineError, Server, built_in, built_in_names, typical};
 pub use pipeline::{Invalid, Layout, Timeline, Unit, UnitSpan};

@@ -7,6 +7,8 @@ use std::iter::repeat;
 use plan::UnitKind;
 use thiserror::Error;
 
+use crate::{Lane, Run};
+
 /// One stage's work on one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unit {
@@ -79,14 +81,13 @@ impl Timeline {
         check(&layout, orders)?;
         let mut ends: HashMap<Unit, f64> = HashMap::new();
         let mut ranks: Vec<Vec<UnitSpan>> = vec![vec![]; layout.ranks];
+        let mut lanes = vec![Lane::default(); layout.ranks];
         loop {
             let mut moved = false;
-            for (spans, order) in ranks.iter_mut().zip(orders) {
+            for ((spans, lane), order) in ranks.iter_mut().zip(&mut lanes).zip(orders) {
                 while let Some(&unit) = order.get(spans.len()) {
-                    let free = spans.last().map_or(0.0, |span| span.end);
                     let Some(ready) = ready(&layout, &unit, &ends) else { break };
-                    let start = f64::max(free, ready);
-                    let end = start + length(&unit);
+                    let Run { begin: start, end, .. } = lane.run(ready, length(&unit));
                     spans.push(UnitSpan { unit, start, end });
                     ends.insert(unit, end);
                     moved = true;

@@ -7,7 +7,7 @@ use plan::{Class, Collect, Instruction, Op, Plan, Program, When};
 use rustc_hash::FxHashMap;
 use types::Name;
 
-use crate::{Groups, Machine, seconds_of_launch};
+use crate::{Groups, Lane, Machine, Run, seconds_of_launch};
 
 /// When an instruction of a body runs, in seconds from the start of the program.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,11 +44,11 @@ pub struct Stuck {
     pub instruction: usize,
 }
 
-/// Where a lane is.
-struct Lane {
+/// The instructions of a lane, and how far it is.
+struct Queue {
     instructions: Vec<usize>,
     next: usize,
-    now: f64,
+    lane: Lane,
 }
 
 struct Rank<'p> {
@@ -57,7 +57,7 @@ struct Rank<'p> {
     body: &'p plan::Body,
     /// The rank that stands for its class.
     rank: usize,
-    lanes: Vec<Lane>,
+    lanes: Vec<Queue>,
     events: Vec<Option<f64>>,
     spans: Vec<LaneSpan>,
 }
@@ -102,7 +102,7 @@ pub fn simulate(machine: &Machine, plan: &Plan, program: &Program) -> Result<Vec
         let (program, class) = (program.name.clone(), rank.class.name.clone());
         return Err(Stuck { program, class, instruction });
     }
-    let end = ranks.iter().flat_map(|r| &r.lanes).map(|l| l.now).fold(0.0, f64::max);
+    let end = ranks.iter().flat_map(|r| &r.lanes).map(|l| l.lane.free).fold(0.0, f64::max);
     Ok(ranks.into_iter().map(|rank| rank.close(machine, plan, end)).collect())
 }
 
@@ -122,8 +122,8 @@ impl<'p> Rank<'p> {
                 coordinates[at] = *value;
             }
         }
-        let mut lanes: Vec<Lane> =
-            body.lanes.iter().map(|_| Lane { instructions: vec![], next: 0, now: 0.0 }).collect();
+        let mut lanes: Vec<Queue> =
+            body.lanes.iter().map(|_| Queue { instructions: vec![], next: 0, lane: Lane::default() }).collect();
         for (i, instruction) in body.instructions.iter().enumerate() {
             if let Some(lane) = lanes.get_mut(instruction.lane.index()) {
                 lane.instructions.push(i);
@@ -145,9 +145,9 @@ impl<'p> Rank<'p> {
         groups: &mut Groups<'_>,
         meetings: &mut FxHashMap<Key, Meeting>,
     ) -> bool {
-        let begin = self.lanes[lane].now;
+        let begin = self.lanes[lane].lane.free;
         let host = |bytes: u64| bytes as f64 / (machine.device.host_gb_per_s * 1e9);
-        let (begin, seconds) = match &self.body.instructions[instruction].op {
+        let (ready, seconds) = match &self.body.instructions[instruction].op {
             Op::Record { event } => {
                 if let Some(at) = self.events.get_mut(event.index()) {
                     *at = Some(begin);
@@ -157,7 +157,7 @@ impl<'p> Rank<'p> {
             }
             Op::Wait { event } => {
                 let Some(recorded) = self.events.get(event.index()).copied().flatten() else { return false };
-                self.lanes[lane].now = begin.max(recorded);
+                self.lanes[lane].lane.run(recorded, 0.0);
                 self.lanes[lane].next += 1;
                 return true;
             }
@@ -182,9 +182,8 @@ impl<'p> Rank<'p> {
                 (all, groups.seconds(&**collect, self.rank))
             }
         };
-        let end = begin + seconds;
+        let Run { begin, end, .. } = self.lanes[lane].lane.run(ready, seconds);
         self.spans.push(LaneSpan { instruction, begin, end });
-        self.lanes[lane].now = end;
         self.lanes[lane].next += 1;
         true
     }

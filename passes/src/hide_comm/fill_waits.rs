@@ -1,6 +1,7 @@
 //! Fills waits: where compute would stand still for other ranks, it does earlier work that nobody needs yet. So the gradient
 //! of a weight moves behind the exchange of an activation's gradient, which is issued the earlier for it.
 
+use cost::Lane;
 use plan::Op;
 use program::{DefUse, Instruction, is_message};
 use smallvec::SmallVec;
@@ -95,22 +96,21 @@ pub fn find(order: &Order<'_>) -> Vec<Option<Place>> {
 fn play(order: &Order<'_>, sequence: &[usize]) -> Vec<Exchange> {
     let mut exchanges: Vec<Exchange> = vec![];
     let mut ends: Vec<f64> = vec![];
-    // By group: when its lane is free.
-    let mut lanes: Vec<(&[types::Name], f64)> = vec![];
+    // By group.
+    let mut lanes: Vec<(&[types::Name], Lane)> = vec![];
     // By buffer: the exchange that brings it, and the last that sends it.
     let (mut brought, mut sent) = (vec![None; order.def_use.buffers()], vec![None; order.def_use.buffers()]);
-    let mut now = 0.0_f64;
+    let mut compute = Lane::default();
     for (at, &i) in sequence.iter().enumerate() {
         match &order.instructions[i].op {
             op if is_message(op) => {}
             Op::Collect(collect) => {
                 let lane = lanes.iter().position(|(group, _)| *group == collect.group).unwrap_or_else(|| {
-                    lanes.push((&collect.group, 0.0));
+                    lanes.push((&collect.group, Lane::default()));
                     lanes.len() - 1
                 });
                 let arrived = collect.from.iter().filter_map(|s| brought[s.buffer.index()]).map(|e: usize| ends[e]);
-                let end = arrived.fold(now.max(lanes[lane].1), f64::max) + order.seconds[i];
-                lanes[lane].1 = end;
+                let end = lanes[lane].1.run(arrived.fold(compute.free, f64::max), order.seconds[i]).end;
                 collect.from.iter().for_each(|s| sent[s.buffer.index()] = Some(exchanges.len()));
                 collect.to.iter().for_each(|s| brought[s.buffer.index()] = Some(exchanges.len()));
                 exchanges.push(Exchange { issued: at, needed: usize::MAX, slack: f64::INFINITY });
@@ -122,12 +122,12 @@ fn play(order: &Order<'_>, sequence: &[usize]) -> Vec<Exchange> {
                     let sent = if access.writes() { sent[id].take() } else { None };
                     for e in brought[id].take().into_iter().chain(sent) {
                         if exchanges[e].needed == usize::MAX {
-                            (exchanges[e].needed, exchanges[e].slack) = (at, now - ends[e]);
+                            (exchanges[e].needed, exchanges[e].slack) = (at, compute.free - ends[e]);
                         }
-                        now = now.max(ends[e]);
+                        compute.run(ends[e], 0.0);
                     }
                 }
-                now += order.seconds[i];
+                compute.run(0.0, order.seconds[i]);
             }
         }
     }

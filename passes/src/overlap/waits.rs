@@ -1,5 +1,6 @@
 //! Where compute waits: a function played on two lanes, with work that nobody waits for put into the gaps.
 
+use cost::Lane;
 use ir::{Class, Function, Inst};
 
 use super::is_exchange;
@@ -30,9 +31,9 @@ pub fn exposed(function: &Function, ahead: &[bool], times: &mut Times<'_>) -> Ve
             if is_exchange(function, id) {
                 play.exchange(i, ready, seconds);
             } else if matches!(&node.inst, Inst::Op(op) if op.class() != Class::View && op.class() != Class::Source) {
-                if !leads[i] && ready <= play.now {
+                if !leads[i] && ready <= play.compute.free {
                     play.spare += seconds;
-                    play.done[i] = (play.now, None);
+                    play.done[i] = (play.compute.free, None);
                     continue;
                 }
                 let waits = play.run(i, ready, seconds);
@@ -49,9 +50,9 @@ pub fn exposed(function: &Function, ahead: &[bool], times: &mut Times<'_>) -> Ve
 }
 
 struct Play {
-    now: f64,
-    /// When the collectives before are done. One lane stands for those of all groups.
-    lane: f64,
+    compute: Lane,
+    /// One lane stands for those of all groups.
+    exchanges: Lane,
     /// Seconds of work that may be done at any time.
     spare: f64,
     /// By node: when it is done, and the collective that it then comes from.
@@ -60,7 +61,12 @@ struct Play {
 
 impl Play {
     fn new(function: &Function) -> Self {
-        Self { now: 0.0, lane: 0.0, spare: 0.0, done: vec![(0.0, None); function.nodes.len()] }
+        Self {
+            compute: Lane::default(),
+            exchanges: Lane::default(),
+            spare: 0.0,
+            done: vec![(0.0, None); function.nodes.len()],
+        }
     }
 
     fn ready(&self, args: &[ir::NodeId]) -> (f64, Option<usize>) {
@@ -69,17 +75,15 @@ impl Play {
     }
 
     fn exchange(&mut self, i: usize, ready: f64, seconds: f64) {
-        self.lane = self.lane.max(ready) + seconds;
-        self.done[i] = (self.lane, Some(i));
+        self.done[i] = (self.exchanges.run(ready, seconds).end, Some(i));
     }
 
     /// The seconds of waiting.
     fn run(&mut self, i: usize, ready: f64, seconds: f64) -> f64 {
-        let gap = (ready - self.now).max(0.0);
-        let filled = gap.min(self.spare);
+        let run = self.compute.run(ready, seconds);
+        let filled = run.waited.min(self.spare);
         self.spare -= filled;
-        self.now += gap + seconds;
-        self.done[i] = (self.now, None);
-        gap - filled
+        self.done[i] = (run.end, None);
+        run.waited - filled
     }
 }
