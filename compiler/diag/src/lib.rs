@@ -1,9 +1,11 @@
 //! Spans into source files, diagnostics with labels and a way out, and their rendering in rustc's style.
 
+mod cursor;
 mod place;
 mod render;
 mod source;
 
+pub use cursor::{Cursor, ParseError, Parsed};
 pub use place::{Place, PlaceId, Places};
 pub use render::render;
 pub use source::{SourceId, Sources, Span};
@@ -32,6 +34,11 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub fn error(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), labels: vec![], notes: vec![], helps: vec![] }
+    }
+
+    /// Something that a correct compiler never says.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::error(message).note("this is a mistake of the compiler, not of the model")
     }
 
     pub fn warning(message: impl Into<String>) -> Self {

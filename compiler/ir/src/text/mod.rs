@@ -3,4 +3,5 @@
 mod parse;
 mod print;
 
-pub use parse::{ParseError, parse};
+pub use diag::ParseError;
+pub use parse::parse;

@@ -1,10 +1,9 @@
 //! Reads the text form of modules. Errors carry a byte range, so that they can be shown in the listing.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut};
 
-use diag::{Diagnostic, SourceId, Span};
-use serde::de::DeserializeOwned;
+use diag::{Cursor, Parsed};
 use smallvec::SmallVec;
 use types::{MAX_PADDED_ELEMENTS, Mesh, Name, Runs, TensorType, TypeParseError};
 
@@ -13,25 +12,9 @@ use crate::{
     PartialKind, Program, Sharding, State, Type,
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ParseError {
-    pub message: String,
-    pub at: Range<usize>,
-}
-
-impl ParseError {
-    /// The error in the listing, which `source` holds.
-    pub fn diagnostic(&self, source: SourceId) -> Diagnostic {
-        Diagnostic::error(self.message.as_str()).at(Span::new(source, self.at.start, self.at.end), "")
-    }
-}
-
-type Parsed<T> = Result<T, ParseError>;
-
 /// Reads a module. The result is well-formed text, not yet a verified module.
 pub fn parse(text: &str) -> Parsed<Module> {
-    let mut p = Parser { text, at: 0, functions: HashMap::new() };
+    let mut p = Parser { cursor: Cursor::new(text), functions: HashMap::new() };
     let mut module = Module::default();
     if p.eat("module") {
         module.name = p.string()?.into();
@@ -76,66 +59,27 @@ pub fn parse(text: &str) -> Parsed<Module> {
 }
 
 struct Parser<'t> {
-    text: &'t str,
-    at: usize,
+    cursor: Cursor<'t>,
     /// The functions so far, by name.
     functions: HashMap<Name, crate::Id<Function>>,
 }
 
+impl<'t> Deref for Parser<'t> {
+    type Target = Cursor<'t>;
+
+    fn deref(&self) -> &Cursor<'t> {
+        &self.cursor
+    }
+}
+
+impl<'t> DerefMut for Parser<'t> {
+    fn deref_mut(&mut self) -> &mut Cursor<'t> {
+        &mut self.cursor
+    }
+}
+
 impl<'t> Parser<'t> {
-    fn rest(&self) -> &'t str {
-        &self.text[self.at..]
-    }
-
-    fn skip(&mut self) {
-        loop {
-            let trimmed = self.rest().trim_start();
-            self.at = self.text.len() - trimmed.len();
-            if !trimmed.starts_with("//") {
-                return;
-            }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
-        }
-    }
-
-    fn at_end(&mut self) -> bool {
-        self.skip();
-        self.rest().is_empty()
-    }
-
-    fn eat(&mut self, token: &str) -> bool {
-        self.skip();
-        let found = self.rest().starts_with(token);
-        if found {
-            self.at += token.len();
-        }
-        found
-    }
-
-    fn fail<T>(&self, start: usize, message: impl Into<String>) -> Parsed<T> {
-        // At least one character, so that there is something to point at.
-        let one = self.text[start..].chars().next().map_or(0, char::len_utf8);
-        let end = start + self.text[start..self.at.max(start)].trim_end().len().max(one);
-        Err(ParseError { message: message.into(), at: start..end })
-    }
-
-    fn expect(&mut self, token: &str) -> Parsed<()> {
-        if self.eat(token) {
-            return Ok(());
-        }
-        let found: String = self.rest().chars().take(12).take_while(|c| *c != '\n').collect();
-        self.fail(self.at, format!("expected `{token}`, found `{found}`"))
-    }
-
-    /// Takes characters while they satisfy `f`.
-    fn take(&mut self, f: impl Fn(char) -> bool) -> &'t str {
-        self.skip();
-        let rest = self.rest();
-        let end = rest.find(|c| !f(c)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
+    /// The name of an operator or an axis.
     fn word(&mut self) -> Parsed<&'t str> {
         self.skip();
         let start = self.at;
@@ -149,27 +93,6 @@ impl<'t> Parser<'t> {
         let start = self.at;
         let name = self.take(|c| !c.is_whitespace() && c != '(');
         if name.is_empty() { self.fail(start, "expected the name of a function") } else { Ok(name) }
-    }
-
-    fn number(&mut self) -> Parsed<usize> {
-        self.skip();
-        let start = self.at;
-        let digits = self.take(|c| c.is_ascii_digit());
-        digits.parse().or_else(|_| self.fail(start, "expected a whole number"))
-    }
-
-    fn json<T: DeserializeOwned>(&mut self) -> Parsed<T> {
-        self.skip();
-        let start = self.at;
-        let mut stream = serde_json::Deserializer::from_str(self.rest()).into_iter::<T>();
-        match stream.next() {
-            Some(Ok(value)) => {
-                self.at += stream.byte_offset();
-                Ok(value)
-            }
-            Some(Err(e)) => self.fail(start, e.to_string()),
-            None => self.fail(start, "expected a JSON value"),
-        }
     }
 
     fn string(&mut self) -> Parsed<String> {
@@ -308,7 +231,7 @@ impl<'t> Parser<'t> {
     fn program(&mut self) -> Parsed<Program> {
         let name = self.string()?.into();
         let runs = if self.eat("times ") {
-            Runs::Times(self.number()? as u64)
+            Runs::Times(self.number()?)
         } else if self.eat("on demand") {
             Runs::OnDemand
         } else if self.eat("prepare ") {

@@ -1,130 +1,21 @@
-//! Where a reader is in a text: words, numbers and values in JSON, and errors with a byte range, so that they can be shown in
-//! the listing.
+//! The reader of a module of programs: a cursor, with what the other files here read by it.
 
-use std::ops::Range;
-use std::str::FromStr;
+use std::ops::{Deref, DerefMut};
 
-use diag::{Diagnostic, SourceId, Span};
-use serde::de::DeserializeOwned;
+use diag::Cursor;
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ParseError {
-    pub message: String,
-    pub at: Range<usize>,
-}
+pub(super) struct Parser<'t>(pub(super) Cursor<'t>);
 
-impl ParseError {
-    /// The error in the listing, which `source` holds.
-    pub fn diagnostic(&self, source: SourceId) -> Diagnostic {
-        Diagnostic::error(self.message.as_str()).at(Span::new(source, self.at.start, self.at.end), "")
+impl<'t> Deref for Parser<'t> {
+    type Target = Cursor<'t>;
+
+    fn deref(&self) -> &Cursor<'t> {
+        &self.0
     }
 }
 
-pub(super) type Parsed<T> = Result<T, ParseError>;
-
-pub(super) struct Parser<'t> {
-    pub(super) text: &'t str,
-    pub(super) at: usize,
-}
-
-impl<'t> Parser<'t> {
-    pub(super) fn rest(&self) -> &'t str {
-        &self.text[self.at..]
-    }
-
-    /// Goes over space and comments.
-    pub(super) fn skip(&mut self) {
-        loop {
-            let trimmed = self.rest().trim_start();
-            self.at = self.text.len() - trimmed.len();
-            if !trimmed.starts_with("//") {
-                return;
-            }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
-        }
-    }
-
-    pub(super) fn at_end(&mut self) -> bool {
-        self.skip();
-        self.rest().is_empty()
-    }
-
-    /// Takes a token; one that ends in a letter is a whole word.
-    pub(super) fn eat(&mut self, token: &str) -> bool {
-        self.skip();
-        let Some(rest) = self.rest().strip_prefix(token) else { return false };
-        let is_word = token.ends_with(|c: char| c.is_alphanumeric());
-        if is_word && rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
-            return false;
-        }
-        self.at += token.len();
-        true
-    }
-
-    pub(super) fn fail<T>(&self, start: usize, message: impl Into<String>) -> Parsed<T> {
-        // At least one character, so that there is something to point at.
-        let one = self.text[start..].chars().next().map_or(0, char::len_utf8);
-        let end = start + self.text[start..self.at.max(start)].trim_end().len().max(one);
-        Err(ParseError { message: message.into(), at: start..end })
-    }
-
-    pub(super) fn expect(&mut self, token: &str) -> Parsed<()> {
-        if self.eat(token) {
-            return Ok(());
-        }
-        let found: String = self.rest().chars().take(12).take_while(|c| *c != '\n').collect();
-        self.fail(self.at, format!("expected `{token}`, found `{found}`"))
-    }
-
-    /// The letter before a number.
-    pub(super) fn prefix(&mut self, letter: char) -> Parsed<()> {
-        self.skip();
-        if self.rest().starts_with(letter) {
-            self.at += letter.len_utf8();
-            return Ok(());
-        }
-        self.expect(&letter.to_string())
-    }
-
-    pub(super) fn take(&mut self, f: impl Fn(char) -> bool) -> &'t str {
-        self.skip();
-        let rest = self.rest();
-        let end = rest.find(|c| !f(c)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    pub(super) fn word(&mut self) -> Parsed<&'t str> {
-        self.skip();
-        let start = self.at;
-        let word = self.take(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
-        if word.is_empty() { self.fail(start, "expected a name") } else { Ok(word) }
-    }
-
-    pub(super) fn number<T: FromStr>(&mut self) -> Parsed<T> {
-        self.skip();
-        let start = self.at;
-        let digits = self.take(|c| c.is_ascii_digit());
-        digits.parse().or_else(|_| self.fail(start, "expected a whole number"))
-    }
-
-    pub(super) fn signed(&mut self) -> Parsed<i64> {
-        let negative = self.eat("-");
-        let number: i64 = self.number()?;
-        Ok(if negative { -number } else { number })
-    }
-
-    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Parsed<T> {
-        self.skip();
-        let start = self.at;
-        let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter();
-        let value = values.next();
-        self.at += values.byte_offset();
-        match value {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(e)) => self.fail(start, format!("{e}")),
-            None => self.fail(start, "expected a value in JSON"),
-        }
+impl<'t> DerefMut for Parser<'t> {
+    fn deref_mut(&mut self) -> &mut Cursor<'t> {
+        &mut self.0
     }
 }

@@ -17,5 +17,5 @@ mod parse;
 mod print;
 mod ranks;
 
-pub use cursor::ParseError;
+pub use diag::ParseError;
 pub use parse::parse;

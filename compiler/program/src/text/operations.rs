@@ -1,12 +1,13 @@
 //! Reads instructions.
 
+use diag::Parsed;
 use plan::{
     Affine, BufferId, Collect, CollectKind, EmitId, EventId, FeedId, KernelId, LaneId, Launch, Op, Phase, PlaceId,
     Reduce, ReduceKind, Slice,
 };
 use types::{DType, Name};
 
-use super::cursor::{Parsed, Parser};
+use super::cursor::Parser;
 use crate::{Instruction, Joins, Origin, RankProgram};
 
 impl Parser<'_> {

@@ -1,14 +1,15 @@
 //! Reads modules of programs.
 
+use diag::{Cursor, Parsed};
 use plan::{Access, Kernel, Manifest, Residency, ResidencyId};
 use types::{Mesh, Runs};
 
-use super::cursor::{Parsed, Parser};
+use super::cursor::Parser;
 use crate::{Program, RankModule};
 
 /// Reads a module. The result is well-formed text, not yet a verified module.
 pub fn parse(text: &str) -> Parsed<RankModule> {
-    let mut p = Parser { text, at: 0 };
+    let mut p = Parser(Cursor::new(text));
     p.expect("ranks of")?;
     let mut mesh = vec![];
     p.expect("[")?;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use cost::Unit;
+use diag::Parsed;
 use plan::{Buffer, BufferId, BufferKind, Kernel, Life, ResidencyId, Space, UnitKind};
 use types::{DType, Name, TensorType};
 
-use super::cursor::{Parsed, Parser};
+use super::cursor::Parser;
 use crate::{Frame, Lane, PlaceTable, RankProgram, Site, Turn, Update};
 
 impl Parser<'_> {
