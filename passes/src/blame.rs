@@ -11,14 +11,9 @@ pub fn at(module: &Module, place: PlaceId, mut diagnostic: Diagnostic) -> Diagno
     diagnostic
 }
 
-/// Something that a correct compiler never says.
-pub fn internal(message: impl Into<String>) -> Diagnostic {
-    Diagnostic::error(message).note("this is a mistake of the compiler, not of the model")
-}
-
 /// A function that `pass` built and whose nodes do not fit together.
 pub fn unfit(pass: &str, function: &Function, mismatch: &Mismatch) -> Diagnostics {
-    internal(format!("{pass} built a wrong @{}: {mismatch}", function.name)).into()
+    Diagnostic::internal(format!("{pass} built a wrong @{}: {mismatch}", function.name)).into()
 }
 
 /// A program that is too long to be written out.
@@ -41,7 +36,7 @@ pub fn violations(module: &Module, step: &str, found: Vec<Violation>) -> Diagnos
     let one = |v: Violation| {
         let node = v.function.and_then(|f| module.functions.get(f)).zip(v.node).and_then(|(f, n)| f.nodes.get(n));
         let place = node.map_or(PlaceId::NONE, |n| n.place);
-        at(module, place, internal(format!("{step}: {v}")))
+        at(module, place, Diagnostic::internal(format!("{step}: {v}")))
     };
     Diagnostics(found.into_iter().map(one).collect())
 }

@@ -6,12 +6,13 @@ mod phase;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use diag::{Diagnostic, Diagnostics, PlaceId};
+use diag::{Diagnostics, PlaceId};
 use ir::{Builder, Call, Class, Function, FunctionKind, Id, Inst, Mismatch, Module, Node, NodeId};
 use smallvec::SmallVec;
 use target::Target;
 
 use self::identity::Identity;
+use crate::blame;
 
 /// After it, every operator that is no view stands in a function of kind `Kernel`, and those come first in the module.
 /// With `stages`, no kernel is of several parts of a step that a pipeline may have on different ranks or at different times.
@@ -24,7 +25,7 @@ pub fn group(module: &mut Module, target: &dyn Target, stages: bool) -> Result<(
         if let Some(parts) = parts.get(id.index()) {
             groups = groups.iter().flat_map(|group| apart(function, group, parts)).collect();
         }
-        outlined.push(outline(function, groups, &mut kernels).map_err(|m| internal(function, &m))?);
+        outlined.push(outline(function, groups, &mut kernels).map_err(|m| blame::unfit("group", function, &m))?);
     }
     // Kernels stand before all functions that call them, so callees move up by their number.
     let count = kernels.functions.len();
@@ -47,10 +48,6 @@ pub fn group(module: &mut Module, target: &dyn Target, stages: bool) -> Result<(
     }
     module.functions = functions;
     Ok(())
-}
-
-fn internal(function: &Function, mismatch: &Mismatch) -> Diagnostics {
-    Diagnostic::error(format!("the kernels of @{} do not fit together: {mismatch}", function.name)).into()
 }
 
 /// What a pipeline may part: where along the chain of blocks, and whether in the forward, the backward or the update.

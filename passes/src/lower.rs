@@ -117,7 +117,7 @@ fn span<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
 
 /// Remat and the closing passes, each rank by itself: what one of them decides depends on no other.
 fn close(module: &mut RankModule, machine: &Machine, policy: &MemoryPolicy) -> Result<(), Diagnostics> {
-    let steps = Pipeline::parse(&closing(policy)).map_err(|e| crate::blame::internal(e.to_string()))?;
+    let steps = Pipeline::parse(&closing(policy)).map_err(|e| Diagnostic::internal(e.to_string()))?;
     let steps: Vec<(&'static str, &dyn RankPass)> = steps.rank_passes().collect();
     ranks::each(module, machine, |program, cx| {
         if policy.asks() {

@@ -64,7 +64,7 @@ impl From<Mismatch> for Refusal {
 fn refused(module: &Module, function: &Function, refusal: &Refusal) -> Diagnostics {
     match refusal {
         Refusal::Unfit(mismatch) => {
-            blame::internal(format!("@{} has no program for one rank: {mismatch}", function.name)).into()
+            Diagnostic::internal(format!("@{} has no program for one rank: {mismatch}", function.name)).into()
         }
         Refusal::Ring(place, ranks) => {
             let message = format!("the operands of this go around {ranks} ranks, at most {}", ring::MAX_STEPS);

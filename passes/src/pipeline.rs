@@ -134,7 +134,7 @@ impl Pipeline {
         });
         match form {
             Form::Graph(graph) => *module = graph,
-            Form::Programs(_) => return Err(blame::internal("a graph was asked for and became programs").into()),
+            Form::Programs(_) => return Err(Diagnostic::internal("a graph was asked for and became programs").into()),
         }
         done
     }
@@ -233,8 +233,9 @@ fn verify(form: &Form, step: &str) -> Result<(), Diagnostics> {
             ir::check_extent(module).map_err(|found| blame::too_long(module, &found))?;
             ir::verify(module).map_err(|found| blame::violations(module, step, found))
         }
-        Form::Programs(module) => program::verify(module)
-            .map_err(|found| Diagnostics(found.into_iter().map(|v| blame::internal(format!("{step}: {v}"))).collect())),
+        Form::Programs(module) => program::verify(module).map_err(|found| {
+            Diagnostics(found.into_iter().map(|v| Diagnostic::internal(format!("{step}: {v}"))).collect())
+        }),
     }
 }
 

@@ -132,7 +132,7 @@ impl StageSchedule {
         let orders = self.orders(grid)?;
         let layout = self.layout(grid);
         let length = |unit: &Unit| layout.ideal_length(unit);
-        Timeline::play(layout.clone(), &orders, length).map_err(|e| crate::blame::internal(e.to_string()).into())
+        Timeline::play(layout.clone(), &orders, length).map_err(|e| diag::Diagnostic::internal(e.to_string()).into())
     }
 
     /// Whether a pipeline can be so.

@@ -9,7 +9,7 @@ mod places;
 
 use std::sync::Arc;
 
-use diag::{Diagnostics, PlaceId as GraphPlace, Sources};
+use diag::{Diagnostic, Diagnostics, PlaceId as GraphPlace, Sources};
 use ir::{
     Call, Class, Collective, Function, FunctionKind, Id, Input, Inst, Logical, Module, NodeId, Output, PartialKind,
     Program,
@@ -25,7 +25,6 @@ use types::{DType, Name, TensorType};
 
 use self::persistent::{coordinate, members, persistent};
 use self::places::Places;
-use crate::blame::internal;
 
 /// What an instruction says of a collective of so many operands: its kind, the group, and why it is there. None of a
 /// coordinate.
@@ -288,11 +287,14 @@ impl Unroller<'_> {
                 }
                 Ok(match ty {
                     ir::Type::Stack { .. } => Storage::Stack(slices),
-                    _ => Storage::Slice(slices.pop().ok_or_else(|| internal("a parameter without a tensor"))?),
+                    _ => Storage::Slice(
+                        slices.pop().ok_or_else(|| Diagnostic::internal("a parameter without a tensor"))?,
+                    ),
                 })
             }
             Input::Feed(feed) => {
-                let part = ty.element().ok_or_else(|| internal(format!("feed `{}` is no tensor", feed.name)))?;
+                let part =
+                    ty.element().ok_or_else(|| Diagnostic::internal(format!("feed `{}` is no tensor", feed.name)))?;
                 let parts = ty.count();
                 let ty = &joined(part, parts);
                 let data = feed.indices.map_or(Source::Data, Source::Indices);
@@ -317,7 +319,7 @@ impl Unroller<'_> {
     }
 
     fn persistent_slice(&self, name: &str) -> Result<Slice, Diagnostics> {
-        let at = *self.homes.get(name).ok_or_else(|| internal(format!("`{name}` has no buffer")))?;
+        let at = *self.homes.get(name).ok_or_else(|| Diagnostic::internal(format!("`{name}` has no buffer")))?;
         Ok(Slice::whole(BufferId::new(at), self.buffers[at].bytes))
     }
 
@@ -333,7 +335,7 @@ impl Unroller<'_> {
         let slices = match storage {
             Storage::Slice(slice) => vec![slice],
             Storage::Stack(slices) => slices,
-            Storage::Tuple(_) => return Err(internal("a program's result is a tuple").into()),
+            Storage::Tuple(_) => return Err(Diagnostic::internal("a program's result is a tuple").into()),
         };
         let (name, group) = match output {
             Output::Parameter(name) | Output::State(name) => {
@@ -375,14 +377,16 @@ impl Unroller<'_> {
                 inst => {
                     let operands: Option<Vec<&Storage>> =
                         node.args.iter().map(|a| values[a.index()].as_ref()).collect();
-                    let operands = operands.ok_or_else(|| internal(format!("{id} reads a value that is not there")))?;
+                    let operands = operands
+                        .ok_or_else(|| Diagnostic::internal(format!("{id} reads a value that is not there")))?;
                     self.node(function, id, inst, &operands)?
                 }
             };
             values[id.index()] = Some(value);
         }
         let results: Option<Vec<Storage>> = function.results.iter().map(|r| values[r.index()].clone()).collect();
-        results.ok_or_else(|| internal(format!("@{} returns a value that is not there", function.name)).into())
+        results
+            .ok_or_else(|| Diagnostic::internal(format!("@{} returns a value that is not there", function.name)).into())
     }
 
     fn node(
@@ -395,10 +399,10 @@ impl Unroller<'_> {
         let node = &function.nodes[id];
         Ok(match (inst, operands) {
             (Inst::Get(i), [Storage::Tuple(items)]) => {
-                items.get(*i).cloned().ok_or_else(|| internal("`get` past the end"))?
+                items.get(*i).cloned().ok_or_else(|| Diagnostic::internal("`get` past the end"))?
             }
             (Inst::Get(i), [Storage::Stack(items)]) => {
-                Storage::Slice(*items.get(*i).ok_or_else(|| internal("`get` past the end of a stack"))?)
+                Storage::Slice(*items.get(*i).ok_or_else(|| Diagnostic::internal("`get` past the end of a stack"))?)
             }
             (Inst::Call(call), _) => {
                 let mut results = if self.module.functions[call.callee].kind == FunctionKind::Kernel {
@@ -415,14 +419,18 @@ impl Unroller<'_> {
             }
             (Inst::Spread { count }, [Storage::Slice(one)]) => Storage::Stack(vec![*one; *count]),
             (Inst::Unchunk, [Storage::Stack(pieces)]) => {
-                let ty = node.ty.tensor().ok_or_else(|| internal("`unchunk` makes no tensor"))?;
+                let ty = node.ty.tensor().ok_or_else(|| Diagnostic::internal("`unchunk` makes no tensor"))?;
                 self.join(pieces, ty, node.place)
             }
             (Inst::Op(op), [Storage::Slice(slice)]) if op.class() == Class::View => Storage::Slice(*slice),
             (Inst::Op(op), _) if op.class() == Class::Collective => {
                 self.collective(op, &node.ty, operands, node.place)?
             }
-            (inst, _) => return Err(internal(format!("{id} ({inst:?}) in @{} is in no kernel", function.name)).into()),
+            (inst, _) => {
+                return Err(
+                    Diagnostic::internal(format!("{id} ({inst:?}) in @{} is in no kernel", function.name)).into()
+                );
+            }
         })
     }
 
@@ -437,17 +445,17 @@ impl Unroller<'_> {
             ir::Type::Tuple(items) => items.iter().filter_map(ir::Type::tensor).collect(),
             one => one.tensor().into_iter().collect(),
         };
-        let collective = op.collective().ok_or_else(|| internal("a reshard is left"))?;
+        let collective = op.collective().ok_or_else(|| Diagnostic::internal("a reshard is left"))?;
         if let Collective::Coordinate(axis) = &collective {
             return Ok(Storage::Slice(Slice { bytes: 8, ..self.persistent_slice(&coordinate(axis))? }));
         }
         let dtype = types.first().map_or(DType::F32, |t| t.dtype);
-        let (kind, group, why) =
-            collect_kind(collective, dtype, operands.len()).ok_or_else(|| internal("a coordinate is no exchange"))?;
+        let (kind, group, why) = collect_kind(collective, dtype, operands.len())
+            .ok_or_else(|| Diagnostic::internal("a coordinate is no exchange"))?;
         let mut from = vec![];
         for operand in operands {
             let Storage::Slice(slice) = operand else {
-                return Err(internal("a collective of something else than tensors").into());
+                return Err(Diagnostic::internal("a collective of something else than tensors").into());
             };
             from.push(*slice);
         }
@@ -492,13 +500,17 @@ impl Unroller<'_> {
             match operand {
                 Storage::Slice(slice) => args.push(*slice),
                 _ => {
-                    return Err(internal(format!("kernel @{} reads something that is no tensor", function.name)).into());
+                    return Err(Diagnostic::internal(format!(
+                        "kernel @{} reads something that is no tensor",
+                        function.name
+                    ))
+                    .into());
                 }
             }
         }
         let mut results = vec![];
         for ty in function.result_types() {
-            let ty = ty.tensor().ok_or_else(|| internal("a kernel's result is no tensor"))?;
+            let ty = ty.tensor().ok_or_else(|| Diagnostic::internal("a kernel's result is no tensor"))?;
             let slice = self.tensor(&function.name, BufferKind::Activation, ty);
             args.push(slice);
             results.push(Storage::Slice(slice));
@@ -533,9 +545,9 @@ impl Unroller<'_> {
             let i = if call.reverse { times - 1 - turn } else { turn };
             for (k, operand) in operands.iter().enumerate().skip(call.carried + call.shared) {
                 let Storage::Stack(items) = operand else {
-                    return Err(internal("a repeated call reads no stack").into());
+                    return Err(Diagnostic::internal("a repeated call reads no stack").into());
                 };
-                args[k] = Storage::Slice(*items.get(i).ok_or_else(|| internal("a stack is too short"))?);
+                args[k] = Storage::Slice(*items.get(i).ok_or_else(|| Diagnostic::internal("a stack is too short"))?);
             }
             if are_blocks {
                 let members = args[call.carried + call.shared..].iter().filter_map(|arg| match arg {
@@ -555,7 +567,7 @@ impl Unroller<'_> {
             }
             for (stack, result) in stacks.iter_mut().zip(results) {
                 let Storage::Slice(slice) = result else {
-                    return Err(internal("a stacked result is no tensor").into());
+                    return Err(Diagnostic::internal("a stacked result is no tensor").into());
                 };
                 stack[i] = Some(slice);
             }

@@ -57,7 +57,9 @@ fn refused(path: &Path, error: &ExportError) -> Diagnostic {
         }
         ExportError::Packed(_) => "export the plan that `mmc compile` wrote",
         ExportError::Hosts(_) => "name the hosts as in `--hosts node-0=10.0.0.1,node-1=10.0.0.2`",
-        ExportError::Graph { .. } | ExportError::Json(_) => "this is a mistake of the compiler, not of the model",
+        ExportError::Graph { .. } | ExportError::Json(_) => {
+            return Diagnostic::internal(format!("{}: {error}", path.display()));
+        }
     };
     Diagnostic::error(format!("{}: {error}", path.display())).help(help)
 }

@@ -202,18 +202,16 @@ pub fn policy(options: &Options, limit: Option<&Limit>) -> MemoryPolicy {
 fn with_code(mut plan: Plan, module: &Module, target: &dyn Target) -> Result<Plan, Diagnostics> {
     let _span = tracing::info_span!("emit").entered();
     let kernels: Vec<(&str, &ir::Function)> = passes::kernels(module).map(|(_, k)| (k.name.as_str(), k)).collect();
-    plan.object = target.emit(&kernels).map_err(|e| {
-        Diagnostic::error(format!("the target `{}` makes no code: {e}", target.name()))
-            .note("this is a mistake of the compiler, not of the model")
-    })?;
+    plan.object = target
+        .emit(&kernels)
+        .map_err(|e| Diagnostic::internal(format!("the target `{}` makes no code: {e}", target.name())))?;
     Ok(plan)
 }
 
 pub fn verify(plan: &Plan) -> Result<(), Diagnostics> {
     let _span = tracing::info_span!("verify").entered();
     plan::verify(plan).map_err(|violations| {
-        let mut error = Diagnostic::error("the plan does not hold what it promises, so it was not written")
-            .note("this is a mistake of the compiler, not of the model");
+        let mut error = Diagnostic::internal("the plan failed its verification, so it was not written");
         for violation in violations.iter().take(5) {
             error = error.note(violation.to_string());
         }

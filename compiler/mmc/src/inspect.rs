@@ -19,7 +19,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
     Directives::of(&evaluated)?;
     ir::verify(&evaluated.module)
-        .map_err(|found| unsound("the traced graph is not sound", &found).note("this is a mistake of the compiler"))?;
+        .map_err(|found| unsound(Diagnostic::internal("the traced graph is not sound"), &found))?;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
     let module = &evaluated.module;
     let tensors: usize = module.parameters.values().map(|p| p.ty.count()).sum();
@@ -100,7 +100,7 @@ pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
         Form::Programs(program::parse(text).map_err(|e| e.diagnostic(source))?)
     } else {
         let module = ir::parse(text).map_err(|e| e.diagnostic(source))?;
-        ir::verify(&module).map_err(|found| unsound("this graph is not sound", &found))?;
+        ir::verify(&module).map_err(|found| unsound(Diagnostic::error("this graph is not sound"), &found))?;
         Form::Graph(module)
     };
     let mut cx = Context::default();
@@ -122,6 +122,6 @@ fn stats(stats: &Stats) -> String {
     out
 }
 
-fn unsound(what: &str, found: &[ir::Violation]) -> Diagnostic {
-    found.iter().take(5).fold(Diagnostic::error(what), |error, violation| error.note(violation.to_string()))
+fn unsound(error: Diagnostic, found: &[ir::Violation]) -> Diagnostic {
+    found.iter().take(5).fold(error, |error, violation| error.note(violation.to_string()))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use diag::Diagnostics;
+use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Id, Module, NodeId};
 use types::TensorType;
 
@@ -164,7 +164,7 @@ impl<'m> Derivatives<'m> {
                 Ok(residuals) => (residuals, true),
                 Err(_) => {
                     let message = format!("the gradient of @{} needs each turn's own stack", function.name);
-                    return Err(blame::internal(message).help("carry tensors, or share the stack").into());
+                    return Err(Diagnostic::internal(message).help("carry tensors, or share the stack").into());
                 }
             },
         };

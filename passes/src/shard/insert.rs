@@ -209,9 +209,7 @@ impl Writer<'_> {
     }
 
     fn internal(&self, mismatch: &Mismatch) -> Diagnostics {
-        diag::Diagnostic::error(format!("@{} cannot be sharded: {mismatch}", self.function.name))
-            .note("this is a mistake of the compiler, not of the model")
-            .into()
+        diag::Diagnostic::internal(format!("@{} cannot be sharded: {mismatch}", self.function.name)).into()
     }
 
     fn node(&self, out: &mut Out, s: &mut State, id: NodeId) -> Result<NodeId, Diagnostics> {

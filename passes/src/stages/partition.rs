@@ -15,7 +15,6 @@ use super::dependence::Dataflow;
 use super::send_recv::{self, Message, Own, Uses};
 use super::units::{self, When};
 use super::{Grid, StageSchedule, assign};
-use crate::blame::internal;
 use crate::ranks::at_once;
 use crate::times::Times;
 use crate::{Context, ProgramPass};
@@ -50,7 +49,7 @@ impl ProgramPass for Stages {
         let times = Times::new(&machine, &module.mesh);
         for program in &mut module.programs {
             let [whole] = &program.ranks[..] else {
-                return Err(internal("the program is parted among ranks already").into());
+                return Err(Diagnostic::internal("the program is parted among ranks already").into());
             };
             let (ranks, collectives) = self.part(whole, &program.emits, &times)?;
             (program.places, program.collectives) = (whole.places.sites().len(), collectives);
