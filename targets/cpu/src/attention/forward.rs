@@ -3,7 +3,7 @@
 //! Lanes run along queries, so that softmax needs no horizontal step: panels hold the queries, tiles of keys and values
 //! are packed once for all heads and queries of a task.
 
-use super::tiles::Form;
+use super::tiles::TileLayout;
 use super::{Attention, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
@@ -20,8 +20,8 @@ const TASKS: u64 = 16;
 const KEYS: u64 = 128;
 
 /// The tasks of a problem and their scratch, in words.
-struct Plan {
-    form: Form,
+struct Layout {
+    form: TileLayout,
     /// Keys in a tile.
     tile: u64,
     /// Queries of a task: whole panels.
@@ -41,7 +41,7 @@ struct Plan {
 }
 
 impl Attention {
-    fn forward(&self, cpu: &Cpu) -> Plan {
+    fn forward(&self, cpu: &Cpu) -> Layout {
         let form = self.form(cpu, self.queries.size);
         let heads = points(&self.batch) * self.kv_heads.size;
         let few = |queries: &u64| heads * (self.queries.size * self.group_size()).div_ceil(*queries) < TASKS;
@@ -53,7 +53,7 @@ impl Attention {
         let panels = block / form.span * self.group_size();
         let tile = form.tile(KEYS, form.lanes);
         let mut scratch = Scratch::default();
-        Plan {
+        Layout {
             form,
             tile,
             block,
@@ -64,7 +64,7 @@ impl Attention {
             highest: scratch.take(panels * form.span),
             totals: scratch.take(panels * form.span),
             keys: scratch.take(tile * form.stride),
-            values: scratch.take(tile * form.woven),
+            values: scratch.take(tile * form.interleaved),
             scores: scratch.take(tile * form.span),
             weights: scratch.take(tile * form.span),
             line: scratch.take(form.lanes * form.lanes),
@@ -85,15 +85,15 @@ impl Attention {
 impl Emitter {
     /// Emits `out` and `lse` from `q`, `k`, `v`. The workspace has [`Attention::forward_workspace`] bytes.
     pub fn attention(&mut self, kernel: &Kernel, attention: &Attention, bases: &Bases, window: Window, workspace: Val) {
-        let plan = attention.forward(self.cpu());
+        let layout = attention.forward(self.cpu());
         let parts = attention.forward_parts(self.cpu());
-        let (from, to) = self.share(kernel, plan.tasks, parts);
-        let scratch = self.offset_words(workspace, kernel.part, plan.scratch);
+        let (from, to) = self.share(kernel, layout.tasks, parts);
+        let scratch = self.offset_words(workspace, kernel.part, layout.scratch);
         self.for_each((from, to, 1), &[], |e, task, _| {
-            let at = e.unravel(task, &[points(&attention.batch), attention.kv_heads.size, plan.blocks]);
-            let size = e.i64(plan.block as i64);
+            let at = e.unravel(task, &[points(&attention.batch), attention.kv_heads.size, layout.blocks]);
+            let size = e.i64(layout.block as i64);
             let first = e.mul(at[2], size);
-            let task = Task { attention, window, bases, plan: &plan, scratch, batch: at[0], kv_head: at[1], first };
+            let task = Task { attention, window, bases, layout: &layout, scratch, batch: at[0], kv_head: at[1], first };
             task.emit(e);
             Vec::new()
         });
@@ -104,7 +104,7 @@ struct Task<'a> {
     attention: &'a Attention,
     window: Window,
     bases: &'a Bases,
-    plan: &'a Plan,
+    layout: &'a Layout,
     scratch: Val,
     batch: Val,
     kv_head: Val,
@@ -131,18 +131,18 @@ impl Task<'_> {
 
     /// For each panel of each head that has queries.
     fn panels(&self, e: &mut Emitter, body: impl FnOnce(&mut Emitter, &Panel)) {
-        let (plan, form) = (self.plan, &self.plan.form);
+        let (layout, form) = (self.layout, &self.layout.form);
         let group = self.attention.group_size();
         let (zero, size) = (e.i64(0), e.i64(self.attention.queries.size as i64));
         let left = e.sub(size, self.first);
-        let block = e.i64(plan.block as i64);
+        let block = e.i64(layout.block as i64);
         let here = e.min_int(left, block);
         e.for_count(group, 1, |e, member| {
             e.for_each((zero, here, form.span as i64), &[], |e, query, _| {
                 let (members, span) = (e.i64(group as i64), e.i64(form.span as i64));
                 let head = e.mul(self.kv_head, members);
                 let head = e.add(head, member);
-                let count = e.i64((plan.block / form.span) as i64);
+                let count = e.i64((layout.block / form.span) as i64);
                 let index = e.mul(member, count);
                 let own = e.div_unsigned(query, span);
                 let index = e.add(index, own);
@@ -153,10 +153,10 @@ impl Task<'_> {
                 let panel = Panel {
                     place: Place { batch: self.batch, head, kv_head: self.kv_head },
                     first: e.add(self.first, query),
-                    columns: area(e, plan.columns, form.panel),
-                    sums: area(e, plan.sums, form.depth * form.span),
-                    highest: area(e, plan.highest, form.span),
-                    totals: area(e, plan.totals, form.span),
+                    columns: area(e, layout.columns, form.panel),
+                    sums: area(e, layout.sums, form.depth * form.span),
+                    highest: area(e, layout.highest, form.span),
+                    totals: area(e, layout.totals, form.span),
                 };
                 body(e, &panel);
                 Vec::new()
@@ -165,11 +165,11 @@ impl Task<'_> {
     }
 
     fn emit(&self, e: &mut Emitter) {
-        let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
+        let (attention, layout, form) = (self.attention, self.layout, &self.layout.form);
         let size = e.i64(attention.queries.size as i64);
         self.panels(e, |e, panel| {
             let Some(q) = attention.rows(e, self.bases, &panel.place, Q) else { return };
-            e.turn_rows(q, form, (panel.first, size), panel.columns);
+            e.transpose_rows(q, form, (panel.first, size), panel.columns);
             e.clear(panel.sums, form.depth * form.span);
             e.clear(panel.totals, form.span);
             e.for_count(form.span, form.lanes, |e, lane| {
@@ -184,17 +184,17 @@ impl Task<'_> {
         else {
             return;
         };
-        let (keys, values) = (self.area(e, plan.keys), self.area(e, plan.values));
-        let (zero, block) = (e.i64(0), e.i64(plan.block as i64));
+        let (keys, values) = (self.area(e, layout.keys), self.area(e, layout.values));
+        let (zero, block) = (e.i64(0), e.i64(layout.block as i64));
         let past = e.add(self.first, block);
         let end = self.window.seen_before(e, attention, past);
-        e.for_each((zero, end, self.plan.tile as i64), &[], |e, key, _| {
+        e.for_each((zero, end, self.layout.tile as i64), &[], |e, key, _| {
             let left = e.sub(end, key);
-            let most = e.i64(self.plan.tile as i64);
+            let most = e.i64(self.layout.tile as i64);
             let count = e.min_int(left, most);
             let padded = e.next_multiple(count, form.rows);
             e.copy_rows(k, form, key, (count, padded), keys);
-            e.weave_rows(v, form, key, (count, padded), values);
+            e.interleave_rows(v, form, key, (count, padded), values);
             self.panels(e, |e, panel| self.tile(e, panel, (key, padded), (keys, values)));
             Vec::new()
         });
@@ -203,10 +203,10 @@ impl Task<'_> {
 
     /// One tile of keys for one panel of queries.
     fn tile(&self, e: &mut Emitter, panel: &Panel, (key, count): (Val, Val), (keys, values): (Val, Val)) {
-        let (attention, plan, form) = (self.attention, self.plan, &self.plan.form);
+        let (attention, layout, form) = (self.attention, self.layout, &self.layout.form);
         let (scores, weights) = match form.word {
-            Word::F32 => (self.area(e, plan.scores), self.area(e, plan.scores)),
-            Word::Bf16Pair => (self.area(e, plan.scores), self.area(e, plan.weights)),
+            Word::F32 => (self.area(e, layout.scores), self.area(e, layout.scores)),
+            Word::Bf16Pair => (self.area(e, layout.scores), self.area(e, layout.weights)),
         };
         let span = e.i64(form.span as i64);
         let past = e.add(panel.first, span);
@@ -243,7 +243,7 @@ impl Task<'_> {
             );
             let pair = e.i64(form.word.depth() as i64);
             let (words, one) = (e.div_unsigned(count, pair), e.i64(1));
-            let inner = form.micro(form.span, (1, form.woven), form.span, form.span);
+            let inner = form.micro(form.span, (1, form.interleaved), form.span, form.span);
             let sums = |e: &mut Emitter, d: Val, rows: u64| {
                 let (a, c) = (e.at(values, Elem::F32, d), e.offset_words(panel.sums, d, form.span));
                 let inner = Micro { rows: rows as u32, ..inner };
@@ -267,7 +267,7 @@ impl Task<'_> {
         (scores, weights): (Val, Val),
         masked: bool,
     ) {
-        let (attention, form) = (self.attention, &self.plan.form);
+        let (attention, form) = (self.attention, &self.layout.form);
         let vf32 = e.vf32();
         let (zero, lowest) = (e.i64(0), e.vconst(f32::NEG_INFINITY));
         let vectors: Vec<u64> = (0..form.span / form.lanes).map(|vector| vector * form.lanes).collect();
@@ -404,10 +404,10 @@ impl Task<'_> {
 
     /// Stores what a panel has summed.
     fn finish(&self, e: &mut Emitter, panel: &Panel) {
-        let (attention, form) = (self.attention, &self.plan.form);
+        let (attention, form) = (self.attention, &self.layout.form);
         let vf32 = e.vf32();
         if let Some(out) = attention.rows(e, self.bases, &panel.place, OUT) {
-            let line = self.area(e, self.plan.line);
+            let line = self.area(e, self.layout.line);
             let limit = attention.queries.size;
             e.store_turned(out, form, (panel.first, limit), (panel.sums, line), |e, sum, lane| {
                 let at = e.at(panel.totals, Elem::F32, lane);

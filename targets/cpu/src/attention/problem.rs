@@ -1,6 +1,6 @@
 //! An attention in strides: its dims, which keys its queries see, and where its operands lie.
 
-use super::tiles::{Form, Rows};
+use super::tiles::{Rows, TileLayout};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Val};
 use crate::matmul::Word;
@@ -119,8 +119,8 @@ impl Attention {
     }
 
     /// The tile form of rows of a head: `across` runs along the lanes of a panel.
-    pub fn form(&self, cpu: &Cpu, across: u64) -> Form {
-        Form::new(cpu, self.word(cpu), self.head.size, across)
+    pub fn form(&self, cpu: &Cpu, across: u64) -> TileLayout {
+        TileLayout::new(cpu, self.word(cpu), self.head.size, across)
     }
 
     /// The rows of an operand at one place.

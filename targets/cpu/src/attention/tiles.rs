@@ -1,4 +1,4 @@
-//! Tiles in scratch: rows as they lie, rows woven in pairs, and panels, in which lanes run along rows.
+//! Tiles in scratch: rows as they lie, rows interleaved in pairs, and panels, in which lanes run along rows.
 
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Ty, Val};
@@ -6,7 +6,7 @@ use crate::matmul::{Micro, Word};
 
 /// How the rows of one head are tiled; sizes are in words of 32 bits, but for `depth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct TileLayout {
     pub word: Word,
     /// Rows of the inner kernel's tile.
     pub rows: u64,
@@ -26,19 +26,19 @@ pub struct Form {
     /// From one copied row to the next; no power of two, so that rows fall into different cache sets.
     pub stride: u64,
     /// From one pair of rows (of `f32`: from one row) to the next.
-    pub woven: u64,
+    pub interleaved: u64,
 }
 
-impl Form {
+impl TileLayout {
     /// Panels run along a dim of size `across`.
-    pub fn new(cpu: &Cpu, word: Word, head: u64, across: u64) -> Form {
+    pub fn new(cpu: &Cpu, word: Word, head: u64, across: u64) -> TileLayout {
         let lanes = u64::from(cpu.lanes);
         let width = |size: u64| if size > lanes { 2 * lanes } else { lanes };
         let (span, breadth) = (width(across), width(head));
         let words = head.div_ceil(word.depth());
         let depth = head.next_multiple_of(breadth);
         let copied = if word == Word::F32 { depth } else { words.next_multiple_of(lanes) };
-        Form {
+        TileLayout {
             word,
             rows: if cpu.registers >= 32 { 8 } else { 6 },
             lanes,
@@ -49,7 +49,7 @@ impl Form {
             panel: words.next_multiple_of(lanes) * span,
             copied,
             stride: copied + lanes,
-            woven: depth + lanes,
+            interleaved: depth + lanes,
         }
     }
 
@@ -125,7 +125,7 @@ impl Rows {
     }
 
     /// A full vector of words from word `at` of a row on, as `f32` bits.
-    fn words(&self, e: &mut Emitter, form: &Form, row: Val, at: Val, exists: Option<Val>) -> Val {
+    fn words(&self, e: &mut Emitter, form: &TileLayout, row: Val, at: Val, exists: Option<Val>) -> Val {
         let pair = e.i64(form.word.depth() as i64);
         let d = e.mul(at, pair);
         let loaded = self.load(e, row, d, form.lanes * form.word.depth(), exists);
@@ -146,7 +146,14 @@ impl Rows {
 
 impl Emitter {
     /// Copies `count` rows from `first` on, and zeros for the rows up to `padded`.
-    pub(super) fn copy_rows(&mut self, rows: Rows, form: &Form, first: Val, (count, padded): (Val, Val), to: Val) {
+    pub(super) fn copy_rows(
+        &mut self,
+        rows: Rows,
+        form: &TileLayout,
+        first: Val,
+        (count, padded): (Val, Val),
+        to: Val,
+    ) {
         let zero = self.i64(0);
         self.for_range((zero, count, 1), |e, row| {
             let line = e.offset_words(to, row, form.stride);
@@ -163,9 +170,16 @@ impl Emitter {
         });
     }
 
-    /// Copies rows for products that sum over rows: of pairs of `bf16`, rows are woven two by two. Zeros up to `padded`,
+    /// Copies rows for products that sum over rows: of pairs of `bf16`, rows are interleaved two by two. Zeros up to `padded`,
     /// which is even.
-    pub(super) fn weave_rows(&mut self, rows: Rows, form: &Form, first: Val, (count, padded): (Val, Val), to: Val) {
+    pub(super) fn interleave_rows(
+        &mut self,
+        rows: Rows,
+        form: &TileLayout,
+        first: Val,
+        (count, padded): (Val, Val),
+        to: Val,
+    ) {
         if form.word == Word::F32 {
             return self.copy_rows(rows, form, first, (count, padded), to);
         }
@@ -173,7 +187,7 @@ impl Emitter {
         let whole = self.div_unsigned(count, two);
         let pairs = self.div_unsigned(padded, two);
         let weave = |e: &mut Emitter, pair: Val, partly: bool| {
-            let line = e.offset_words(to, pair, form.woven);
+            let line = e.offset_words(to, pair, form.interleaved);
             let row = e.mul(pair, two);
             let one = e.i64(1);
             let next = e.add(row, one);
@@ -200,7 +214,7 @@ impl Emitter {
     }
 
     /// A panel, `to[word, lane]`, of the rows from `first` on; rows from `limit` on are zero.
-    pub(super) fn turn_rows(&mut self, rows: Rows, form: &Form, (first, limit): (Val, Val), to: Val) {
+    pub(super) fn transpose_rows(&mut self, rows: Rows, form: &TileLayout, (first, limit): (Val, Val), to: Val) {
         let lanes = form.lanes;
         self.for_count(form.span, lanes, |e, lane| {
             e.for_count(form.words.next_multiple_of(lanes), lanes, |e, word| {
@@ -228,7 +242,7 @@ impl Emitter {
     pub(super) fn store_turned(
         &mut self,
         rows: Rows,
-        form: &Form,
+        form: &TileLayout,
         (first, limit): (Val, u64),
         (from, line): (Val, Val),
         mut finish: impl FnMut(&mut Emitter, Val, Val) -> Val,

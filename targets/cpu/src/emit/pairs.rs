@@ -30,11 +30,11 @@ impl Emitter {
         let lanes = low.ty.lanes;
         let all = self.bf16_run(low, high);
         let order: Vec<u32> = (0..2 * lanes).map(|lane| lane / 2 + lane % 2 * lanes).collect();
-        let woven = self.shuffle(all, all, &order);
-        self.words_of(woven)
+        let interleaved = self.shuffle(all, all, &order);
+        self.words_of(interleaved)
     }
 
-    /// Neighbours of two vectors that follow each other as words: the same, before they are woven.
+    /// Neighbours of two vectors that follow each other as words: the same, before they are interleaved.
     pub fn bf16_words(&mut self, first: Val, second: Val) -> Val {
         let all = self.bf16_run(first, second);
         self.words_of(all)

@@ -11,22 +11,27 @@ use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
 use crate::nest::Dim;
 
-pub struct Plan {
+pub struct AttentionKernel {
     node: NodeId,
     attention: Attention,
     backward: bool,
     needs: Needs,
 }
 
-impl Plan {
-    pub fn forward(function: &Function, node: NodeId, op: &ir::ops::Attention, cpu: &Cpu) -> Result<Plan, LowerError> {
+impl AttentionKernel {
+    pub fn forward(
+        function: &Function,
+        node: NodeId,
+        op: &ir::ops::Attention,
+        cpu: &Cpu,
+    ) -> Result<AttentionKernel, LowerError> {
         let attention = describe(function, node, op, &[Q, K, V], &[OUT, LSE])?;
         let needs = Needs {
             workspace: attention.forward_workspace(cpu),
             parts: attention.forward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(Plan { node, attention, backward: false, needs })
+        Ok(AttentionKernel { node, attention, backward: false, needs })
     }
 
     pub fn backward(
@@ -34,7 +39,7 @@ impl Plan {
         node: NodeId,
         op: &ir::ops::AttentionGrad,
         cpu: &Cpu,
-    ) -> Result<Plan, LowerError> {
+    ) -> Result<AttentionKernel, LowerError> {
         let operands = [Q, K, V, OUT, LSE, DOUT];
         let attention = describe(function, node, &op.forward(), &operands, &[DQ, DK, DV])?;
         let needs = Needs {
@@ -42,7 +47,7 @@ impl Plan {
             parts: attention.backward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(Plan { node, attention, backward: true, needs })
+        Ok(AttentionKernel { node, attention, backward: true, needs })
     }
 
     pub fn needs(&self) -> Needs {

@@ -29,7 +29,12 @@ use ir::{Function, Inst, NodeId, Op};
 use crate::cpu::Cpu;
 use crate::emit::{Emitter, Kernel, Module, Val};
 
+use flash::AttentionKernel;
 use form::{Form, Whole};
+use nest::NestKernel;
+use product::ProductKernel;
+use scatter::ScatterKernel;
+use transpose::TransposeKernel;
 
 pub use expand::expand;
 
@@ -67,11 +72,11 @@ pub struct Lowering {
 }
 
 enum Kind {
-    Nest(nest::Plan),
-    Product(product::Plan),
-    Scatter(scatter::Plan),
-    Flash(flash::Plan),
-    Transpose(transpose::Plan),
+    Nest(NestKernel),
+    Product(ProductKernel),
+    Scatter(ScatterKernel),
+    Flash(AttentionKernel),
+    Transpose(TransposeKernel),
 }
 
 impl Lowering {
@@ -94,13 +99,13 @@ impl Lowering {
             }
         }
         let kind = match whole {
-            Some((node, Whole::Matmul(op))) => Kind::Product(product::Plan::new(&function, node, op, cpu)?),
-            Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(scatter::Plan::new(&function, node, op)?),
-            Some((node, Whole::Attention(op))) => Kind::Flash(flash::Plan::forward(&function, node, op, cpu)?),
-            Some((node, Whole::AttentionGrad(op))) => Kind::Flash(flash::Plan::backward(&function, node, op, cpu)?),
-            None => match transpose::Plan::new(&function, cpu) {
+            Some((node, Whole::Matmul(op))) => Kind::Product(ProductKernel::new(&function, node, op, cpu)?),
+            Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(ScatterKernel::new(&function, node, op)?),
+            Some((node, Whole::Attention(op))) => Kind::Flash(AttentionKernel::forward(&function, node, op, cpu)?),
+            Some((node, Whole::AttentionGrad(op))) => Kind::Flash(AttentionKernel::backward(&function, node, op, cpu)?),
+            None => match TransposeKernel::new(&function, cpu) {
                 Some(plan) => Kind::Transpose(plan),
-                None => Kind::Nest(nest::Plan::new(&function, cpu)?),
+                None => Kind::Nest(NestKernel::new(&function, cpu)?),
             },
         };
         Ok(Lowering { function, kind })

@@ -17,7 +17,7 @@ use crate::emit::{Elem, Emitter, Kernel, Ty, Val};
 /// Vectors of a run that one part does at a time.
 const CHUNK: u64 = 64;
 
-pub struct Plan {
+pub struct NestKernel {
     nests: Vec<Nest>,
 }
 
@@ -52,8 +52,8 @@ impl Nest {
     }
 }
 
-impl Plan {
-    pub fn new(function: &Function, cpu: &Cpu) -> Result<Plan, LowerError> {
+impl NestKernel {
+    pub fn new(function: &Function, cpu: &Cpu) -> Result<NestKernel, LowerError> {
         let mut nests: Vec<(TensorType, Vec<usize>)> = Vec::new();
         for (index, &result) in function.results.iter().enumerate() {
             let ty = tensor(function, result)?;
@@ -79,7 +79,7 @@ impl Plan {
             plans.push(nest(function, &ty, results, cpu)?);
             shapes.push(ty);
         }
-        Ok(Plan { nests: plans })
+        Ok(NestKernel { nests: plans })
     }
 
     pub fn needs(&self, function: &Function) -> Needs {

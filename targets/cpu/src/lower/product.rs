@@ -13,7 +13,7 @@ use crate::emit::{Elem, Emitter, Kernel, Val};
 use crate::matmul::{Buffers, EXTRA, Epilogue, Matmul, OUT, Site, Tiling};
 use crate::nest::Dim;
 
-pub struct Plan {
+pub struct ProductKernel {
     node: NodeId,
     lhs: NodeId,
     rhs: NodeId,
@@ -23,8 +23,13 @@ pub struct Plan {
     operands: BTreeMap<NodeId, usize>,
 }
 
-impl Plan {
-    pub fn new(function: &Function, node: NodeId, op: &ir::ops::Matmul, cpu: &Cpu) -> Result<Plan, LowerError> {
+impl ProductKernel {
+    pub fn new(
+        function: &Function,
+        node: NodeId,
+        op: &ir::ops::Matmul,
+        cpu: &Cpu,
+    ) -> Result<ProductKernel, LowerError> {
         let letters = op.letters().ok_or_else(|| LowerError::new(format!("`{}` is no matmul", op.spec)))?;
         let args = &function.nodes[node].args;
         let (a, b) = (tensor(function, args[0])?, tensor(function, args[1])?);
@@ -75,7 +80,7 @@ impl Plan {
         let matmul = plain.normal();
         let (lhs, rhs) = if plain.exchanges() { (args[1], args[0]) } else { (args[0], args[1]) };
         let tiling = matmul.tiling(cpu);
-        Ok(Plan { node, lhs, rhs, matmul, tiling, operands })
+        Ok(ProductKernel { node, lhs, rhs, matmul, tiling, operands })
     }
 
     pub fn needs(&self) -> Needs {
@@ -165,7 +170,7 @@ impl Plan {
 
 /// What follows the product elementwise.
 struct Finish<'a> {
-    plan: &'a Plan,
+    plan: &'a ProductKernel,
     function: &'a Function,
     pointers: &'a Pointers,
     result: &'a mut Result<(), LowerError>,

@@ -11,7 +11,7 @@ use super::eval::{Eval, widen};
 use super::{LowerError, Needs, Pointers};
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
 
-pub struct Plan {
+pub struct ScatterKernel {
     node: NodeId,
     updates: NodeId,
     ids: NodeId,
@@ -23,8 +23,8 @@ pub struct Plan {
     dtype: DType,
 }
 
-impl Plan {
-    pub fn new(function: &Function, node: NodeId, op: &ir::ops::ScatterAdd) -> Result<Plan, LowerError> {
+impl ScatterKernel {
+    pub fn new(function: &Function, node: NodeId, op: &ir::ops::ScatterAdd) -> Result<ScatterKernel, LowerError> {
         let args = &function.nodes[node].args;
         let tensor = |node: NodeId| -> Result<&TensorType, LowerError> {
             function.ty(node).tensor().ok_or_else(|| LowerError::new("a scatter-add of what is no tensor"))
@@ -35,7 +35,7 @@ impl Plan {
         if function.results.len() != 1 || function.results[0] != node || stored(out.dtype) == Elem::F64 {
             return Err(LowerError::new("a scatter-add stands alone in its kernel, and not in f64"));
         }
-        Ok(Plan {
+        Ok(ScatterKernel {
             node,
             updates: args[0],
             ids: args[1],

@@ -12,7 +12,7 @@ use crate::nest::{Dim, merge, sizes};
 const FROM: usize = 0;
 const TO: usize = 1;
 
-pub struct Plan {
+pub struct TransposeKernel {
     param: NodeId,
     elem: Elem,
     /// Dims that squares do not run along.
@@ -24,9 +24,9 @@ pub struct Plan {
     lanes: u64,
 }
 
-impl Plan {
+impl TransposeKernel {
     /// `None` unless the kernel is one transpose, and its operand and result end in different dims.
-    pub fn new(function: &Function, cpu: &Cpu) -> Option<Plan> {
+    pub fn new(function: &Function, cpu: &Cpu) -> Option<TransposeKernel> {
         let (&[param], &[result]) = (&function.params[..], &function.results[..]) else { return None };
         let node = &function.nodes[result];
         if !matches!(&node.inst, Inst::Op(Op::Transpose(_))) || node.args[..] != [param] {
@@ -47,7 +47,14 @@ impl Plan {
         let columns = outer.pop()?;
         let place = outer.iter().position(|dim| dim.strides[FROM] == 1)?;
         let rows = outer.remove(place);
-        Some(Plan { param, elem: stored(to.dtype).as_int(), outer, rows, columns, lanes: u64::from(cpu.lanes) })
+        Some(TransposeKernel {
+            param,
+            elem: stored(to.dtype).as_int(),
+            outer,
+            rows,
+            columns,
+            lanes: u64::from(cpu.lanes),
+        })
     }
 
     fn squares(&self) -> Vec<u64> {

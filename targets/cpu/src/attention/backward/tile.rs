@@ -1,0 +1,217 @@
+//! One tile of queries and keys: scores become weights and their gradients, and each product adds to its sums.
+
+use super::{Task, Tile};
+use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
+use crate::matmul::{Micro, Word};
+
+impl Task<'_> {
+    pub(super) fn tile(&self, e: &mut Emitter, member: Val, tile: &Tile) {
+        let (layout, form) = (self.layout, &self.layout.form);
+        let (zero, most) = (e.i64(0), e.i64(layout.queries_tile as i64));
+        let left = e.sub(self.queries.1, tile.query);
+        let here = e.min_int(left, most);
+        let padded = e.next_multiple(here, form.rows);
+        let first = self.sum_row(e, member, tile.query);
+        let [queries, douts] = [layout.queries, layout.douts].map(|area| {
+            let area = self.area(e, area);
+            e.offset_words(area, first, form.stride)
+        });
+        let [interleaved_queries, interleaved_douts] =
+            [layout.interleaved_queries, layout.interleaved_douts].map(|area| self.interleaved(e, area, first));
+        let (scores, dscores) = (self.area(e, layout.scores), self.area(e, layout.dscores));
+        let words = e.i64(form.words as i64);
+        let inner = form.micro(form.span, (form.stride, 1), form.span, layout.line);
+        let all = self.window.seen(e, self.attention, tile.query);
+        // Scores become weights right after their product, while they are in the nearest cache.
+        e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
+            // Whether the first query sees all keys of the panel; then they all do.
+            let span = e.i64(form.span as i64);
+            let end = e.add(tile.key, lane);
+            let end = e.add(end, span);
+            let whole = e.cmp(Cmp::Le, end, all);
+            e.for_range((zero, padded, form.rows as i64), |e, row| {
+                for (rows, panels, to) in [(queries, layout.k_panels, scores), (douts, layout.v_panels, dscores)] {
+                    let panels = self.area(e, panels);
+                    let panel = self.panel(e, panels, lane);
+                    let (a, c) = (e.offset_words(rows, row, form.stride), e.offset_words(to, row, layout.line));
+                    let c = e.at(c, Elem::F32, lane);
+                    e.micro_words((form.word, inner), (a, panel, c), words, zero);
+                }
+                let weigh = |e: &mut Emitter, masked: bool| {
+                    self.weigh(e, tile, (row, lane), masked);
+                    Vec::new()
+                };
+                e.if_else(whole, &[], |e| weigh(e, false), |e| weigh(e, true));
+            });
+            Vec::new()
+        });
+        if self.by_keys {
+            let inner = form.micro(form.breadth, (1, layout.line), form.interleaved, form.interleaved);
+            let pair = e.i64(form.word.depth() as i64);
+            let words = e.div_unsigned(padded, pair);
+            let rows = e.next_multiple(tile.keys, form.rows);
+            self.close(e, (padded, rows), tile.lanes);
+            for (weights, with, sums) in [
+                (layout.interleaved_weights, interleaved_douts, layout.v_sums),
+                (layout.interleaved_dscores, interleaved_queries, layout.k_sums),
+            ] {
+                let (weights, sums) = (self.area(e, weights), self.key_sums(e, sums, tile.key));
+                self.columns(e, (zero, rows), |e, row, d| {
+                    let (a, b) = (e.at(weights, Elem::F32, row), e.at(with, Elem::F32, d));
+                    let c = e.offset_words(sums, row, form.interleaved);
+                    let c = e.at(c, Elem::F32, d);
+                    (inner, (a, b, c), words)
+                });
+            }
+        }
+        if self.by_queries {
+            let inner = form.micro(form.breadth, (layout.half_line, 1), form.interleaved, form.depth);
+            let pair = e.i64(form.word.depth() as i64);
+            let words = e.div_unsigned(tile.lanes, pair);
+            let (dscores, keys, sums) =
+                (self.area(e, layout.dscore_rows), self.area(e, layout.keys), self.area(e, layout.q_sums));
+            let sums = e.offset_words(sums, first, form.depth);
+            self.columns(e, (zero, padded), |e, row, d| {
+                let (a, b) = (e.offset_words(dscores, row, layout.half_line), e.at(keys, Elem::F32, d));
+                let c = e.offset_words(sums, row, form.depth);
+                let c = e.at(c, Elem::F32, d);
+                (inner, (a, b, c), words)
+            });
+        }
+    }
+
+    /// Zeros behind the last panel, where tiles of keys reach beyond it.
+    fn close(&self, e: &mut Emitter, (queries, keys): (Val, Val), lanes: Val) {
+        let (layout, form) = (self.layout, &self.layout.form);
+        if form.lanes.is_multiple_of(form.rows) {
+            return;
+        }
+        let beyond = e.cmp(Cmp::Gt, keys, lanes);
+        e.if_then(beyond, |e| {
+            let zero = e.i64(0);
+            e.for_range((zero, queries, 1), |e, row| {
+                for area in [layout.interleaved_weights, layout.interleaved_dscores] {
+                    let line = self.area(e, area);
+                    let line = e.offset_words(line, row, layout.line);
+                    let line = e.at(line, Elem::F32, lanes);
+                    e.clear(line, form.lanes);
+                }
+            });
+        });
+    }
+
+    /// Adds to all tiles of `rows` sums as wide as a head.
+    fn columns(
+        &self,
+        e: &mut Emitter,
+        (from, to): (Val, Val),
+        product: impl FnOnce(&mut Emitter, Val, Val) -> (Micro, (Val, Val, Val), Val),
+    ) {
+        let (form, one) = (&self.layout.form, e.i64(1));
+        e.for_count(form.depth, form.breadth, |e, d| {
+            e.for_each((from, to, form.rows as i64), &[], |e, row, _| {
+                let (inner, operands, words) = product(e, row, d);
+                e.micro_words((form.word, inner), operands, words, one);
+                Vec::new()
+            });
+        });
+    }
+
+    /// Turns a tile of scores from `(first, lane)` on into weights, and products of dout and v into gradients of scores.
+    fn weigh(&self, e: &mut Emitter, tile: &Tile, (first, lane): (Val, Val), masked: bool) {
+        let (layout, form, vf32) = (self.layout, &self.layout.form, e.vf32());
+        let [scores, dscores, lses, deltas] =
+            [layout.scores, layout.dscores, layout.lses, layout.deltas].map(|offset| self.area(e, offset));
+        let [interleaved_weights, interleaved_dscores, dscore_rows] =
+            [layout.interleaved_weights, layout.interleaved_dscores, layout.dscore_rows]
+                .map(|offset| self.area(e, offset));
+        let vectors: Vec<i64> = (0..form.span / form.lanes).map(|vector| (vector * form.lanes) as i64).collect();
+        // Rows two by two, whatever the words are.
+        let (one, count) = (e.i64(1), e.i64(form.rows as i64));
+        let end = e.add(first, count);
+        e.for_range((first, end, 2), |e, row| {
+            let rows = [row, e.add(row, one)];
+            let numbers = rows.map(|row| {
+                let at = e.add(tile.row, row);
+                [lses, deltas].map(|numbers| {
+                    let at = e.at(numbers, Elem::F32, at);
+                    let number = e.load(at, Ty::F32);
+                    e.splat(number)
+                })
+            });
+            let seen = rows.map(|row| {
+                masked.then(|| {
+                    let query = e.add(tile.query, row);
+                    let seen = self.window.seen(e, self.attention, query);
+                    let seen = e.sub(seen, tile.key);
+                    let seen = e.truncate(seen, Elem::I32);
+                    e.splat(seen)
+                })
+            });
+            let at = |e: &mut Emitter, base, (line, stride), vector: i64| {
+                let line = e.offset_words(base, line, stride);
+                let offset = e.i64(vector);
+                let offset = e.add(lane, offset);
+                e.at(line, Elem::F32, offset)
+            };
+            let places: Vec<(usize, i64)> = vectors.iter().flat_map(|&vector| [(0, vector), (1, vector)]).collect();
+            let mut exponents = Vec::new();
+            for &(i, vector) in &places {
+                let score_at = at(e, scores, (rows[i], layout.line), vector);
+                let score = e.load(score_at, vf32);
+                let factor = e.vconst(self.attention.factor());
+                let mut exponent = e.fma(score, factor, numbers[i][0]);
+                if let Some(seen) = seen[i] {
+                    let key = e.i64(vector);
+                    let key = e.add(lane, key);
+                    let key = e.truncate(key, Elem::I32);
+                    let key = e.splat(key);
+                    let steps = e.steps(key.ty);
+                    let key = e.add(key, steps);
+                    let sees = e.cmp(Cmp::Lt, key, seen);
+                    let hidden = e.vconst(f32::NEG_INFINITY);
+                    exponent = e.select(sees, exponent, hidden);
+                }
+                let most = e.vconst(127.0);
+                exponents.push(e.min_fast(most, exponent));
+            }
+            let weights = e.exp2_fast(&exponents);
+            let mut cells = Vec::new();
+            for (&(i, vector), weight) in places.iter().zip(weights) {
+                let dscore_at = at(e, dscores, (rows[i], layout.line), vector);
+                let dscore = e.load(dscore_at, vf32);
+                let centred = e.sub(dscore, numbers[i][1]);
+                let dscore = e.mul(weight, centred);
+                if form.word == Word::F32 {
+                    let score_at = at(e, scores, (rows[i], layout.line), vector);
+                    e.store(weight, score_at);
+                    e.store(dscore, dscore_at);
+                }
+                cells.push((weight, dscore));
+            }
+            if form.word == Word::F32 {
+                return;
+            }
+            let two = e.i64(2);
+            let half = e.div_unsigned(row, two);
+            for (cell, &vector) in cells.chunks(2).zip(&vectors) {
+                for (base, low, high) in
+                    [(interleaved_weights, cell[0].0, cell[1].0), (interleaved_dscores, cell[0].1, cell[1].1)]
+                {
+                    let words = e.bf16_pairs(low, high);
+                    let to = at(e, base, (half, layout.line), vector);
+                    e.store(words, to);
+                }
+            }
+            let lane = e.div_unsigned(lane, two);
+            for (i, &row) in rows.iter().enumerate() {
+                let none = e.float(vf32, 0.0);
+                let next = if vectors.len() == 2 { cells[2 + i].1 } else { none };
+                let words = e.bf16_words(cells[i].1, next);
+                let line = e.offset_words(dscore_rows, row, layout.half_line);
+                let to = e.at(line, Elem::F32, lane);
+                e.store(words, to);
+            }
+        });
+    }
+}
