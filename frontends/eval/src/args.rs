@@ -3,10 +3,9 @@
 use diag::{Diagnostic, Span};
 use types::{DType, Dim, Name};
 
-use crate::operator::{real, whole};
 use crate::stop::{Eval, Stop};
 use crate::trace::Site;
-use crate::value::{Bound, Value};
+use crate::value::{Bound, Value, real, whole};
 
 pub struct Args<'a> {
     /// The callee as messages call it.

@@ -4,12 +4,12 @@
 use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
-use ir::{Call, Id};
+use ir::Call;
 use syn::{FnArg, ReturnType, Signature};
 
 use crate::args::Args;
 use crate::contract::FreeDims;
-use crate::evaluator::{Evaluator, Scope};
+use crate::evaluator::{Evaluator, Memo, Scope};
 use crate::file::StructDeclaration;
 use crate::leaves::{fingerprint, leaves, map_leaves};
 use crate::stop::{Eval, Stop};
@@ -17,16 +17,6 @@ use crate::suggest::nearest;
 use crate::trace::Site;
 use crate::value::{Closure, Function, Leaf, Source, StructKind, Value};
 use crate::vocabulary;
-
-/// A traced method: calls with equal arguments share it.
-#[derive(Clone)]
-pub struct Memo<'a> {
-    function: Id<ir::Function>,
-    /// Which argument leaf each parameter is.
-    params: Vec<usize>,
-    result: Value<'a>,
-    frame: u32,
-}
 
 /// A function's syntax and where it stands.
 #[derive(Clone, Copy)]

@@ -11,9 +11,9 @@ use syn::{Expr, Ident, Lit, LitStr, Token, parenthesized};
 use types::{Config, Fact, Figure, Name, fact_at};
 
 use crate::evaluator::{Evaluator, Scope};
-use crate::file::span_of;
 use crate::macros::place;
 use crate::numbers::type_name;
+use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::suggest::{listed, nearest};
 use crate::value::Value;

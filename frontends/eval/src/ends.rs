@@ -1,10 +1,9 @@
 //! The byte range of an expression from its first and last token: operators nest as deep as there are of them in a row, and
 //! the tokens of all that are inside would be walked for each.
 
+use crate::span::span_of;
 use diag::{SourceId, Span};
 use syn::Expr;
-
-use crate::file::span_of;
 
 pub fn of_expr(source: SourceId, e: &Expr) -> Span {
     let (first, last) = (span_of(source, first(e)), last(source, e));
@@ -60,5 +59,5 @@ fn last(source: SourceId, mut e: &Expr) -> u32 {
 }
 
 fn end(source: SourceId, span: proc_macro2::Span) -> u32 {
-    crate::file::span_in(source, span).end
+    crate::span::span_in(source, span).end
 }

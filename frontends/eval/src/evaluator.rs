@@ -2,14 +2,14 @@
 
 use diag::{Diagnostic, PlaceId, Span};
 use indexmap::IndexMap;
+use ir::Id;
 use rustc_hash::FxHashMap;
 use syn::spanned::Spanned;
 use types::Name;
 
-use crate::call::Memo;
-use crate::file::{File, StructDeclaration, span_of};
+use crate::file::{File, StructDeclaration};
 use crate::macros::DimDeclaration;
-use crate::numbers::Number;
+use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::trace::{Site, Tracer};
 use crate::value::Value;
@@ -19,6 +19,22 @@ use crate::{Options, Wishes};
 const MAX_DEPTH: usize = 64;
 /// Expressions evaluated in all.
 const MAX_STEPS: u64 = 3_000_000;
+
+/// A traced method: calls with equal arguments share it.
+#[derive(Clone)]
+pub struct Memo<'a> {
+    pub function: Id<ir::Function>,
+    /// Which argument leaf each parameter is.
+    pub params: Vec<usize>,
+    pub result: Value<'a>,
+    pub frame: u32,
+}
+
+/// A dim or constant that is being computed, or is done.
+pub enum Number<'a> {
+    Pending,
+    Done(Value<'a>),
+}
 
 pub struct Evaluator<'a> {
     pub files: &'a [File],

@@ -3,12 +3,12 @@
 use diag::{Diagnostic, SourceId, Span};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
-use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Expr, Ident, Item, Type};
 
 use crate::config::{ClassConfig, parse_config};
 use crate::macros::{DimDeclaration, Preset, TensorContract, parse_contract, parse_dims, parse_presets};
+use crate::span::{span_in, span_of};
 
 pub struct File {
     pub source: SourceId,
@@ -47,16 +47,6 @@ pub struct FieldDeclaration {
     pub name: String,
     /// The name in the original release, where it differs.
     pub alias: Option<String>,
-}
-
-/// The byte range of a piece of syntax.
-pub fn span_of(source: SourceId, syntax: &impl Spanned) -> Span {
-    span_in(source, syntax.span())
-}
-
-pub fn span_in(source: SourceId, span: proc_macro2::Span) -> Span {
-    let range = span.byte_range();
-    Span::new(source, range.start, range.end)
 }
 
 impl File {

@@ -22,6 +22,7 @@ mod numbers;
 mod operator;
 mod pattern;
 mod program;
+mod span;
 mod stop;
 mod suggest;
 mod tables;

@@ -1,12 +1,11 @@
 //! The macros of the language: `dims!`, `presets!` and `Tensor![..]`.
 
+use crate::span::span_in;
 use diag::{Diagnostic, SourceId, Span};
 use proc_macro2::TokenStream;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{Expr, Ident, LitStr, Token};
-
-use crate::file::span_in;
 
 /// `B` (given from outside), `T: free` (bound at each call) or `L = F * H` in `dims!`.
 pub struct DimDeclaration {

@@ -5,18 +5,13 @@ use syn::visit::Visit;
 use syn::{Expr, Type};
 use types::{Dim, Name};
 
-use crate::evaluator::{Evaluator, Found, Scope};
-use crate::file::{File, span_of};
+use crate::evaluator::{Evaluator, Found, Number, Scope};
+use crate::file::File;
 use crate::macros::{DimDeclaration, DimValue};
+use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::suggest::{listed, nearest};
 use crate::value::Value;
-
-/// A dim or constant that is being computed, or is done.
-pub enum Number<'a> {
-    Pending,
-    Done(Value<'a>),
-}
 
 /// One axis, not a whole tensor: 2^40, so that products of two stay inside 64 bits for messages.
 const MAX_SIZE: i64 = 1 << 40;

@@ -9,11 +9,10 @@ use types::DType;
 
 use crate::ends;
 use crate::evaluator::{Evaluator, Scope};
-use crate::pattern::same;
 use crate::stop::{Eval, Stop};
 use crate::tables;
-use crate::trace::{Operand, Site};
-use crate::value::{Leaf, Source, Value};
+use crate::trace::Site;
+use crate::value::{Leaf, Operand, Source, Value, real, same, whole};
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Arithmetic {
@@ -172,21 +171,6 @@ pub fn number_like<'a>(value: &Value<'_>, dtype: DType, span: Span) -> Eval<'a, 
     };
     let array = tables::scalar(number, dtype);
     Ok(Leaf::new(array.ty.clone(), Source::Const(Rc::new(array))))
-}
-
-pub fn whole(value: &Value<'_>) -> Option<i64> {
-    match value {
-        Value::Int(v) => Some(*v),
-        Value::Dim(d) => Some(d.size as i64),
-        _ => None,
-    }
-}
-
-pub fn real(value: &Value<'_>) -> Option<f64> {
-    match value {
-        Value::Float(v) => Some(*v),
-        other => whole(other).map(|v| v as f64),
-    }
 }
 
 fn integers<'a>(op: Arithmetic, a: i64, b: i64, span: Span) -> Eval<'a, i64> {

@@ -6,7 +6,7 @@ use syn::{Expr, Pat, Token};
 
 use crate::evaluator::{Evaluator, Found, Scope};
 use crate::stop::Eval;
-use crate::value::{Bound, Value};
+use crate::value::{Bound, Value, real, same};
 
 impl<'a> Evaluator<'a> {
     /// Binds a pattern that must match.
@@ -86,10 +86,10 @@ impl<'a> Evaluator<'a> {
                 Ok(known.is_some_and(|k| same(&k, &value)))
             }
             Pat::Range(range) => {
-                let Some(at) = number(&value) else { return Ok(false) };
+                let Some(at) = real(&value) else { return Ok(false) };
                 let mut bound = |e: &'a Option<Box<Expr>>| -> Eval<'a, Option<f64>> {
                     match e {
-                        Some(e) => Ok(number(&self.expr(scope, e)?)),
+                        Some(e) => Ok(real(&self.expr(scope, e)?)),
                         None => Ok(None),
                     }
                 };
@@ -202,33 +202,6 @@ impl<'a> Evaluator<'a> {
                 .help("assign to a variable, or to a tuple of variables")
                 .into()),
         }
-    }
-}
-
-fn number(value: &Value<'_>) -> Option<f64> {
-    match value {
-        Value::Int(v) => Some(*v as f64),
-        Value::Float(v) => Some(*v),
-        Value::Dim(d) => Some(d.size as f64),
-        _ => None,
-    }
-}
-
-/// Equality of compile-time values, as `==` and literal patterns see it.
-pub fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
-    match (a, b) {
-        (Value::Bool(a), Value::Bool(b)) => a == b,
-        (Value::Str(a), Value::Str(b)) => a == b,
-        (Value::DType(a), Value::DType(b)) => a == b,
-        (Value::Unit, Value::Unit) | (Value::Option(None), Value::Option(None)) => true,
-        (Value::Option(Some(a)), Value::Option(Some(b))) => same(a, b),
-        (Value::Tuple(a), Value::Tuple(b)) | (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b))
-        }
-        _ => match (number(a), number(b)) {
-            (Some(a), Some(b)) => a == b,
-            _ => false,
-        },
     }
 }
 

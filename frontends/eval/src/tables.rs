@@ -8,8 +8,7 @@ use ir::ops::Table;
 use ir::{Array, Builder, NodeId, Op};
 use types::{DType, TensorType};
 
-use crate::trace::Operand;
-use crate::value::Source;
+use crate::value::{Operand, Source};
 
 /// Larger tables of f32 are quicker to compute than to carry in the plan; f64 has to be folded whatever its size.
 const MAX_F32_BYTES: usize = 64 << 10;

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use types::{DType, Distribution, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
 use crate::tables;
-use crate::value::{Leaf, Source};
+use crate::value::{Leaf, Operand, Source};
 
 #[derive(Default)]
 pub struct Tracer {
@@ -44,13 +44,6 @@ pub struct Frame {
 pub struct Closed {
     pub function: Function,
     pub captures: Vec<Source>,
-}
-
-/// An operand and the expression it came from.
-#[derive(Clone, Copy)]
-pub struct Operand<'l> {
-    pub leaf: &'l Leaf,
-    pub span: Span,
 }
 
 /// Where a node is recorded: its expression, and the calls that led there.

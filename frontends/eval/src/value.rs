@@ -219,3 +219,45 @@ impl<'a> Value<'a> {
         }
     }
 }
+
+/// An operand and the expression it came from.
+#[derive(Clone, Copy)]
+pub struct Operand<'l> {
+    pub leaf: &'l Leaf,
+    pub span: Span,
+}
+
+/// A whole number: an integer, or the size of a dim.
+pub fn whole(value: &Value<'_>) -> Option<i64> {
+    match value {
+        Value::Int(v) => Some(*v),
+        Value::Dim(d) => Some(d.size as i64),
+        _ => None,
+    }
+}
+
+/// Any number.
+pub fn real(value: &Value<'_>) -> Option<f64> {
+    match value {
+        Value::Float(v) => Some(*v),
+        other => whole(other).map(|v| v as f64),
+    }
+}
+
+/// Equality of compile-time values, as `==` and literal patterns see it.
+pub fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Str(a), Value::Str(b)) => a == b,
+        (Value::DType(a), Value::DType(b)) => a == b,
+        (Value::Unit, Value::Unit) | (Value::Option(None), Value::Option(None)) => true,
+        (Value::Option(Some(a)), Value::Option(Some(b))) => same(a, b),
+        (Value::Tuple(a), Value::Tuple(b)) | (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b))
+        }
+        _ => match (real(a), real(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => false,
+        },
+    }
+}

@@ -9,8 +9,7 @@ use super::tensor;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
-use crate::trace::Operand;
-use crate::value::{Leaf, Value};
+use crate::value::{Leaf, Operand, Value};
 
 pub const METHODS: &[&str] = &["rotate_pairs", "rotate_halves"];
 

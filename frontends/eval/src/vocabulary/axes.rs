@@ -7,8 +7,7 @@ use types::{Dim, Name, TensorType};
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::{Eval, Stop};
-use crate::trace::Operand;
-use crate::value::{Leaf, Value};
+use crate::value::{Leaf, Operand, Value};
 
 pub const METHODS: &[&str] =
     &["split", "merge", "rename", "transpose", "expand", "squeeze", "slice", "at", "unstack", "pad"];

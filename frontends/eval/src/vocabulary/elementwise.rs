@@ -9,10 +9,8 @@ use super::tensor;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::leaves::map_leaves;
-use crate::operator::real;
 use crate::stop::{Eval, Stop};
-use crate::trace::Operand;
-use crate::value::Value;
+use crate::value::{Operand, Value, real};
 
 pub const METHODS: &[&str] = &[
     "abs",

@@ -23,8 +23,7 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
 use crate::suggest::{listed, nearest};
-use crate::trace::Operand;
-use crate::value::{Function, Leaf, StructKind, Value};
+use crate::value::{Function, Leaf, Operand, StructKind, Value};
 
 /// Names that are values.
 const CONSTANTS: &[(&str, Value<'static>)] = &[

@@ -12,8 +12,7 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::leaves::map_leaves;
 use crate::stop::{Eval, Stop};
-use crate::trace::Operand;
-use crate::value::{Leaf, Param, ParamSpec, Source, Stack, Struct, Value};
+use crate::value::{Leaf, Operand, Param, ParamSpec, Source, Stack, Struct, Value};
 
 pub const METHODS: &[&str] = &["forward", "keep", "no_bias", "init", "frozen", "tied_to", "rounded_first", "named"];
 pub const ON_PARAMS: &[&str] = &["keep", "frozen", "tied_to", "init"];

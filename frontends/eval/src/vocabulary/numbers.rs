@@ -6,9 +6,8 @@ use diag::{Diagnostic, Span};
 
 use crate::args::Args;
 use crate::evaluator::Evaluator;
-use crate::operator::{real, whole};
 use crate::stop::Eval;
-use crate::value::{Bound, Range, Value};
+use crate::value::{Bound, Range, Value, real, whole};
 
 pub const ON_NUMBERS: &[&str] = &[
     "sqrt", "rsqrt", "ln", "exp", "powf", "f64", "i64", "div_ceil", "at_least", "at_most", "range", "max", "min", "abs",

@@ -10,8 +10,7 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::operator::number_like;
 use crate::stop::Eval;
-use crate::trace::Operand;
-use crate::value::{Leaf, Value};
+use crate::value::{Leaf, Operand, Value};
 
 pub const METHODS: &[&str] = &[
     "sum",
@@ -148,7 +147,7 @@ pub fn cross_entropy<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Va
     let (logits, labels) = (tensor(ev, args, 0)?, tensor(ev, args, 1)?);
     let logits = ev.cast_leaf(&logits, DType::F32, args.span(0), args.site)?;
     let dim = args.dim(2)?.name;
-    let ignore = crate::operator::whole(&args.get(3)?.0)
+    let ignore = crate::value::whole(&args.get(3)?.0)
         .ok_or_else(|| Diagnostic::error("the ignored label is a whole number").at(args.span(3), ""))?;
     let operands = [Operand { leaf: &logits, span: args.span(0) }, Operand { leaf: &labels, span: args.span(1) }];
     Ok(Value::Tensor(ev.trace.op(ops::CrossEntropy { dim, ignore }, &operands, args.site)?))

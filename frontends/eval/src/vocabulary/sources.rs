@@ -11,8 +11,8 @@ use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::operator::number_like;
 use crate::stop::Eval;
-use crate::trace::{FeedDeclaration, Operand};
-use crate::value::{Source, Value};
+use crate::trace::FeedDeclaration;
+use crate::value::{Operand, Source, Value};
 
 pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     match name {

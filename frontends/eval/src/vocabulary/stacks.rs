@@ -9,8 +9,7 @@ use super::axes::position;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
-use crate::trace::Operand;
-use crate::value::{Stack, Value};
+use crate::value::{Operand, Stack, Value};
 
 pub const ON_TENSORS: &[&str] = &["chunks"];
 pub const ON_STACKS: &[&str] = &["fold", "zip", "recompute"];
