@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{
     Assignment, Builder, Class, FactorKind, Factors, Function, Inst, Level, Logical, Mismatch, Module, NodeId, NodeIds,
-    Op, Part, PartOf, PartialKind, Ranks, Rewriter, Sharding, Type, ring as ring_of,
+    Op, PartContext, PartOf, PartialKind, Ranks, Rewriter, Sharding, Type, ring as ring_of,
 };
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
@@ -232,12 +232,18 @@ impl Local<'_> {
     /// The results over these operands; sums see no element that is not there.
     fn compute(&self, r: &mut Ranks<'_>, args: &[NodeId], parts: &[Option<PartOf>]) -> Result<NodeIds, Mismatch> {
         let masked: Vec<NodeId> = (0..args.len()).map(|i| self.masked(r, i, args[i])).collect();
-        let mut cx =
-            Part { b: &mut r.b, args, results: &self.results, factors: self.factors, cuts: parts, masked: &masked };
-        let values = match self.op.part(&mut cx) {
+        let mut cx = PartContext {
+            b: &mut r.b,
+            args,
+            results: &self.results,
+            factors: self.factors,
+            cuts: parts,
+            masked: &masked,
+        };
+        let values = match self.op.partition(&mut cx) {
             Some(values) => values,
             None => {
-                let all = r.b.try_op(self.op.local(&self.results), &masked)?;
+                let all = r.b.try_op(self.op.localize(&self.results), &masked)?;
                 r.b.results(all)
             }
         };

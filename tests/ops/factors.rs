@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ir::{
-    Array, Builder, Class, FactorKind, Factors, Function, Interpreter, Module, NodeId, Part, PartOf, Precision, Value,
-    for_each_index,
+    Array, Builder, Class, FactorKind, Factors, Function, Interpreter, Module, NodeId, PartContext, PartOf, Precision,
+    Value, for_each_index,
 };
 use smallvec::SmallVec;
 use types::{DType, TensorType};
@@ -157,14 +157,14 @@ impl Check<'_> {
             arrays.extend(length.map(|_| number(piece.length)));
             cuts[piece.factor] = Some(PartOf { start, length });
         }
-        let mut cx = Part { b: &mut b, args, results: &results, factors, cuts: &cuts, masked };
-        let values = match op.part(&mut cx) {
+        let mut cx = PartContext { b: &mut b, args, results: &results, factors, cuts: &cuts, masked };
+        let values = match op.partition(&mut cx) {
             Some(values) => {
                 self.seen.knows_its_part.insert(op.name());
                 values
             }
             None => {
-                let all = b.op(op.local(&results), masked);
+                let all = b.op(op.localize(&results), masked);
                 b.results(all)
             }
         };

@@ -91,7 +91,7 @@ fn counts(op: impl Into<Op>, operands: &[&str]) -> [u64; 3] {
     let types: Vec<TensorType> = operands.iter().map(|t| t.parse().unwrap()).collect();
     let types: Vec<&TensorType> = types.iter().collect();
     let results = op.infer(&types).unwrap();
-    [op.flops(&types, &results), op.products(&types, &results), op.elementwise(&types, &results)]
+    [op.flops(&types, &results), op.matmul_flops(&types, &results), op.vector_ops(&types, &results)]
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn costs_follow_sizes() {
         let (results, name) = (case.results(), case.op.name());
         let found = case.op.flops(&case.types(), &results);
         let [products, elementwise] =
-            [case.op.products(&case.types(), &results), case.op.elementwise(&case.types(), &results)];
+            [case.op.matmul_flops(&case.types(), &results), case.op.vector_ops(&case.types(), &results)];
         let is_product = case.op.class() == Class::Contract || name.starts_with("attention");
         assert_eq!(products, if is_product { found } else { 0 }, "{}", case.text());
         let largest = case.operands.iter().map(|o| o.ty.elements()).chain(results.iter().map(|r| r.elements())).max();

@@ -33,7 +33,7 @@ pub use mismatch::Mismatch;
 pub use module::{
     Feed, Holds, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
 };
-pub use op::{Class, Collective, NodeIds, Part, PartOf, Semantics, Types, Vjp};
+pub use op::{Class, Collective, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 pub use ops::Op;
 pub use rewrite::Rewriter;
 pub use sharding::{Assignment, Axes, DimSharding, PartialKind, Sharding, ring, split};

@@ -97,14 +97,14 @@ pub trait Semantics: Clone + Ord + Hash {
     }
 
     /// Those of them in products of matrices, for which machines have units of their own.
-    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn matmul_flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         let _ = (args, results);
         0
     }
 
     /// What is done on single elements beside the products, in additions of the same time: an exponential is several.
-    fn elementwise(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
-        self.flops(args, results).saturating_sub(self.products(args, results))
+    fn vector_ops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+        self.flops(args, results).saturating_sub(self.matmul_flops(args, results))
     }
 
     /// Gradients of the operands: one entry each, `None` where the result does not depend on it or it is not wanted.
@@ -114,14 +114,14 @@ pub trait Semantics: Clone + Ord + Hash {
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]>;
 
     /// The same operator where one rank computes parts of these types: attributes that state sizes follow them.
-    fn local(&self, results: &[TensorType]) -> Self {
+    fn localize(&self, results: &[TensorType]) -> Self {
         let _ = results;
         self.clone()
     }
 
     /// One rank's part, for an operator that must know which part it is, or whose operands may be short. The default,
-    /// `None`, is [`Semantics::local`] over operands whose missing elements are zeros (the least number for maxima).
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    /// `None`, is [`Semantics::localize`] over operands whose missing elements are zeros (the least number for maxima).
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let _ = cx;
         None
     }
@@ -140,7 +140,7 @@ pub trait Semantics: Clone + Ord + Hash {
 
     /// One of so many pieces of it, where ranks exchange them one by one.
     #[must_use]
-    fn in_pieces(&self, count: usize) -> Self {
+    fn describe_chunk(&self, count: usize) -> Self {
         let _ = count;
         self.clone()
     }
@@ -157,8 +157,8 @@ pub trait Semantics: Clone + Ord + Hash {
     }
 }
 
-/// What [`Semantics::part`] sees: operands and result types of one rank.
-pub struct Part<'a> {
+/// What [`Semantics::partition`] sees: operands and result types of one rank.
+pub struct PartContext<'a> {
     pub b: &'a mut Builder,
     pub args: &'a [NodeId],
     pub results: &'a [TensorType],

@@ -73,7 +73,7 @@ fn in_pieces(r: &mut Rewriter<'_>, region: &Region, count: usize) -> Result<(), 
                     }
                 });
             }
-            let op = op.local(&[smaller(result, step.result, count)]).in_pieces(count);
+            let op = op.localize(&[smaller(result, step.result, count)]).describe_chunk(count);
             let new = r.b.op(op, &args);
             made.entry(id).or_default().push(new);
         }

@@ -43,8 +43,8 @@ impl<'a> Times<'a> {
             _ => {
                 let of: SmallVec<[&TensorType; 4]> = args.iter().collect();
                 let work = Work {
-                    products: op.products(&of, results),
-                    elementwise: op.elementwise(&of, results),
+                    products: op.matmul_flops(&of, results),
+                    elementwise: op.vector_ops(&of, results),
                     bytes: bytes(args) + bytes(results),
                 };
                 self.kernel(work, args, results)

@@ -67,8 +67,8 @@ impl KernelFacts {
             max_parts: 1,
             in_place: vec![],
             flops: flops(kernel),
-            products: sum(kernel, ir::Op::products),
-            elementwise: sum(kernel, ir::Op::elementwise),
+            products: sum(kernel, ir::Op::matmul_flops),
+            elementwise: sum(kernel, ir::Op::vector_ops),
             bytes: traffic(kernel),
         }
     }

@@ -51,7 +51,7 @@ impl Semantics for Adamw {
         14 * args[0].elements() as u64
     }
 
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         (2 * QUOTIENT + 12) * args[0].elements() as u64
     }
 

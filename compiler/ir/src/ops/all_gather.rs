@@ -51,7 +51,7 @@ impl Semantics for AllGather {
         smallvec![Array::zip(&results[0], args, |x| x[0])]
     }
 
-    fn in_pieces(&self, count: usize) -> Self {
+    fn describe_chunk(&self, count: usize) -> Self {
         Self { why: piece(&self.why, count), ..self.clone() }
     }
 

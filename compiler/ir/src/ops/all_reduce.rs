@@ -49,7 +49,7 @@ impl Semantics for AllReduce {
         smallvec![Array::zip(&results[0], args, |x| x[0] * times)]
     }
 
-    fn in_pieces(&self, count: usize) -> Self {
+    fn describe_chunk(&self, count: usize) -> Self {
         Self { why: piece(&self.why, count), ..self.clone() }
     }
 

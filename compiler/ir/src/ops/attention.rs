@@ -10,7 +10,7 @@ use super::rope::fresh;
 use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands q, k, v; results out, with the dims of q, and lse, with the dims of q except `head`, in f32 (f64 for f64).
@@ -63,12 +63,12 @@ impl Semantics for Attention {
         self.multiplied(args[0], args[1]).saturating_mul(4)
     }
 
-    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn matmul_flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         self.flops(args, results)
     }
 
     /// Each score is scaled, compared, set off, made a weight, summed and cast; each result is scaled again and divided.
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         let scores = self.scores(args[0], args[1]).saturating_mul(FUNCTION + 5);
         scores.saturating_add((args[0].elements() as u64).saturating_mul(QUOTIENT + 1))
     }
@@ -134,7 +134,7 @@ impl Semantics for Attention {
         Some(smallvec![b.cast(out, ty.dtype), lse])
     }
 
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let [reach, length] = self.window(cx, cx.args.get(3..5))?;
         let all = cx.b.op(self.clone(), &[cx.args[0], cx.args[1], cx.args[2], reach, length]);
         Some(cx.b.results(all))
@@ -179,7 +179,7 @@ pub(super) fn window(args: &[&TensorType], count: usize, name: &str) -> Result<b
 impl Attention {
     /// The window's two operands for a part, within the one that the whole may have as its last two operands (`given`);
     /// `None` where neither needs one.
-    pub(super) fn window(&self, cx: &mut Part<'_>, given: Option<&[NodeId]>) -> Option<[NodeId; 2]> {
+    pub(super) fn window(&self, cx: &mut PartContext<'_>, given: Option<&[NodeId]>) -> Option<[NodeId; 2]> {
         let (queries, keys) = (cx.cuts[Parts::QUERY], cx.cuts[Parts::KEY]);
         let short = keys.and_then(|k| k.length);
         let uneven = self.q_len == self.kv_len && queries.is_some() != keys.is_some();

@@ -10,7 +10,7 @@ use super::attention::{Parts, View, window};
 use super::elementwise::{FUNCTION, wide};
 use super::{Attention, Exp};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands q, k, v, out, lse, dout; results dq, dk, dv. Dims, and the two operands of a window, as in [`Attention`].
@@ -78,13 +78,13 @@ impl Semantics for AttentionGrad {
         self.forward().multiplied(args[0], args[1]).saturating_mul(10)
     }
 
-    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn matmul_flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         self.flops(args, results)
     }
 
     /// Each score is scaled, set off, made a weight, its gradient set off and multiplied twice, and both cast; each row
     /// of results is summed with its cotangent.
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         let scores = self.forward().scores(args[0], args[1]).saturating_mul(FUNCTION + 7);
         scores.saturating_add((args[0].elements() as u64).saturating_mul(2))
     }
@@ -113,7 +113,7 @@ impl Semantics for AttentionGrad {
     }
 
     /// Queries that are not there count as zeros, keys that are not there are beyond the window.
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let [reach, length] = self.forward().window(cx, cx.args.get(6..8))?;
         let m = cx.masked;
         let all = cx.b.op(self.clone(), &[m[0], cx.args[1], cx.args[2], m[3], m[4], m[5], reach, length]);

@@ -37,7 +37,7 @@ impl Semantics for Broadcast {
         Ok(smallvec![ty])
     }
 
-    fn local(&self, results: &[TensorType]) -> Self {
+    fn localize(&self, results: &[TensorType]) -> Self {
         Self { dims: results[0].dims.to_vec() }
     }
 

@@ -26,7 +26,7 @@ impl Semantics for Cast {
         0
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         results[0].elements() as u64
     }
 

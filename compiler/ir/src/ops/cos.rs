@@ -20,7 +20,7 @@ impl Semantics for Cos {
         unary_float(args, Self::NAME)
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         FUNCTION * results[0].elements() as u64
     }
 

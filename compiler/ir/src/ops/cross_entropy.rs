@@ -73,7 +73,7 @@ impl Semantics for CrossEntropy {
         4 * args[0].elements() as u64
     }
 
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         (FUNCTION + 3) * args[0].elements() as u64
     }
 

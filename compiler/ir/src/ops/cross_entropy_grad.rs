@@ -48,7 +48,7 @@ impl Semantics for CrossEntropyGrad {
         6 * args[0].elements() as u64
     }
 
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         (FUNCTION + 5) * args[0].elements() as u64
     }
 

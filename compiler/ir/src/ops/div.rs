@@ -20,7 +20,7 @@ impl Semantics for Div {
         same_dtype(args, Self::NAME)
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         QUOTIENT * results[0].elements() as u64
     }
 

@@ -22,7 +22,7 @@ impl Semantics for Erf {
         unary_float(args, Self::NAME)
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         2 * FUNCTION * results[0].elements() as u64
     }
 

@@ -11,7 +11,7 @@ use super::elementwise::{arity, distinct};
 use super::{Compare, Max, Min, ScatterAdd, Select};
 use crate::array::{dot, for_each_index};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, Part, PartOf, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl Semantics for Gather {
         Some((1, Indices { rows: args[0].size_of(&self.dim)? as u64, ignored: None }))
     }
 
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let part = cx.cuts[cx.factors.factors.len() - 1]?;
         let rows = cx.b.ty(cx.args[0]).size_of(&self.dim).unwrap_or(0);
         let (ids, here) = inside(cx.b, cx.args[1], part, rows);

@@ -41,7 +41,7 @@ impl Semantics for GeluTanh {
         8 * results[0].elements() as u64
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         (2 * FUNCTION + QUOTIENT + 7) * results[0].elements() as u64
     }
 

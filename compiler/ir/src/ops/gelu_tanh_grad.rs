@@ -27,7 +27,7 @@ impl Semantics for GeluTanhGrad {
         16 * results[0].elements() as u64
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         (2 * FUNCTION + QUOTIENT + 15) * results[0].elements() as u64
     }
 

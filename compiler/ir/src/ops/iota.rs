@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,14 +27,14 @@ impl Semantics for Iota {
         Ok(smallvec![TensorType::new(self.dtype, [self.dim.clone()])])
     }
 
-    fn local(&self, results: &[TensorType]) -> Self {
+    fn localize(&self, results: &[TensorType]) -> Self {
         Self { dim: results[0].dims[0].clone(), dtype: self.dtype }
     }
 
     /// A part begins at its first index.
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let start = cx.b.cast(cx.cuts[0]?.start, self.dtype);
-        let numbers = cx.b.op(self.local(cx.results), &[]);
+        let numbers = cx.b.op(self.localize(cx.results), &[]);
         Some(smallvec![cx.b.add(numbers, start)])
     }
 

@@ -19,7 +19,7 @@ impl Semantics for Log {
         unary_float(args, Self::NAME)
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         FUNCTION * results[0].elements() as u64
     }
 

@@ -131,7 +131,7 @@ impl Semantics for Matmul {
         saturating_product([2].into_iter().chain(factors.factors.iter().map(|f| f.size as u64)))
     }
 
-    fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn matmul_flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
         self.flops(args, results)
     }
 

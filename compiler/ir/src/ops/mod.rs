@@ -49,12 +49,12 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.flops(args, results)),* }
             }
 
-            pub fn products(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
-                match self { $(Op::$op(op) => op.products(args, results)),* }
+            pub fn matmul_flops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+                match self { $(Op::$op(op) => op.matmul_flops(args, results)),* }
             }
 
-            pub fn elementwise(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
-                match self { $(Op::$op(op) => op.elementwise(args, results)),* }
+            pub fn vector_ops(&self, args: &[&TensorType], results: &[TensorType]) -> u64 {
+                match self { $(Op::$op(op) => op.vector_ops(args, results)),* }
             }
 
             pub fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
@@ -69,8 +69,8 @@ macro_rules! operators {
                 match self { $(Op::$op(op) => op.expand(b, args)),* }
             }
 
-            pub fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
-                match self { $(Op::$op(op) => op.part(cx)),* }
+            pub fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
+                match self { $(Op::$op(op) => op.partition(cx)),* }
             }
 
             pub fn merge(&self, b: &mut Builder, one: &[NodeId], other: &[NodeId]) -> Option<NodeIds> {
@@ -82,8 +82,8 @@ macro_rules! operators {
             }
 
             #[must_use]
-            pub fn in_pieces(&self, count: usize) -> Self {
-                match self { $(Op::$op(op) => Op::$op(op.in_pieces(count))),* }
+            pub fn describe_chunk(&self, count: usize) -> Self {
+                match self { $(Op::$op(op) => Op::$op(op.describe_chunk(count))),* }
             }
 
             pub fn collective(&self) -> Option<Collective> {
@@ -91,8 +91,8 @@ macro_rules! operators {
             }
 
             #[must_use]
-            pub fn local(&self, results: &[TensorType]) -> Self {
-                match self { $(Op::$op(op) => op.local(results).into()),* }
+            pub fn localize(&self, results: &[TensorType]) -> Self {
+                match self { $(Op::$op(op) => op.localize(results).into()),* }
             }
 
             /// The attributes as a JSON object; `{}` if there are none.
@@ -120,7 +120,7 @@ use types::{Indices, Name, TensorType};
 pub use compare::Comparison;
 pub use rope::RopeForm;
 
-use crate::op::{Class, Collective, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Reads attributes; one that the operator does not have is a mistake, not a remark.

@@ -48,7 +48,7 @@ impl Semantics for ReduceScatter {
         smallvec![Array::new(results[0].clone(), args[0].data[..piece].iter().map(|x| x * ranks).collect())]
     }
 
-    fn in_pieces(&self, count: usize) -> Self {
+    fn describe_chunk(&self, count: usize) -> Self {
         Self { why: piece(&self.why, count), ..self.clone() }
     }
 

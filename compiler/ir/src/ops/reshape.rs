@@ -87,7 +87,7 @@ impl Semantics for Reshape {
         out
     }
 
-    fn local(&self, results: &[TensorType]) -> Self {
+    fn localize(&self, results: &[TensorType]) -> Self {
         Self { dims: results[0].dims.to_vec() }
     }
 

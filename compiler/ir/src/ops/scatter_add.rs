@@ -12,7 +12,7 @@ use super::gather::{inside, integers};
 use super::{Gather, Select};
 use crate::array::{dot, for_each_index};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, Part, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl Semantics for ScatterAdd {
         out
     }
 
-    fn part(&self, cx: &mut Part<'_>) -> Option<NodeIds> {
+    fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
         let part = cx.cuts[cx.factors.factors.len() - 1]?;
         let dim = Dim { name: self.dim.name.clone(), size: cx.results[0].size_of(&self.dim.name)? };
         let (ids, here) = inside(cx.b, cx.masked[1], part, dim.size);

@@ -37,7 +37,7 @@ impl Semantics for SiluGrad {
         8 * results[0].elements() as u64
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         (FUNCTION + QUOTIENT + 7) * results[0].elements() as u64
     }
 

@@ -45,7 +45,7 @@ impl Semantics for Softmax {
         5 * args[0].elements() as u64
     }
 
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         (FUNCTION + QUOTIENT + 3) * args[0].elements() as u64
     }
 

@@ -24,7 +24,7 @@ impl Semantics for Swiglu {
         5 * results[0].elements() as u64
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         (FUNCTION + QUOTIENT + 4) * results[0].elements() as u64
     }
 

@@ -27,7 +27,7 @@ impl Semantics for SwigluGrad {
         11 * args[0].elements() as u64
     }
 
-    fn elementwise(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
+    fn vector_ops(&self, args: &[&TensorType], _: &[TensorType]) -> u64 {
         (FUNCTION + QUOTIENT + 10) * args[0].elements() as u64
     }
 

@@ -19,7 +19,7 @@ impl Semantics for Tanh {
         unary_float(args, Self::NAME)
     }
 
-    fn elementwise(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
+    fn vector_ops(&self, _: &[&TensorType], results: &[TensorType]) -> u64 {
         (2 * FUNCTION + QUOTIENT) * results[0].elements() as u64
     }
 
