@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{
     Assignment, Builder, Class, FactorKind, Factors, Function, Inst, Level, Logical, Mismatch, Module, NodeId, NodeIds,
-    Op, PartContext, PartOf, PartialKind, Ranks, Rewriter, Sharding, Type, ring as ring_of,
+    Op, PartContext, PartOf, PartialKind, Rewriter, Sharding, SpmdBuilder, Type, ring as ring_of,
 };
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
@@ -83,7 +83,7 @@ fn rank_of(mesh: &Mesh, function: &Function) -> Result<Function, Refusal> {
         ..Function::default()
     };
     let mut l = Localiser {
-        r: Ranks::new(Builder::extend(empty), mesh),
+        r: SpmdBuilder::new(Builder::extend(empty), mesh),
         from: function,
         map: vec![None; function.nodes.len()],
         several: HashMap::new(),
@@ -121,7 +121,7 @@ fn local(mesh: &Mesh, function: &Function, id: NodeId) -> Type {
 }
 
 struct Localiser<'a> {
-    r: Ranks<'a>,
+    r: SpmdBuilder<'a>,
     from: &'a Function,
     map: Vec<Option<NodeId>>,
     /// Results of operators, for those who read one of several.
@@ -221,7 +221,7 @@ impl Local<'_> {
     }
 
     /// Which part of each factor this rank has; only those operators ask that are not the same for all parts.
-    fn parts(&self, r: &mut Ranks<'_>) -> Vec<Option<PartOf>> {
+    fn parts(&self, r: &mut SpmdBuilder<'_>) -> Vec<Option<PartOf>> {
         let asks = !matches!(self.op.class(), Class::Elementwise | Class::View | Class::Contract);
         let part = |(f, axes): (usize, &ir::Axes)| {
             (asks && !axes.is_empty()).then(|| r.part(self.factors.factors[f].size, axes))
@@ -230,7 +230,7 @@ impl Local<'_> {
     }
 
     /// The results over these operands; sums see no element that is not there.
-    fn compute(&self, r: &mut Ranks<'_>, args: &[NodeId], parts: &[Option<PartOf>]) -> Result<NodeIds, Mismatch> {
+    fn compute(&self, r: &mut SpmdBuilder<'_>, args: &[NodeId], parts: &[Option<PartOf>]) -> Result<NodeIds, Mismatch> {
         let masked: Vec<NodeId> = (0..args.len()).map(|i| self.masked(r, i, args[i])).collect();
         let mut cx = PartContext {
             b: &mut r.b,
@@ -255,7 +255,7 @@ impl Local<'_> {
         Ok(values)
     }
 
-    fn masked(&self, r: &mut Ranks<'_>, arg: usize, x: NodeId) -> NodeId {
+    fn masked(&self, r: &mut SpmdBuilder<'_>, arg: usize, x: NodeId) -> NodeId {
         let mut x = x;
         for (d, of) in self.factors.args[arg].iter().enumerate() {
             let [f] = of.as_slice() else { continue };

@@ -9,13 +9,13 @@ mod factors;
 mod function;
 mod indices;
 mod interpret;
-mod local;
 mod mismatch;
 mod module;
 mod op;
 pub mod ops;
 mod rewrite;
 mod sharding;
+mod spmd;
 mod text;
 mod ty;
 mod verify;
@@ -28,7 +28,6 @@ pub use extent::{MAX_BYTES, MAX_OPERATORS, Measure, TooLong, check_extent};
 pub use factors::{Factor, FactorKind, Factors};
 pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
-pub use local::Ranks;
 pub use mismatch::Mismatch;
 pub use module::{
     Feed, Holds, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
@@ -37,6 +36,7 @@ pub use op::{Class, Collective, NodeIds, PartContext, PartOf, Semantics, Types, 
 pub use ops::Op;
 pub use rewrite::Rewriter;
 pub use sharding::{Assignment, Axes, DimSharding, PartialKind, Sharding, ring, split};
+pub use spmd::SpmdBuilder;
 pub use text::{ParseError, parse};
 pub use ty::Type;
 pub use verify::{MAX_CALLS, Violation, verify};

@@ -23,7 +23,7 @@ pub struct DimSharding {
 pub enum PartialKind {
     Sum,
     Max,
-    /// Softmax over a part of the keys, or the log of its sum: results that [`crate::Ranks::merge`] closes together.
+    /// Softmax over a part of the keys, or the log of its sum: results that [`crate::SpmdBuilder::merge`] closes together.
     Merge,
 }
 

@@ -1,11 +1,11 @@
 //! One reshard as collectives: sums first, in parts where parts are wanted; then exchanges, slices, gathers.
 
-use ir::{Axes, Mismatch, NodeId, PartialKind, Ranks, Sharding};
+use ir::{Axes, Mismatch, NodeId, PartialKind, Sharding, SpmdBuilder};
 use types::{Name, TensorType};
 
 /// `x`, a rank's part of `ty` as `held` says, as `want` says.
 pub fn lower(
-    r: &mut Ranks<'_>,
+    r: &mut SpmdBuilder<'_>,
     x: NodeId,
     ty: &TensorType,
     held: &Sharding,
@@ -37,7 +37,7 @@ struct State<'a> {
 
 impl State<'_> {
     /// Reduces what is partial, straight into parts of dims that are wanted cut by those axes.
-    fn complete(&mut self, r: &mut Ranks<'_>, held: &Sharding, want: &[Axes]) -> Result<(), Mismatch> {
+    fn complete(&mut self, r: &mut SpmdBuilder<'_>, held: &Sharding, want: &[Axes]) -> Result<(), Mismatch> {
         if held.partial.iter().any(|(_, kind)| *kind == PartialKind::Merge) {
             return Err(Mismatch::new("a part of a softmax is merged where it arises, with its weights"));
         }
@@ -63,7 +63,7 @@ impl State<'_> {
     }
 
     /// An axis that leaves the end of one dim for the end of another.
-    fn exchange(&mut self, r: &mut Ranks<'_>, want: &[Axes]) -> bool {
+    fn exchange(&mut self, r: &mut SpmdBuilder<'_>, want: &[Axes]) -> bool {
         for from in 0..self.dims.len() {
             let Some(axis) = self.dims[from].last().cloned() else { continue };
             if want[from].starts_with(&self.dims[from]) {
@@ -84,7 +84,7 @@ impl State<'_> {
     }
 
     /// A dim whose further axes cut nothing now: every rank has it, and keeps its part.
-    fn slice(&mut self, r: &mut Ranks<'_>, want: &[Axes]) -> bool {
+    fn slice(&mut self, r: &mut SpmdBuilder<'_>, want: &[Axes]) -> bool {
         for (d, want) in want.iter().enumerate() {
             if !want.starts_with(&self.dims[d]) {
                 continue;
@@ -101,7 +101,7 @@ impl State<'_> {
     }
 
     /// A dim cut by axes that are not wanted there.
-    fn gather(&mut self, r: &mut Ranks<'_>, want: &[Axes]) -> bool {
+    fn gather(&mut self, r: &mut SpmdBuilder<'_>, want: &[Axes]) -> bool {
         for (d, want) in want.iter().enumerate() {
             let common = self.dims[d].iter().zip(want).take_while(|(a, b)| a == b).count();
             if common < self.dims[d].len() {
@@ -115,14 +115,14 @@ impl State<'_> {
     }
 
     /// What a rank has of dim `d` now.
-    fn size(&self, r: &Ranks<'_>, d: usize) -> usize {
+    fn size(&self, r: &SpmdBuilder<'_>, d: usize) -> usize {
         let blocks = r.mesh.blocks(self.ty.dims[d].size, &self.dims[d]);
         blocks[self.dims[d].len()]
     }
 }
 
 /// In the order of the mesh, so that equal groups are written alike.
-pub fn of_kind(r: &Ranks<'_>, held: &Sharding, kind: PartialKind) -> Vec<Name> {
+pub fn of_kind(r: &SpmdBuilder<'_>, held: &Sharding, kind: PartialKind) -> Vec<Name> {
     let is = |axis: &Name| held.partial.iter().any(|(a, k)| a == axis && *k == kind);
     r.mesh.axes.iter().map(|a| a.name.clone()).filter(is).collect()
 }

@@ -1,7 +1,7 @@
 //! Operators whose operands go around a ring of ranks: each rank keeps its part of one factor and meets all parts of
 //! another, one after another (ring attention, Liu et al., 2023).
 
-use ir::{Axes, Mismatch, NodeId, NodeIds, PartOf, Ranks};
+use ir::{Axes, Mismatch, NodeId, NodeIds, PartOf, SpmdBuilder};
 use types::{DType, Name};
 
 use super::Local;
@@ -17,7 +17,7 @@ pub fn axes(of: &Local<'_>, stays: usize, goes: usize) -> Axes {
 
 /// Results over the part that stays are merged; results that have the factor which goes around travel with it, in f32,
 /// and are home after the last step.
-pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> Result<NodeIds, Mismatch> {
+pub fn unroll(r: &mut SpmdBuilder<'_>, of: &Local<'_>, stays: usize, goes: usize) -> Result<NodeIds, Mismatch> {
     let axes = axes(of, stays, goes);
     let why = format!("{} goes around {} for `{}`", of.factors.factors[goes].name, axes.join(" x "), of.op.name());
     let why = Name::from(why);
@@ -71,7 +71,7 @@ pub fn unroll(r: &mut Ranks<'_>, of: &Local<'_>, stays: usize, goes: usize) -> R
     Ok(acc.into_iter().zip(dtypes).map(|(v, dtype)| r.b.cast(v, dtype)).collect())
 }
 
-fn wide(r: &mut Ranks<'_>, x: NodeId) -> NodeId {
+fn wide(r: &mut SpmdBuilder<'_>, x: NodeId) -> NodeId {
     let dtype = if r.b.ty(x).dtype == DType::F64 { DType::F64 } else { DType::F32 };
     r.b.cast(x, dtype)
 }

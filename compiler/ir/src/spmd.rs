@@ -14,13 +14,13 @@ use crate::ops::{
 use crate::{Builder, NodeId, NodeIds, PartialKind};
 
 /// One function under construction, as one rank of `mesh` runs it.
-pub struct Ranks<'m> {
+pub struct SpmdBuilder<'m> {
     pub b: Builder,
     pub mesh: &'m Mesh,
     coordinates: Vec<(Name, NodeId)>,
 }
 
-impl<'m> Ranks<'m> {
+impl<'m> SpmdBuilder<'m> {
     pub fn new(b: Builder, mesh: &'m Mesh) -> Self {
         Self { b, mesh, coordinates: vec![] }
     }
@@ -186,7 +186,7 @@ impl<'m> Ranks<'m> {
         x
     }
 
-    /// The inverse of [`Ranks::cut`]: the pieces of dim `d`, which stand along the first dim, as one dim of `size`.
+    /// The inverse of [`SpmdBuilder::cut`]: the pieces of dim `d`, which stand along the first dim, as one dim of `size`.
     fn join(&mut self, x: NodeId, d: usize, size: usize, axes: &[Name]) -> NodeId {
         let blocks = self.mesh.blocks(size, axes);
         let mut x = x;
