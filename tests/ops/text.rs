@@ -3,8 +3,8 @@
 use diag::Sources;
 use ir::ops::{Add, Constant, Mul, ReduceSum};
 use ir::{
-    Builder, Call, Feed, Function, FunctionKind, Input, Module, NodeId, Output, Parameter, Program, Record, State,
-    Type, parse, verify,
+    Builder, Call, Feed, Function, FunctionKind, Input, Module, NodeId, Output, Parameter, ParameterInfo, Program,
+    State, Type, parse, verify,
 };
 use proptest::prelude::*;
 use types::{DType, Distribution, Init, Mesh, Runs, TensorType};
@@ -100,7 +100,7 @@ pub fn module() -> Module {
     let all = b.unchunk(again[1]);
     let step = module.functions.add(finished(b, &[weights, next, total, weights, all]));
 
-    let record = Record {
+    let record = ParameterInfo {
         init: Init::Random(Distribution::Normal { mean: 0.0, std: 0.02 }),
         trainable: true,
         aliases: vec!["old.{}.weight".into()],

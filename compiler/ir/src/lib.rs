@@ -30,7 +30,8 @@ pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
 pub use mismatch::Mismatch;
 pub use module::{
-    Feed, Holds, Input, Level, Logical, Module, Output, Parameter, Program, Record, State, Stored, Wish, indexed_name,
+    Feed, Holds, Input, Level, Logical, Module, Output, Parameter, ParameterInfo, Program, State, Stored, Wish,
+    indexed_name,
 };
 pub use op::{Class, Collective, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 pub use ops::Op;

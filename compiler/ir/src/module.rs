@@ -109,12 +109,12 @@ impl Module {
 pub struct Parameter {
     /// The master copy's type: what is trained and stored.
     pub ty: Type,
-    pub record: Record,
+    pub record: ParameterInfo,
 }
 
 /// What a checkpoint and an optimiser need to know of a parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ParameterInfo {
     pub init: Init,
     pub trainable: bool,
     /// Names of the same tensor in other releases of the checkpoint.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
-use ir::{Parameter, Record};
+use ir::{Parameter, ParameterInfo};
 use types::Name;
 
 use crate::evaluator::Evaluator;
@@ -98,7 +98,7 @@ impl<'a> Evaluator<'a> {
 
     fn place_parameter(&mut self, param: &Param, path: &Path) -> Eval<'a, Param> {
         let name = Name::from(path.name.clone());
-        let record = Record {
+        let record = ParameterInfo {
             init: param.spec.init,
             trainable: param.spec.trainable,
             aliases: if path.aliased { vec![Name::from(path.alias.clone())] } else { vec![] },

@@ -1,7 +1,7 @@
 //! A random program: operators and calls over feeds and parameters, what it emits, and maybe a loss.
 
 use ir::ops::{ReduceSum, Tanh};
-use ir::{Builder, Call, Feed, Function, Input, Inst, Module, NodeId, Output, Parameter, Program, Record, Type};
+use ir::{Builder, Call, Feed, Function, Input, Inst, Module, NodeId, Output, Parameter, ParameterInfo, Program, Type};
 use types::{DType, Distribution, Init, Name};
 
 use crate::graph::{Graph, NORMAL, sizes};
@@ -82,7 +82,7 @@ fn named(module: &mut Module, i: usize, source: &Source, begin: Distribution, ty
         Source::Family => format!("w{i}.{{}}").into(),
     };
     let record =
-        Record { init: Init::Random(begin), trainable: i % 7 != 6, aliases: vec![], stored: None, tied: vec![] };
+        ParameterInfo { init: Init::Random(begin), trainable: i % 7 != 6, aliases: vec![], stored: None, tied: vec![] };
     module.parameters.insert(name.clone(), Parameter { ty, record });
     Input::Parameter(name)
 }
