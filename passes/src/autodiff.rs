@@ -21,7 +21,7 @@ use types::Name;
 
 use self::copy::Copy;
 pub(crate) use self::derivative::Derivatives;
-use crate::{Context, Pass, blame, callgraph, means};
+use crate::{Context, Pass, callgraph, diagnostics, means};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +45,7 @@ fn differentiate(module: &mut Module, index: usize, cx: &mut Context<'_>) -> Res
     let mut program = module.programs[index].clone();
     let wanted: Vec<bool> = program.inputs.iter().map(|input| trained(module, input).is_some()).collect();
     means::guard(module, program.function, &wanted)
-        .map_err(|(f, mismatch)| blame::unfit("autodiff", &module.functions[f], &mismatch))?;
+        .map_err(|(f, mismatch)| diagnostics::unfit("autodiff", &module.functions[f], &mismatch))?;
     let function = module.functions[program.function].clone();
     check_losses(module, &program, &function, &wanted)?;
 
@@ -89,7 +89,7 @@ fn differentiate(module: &mut Module, index: usize, cx: &mut Context<'_>) -> Res
     for &p in &joint.params {
         copy.param(&joint, p);
     }
-    let new = copy.finish(&joint, &roots).map_err(|m| blame::unfit("autodiff", &function, &m))?;
+    let new = copy.finish(&joint, &roots).map_err(|m| diagnostics::unfit("autodiff", &function, &m))?;
     Ok((program, new))
 }
 

@@ -11,7 +11,7 @@ use ir::{Builder, Call, Function, FunctionKind, Id, Inst, Mismatch, Module, Node
 use serde::{Deserialize, Serialize};
 
 use crate::hoist_collectives::{Calls, result};
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +27,7 @@ impl Pass for Fuse {
                 continue;
             }
             while let Some(pair) = Pair::first(module, caller) {
-                pair.fuse(module, caller).map_err(|m| blame::unfit("fuse", &module.functions[caller], &m))?;
+                pair.fuse(module, caller).map_err(|m| diagnostics::unfit("fuse", &module.functions[caller], &m))?;
                 cx.stats.count("calls fused with their backward", 1);
             }
         }

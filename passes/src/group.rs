@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use target::Target;
 
 use self::identity::Identity;
-use crate::blame;
+use crate::diagnostics;
 
 /// After it, every operator that is no view stands in a function of kind `Kernel`, and those come first in the module.
 /// With `stages`, no kernel is of several parts of a step that a pipeline may have on different ranks or at different times.
@@ -25,7 +25,7 @@ pub fn group(module: &mut Module, target: &dyn Target, stages: bool) -> Result<(
         if let Some(parts) = parts.get(id.index()) {
             groups = groups.iter().flat_map(|group| apart(function, group, parts)).collect();
         }
-        outlined.push(outline(function, groups, &mut kernels).map_err(|m| blame::unfit("group", function, &m))?);
+        outlined.push(outline(function, groups, &mut kernels).map_err(|m| diagnostics::unfit("group", function, &m))?);
     }
     // Kernels stand before all functions that call them, so callees move up by their number.
     let count = kernels.functions.len();

@@ -12,7 +12,7 @@ use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Type}
 use serde::{Deserialize, Serialize};
 use types::{DType, TensorType};
 
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,14 +37,14 @@ impl Pass for HoistCasts {
                 let new = if casts.is_empty() {
                     None
                 } else {
-                    let mut new = without(body, &casts).map_err(|m| blame::unfit("hoist-casts", body, &m))?;
+                    let mut new = without(body, &casts).map_err(|m| diagnostics::unfit("hoist-casts", body, &m))?;
                     new.name = module.fresh_name(&format!("{}.cast", body.name));
                     Some((module.functions.add(new), casts))
                 };
                 bodies.insert(call.callee, new);
             }
             let function = &module.functions[caller];
-            let (new, count) = cast(function, &bodies).map_err(|m| blame::unfit("hoist-casts", function, &m))?;
+            let (new, count) = cast(function, &bodies).map_err(|m| diagnostics::unfit("hoist-casts", function, &m))?;
             if count > 0 {
                 module.functions[caller] = new;
                 cx.stats.count("casts before loops", count);

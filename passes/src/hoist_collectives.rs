@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::reductions::{Kinds, hoist_reductions};
 pub use self::site::{Calls, result};
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +27,7 @@ impl Pass for HoistCollectives {
             let done =
                 gathered.and_then(|gathered| Ok((gathered, hoist_reductions(module, caller, Kinds::Scattered)?)));
             let (gathered, scattered) =
-                done.map_err(|m| blame::unfit("hoist-collectives", &module.functions[caller], &m))?;
+                done.map_err(|m| diagnostics::unfit("hoist-collectives", &module.functions[caller], &m))?;
             cx.stats.count("parameters gathered once", gathered);
             cx.stats.count("gradients scattered once", scattered);
         }

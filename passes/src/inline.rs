@@ -6,7 +6,7 @@ use diag::{Diagnostic, Diagnostics};
 use ir::{Builder, Call, Function, FunctionKind, Id, Inst, Mismatch, Module, NodeId, Type};
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,7 +20,7 @@ impl Pass for Inline {
             let function = &module.functions[id];
             let calls = function.nodes.iter().filter(|(_, n)| inlined(module, &n.inst).is_some()).count();
             if calls > 0 {
-                let new = flat(module, function).map_err(|m| blame::unfit("inline", function, &m))?;
+                let new = flat(module, function).map_err(|m| diagnostics::unfit("inline", function, &m))?;
                 module.functions[id] = new;
                 cx.stats.count("calls inlined", calls as u64);
             }

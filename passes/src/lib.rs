@@ -2,9 +2,9 @@
 
 mod allocate;
 mod autodiff;
-mod blame;
 mod bucket;
 mod callgraph;
+mod diagnostics;
 mod fuse;
 mod group;
 mod hide_comm;
@@ -39,8 +39,8 @@ mod unroll;
 
 pub use allocate::{Allocate, allocate_plan};
 pub use autodiff::Autodiff;
-pub use blame::too_long;
 pub use bucket::Bucket;
+pub use diagnostics::too_long;
 pub use fuse::Fuse;
 pub use group::group;
 pub use hide_comm::{Gradients, HideComm};

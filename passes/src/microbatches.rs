@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::loss::Loss;
 use self::samples::Total;
 use crate::autodiff::Derivatives;
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +83,7 @@ impl Microbatches {
         let mut program = module.programs[index].clone();
         let old = module.functions[program.function].clone();
         let loss = loss::of(module, &program, &old)?;
-        let unfit = |m: Mismatch| blame::unfit("microbatches", &old, &m);
+        let unfit = |m: Mismatch| diagnostics::unfit("microbatches", &old, &m);
         let one = body::of(module, &program, &old, &loss).map_err(unfit)?;
         let whole = self.whole(module, &program, &old, &loss, one).map_err(unfit)?;
         program.function = module.functions.add(whole);

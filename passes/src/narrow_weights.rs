@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use types::{DType, Name};
 
 use crate::optimizer::working::{self, Narrowed, Readers};
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,7 +42,7 @@ impl Pass for NarrowWeights {
             let function: Id<Function> = program.function;
             if !operands.is_empty() {
                 module.programs[at].function = working::narrowed(module, function, &operands, &mut made)
-                    .map_err(|m| blame::unfit("narrow-weights", &module.functions[function], &m))?;
+                    .map_err(|m| diagnostics::unfit("narrow-weights", &module.functions[function], &m))?;
             }
         }
         for (name, parameter) in &mut module.parameters {

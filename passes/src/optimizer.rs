@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use types::{DType, Init, Name, TensorType};
 
 use self::update::Updates;
-use crate::{Context, Pass, blame, callgraph};
+use crate::{Context, Pass, callgraph, diagnostics};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -131,7 +131,7 @@ impl Optimizer {
     fn program(&self, module: &mut Module, index: usize) -> Result<(), Diagnostics> {
         let mut program = module.programs[index].clone();
         let old = module.functions[program.function].clone();
-        let new = self.extend(module, &mut program, &old).map_err(|m| blame::unfit("optimizer", &old, &m))?;
+        let new = self.extend(module, &mut program, &old).map_err(|m| diagnostics::unfit("optimizer", &old, &m))?;
         module.programs[index].inputs = program.inputs;
         module.programs[index].outputs = program.outputs;
         if module.programs.iter().enumerate().any(|(i, p)| i != index && p.function == program.function) {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::region::Region;
 use self::times::Times;
-use crate::{Context, Pass, blame};
+use crate::{Context, Pass, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -71,7 +71,7 @@ impl Pass for Overlap {
                 continue;
             }
             cx.stats.count("collectives in pieces", plans.len() as u64);
-            let new = pieces::rewrite(function, &plans).map_err(|m| blame::unfit("overlap", function, &m))?;
+            let new = pieces::rewrite(function, &plans).map_err(|m| diagnostics::unfit("overlap", function, &m))?;
             module.functions[id] = new;
         }
         Ok(())

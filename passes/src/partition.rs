@@ -15,7 +15,7 @@ use ir::{
 use serde::{Deserialize, Serialize};
 use types::{Mesh, TensorType};
 
-use crate::{Context, Pass, blame};
+use crate::{Context, Pass, diagnostics};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +69,7 @@ fn refused(module: &Module, function: &Function, refusal: &Refusal) -> Diagnosti
         Refusal::Ring(place, ranks) => {
             let message = format!("the operands of this go around {ranks} ranks, at most {}", ring::MAX_STEPS);
             let error = Diagnostic::error(message).note("each step around the ring is written out");
-            blame::at(module, *place, error).help("take fewer ranks, or exchange heads on more of them").into()
+            diagnostics::at(module, *place, error).help("take fewer ranks, or exchange heads on more of them").into()
         }
     }
 }

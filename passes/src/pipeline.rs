@@ -13,7 +13,7 @@ use target::{NoTarget, Target};
 use crate::ranks::RankPass;
 use crate::registry::{AnyPass, Entry, REGISTRY};
 use crate::stats::{PassStats, Stats};
-use crate::{blame, ranks, unroll};
+use crate::{diagnostics, ranks, unroll};
 
 /// One step from module to module. Valid input never fails: an error is a wish that cannot be met.
 pub trait Pass {
@@ -230,8 +230,8 @@ impl fmt::Display for Pipeline {
 fn verify(form: &Form, step: &str) -> Result<(), Diagnostics> {
     match form {
         Form::Graph(module) => {
-            ir::check_extent(module).map_err(|found| blame::too_long(module, &found))?;
-            ir::verify(module).map_err(|found| blame::violations(module, step, found))
+            ir::check_extent(module).map_err(|found| diagnostics::too_long(module, &found))?;
+            ir::verify(module).map_err(|found| diagnostics::violations(module, step, found))
         }
         Form::Programs(module) => program::verify(module).map_err(|found| {
             Diagnostics(found.into_iter().map(|v| Diagnostic::internal(format!("{step}: {v}"))).collect())

@@ -8,7 +8,7 @@ use ir::{Function, Inst, Module, Op, Rewriter, Type};
 use serde::{Deserialize, Serialize};
 use types::{DType, TensorType};
 
-use crate::{Context, Pass, blame};
+use crate::{Context, Pass, diagnostics};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +50,7 @@ impl Pass for Precision {
                 }
             }
             let before = function.nodes.len();
-            *function = without_casts(function).map_err(|m| blame::unfit("precision", function, &m))?;
+            *function = without_casts(function).map_err(|m| diagnostics::unfit("precision", function, &m))?;
             cx.stats.count("casts dropped", (before - function.nodes.len()) as u64);
         }
         Ok(())

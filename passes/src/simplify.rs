@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::extract::Extraction;
 use self::residuals::Handover;
 use self::saturate::Saturation;
-use crate::{Context, Pass, Stats, blame, callgraph, hoist_collectives};
+use crate::{Context, Pass, Stats, callgraph, diagnostics, hoist_collectives};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +43,7 @@ impl Pass for Simplify {
             let new = sum_once(module, id, &mut cx.stats)
                 .and_then(|()| keep_answers(module, id, &mut cx.stats))
                 .and_then(|()| simplified(&module.functions[id], &mut cx.stats));
-            module.functions[id] = new.map_err(|m| blame::unfit("simplify", &module.functions[id], &m))?;
+            module.functions[id] = new.map_err(|m| diagnostics::unfit("simplify", &module.functions[id], &m))?;
         }
         // Functions that were added stand behind their callers.
         callgraph::sweep(module);

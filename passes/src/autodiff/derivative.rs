@@ -11,7 +11,7 @@ use super::copy::Copy;
 use super::joint::Joint;
 use super::residuals::{self, Residuals, Split};
 use super::sums::accumulator;
-use crate::blame;
+use crate::diagnostics;
 
 /// What a derivative depends on: functions are differentiated once for each.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -156,7 +156,7 @@ impl<'m> Derivatives<'m> {
         body: &Body,
     ) -> Result<(), Diagnostics> {
         let joint = &body.joint;
-        let unfit = |m: ir::Mismatch| blame::unfit("autodiff", function, &m);
+        let unfit = |m: ir::Mismatch| diagnostics::unfit("autodiff", function, &m);
         // A body that holds stacks of its own cannot have them stacked again, so it computes them again.
         let (residuals, recompute) = match residuals::choose(joint, function, split, &body.roots, function.recompute) {
             Ok(residuals) => (residuals, function.recompute),

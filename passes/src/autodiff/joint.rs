@@ -14,7 +14,7 @@ use types::{DType, TensorType};
 use super::activity;
 use super::calls::Site;
 use super::derivative::Derivatives;
-use crate::blame;
+use crate::diagnostics;
 
 pub struct Joint {
     pub b: Builder,
@@ -157,14 +157,14 @@ impl Derivatives<'_> {
         }
         joint.b.place = PlaceId::NONE;
         match joint.b.mismatch() {
-            Some(mismatch) => Err(blame::unfit("autodiff", function, mismatch)),
+            Some(mismatch) => Err(diagnostics::unfit("autodiff", function, mismatch)),
             None => Ok(joint),
         }
     }
 
     fn refused(&self, op: &Op, place: PlaceId, mismatch: &ir::Mismatch) -> Diagnostics {
         let error = diag::Diagnostic::error(format!("the gradient of `{}` failed: {mismatch}", op.name()));
-        blame::at(self.module, place, error).into()
+        diagnostics::at(self.module, place, error).into()
     }
 }
 

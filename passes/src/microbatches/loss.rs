@@ -7,7 +7,7 @@ use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
 use super::samples::{self, Batch, Samples, Total};
 use crate::autodiff::{self, activity};
-use crate::blame;
+use crate::diagnostics;
 
 /// How the loss of a step follows from those of its micro-batches.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub fn of(module: &Module, program: &Program, function: &Function) -> Result<Los
     if reaches(function, rest, &known) {
         let error = Diagnostic::error("what the loss is divided by is a part of the sum, too")
             .help("write the loss as a sum over a count; or compile with --microbatches 1");
-        return Err(blame::at(module, function.nodes[root].place, error).into());
+        return Err(diagnostics::at(module, function.nodes[root].place, error).into());
     }
     let total = total(module, function, &samples::of(module, function, &batch, &params, &known), root)?;
     let mut loss = Loss { total, factors, sums: vec![], expression: BTreeSet::new() };
@@ -56,7 +56,7 @@ pub fn of(module: &Module, program: &Program, function: &Function) -> Result<Los
     if loss.factors.is_empty() && loss.total != Total::Mean {
         let error = Diagnostic::error("the loss is a sum over samples, not a mean")
             .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
-        return Err(blame::at(module, function.nodes[root].place, error).into());
+        return Err(diagnostics::at(module, function.nodes[root].place, error).into());
     }
     Ok(loss)
 }
@@ -140,14 +140,14 @@ fn total(
         Some(Samples::Sum(Total::Both)) => {
             let error = Diagnostic::error("the loss adds sums over samples and means over them")
                 .help("take the mean of all, or the sum of all; or compile with --microbatches 1");
-            Err(blame::at(module, place, error).into())
+            Err(diagnostics::at(module, place, error).into())
         }
         Some(Samples::Sum(total)) => Ok(*total),
         Some(&Samples::Mixed(op, place)) => Err(mixed(module, op, place)),
         _ => {
             let error = Diagnostic::error("the loss is no mean over samples")
                 .help("take `.mean()`, or divide by a count of what was summed; or compile with --microbatches 1");
-            Err(blame::at(module, place, error).into())
+            Err(diagnostics::at(module, place, error).into())
         }
     }
 }
@@ -156,7 +156,7 @@ fn mixed(module: &Module, op: &str, place: diag::PlaceId) -> Diagnostics {
     let error =
         Diagnostic::error(format!("the loss is no sum over samples: `{op}` is taken of a number for all of them"))
             .help("write it as a mean over samples, or as a sum over a count; or compile with --microbatches 1");
-    blame::at(module, place, error).into()
+    diagnostics::at(module, place, error).into()
 }
 
 /// Adds what a factor follows from. It must be a function of sums over samples, so that it can be computed of the sums

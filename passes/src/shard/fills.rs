@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use diag::Diagnostics;
 use ir::{Class, Function, Inst, Mismatch, Module, NodeId, Rewriter};
 
-use crate::blame;
+use crate::diagnostics;
 
 pub fn by_use(module: &mut Module) -> Result<(), Diagnostics> {
     for id in module.functions.ids().collect::<Vec<_>>() {
         let function = &module.functions[id];
         let fills = fills(function);
         if shared(function, &fills) {
-            module.functions[id] = copied(function, &fills).map_err(|m| blame::unfit("shard", function, &m))?;
+            module.functions[id] = copied(function, &fills).map_err(|m| diagnostics::unfit("shard", function, &m))?;
         }
     }
     Ok(())
