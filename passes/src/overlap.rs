@@ -4,9 +4,9 @@
 //! other work is there to be done meanwhile, both are cut along a dim that is neither summed nor exchanged. Each element is
 //! computed as before, so no bit changes. The figures of a machine say whether that pays, and into how many pieces.
 
+mod params_only;
 mod pieces;
 mod region;
-mod rooted;
 mod times;
 mod waits;
 
@@ -51,15 +51,15 @@ impl Pass for Overlap {
                 &typical
             }
         };
-        let rooted = rooted::params(module);
+        let params_only = params_only::params(module);
         let mesh = module.mesh.clone();
         let mut times = Times::new(machine, &mesh);
-        for (id, rooted) in module.functions.ids().collect::<Vec<_>>().into_iter().zip(&rooted) {
+        for (id, params_only) in module.functions.ids().collect::<Vec<_>>().into_iter().zip(&params_only) {
             let function = &module.functions[id];
             if function.kind != FunctionKind::Plain || !exchanges(function) {
                 continue;
             }
-            let mut plans = self.plans(function, rooted, &mut times);
+            let mut plans = self.plans(function, params_only, &mut times);
             // One node is in one region.
             let mut taken = vec![false; function.nodes.len()];
             plans.retain(|plan| {
@@ -85,8 +85,8 @@ pub struct Cutting {
 }
 
 impl Overlap {
-    fn plans(&self, function: &Function, rooted: &[bool], times: &mut Times<'_>) -> Vec<Cutting> {
-        let depends = rooted::nodes(function, rooted);
+    fn plans(&self, function: &Function, params_only: &[bool], times: &mut Times<'_>) -> Vec<Cutting> {
+        let depends = params_only::nodes(function, params_only);
         let exposed = waits::exposed(function, &depends, times);
         let (mut plans, readers) = (vec![], region::Readers::of(function));
         let waits = |id: NodeId| self.pieces > 0 || exposed[id.index()] > 0.0;

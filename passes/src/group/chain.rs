@@ -14,7 +14,7 @@ pub enum Link {
     Anywhere,
     /// It follows from parameters alone and is kept apart, since it is the same for all micro-batches: with the first that
     /// reads it, if that is known.
-    Rooted(Option<u32>),
+    ParamsOnly(Option<u32>),
     At(u32),
 }
 
@@ -33,7 +33,7 @@ enum Value {
         fed: bool,
     },
     /// Parameters alone, of which this is one.
-    Rooted(usize),
+    ParamsOnly(usize),
     /// What the optimiser keeps of that parameter.
     Moment(usize),
     /// Work that stands there.
@@ -53,9 +53,9 @@ pub fn chain(module: &Module) -> Chain {
     for program in &module.programs {
         let root = |name: &str| module.parameters.get_index_of(name);
         let input = |input: &Input| match input {
-            Input::Parameter(name) => root(name).map(Value::Rooted),
+            Input::Parameter(name) => root(name).map(Value::ParamsOnly),
             Input::State(name) => module.states.get(name).and_then(|s| s.of.as_ref()).and_then(|(holds, of)| {
-                let value = if *holds == Holds::Copy { Value::Rooted } else { Value::Moment };
+                let value = if *holds == Holds::Copy { Value::ParamsOnly } else { Value::Moment };
                 root(of).map(value)
             }),
             Input::Feed(_) => Some(Value::Common { fed: true }),
@@ -100,12 +100,12 @@ impl Walk<'_> {
         let operands = || node.args.iter().map(|a| (bytes(function.ty(*a)), &values[a.index()]));
         let placed = operands().filter_map(|(bytes, value)| Some((bytes, link(value)?))).max().map(|(_, link)| link);
         let fed = operands().any(|(_, value)| matches!(value, Value::Common { fed: true }));
-        let roots = || operands().filter_map(|(_, v)| if let Value::Rooted(root) = v { Some(*root) } else { None });
+        let roots = || operands().filter_map(|(_, v)| if let Value::ParamsOnly(root) = v { Some(*root) } else { None });
         let moment = operands().find_map(|(_, v)| if let Value::Moment(root) = v { Some(*root) } else { None });
         let at = match (moment, roots().next()) {
             (Some(root), _) if placed.is_some() => self.homes.get(&root).copied().or(placed),
             (Some(root), None) => return Value::Moment(root),
-            (None, Some(root)) if placed.is_none() && !fed => return Value::Rooted(root),
+            (None, Some(root)) if placed.is_none() && !fed => return Value::ParamsOnly(root),
             (None, None) if placed.is_none() => return Value::Common { fed },
             _ => placed,
         };
@@ -120,7 +120,7 @@ impl Walk<'_> {
     fn call(&mut self, at: (Id<Function>, NodeId), call: &Call, values: &[Value]) -> Value {
         let args = &self.module.functions[at.0].nodes[at.1].args;
         let args: Vec<Value> = args.iter().map(|a| values[a.index()].clone()).collect();
-        let root = |arg: &Value| if let Value::Rooted(root) = arg { Some(*root) } else { None };
+        let root = |arg: &Value| if let Value::ParamsOnly(root) = arg { Some(*root) } else { None };
         let stacked = args.iter().enumerate().filter(|(i, _)| call.is_stacked(*i));
         let roots: Vec<usize> = stacked.filter_map(|(_, arg)| root(arg)).collect();
         if call.carried == 0 || roots.is_empty() {
@@ -169,11 +169,12 @@ fn links(function: &Function, values: &[Value]) -> Vec<Link> {
         let first = places().flatten().min();
         let is_read = matches!(node.inst, Inst::Op(_)) && !returned[id.index()] && places().all(|p| p.is_some());
         links[id.index()] = match (&values[id.index()], first) {
-            (Value::Rooted(_), Some(first)) if is_read => Link::At(first),
+            (Value::ParamsOnly(_), Some(first)) if is_read => Link::At(first),
             (Value::Common { .. }, Some(first)) if is_read && places().all(|p| p == Some(first)) => Link::At(first),
-            (Value::Rooted(_), _) => {
-                let reader = |(_, link)| if let Link::At(at) | Link::Rooted(Some(at)) = link { Some(at) } else { None };
-                Link::Rooted(readers().filter_map(reader).min())
+            (Value::ParamsOnly(_), _) => {
+                let reader =
+                    |(_, link)| if let Link::At(at) | Link::ParamsOnly(Some(at)) = link { Some(at) } else { None };
+                Link::ParamsOnly(readers().filter_map(reader).min())
             }
             (value, _) => link(value).map_or(Link::Anywhere, Link::At),
         };
