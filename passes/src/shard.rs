@@ -5,14 +5,14 @@
 //! and where an operand or result is held otherwise, a `reshard` stands between.
 
 mod assign;
+mod assignment;
 mod copy;
 mod expand;
-mod fills;
 mod insert;
 mod propagate;
 mod seed;
 mod stale;
-mod table;
+mod unshare_constants;
 mod why;
 
 use diag::Diagnostics;
@@ -32,7 +32,7 @@ impl Pass for Shard {
         }
         seed::check(module)?;
         copy::by_call(module);
-        fills::by_use(module)?;
+        unshare_constants::by_use(module)?;
         // What must be whole and is wished cut is written as the sums it consists of, which may be cut.
         let mut table = propagate::model(module)?;
         while expand::blocked(module, &table) {

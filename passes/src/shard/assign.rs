@@ -3,7 +3,7 @@
 use ir::{Class, FactorKind, Factors, Op, ring, split};
 use types::Name;
 
-use super::table::{DimAxes, Rank, TensorAxes};
+use super::assignment::{DimAxes, Rank, TensorAxes};
 
 /// The operator's tensors: operands first, then results.
 pub struct Around<'a> {
@@ -52,7 +52,7 @@ impl Around<'_> {
                 }
             }
             let free = (0..cuts.len()).find(|&f| {
-                let parts = mesh.group(&super::table::names(&cuts[f])) * mesh.size(axis);
+                let parts = mesh.group(&super::assignment::names(&cuts[f])) * mesh.size(axis);
                 self.is_shared(f) && self.factors.factors[f].size.is_multiple_of(parts)
             });
             if let Some(f) = free {
@@ -70,7 +70,7 @@ impl Around<'_> {
         let axis = self.exchange.iter().find(lost)?;
         let shared = (0..cuts.len()).find(|&f| self.is_shared(f))?;
         let factor = &self.factors.factors[shared];
-        let parts = mesh.group(&super::table::names(&cuts[shared]));
+        let parts = mesh.group(&super::assignment::names(&cuts[shared]));
         let own = factor.size / parts;
         let message = format!(
             "`{}` has {own} {} on each rank, which do not divide by {}, the size of {axis}",
@@ -150,7 +150,7 @@ impl Around<'_> {
 
 /// The axes of a dim, by factor; those that do not fall on borders of factors are left out.
 fn parts(mesh: &types::Mesh, factors: &Factors, of: &[usize], axes: &DimAxes) -> Vec<(usize, DimAxes)> {
-    let names = super::table::names(axes);
+    let names = super::assignment::names(axes);
     let fitting = (0..=axes.len()).rev().find_map(|n| split(mesh, factors, of, &names[..n]));
     let mut rest = axes.iter();
     let parts = fitting.into_iter().flatten().zip(of);
@@ -160,10 +160,10 @@ fn parts(mesh: &types::Mesh, factors: &Factors, of: &[usize], axes: &DimAxes) ->
 /// The axes of a dim as its factors have them, as far as they fall on borders of factors.
 pub fn joined(mesh: &types::Mesh, factors: &Factors, of: &[usize], cuts: &Cuts) -> DimAxes {
     let all: DimAxes = of.iter().flat_map(|&f| cuts[f].iter().cloned()).collect();
-    let names = super::table::names(&all);
+    let names = super::assignment::names(&all);
     let agrees = |n: &usize| {
         split(mesh, factors, of, &names[..*n]).is_some_and(|parts| {
-            let whose = |part: &ir::Axes, f: usize| super::table::names(&cuts[f]).starts_with(part);
+            let whose = |part: &ir::Axes, f: usize| super::assignment::names(&cuts[f]).starts_with(part);
             parts.iter().zip(of).all(|(part, &f)| whose(part, f))
         })
     };

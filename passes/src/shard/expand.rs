@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use ir::{FactorKind, Function, Id, Inst, Module, NodeId, Rewriter};
 
-use super::table::Table;
+use super::assignment::AxisAssignment;
 
 /// Expands what stands in the way; whether anything did.
-pub fn blocked(module: &mut Module, table: &Table) -> bool {
+pub fn blocked(module: &mut Module, table: &AxisAssignment) -> bool {
     let mut changed = false;
     let ids: Vec<_> = module.functions.ids().collect();
     for id in ids {
@@ -23,10 +23,10 @@ pub fn blocked(module: &mut Module, table: &Table) -> bool {
     changed
 }
 
-fn is_blocked(table: &Table, f: Id<Function>, function: &Function, id: NodeId) -> bool {
+fn is_blocked(table: &AxisAssignment, f: Id<Function>, function: &Function, id: NodeId) -> bool {
     let Some(factors) = &table.factors[f.index()][id.index()] else { return false };
     let node = &function.nodes[id];
-    let cut_whole = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>, axes: &super::table::TensorAxes| {
+    let cut_whole = |dims: &Vec<smallvec::SmallVec<[usize; 2]>>, axes: &super::assignment::TensorAxes| {
         dims.iter()
             .zip(axes)
             .any(|(of, axes)| !axes.is_empty() && of.iter().any(|&x| factors.factors[x].kind == FactorKind::Whole))

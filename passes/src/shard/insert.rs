@@ -10,12 +10,12 @@ use ir::{
 use types::{Name, TensorType};
 
 use super::assign::Around;
+use super::assignment::{AxisAssignment, names};
 use super::propagate::exchanged;
 use super::seed;
-use super::table::{Table, names};
 use super::why;
 
-pub fn reshards(module: &mut Module, table: &Table) -> Result<(), Diagnostics> {
+pub fn reshards(module: &mut Module, table: &AxisAssignment) -> Result<(), Diagnostics> {
     let borders = borders(module, table);
     let exchange = exchanged(module);
     let mut out = Out { functions: Arena::default(), ids: vec![] };
@@ -39,7 +39,7 @@ struct Out {
 }
 
 /// How each result of each function is handed over.
-fn borders(module: &Module, table: &Table) -> Vec<Vec<Sharding>> {
+fn borders(module: &Module, table: &AxisAssignment) -> Vec<Vec<Sharding>> {
     let of = |f: Id<Function>, n: NodeId| sharding(table, (f, n, 0));
     let mut borders: Vec<Vec<Sharding>> =
         module.functions.iter().map(|(id, f)| f.results.iter().map(|&r| of(id, r)).collect()).collect();
@@ -71,13 +71,13 @@ fn borders(module: &Module, table: &Table) -> Vec<Vec<Sharding>> {
     borders
 }
 
-fn sharding(table: &Table, site: super::table::Site) -> Sharding {
+fn sharding(table: &AxisAssignment, site: super::assignment::Site) -> Sharding {
     Sharding::of_axes(table.at(site).iter().map(|d| names(d)))
 }
 
 struct Writer<'a> {
     module: &'a Module,
-    table: &'a Table,
+    table: &'a AxisAssignment,
     borders: &'a [Vec<Sharding>],
     exchange: &'a [Name],
     id: Id<Function>,

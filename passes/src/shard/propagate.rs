@@ -8,36 +8,36 @@ use ir::{Function, Id, Input, Inst, Module, NodeId, Output, Wish};
 use types::Name;
 
 use super::assign::{Around, joined};
+use super::assignment::{AxisAssignment, Site, names};
 use super::seed;
 use super::stale::{Stale, Way};
-use super::table::{Site, Table, names};
 
 /// The wishes of the model's plan and all that follows from them.
-pub fn model(module: &Module) -> Result<Table, Diagnostics> {
-    let mut table = Table::new(module);
+pub fn model(module: &Module) -> Result<AxisAssignment, Diagnostics> {
+    let mut table = AxisAssignment::new(module);
     given(module, &mut table);
     seed::model(module, &mut table)?;
     spread(module, &mut table);
     Ok(table)
 }
 
-pub fn fill(module: &Module, table: &mut Table) {
+pub fn fill(module: &Module, table: &mut AxisAssignment) {
     seed::fill(module, table);
     spread(module, table);
 }
 
-pub fn store(module: &Module, table: &mut Table) {
+pub fn store(module: &Module, table: &mut AxisAssignment) {
     seed::store(module, table);
     spread(module, table);
 }
 
 /// Shardings that stand in the module already.
-fn given(module: &Module, table: &mut Table) {
+fn given(module: &Module, table: &mut AxisAssignment) {
     for (id, function) in module.functions.iter() {
         for (node, n) in function.nodes.iter() {
             for (i, sharding) in n.shardings.iter().enumerate() {
                 for (d, dim) in sharding.dims.iter().enumerate() {
-                    let axes: Vec<_> = dim.axes.iter().map(|a| (a.clone(), super::table::Rank::Model)).collect();
+                    let axes: Vec<_> = dim.axes.iter().map(|a| (a.clone(), super::assignment::Rank::Model)).collect();
                     table.extend((id, node, i), d, &axes);
                 }
             }
@@ -55,7 +55,7 @@ pub fn exchanged(module: &Module) -> Vec<Name> {
 }
 
 /// To the fixed point: there and back through all nodes, again and again. Axes are only ever added, so there is one.
-fn spread(module: &Module, table: &mut Table) {
+fn spread(module: &Module, table: &mut AxisAssignment) {
     let (exchange, homes) = (exchanged(module), homes(module));
     let mut stale = Stale::all(module, table);
     loop {
@@ -111,7 +111,7 @@ fn homes(module: &Module) -> Vec<(Site, Site)> {
     pairs
 }
 
-fn link(table: &mut Table, a: Site, b: Site) -> bool {
+fn link(table: &mut AxisAssignment, a: Site, b: Site) -> bool {
     let mut changed = false;
     for d in 0..table.at(a).len().min(table.at(b).len()) {
         let (of_a, of_b) = (table.at(a)[d].clone(), table.at(b)[d].clone());
@@ -124,7 +124,7 @@ fn link(table: &mut Table, a: Site, b: Site) -> bool {
 /// One node with its operands.
 fn step(
     module: &Module,
-    table: &mut Table,
+    table: &mut AxisAssignment,
     exchange: &[Name],
     f: Id<Function>,
     function: &Function,

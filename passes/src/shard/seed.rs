@@ -4,7 +4,7 @@ use diag::{Diagnostic, Diagnostics, PlaceId};
 use ir::{Module, Stored, Wish};
 use types::{Mesh, Name};
 
-use super::table::{Rank, Table, names, tensors};
+use super::assignment::{AxisAssignment, Rank, names, tensors};
 
 /// That every axis wished for is one of the mesh.
 pub fn check(module: &Module) -> Result<(), Diagnostics> {
@@ -36,7 +36,7 @@ pub fn at(module: &Module, place: PlaceId, message: String) -> Diagnostic {
 }
 
 /// The dims that the model's plan names, wherever they occur.
-pub fn model(module: &Module, table: &mut Table) -> Result<(), Diagnostics> {
+pub fn model(module: &Module, table: &mut AxisAssignment) -> Result<(), Diagnostics> {
     let mut errors = vec![];
     for (wish, place) in &module.wishes {
         let Wish::Shard { dim, axes, exact } = wish else { continue };
@@ -62,7 +62,7 @@ pub fn model(module: &Module, table: &mut Table) -> Result<(), Diagnostics> {
 }
 
 /// The size of a dim that is a part of a merged one and does not fall into equal parts.
-fn indivisible(table: &Table, dim: &Name, axes: &[Name]) -> Option<usize> {
+fn indivisible(table: &AxisAssignment, dim: &Name, axes: &[Name]) -> Option<usize> {
     let parts = table.mesh.group(axes);
     let mut merged = table.factors.iter().flatten().flatten().flat_map(|factors| {
         let dims = factors.args.iter().chain(&factors.results).flatten().filter(|of| of.len() > 1);
@@ -72,7 +72,7 @@ fn indivisible(table: &Table, dim: &Name, axes: &[Name]) -> Option<usize> {
 }
 
 /// Sequence parallelism: dims of tensors that have something else to divide too.
-pub fn fill(module: &Module, table: &mut Table) {
+pub fn fill(module: &Module, table: &mut AxisAssignment) {
     for (wish, _) in &module.wishes {
         let Wish::Fill { dim, of, axes } = wish else { continue };
         each(module, |site, ty| {
@@ -86,7 +86,7 @@ pub fn fill(module: &Module, table: &mut Table) {
 }
 
 /// Which dim of a parameter or of its optimiser state is kept in parts: the first that divides, else the longest.
-pub fn store(module: &Module, table: &mut Table) {
+pub fn store(module: &Module, table: &mut AxisAssignment) {
     for (wish, _) in &module.wishes {
         let Wish::Store { what, axes } = wish else { continue };
         if *what == Stored::Optimizer {
@@ -124,7 +124,7 @@ pub fn store(module: &Module, table: &mut Table) {
 }
 
 /// Parameters stay as they are where only the optimiser's state is stored in parts.
-fn close(module: &Module, table: &mut Table, axes: &[Name]) {
+fn close(module: &Module, table: &mut AxisAssignment, axes: &[Name]) {
     table.closed_to.extend(axes.iter().cloned());
     for program in &module.programs {
         let function = &module.functions[program.function];
@@ -138,7 +138,7 @@ fn sized<'a>(mesh: &'a Mesh, axes: &'a [Name]) -> impl Iterator<Item = &'a Name>
     axes.iter().filter(|a| mesh.size(a) > 1)
 }
 
-fn each(module: &Module, mut f: impl FnMut(super::table::Site, &types::TensorType)) {
+fn each(module: &Module, mut f: impl FnMut(super::assignment::Site, &types::TensorType)) {
     for (id, function) in module.functions.iter() {
         for (node, n) in function.nodes.iter() {
             for (i, ty) in tensors(&n.ty).enumerate() {

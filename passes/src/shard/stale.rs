@@ -7,7 +7,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use ir::{Function, Inst, Module, NodeId};
 use smallvec::SmallVec;
 
-use super::table::{Site, Table};
+use super::assignment::{AxisAssignment, Site};
 
 /// The direction of a sweep, through functions and through the nodes of each.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub struct Stale {
 
 impl Stale {
     /// Every node.
-    pub fn all(module: &Module, table: &mut Table) -> Self {
+    pub fn all(module: &Module, table: &mut AxisAssignment) -> Self {
         table.changed.clear();
         let mut calls = vec![vec![]; module.functions.len()];
         for (f, function) in module.functions.iter() {
@@ -86,7 +86,7 @@ impl Stale {
     }
 
     /// Takes in what has changed in the table.
-    pub fn note(&mut self, table: &mut Table) {
+    pub fn note(&mut self, table: &mut AxisAssignment) {
         for site in std::mem::take(&mut table.changed) {
             self.touched(site);
             for copy in self.copies.get(&site).cloned().unwrap_or_default() {

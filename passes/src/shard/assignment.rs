@@ -23,7 +23,7 @@ pub fn names(axes: &[(Name, Rank)]) -> Axes {
 }
 
 /// By function, node and tensor of the node's type.
-pub struct Table {
+pub struct AxisAssignment {
     pub mesh: Mesh,
     pub functions: Vec<Vec<SmallVec<[TensorAxes; 1]>>>,
     /// Tensors that take none of the axes over which the optimiser's state alone is stored in parts.
@@ -39,7 +39,7 @@ pub struct Table {
 
 pub type Site = (Id<Function>, NodeId, usize);
 
-impl Table {
+impl AxisAssignment {
     pub fn new(module: &Module) -> Self {
         let of = |ty: &TensorType| TensorAxes::from_elem(DimAxes::new(), ty.rank());
         let mut functions = vec![];
