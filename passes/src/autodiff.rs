@@ -5,7 +5,6 @@
 //! which turns residuals and cotangents of results into cotangents of operands. Means over counts from data are made safe
 //! first: where nothing counts, the loss and its gradients are 0.
 
-pub(crate) mod activity;
 mod calls;
 mod copy;
 mod derivative;
@@ -21,7 +20,7 @@ use types::Name;
 
 use self::copy::Copy;
 pub(crate) use self::derivative::Derivatives;
-use crate::{Context, Pass, callgraph, diagnostics, means};
+use crate::{Context, Pass, activity, callgraph, diagnostics, means};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,7 +69,7 @@ impl Pair {
         if !stacked(first).iter().any(|arg| theirs.contains(arg)) {
             return None;
         }
-        let waits = depends(caller, second.0);
+        let waits = caller.ancestors([second.0]);
         let awaited = |index: usize| {
             let is = |id: NodeId, node: &ir::Node| match node.inst {
                 Inst::Get(i) => i == index && node.args[0] == first.0,
@@ -214,10 +214,7 @@ impl Pair {
 }
 
 fn item(ty: &Type, index: usize) -> Type {
-    match ty {
-        Type::Tuple(items) => items.get(index).unwrap_or(ty).clone(),
-        one => one.clone(),
-    }
+    ty.items().get(index).unwrap_or(ty).clone()
 }
 
 fn tuple(mut types: Vec<Type>) -> Type {
@@ -238,26 +235,7 @@ fn is_sum(callee: &Function, index: usize) -> bool {
 
 /// What some results of a function are computed from.
 fn slice(function: &Function, results: &[usize]) -> Vec<bool> {
-    let mut live = vec![false; function.nodes.len()];
-    results.iter().for_each(|&i| live[function.results[i].index()] = true);
-    for (id, node) in function.nodes.iter().rev() {
-        if live[id.index()] {
-            node.args.iter().for_each(|arg| live[arg.index()] = true);
-        }
-    }
-    live
-}
-
-/// What a node is computed from.
-fn depends(function: &Function, node: NodeId) -> Vec<bool> {
-    let mut live = vec![false; function.nodes.len()];
-    live[node.index()] = true;
-    for (id, node) in function.nodes.iter().rev() {
-        if live[id.index()] {
-            node.args.iter().for_each(|arg| live[arg.index()] = true);
-        }
-    }
-    live
+    function.ancestors(results.iter().map(|&i| function.results[i]))
 }
 
 /// What depends on results of a call other than those computed `ahead`.

@@ -94,11 +94,7 @@ fn splice(module: &Module, b: &mut Builder, from: &Function, args: &[NodeId]) ->
             (_, Some(callee)) => {
                 let results = splice(module, b, &module.functions[callee], &args);
                 b.place = node.place;
-                let types = match &node.ty {
-                    Type::Tuple(items) => items.as_slice(),
-                    one => std::slice::from_ref(one),
-                };
-                results.into_iter().zip(types).map(|(r, ty)| renamed(b, r, ty)).collect()
+                results.into_iter().zip(node.ty.items()).map(|(r, ty)| renamed(b, r, ty)).collect()
             }
             (Inst::Get(i), _) if inlined(module, &from.nodes[node.args[0]].inst).is_some() => {
                 vec![map[node.args[0].index()][*i]]

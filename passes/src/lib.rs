@@ -1,5 +1,6 @@
 //! Passes over graphs and over programs, one file each, and the pipeline that runs them.
 
+mod activity;
 mod allocate;
 mod autodiff;
 mod bucket;

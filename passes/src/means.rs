@@ -12,7 +12,7 @@ use ir::ops::{Compare, Comparison, Select};
 use ir::{Builder, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter};
 
 use self::counts::Quantity;
-use crate::autodiff::activity;
+use crate::activity;
 
 /// Makes all quotients by counts safe in a function and those that it calls; `wanted` marks the function's parameters
 /// that have gradients.

@@ -157,10 +157,7 @@ impl Localiser<'_> {
             return Ok(collectives::lower(&mut self.r, args[0], &ty, &held, &want, &reshard.why)?);
         }
         let types = node.args.iter().map(|&a| self.tensor(a)).collect::<Result<Vec<_>, _>>()?;
-        let results: Vec<TensorType> = match &node.ty {
-            Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
-            one => one.tensor().into_iter().cloned().collect(),
-        };
+        let results: Vec<TensorType> = node.ty.tensors().cloned().collect();
         let factors = op.factors(&types.iter().collect::<Vec<_>>(), &results);
         let held: Vec<Sharding> = node.args.iter().map(|&a| self.from.nodes[a].sharding(0)).collect();
         let given: Vec<Sharding> = (0..results.len()).map(|i| node.sharding(i)).collect();

@@ -441,10 +441,7 @@ impl Unroller<'_> {
         operands: &[&Storage],
         place: GraphPlace,
     ) -> Result<Storage, Diagnostics> {
-        let types: Vec<&TensorType> = match ty {
-            ir::Type::Tuple(items) => items.iter().filter_map(ir::Type::tensor).collect(),
-            one => one.tensor().into_iter().collect(),
-        };
+        let types: Vec<&TensorType> = ty.tensors().collect();
         let collective = op.collective().ok_or_else(|| Diagnostic::internal("a reshard is left"))?;
         if let Collective::Coordinate(axis) = &collective {
             return Ok(Storage::Slice(Slice { bytes: 8, ..self.persistent_slice(&coordinate(axis))? }));

@@ -124,17 +124,18 @@ impl Function {
 
     /// Which nodes a result depends on. Parameters count only if they are used.
     pub fn live(&self) -> Vec<bool> {
-        let mut live = vec![false; self.nodes.len()];
-        for &r in &self.results {
-            live[r.index()] = true;
-        }
+        self.ancestors(self.results.iter().copied())
+    }
+
+    /// Which nodes these are, or depend on.
+    pub fn ancestors(&self, of: impl IntoIterator<Item = NodeId>) -> Vec<bool> {
+        let mut found = vec![false; self.nodes.len()];
+        of.into_iter().for_each(|id| found[id.index()] = true);
         for (id, node) in self.nodes.iter().rev() {
-            if live[id.index()] {
-                for arg in &node.args {
-                    live[arg.index()] = true;
-                }
+            if found[id.index()] {
+                node.args.iter().for_each(|arg| found[arg.index()] = true);
             }
         }
-        live
+        found
     }
 }

@@ -117,10 +117,7 @@ impl<'m> Interpreter<'m> {
             Inst::Spread { count } => Value::Stack(vec![operand(0).tensor().clone(); *count]),
             Inst::Op(op) => {
                 let operands: Vec<&Array> = (0..node.args.len()).map(|i| operand(i).tensor()).collect();
-                let types: Vec<_> = match &node.ty {
-                    Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
-                    ty => ty.tensor().cloned().into_iter().collect(),
-                };
+                let types: Vec<_> = node.ty.tensors().cloned().collect();
                 let mut results: Vec<Value> =
                     op.eval(&operands, &types).into_iter().map(|a| Value::Tensor(self.round(a))).collect();
                 if matches!(node.ty, Type::Tuple(_)) { Value::Tuple(results) } else { results.remove(0) }

@@ -40,6 +40,19 @@ impl Type {
         }
     }
 
+    /// The items of a tuple; anything else is its only one.
+    pub fn items(&self) -> &[Type] {
+        match self {
+            Type::Tuple(items) => items,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// The tensors among the items: the results of an operator.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorType> {
+        self.items().iter().filter_map(Type::tensor)
+    }
+
     /// The same kind of type around another tensor type.
     pub fn map(&self, f: &impl Fn(&TensorType) -> TensorType) -> Type {
         match self {

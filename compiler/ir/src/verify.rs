@@ -160,10 +160,7 @@ fn node_sharding(module: &Module, function: &Function, id: NodeId) -> Result<(),
         Inst::Op(op) => {
             let types: Option<Vec<_>> = node.args.iter().map(|&a| function.ty(a).tensor()).collect();
             let types = types.ok_or("takes tensors only")?;
-            let results: Vec<_> = match &node.ty {
-                Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
-                one => one.tensor().into_iter().cloned().collect(),
-            };
+            let results: Vec<_> = node.ty.tensors().cloned().collect();
             let factors = op.factors(&types, &results);
             let args: Vec<Sharding> = (0..node.args.len()).map(held).collect();
             let given: Vec<Sharding> = (0..results.len()).map(|i| node.sharding(i)).collect();

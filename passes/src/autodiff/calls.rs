@@ -3,10 +3,10 @@
 use diag::Diagnostics;
 use ir::{Call, Inst, NodeId, Type};
 
-use super::activity;
 use super::derivative::{Derivatives, Key, Read};
 use super::joint::Joint;
 use super::sums::accumulator;
+use crate::activity;
 
 /// A call in the joint graph.
 pub struct Site<'a> {

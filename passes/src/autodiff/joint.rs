@@ -11,9 +11,9 @@ use ir::{Builder, Call, Function, Inst, NodeId, Op, Type, Vjp};
 use smallvec::{SmallVec, smallvec};
 use types::{DType, TensorType};
 
-use super::activity;
 use super::calls::Site;
 use super::derivative::Derivatives;
+use crate::activity;
 use crate::diagnostics;
 
 pub struct Joint {
@@ -210,7 +210,7 @@ fn forward(b: &mut Builder, function: &Function, live: &[bool]) -> Vec<Made> {
             continue;
         }
         let args: Vec<NodeId> = node.args.iter().map(|a| made[a.index()].values[0]).collect();
-        let items = activity::items(&node.ty);
+        let items = node.ty.items();
         let whole = matches!(node.inst, Inst::Call(Call { .. })) || matches!(node.ty, Type::Tuple(_));
         let ty = if whole { Type::Tuple(items.to_vec()) } else { node.ty.clone() };
         let new = b.push(node.inst.clone(), args, ty);

@@ -57,8 +57,8 @@ impl Walk<'_> {
     fn function(&mut self, id: Id<Function>, results: &[Phase]) -> Vec<Phase> {
         let function = &self.module.functions[id];
         // By node: one for each item of a tuple.
-        let items = |node: &ir::Node| if let ir::Type::Tuple(items) = &node.ty { items.len() } else { 1 };
-        let mut leads: Vec<Vec<Phase>> = function.nodes.iter().map(|(_, n)| vec![Phase::default(); items(n)]).collect();
+        let none = |node: &ir::Node| vec![Phase::default(); node.ty.items().len()];
+        let mut leads: Vec<Vec<Phase>> = function.nodes.iter().map(|(_, node)| none(node)).collect();
         for (result, phase) in function.results.iter().zip(results) {
             raise(&mut leads[result.index()], *phase);
         }

@@ -6,8 +6,8 @@ use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
 use super::samples::{self, Batch, Samples, Total};
-use crate::autodiff::{self, activity};
 use crate::diagnostics;
+use crate::{activity, autodiff};
 
 /// How the loss of a step follows from those of its micro-batches.
 #[derive(Clone, Debug)]

@@ -140,11 +140,7 @@ fn called(module: &Module, call: &Call, batch: &Batch, mut args: Vec<Samples>, p
 
 fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Samples]) -> Results {
     let types: Vec<&TensorType> = node.args.iter().filter_map(|&a| function.ty(a).element()).collect();
-    let results: &[Type] = match &node.ty {
-        Type::Tuple(items) => items,
-        one => std::slice::from_ref(one),
-    };
-    let results: Vec<TensorType> = results.iter().filter_map(|ty| ty.element().cloned()).collect();
+    let results: Vec<TensorType> = node.ty.items().iter().filter_map(|ty| ty.element().cloned()).collect();
     let mixed = Samples::Mixed(op.name(), node.place);
     let every = |samples: Samples| -> Results { results.iter().map(|_| samples.clone()).collect() };
     if let Some(&Samples::Mixed(earlier, place)) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {

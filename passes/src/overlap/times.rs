@@ -27,11 +27,7 @@ impl<'a> Times<'a> {
         let node = &function.nodes[id];
         let Inst::Op(op) = &node.inst else { return 0.0 };
         let args = node.args.iter().filter_map(|arg| function.ty(*arg).tensor().cloned()).collect();
-        let results = match &node.ty {
-            ir::Type::Tuple(items) => items.iter().filter_map(|ty| ty.tensor().cloned()).collect(),
-            ty => ty.tensor().cloned().into_iter().collect(),
-        };
-        self.operator(op, &args, &results)
+        self.operator(op, &args, &node.ty.tensors().cloned().collect())
     }
 
     fn operator(&mut self, op: &Op, args: &Types, results: &Types) -> f64 {

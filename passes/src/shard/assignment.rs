@@ -112,11 +112,7 @@ fn copies(module: &Module) -> HashMap<Site, Site> {
 
 /// The tensors of a type: itself, a stack's element, or a tuple's items.
 pub fn tensors(ty: &Type) -> impl Iterator<Item = &TensorType> {
-    let items = match ty {
-        Type::Tuple(items) => items.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    items.iter().filter_map(Type::element)
+    ty.items().iter().filter_map(Type::element)
 }
 
 /// The operator at a node with its factors.

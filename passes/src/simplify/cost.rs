@@ -22,10 +22,7 @@ pub fn of(graph: &Graph, term: &Term, ty: &Type) -> u64 {
         Inst::Param(_) | Inst::Get(_) => return 0,
         _ => return LAUNCH,
     };
-    let results: Vec<TensorType> = match ty {
-        Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
-        ty => ty.tensor().cloned().into_iter().collect(),
-    };
+    let results: Vec<TensorType> = ty.tensors().cloned().collect();
     let written: u64 = results.iter().map(|t| t.bytes() as u64).sum();
     match op {
         Op::Constant(_) => return 1,

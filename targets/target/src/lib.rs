@@ -83,10 +83,7 @@ fn sum(function: &Function, of: impl Fn(&ir::Op, &[&TensorType], &[TensorType]) 
     let cost = |node: &ir::Node| {
         let ir::Inst::Op(op) = &node.inst else { return 0 };
         let args: Vec<_> = node.args.iter().filter_map(|&a| function.ty(a).tensor()).collect();
-        let results: Vec<_> = match &node.ty {
-            ir::Type::Tuple(items) => items.iter().filter_map(|t| t.tensor().cloned()).collect(),
-            ty => ty.tensor().cloned().into_iter().collect(),
-        };
+        let results: Vec<_> = node.ty.tensors().cloned().collect();
         of(op, &args, &results)
     };
     function.nodes.iter().fold(0, |n, (_, node)| n.saturating_add(cost(node)))

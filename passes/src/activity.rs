@@ -18,7 +18,7 @@ pub fn values(module: &Module, function: &Function, params: &[bool]) -> Vec<Smal
             }
             _ => {
                 let any = (0..node.args.len()).any(arg);
-                items(&node.ty).iter().map(|ty| any && is_float(ty)).collect()
+                node.ty.items().iter().map(|ty| any && is_float(ty)).collect()
             }
         };
         active[id.index()] = here;
@@ -47,13 +47,6 @@ pub fn through_call(module: &Module, call: &Call, operands: &[bool]) -> (Vec<boo
 }
 
 /// The types of all results of a node.
-pub fn items(ty: &Type) -> &[Type] {
-    match ty {
-        Type::Tuple(items) => items,
-        one => std::slice::from_ref(one),
-    }
-}
-
 pub fn is_float(ty: &Type) -> bool {
     ty.element().is_some_and(|t| t.dtype.is_float())
 }
