@@ -351,7 +351,9 @@ impl<'t> Parser<'t> {
 
     fn call(&mut self) -> Parsed<Call> {
         let mut call = Call::once(self.callee()?);
-        if self.eat("x") {
+        self.skip();
+        if self.rest().starts_with('x') {
+            self.prefix('x')?;
             call.times = Some(self.number()?);
             self.expect("carry")?;
             call.carried = self.number()?;
