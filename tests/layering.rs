@@ -173,3 +173,42 @@ fn no_folder_or_file_is_a_drawer() {
         }
     }
 }
+
+/// The modules of a crate, each with those that it leads to by `crate::` paths outside of tests.
+fn imports(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut direct: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    for (path, text) in sources(folder) {
+        let inside = path.strip_prefix(&root).expect("a path inside").with_extension("");
+        let module = inside.iter().next().expect("a name").to_string_lossy().into_owned();
+        let code = text.split("#[cfg(test)]").next().expect("code");
+        for path in code.split("crate::").skip(1) {
+            let list = path.strip_prefix('{').and_then(|list| list.split('}').next());
+            for item in list.unwrap_or(path).split(',').take(if list.is_some() { usize::MAX } else { 1 }) {
+                let name = item.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().expect("a name");
+                direct.entry(module.clone()).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    let reached = |module: &String| {
+        let (mut open, mut seen) = (vec![module.clone()], BTreeSet::new());
+        while let Some(next) = open.pop() {
+            open.extend(direct.get(&next).into_iter().flatten().filter(|name| seen.insert((*name).clone())).cloned());
+        }
+        (module.clone(), seen)
+    };
+    direct.keys().map(reached).collect()
+}
+
+#[test]
+fn files_import_each_other_in_no_circle() {
+    // The search for a plan that fits lowers a program again and again, and lowering begins it.
+    let allowed = ["lower", "memory_search"];
+    for folder in ["frontends/eval/src", "passes/src"] {
+        let found = imports(folder);
+        assert!(found.values().map(BTreeSet::len).sum::<usize>() > 50, "{folder}: paths are found");
+        let circles = found.iter().filter(|(module, leads)| leads.contains(*module));
+        let circles: Vec<&String> = circles.map(|(name, _)| name).filter(|n| !allowed.contains(&n.as_str())).collect();
+        assert!(circles.is_empty(), "{folder}: {circles:?} import each other");
+    }
+}

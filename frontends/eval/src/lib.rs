@@ -22,6 +22,7 @@ mod numbers;
 mod operator;
 mod pattern;
 mod program;
+mod published;
 mod span;
 mod stop;
 mod suggest;
