@@ -221,6 +221,39 @@ fn save_at(folder: &Path, step: u64) {
     folder.save(&position(step), (&[w], &[s]), (LARGEST_FILE, 9), &together).expect("saved");
 }
 
+/// A folder that was moved away under a run: what another run writes under its name stays that run's.
+#[test]
+fn a_folder_that_is_replaced_is_left_alone() {
+    let folder = tempdir().expect("a folder");
+    let (dir, together) = (folder.path().join("c"), Together::alone());
+    let save = |to: &Folder, step: u64| {
+        let (w, ty) = ([step as u8; 24], "f32[O:2, I:3]".parse().expect("a type"));
+        to.save(&position(step), (&[Pieces::whole("w", &ty, &w)], &[]), (LARGEST_FILE, 9), &together)
+    };
+    let first = Folder::open(&dir, Begin::Fresh, 0, &together).expect("taken");
+    save(&first, 1).expect("saved");
+    // Without its lock, the folder is the run's still.
+    fs::remove_file(dir.join("lock")).expect("removed");
+    save(&first, 2).expect("saved");
+    assert!(dir.join("lock").exists());
+    fs::rename(&dir, folder.path().join("moved")).expect("moved");
+    let second = Folder::open(&dir, Begin::Fresh, 0, &together).expect("another folder");
+    let refused = save(&first, 3).expect_err("the other run is there").to_string();
+    assert!(refused.contains("writes its checkpoints to this folder"), "{refused}");
+    save(&second, 7).expect("saved");
+    drop(second);
+    let refused = save(&first, 4).expect_err("the other run was there").to_string();
+    assert!(refused.contains("checkpoints of another run, step-000007"), "{refused}");
+    let third = Folder::open(&dir, Begin::GoOn, 0, &together).expect("taken");
+    drop(first);
+    assert!(dir.join("lock").exists(), "the lock of another run stays");
+    drop(third);
+    let first = Folder::open(&dir, Begin::Over, 0, &together).expect("taken");
+    fs::remove_dir_all(&dir).expect("removed");
+    save(&first, 5).expect("made again");
+    assert_eq!(latest(&dir).expect("good").0.position.step, 5);
+}
+
 #[test]
 fn a_checkpoint_is_found_whatever_a_crash_left() {
     let folder = tempdir().expect("a folder");

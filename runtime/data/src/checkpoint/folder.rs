@@ -1,6 +1,7 @@
 //! A folder of checkpoints: which are there, which is the latest good one, and the right to write to it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ const LONGEST_NAME: usize = 4096;
 pub struct Folder {
     pub(super) path: PathBuf,
     /// Of the first process.
-    lock: Option<Lock>,
+    lock: Mutex<Option<Held>>,
     /// Whether this run made the folder.
     made: bool,
     /// Saves that were begun.
@@ -29,6 +30,12 @@ pub struct Folder {
     pub(super) need: u64,
     /// Bytes that there are for the folder, if fewer than the disk has.
     pub(super) within: Option<u64>,
+}
+
+/// The lock of a folder, and which folder that is: its device and number.
+struct Held {
+    lock: Lock,
+    folder: (u64, u64),
 }
 
 /// What a run has to do with the checkpoints that are in its folder already.
@@ -48,7 +55,7 @@ impl Folder {
     pub fn open(path: &Path, begin: Begin, need: u64, together: &Together) -> Result<Self, DataError> {
         let mut folder = Self {
             path: path.into(),
-            lock: None,
+            lock: Mutex::default(),
             made: false,
             attempts: AtomicU64::new(0),
             replaced: Mutex::default(),
@@ -69,7 +76,7 @@ impl Folder {
         let path = &self.path;
         self.made = !path.exists();
         fs::create_dir_all(path).map_err(|e| DataError::file(path, e))?;
-        self.lock = Some(Lock::take(path)?);
+        self.lock = Mutex::new(Some(Held { lock: Lock::take(path)?, folder: number(path)? }));
         let old = steps(path)?;
         match (begin, old.last()) {
             (Begin::Fresh, Some((_, last))) => {
@@ -101,6 +108,26 @@ impl Folder {
     pub(super) fn probe(&self) -> Result<(), DataError> {
         let probe = self.path.join(unique("step-probe", 0));
         fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(|e| DataError::file(&self.path, e))
+    }
+
+    /// Makes sure that the folder is still that of this run. One that was removed is made again; one that another run has
+    /// written to since is left alone.
+    pub(super) fn hold(&self) -> Result<(), DataError> {
+        let (path, mut held) = (&self.path, self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        if held.as_ref().is_some_and(|held| held.lock.is_there()) {
+            return Ok(());
+        }
+        fs::create_dir_all(path).map_err(|e| DataError::file(path, e))?;
+        let (lock, folder) = (Lock::take(path)?, number(path)?);
+        let is_other = held.as_ref().is_none_or(|held| held.folder != folder);
+        if let Some((_, last)) = steps(path)?.last().filter(|_| is_other) {
+            return Err(DataError::Refused {
+                what: format!("{}: another folder by now, with checkpoints of another run, {last}", path.display()),
+                help: "do not move or remove the folder of a run that goes on".into(),
+            });
+        }
+        *held = Some(Held { lock, folder });
+        Ok(())
     }
 
     /// Takes the disk to have no more than so many bytes for the folder.
@@ -171,12 +198,17 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        self.lock = None;
+        *self.lock.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         if self.made {
             // Only an empty one goes: a run that is refused leaves nothing.
             let _ = fs::remove_dir(&self.path);
         }
     }
+}
+
+fn number(folder: &Path) -> Result<(u64, u64), DataError> {
+    let about = fs::metadata(folder).map_err(|e| DataError::file(folder, e))?;
+    Ok((about.dev(), about.ino()))
 }
 
 /// The latest good checkpoint of a directory, or the checkpoint that the path itself is. Damaged ones are passed over,

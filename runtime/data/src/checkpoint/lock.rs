@@ -58,10 +58,19 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether the file still lies under its name, so that others find it.
+    pub fn is_there(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A file that stays is taken over.
-        let _ = fs::remove_file(&self.path);
+        // A file that stays is taken over. Under the name of one that went may lie the lock of another run.
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

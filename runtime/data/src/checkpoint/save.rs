@@ -63,7 +63,11 @@ impl Folder {
         let name = format!("step-{:06}", position.step);
         let folder = self.path.join(&name);
         let attempt = self.attempts.fetch_add(1, Relaxed);
-        let begin = || self.make_room(position.step, keep).and_then(|()| self.begin(&unique(&name, attempt)));
+        let begin = || {
+            self.hold()?;
+            self.make_room(position.step, keep)?;
+            self.begin(&unique(&name, attempt))
+        };
         let begun = if together.is_first() { begin() } else { Ok(Vec::new()) };
         let begun = together.agree(&format!("begin {} ({attempt})", folder.display()), begun)?;
         let temporary = self.path.join(String::from_utf8_lossy(&begun[0]).as_ref());
