@@ -52,6 +52,20 @@ fn files_are_written_where_they_are_sent() {
 }
 
 #[test]
+fn a_pipe_without_a_reader_is_told_and_a_signal_ends_the_waiting() {
+    let folder = folder();
+    // It waits until its word is read; then the first signal ends it.
+    let line =
+        format!("mkfifo pipe; {TIMELINE} pipe 2> >(head -n 1 >&2; kill -TERM $(cat pid)) & echo $! > pid; wait $!");
+    let output = shell(folder.path(), &line);
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert_eq!(said(&output), "pipe waits for somebody who reads from this pipe\n");
+    // A pipe that has no name gets no other reader.
+    let output = shell(folder.path(), &format!("exec 3> >(true); wait $!; {TIMELINE} /dev/fd/3"));
+    assert!(!output.status.success() && said(&output).contains("cannot write /dev/fd/3: "), "{}", said(&output));
+}
+
+#[test]
 fn what_cannot_be_written_is_told_and_leaves_nothing() {
     let folder = folder();
     fs::create_dir(folder.path().join("sub")).expect("made");
