@@ -11,15 +11,19 @@ use place::Place;
 /// Runs a line of bash in which `d` is a disk of so many KiB, and `$MMRUN` is the program; gives what was printed, or None
 /// where the system does not let us.
 fn on_disk(place: &Place, kib: usize, line: &str) -> Option<String> {
-    if !Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|o| o.status.success()) {
+    fs::create_dir_all(place.path("d")).expect("made");
+    let mount = format!("mount -t tmpfs -o size={kib}k none d");
+    let mounted = |line: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "bash", "-c", line]).current_dir(place.0.path());
+        command.env("MMRUN", env!("CARGO_BIN_EXE_mmrun")).output()
+    };
+    if !mounted(&mount).is_ok_and(|output| output.status.success()) {
         eprintln!("not run: this system gives a test no disk of its own");
         return None;
     }
-    fs::create_dir_all(place.path("d")).expect("made");
-    let line = format!("mount -t tmpfs -o size={kib}k none d && {{ {line}; }} 2>&1");
-    let mut command = Command::new("unshare");
-    command.args(["-rm", "bash", "-c", &line]).current_dir(place.0.path()).env("MMRUN", env!("CARGO_BIN_EXE_mmrun"));
-    Some(String::from_utf8_lossy(&command.output().expect("bash runs").stdout).into_owned())
+    let output = mounted(&format!("{mount} && {{ {line}; }} 2>&1")).expect("bash runs");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Not only the pages of a checkpoint are on the disk, so that two fit here, and three do not.
