@@ -250,6 +250,11 @@ fn a_folder_that_is_replaced_is_left_alone() {
     drop(third);
     let first = Folder::open(&dir, Begin::Over, 0, &together).expect("taken");
     fs::remove_dir_all(&dir).expect("removed");
+    let again = Folder::open(&dir, Begin::Fresh, 0, &together).expect("made again");
+    save(&again, 1).expect("saved");
+    drop(again);
+    assert!(save(&first, 4).expect_err("the other run was there").to_string().contains("another run"));
+    fs::remove_dir_all(&dir).expect("removed");
     save(&first, 5).expect("made again");
     assert_eq!(latest(&dir).expect("good").0.position.step, 5);
 }

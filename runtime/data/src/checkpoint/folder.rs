@@ -1,12 +1,11 @@
 //! A folder of checkpoints: which are there, which is the latest good one, and the right to write to it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::lock::{Lock, unique};
+use super::lock::{Lock, is_at, unique};
 use super::{Checkpoint, TRAINER, discard, remove, sync, write_synced};
 use crate::data_file::DataFile;
 use crate::{DataError, Together};
@@ -32,10 +31,17 @@ pub struct Folder {
     pub(super) within: Option<u64>,
 }
 
-/// The lock of a folder, and which folder that is: its device and number.
+/// The lock of a folder, and the folder itself: while it is open, no other gets its number.
 struct Held {
     lock: Lock,
-    folder: (u64, u64),
+    folder: File,
+}
+
+impl Held {
+    fn take(path: &Path) -> Result<Self, DataError> {
+        let folder = File::open(path).map_err(|e| DataError::file(path, e))?;
+        Ok(Self { lock: Lock::take(path)?, folder })
+    }
 }
 
 /// What a run has to do with the checkpoints that are in its folder already.
@@ -76,7 +82,7 @@ impl Folder {
         let path = &self.path;
         self.made = !path.exists();
         fs::create_dir_all(path).map_err(|e| DataError::file(path, e))?;
-        self.lock = Mutex::new(Some(Held { lock: Lock::take(path)?, folder: number(path)? }));
+        self.lock = Mutex::new(Some(Held::take(path)?));
         let old = steps(path)?;
         match (begin, old.last()) {
             (Begin::Fresh, Some((_, last))) => {
@@ -118,15 +124,15 @@ impl Folder {
             return Ok(());
         }
         fs::create_dir_all(path).map_err(|e| DataError::file(path, e))?;
-        let (lock, folder) = (Lock::take(path)?, number(path)?);
-        let is_other = held.as_ref().is_none_or(|held| held.folder != folder);
+        let new = Held::take(path)?;
+        let is_other = held.as_ref().is_none_or(|held| !is_at(&held.folder, path));
         if let Some((_, last)) = steps(path)?.last().filter(|_| is_other) {
             return Err(DataError::Refused {
                 what: format!("{}: another folder by now, with checkpoints of another run, {last}", path.display()),
                 help: "do not move or remove the folder of a run that goes on".into(),
             });
         }
-        *held = Some(Held { lock, folder });
+        *held = Some(new);
         Ok(())
     }
 
@@ -204,11 +210,6 @@ impl Drop for Folder {
             let _ = fs::remove_dir(&self.path);
         }
     }
-}
-
-fn number(folder: &Path) -> Result<(u64, u64), DataError> {
-    let about = fs::metadata(folder).map_err(|e| DataError::file(folder, e))?;
-    Ok((about.dev(), about.ino()))
 }
 
 /// The latest good checkpoint of a directory, or the checkpoint that the path itself is. Damaged ones are passed over,

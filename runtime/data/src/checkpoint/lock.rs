@@ -108,7 +108,8 @@ fn write(file: &mut File, owner: &Owner) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(owner)?)
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether what is open is what lies under a name.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
