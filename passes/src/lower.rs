@@ -53,6 +53,12 @@ impl MemoryPolicy {
         })
     }
 
+    /// Whether some rank has no room for it in any order of instructions.
+    fn is_hopeless(&self, plan: &Plan) -> bool {
+        let Some(budget) = self.budget else { return false };
+        plan.scopes().any(|scope| plan::least(scope).bytes() > budget.bytes)
+    }
+
     pub fn remat(&self, memory: u64) -> Remat {
         Remat { recompute: self.recompute, activations: self.activations, optimizer: self.optimizer, memory }
     }
@@ -102,7 +108,7 @@ pub fn lower(
         Ok::<Plan, Diagnostics>(plan)
     };
     let plan = make(policy)?;
-    if policy.eager || policy.asks() || policy.fits(&plan) {
+    if policy.eager || policy.asks() || policy.fits(&plan) || policy.is_hopeless(&plan) {
         return Ok(plan);
     }
     let eager = MemoryPolicy { eager: true, ..policy.clone() };

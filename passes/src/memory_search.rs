@@ -46,8 +46,13 @@ pub fn fastest_that_fits(
     };
     let levels = frontier.levels(LEVELS);
     let estimate = |level: usize| frontier.steps[levels[level]].bytes;
-    let mut level =
-        if is_small { 0 } else { (0..levels.len() - 1).find(|l| estimate(*l) <= filled).unwrap_or(levels.len() - 1) };
+    // What does not fit whatever is decided is lowered once, for the message.
+    let hopeless = (fixed as u64).saturating_add(operands(program)) > budget.bytes;
+    let mut level = match (hopeless, is_small) {
+        (true, _) => levels.len() - 1,
+        (false, true) => 0,
+        (false, false) => (0..levels.len() - 1).find(|l| estimate(*l) <= filled).unwrap_or(levels.len() - 1),
+    };
     let mut best = trial(levels[level]);
     let mut at = levels[level];
     while best.need > budget.bytes && level + 1 < levels.len() {
@@ -64,6 +69,23 @@ pub fn fastest_that_fits(
     }
     let kept = remat::listed(program, &frontier, at, rate);
     RankProgram { kept, ..best.program }
+}
+
+/// The most that one instruction touches beside persistent buffers.
+fn operands(program: &RankProgram) -> u64 {
+    let of = |instruction: &program::Instruction| {
+        let mut touched: Vec<(plan::BufferId, u64)> = program
+            .touches(instruction)
+            .into_iter()
+            .filter(|(slice, _)| slice.buffer.index() >= program.persistent)
+            .map(|(slice, _)| (slice.buffer, slice.bytes))
+            .collect();
+        // The largest slice of each buffer.
+        touched.sort_unstable_by_key(|(buffer, bytes)| (*buffer, std::cmp::Reverse(*bytes)));
+        touched.dedup_by_key(|(buffer, _)| *buffer);
+        touched.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add)
+    };
+    program.instructions.iter().map(of).max().unwrap_or(0)
 }
 
 /// Bytes on the device: persistent buffers that are held there, the arena, and communicators.

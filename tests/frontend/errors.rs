@@ -276,3 +276,56 @@ fn subset() {
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }
+
+/// A chain of functions, each of which calls the next.
+fn chain(count: usize) -> String {
+    let function = |i: usize| format!("fn f{i}(n: i64) -> i64 {{ f{}(n) }}\n", i + 1);
+    (0..count - 1).map(function).collect::<String>() + &format!("fn f{}(n: i64) -> i64 {{ n }}\n", count - 1)
+}
+
+/// Calls that nest too deep are told by the chain of functions; that one calls itself is said only where it does.
+#[test]
+fn calls_within_calls() {
+    let body = |call: &str| format!("    let n = {call};\n    x.cast(f32).mean() * n.f64()");
+    let said = small(&chain(65), &body("f0(0)"));
+    for words in ["calls nest deeper than 64", "the chain is `f0`, `f1`, `f2`, .., `f62`, `f63`, `f64`"] {
+        assert!(said.contains(words) && !said.contains("itself"), "{words}: {said}");
+    }
+    let said = small("fn f(n: i64) -> i64 { f(n + 1) }\n", &body("f(0)"));
+    assert!(said.contains("`f` calls itself, more than 64 calls deep"), "{said}");
+    let two = "fn even(n: i64) -> i64 { odd(n + 1) }\nfn odd(n: i64) -> i64 { even(n + 1) }\n";
+    let said = small(two, &body("even(0)"));
+    assert!(said.contains("`even` calls itself, through `odd`, more than 64 calls deep"), "{said}");
+    let closures = (1..65).map(|i| format!("    let f{i} = |n: i64| f{}(n);\n", i - 1)).collect::<String>();
+    let said = small("", &format!("    let f0 = |n: i64| n;\n{closures}{}", body("f64(0)")));
+    assert!(said.contains("calls nest deeper than 64") && !said.contains("itself"), "{said}");
+}
+
+/// What is too deep or too long for the parser is shown where it is.
+#[test]
+fn limits_have_places() {
+    let deep = format!("    let n = {}0{};\n    x.cast(f32).mean()", "(".repeat(120), ")".repeat(120));
+    let said = small("", &deep);
+    assert!(said.contains("brackets nest deeper than 100") && said.contains("net.mm:21:111"), "{said}");
+    let long = format!("    let n = 1{};\n    x.cast(f32).mean()", " + 1".repeat(6000));
+    let said = small("", &long);
+    let column = said.split_once("net.mm:21:").and_then(|(_, rest)| rest.lines().next()?.parse::<usize>().ok());
+    // The line has 24,000 columns, and each token takes two of them.
+    assert!(said.contains("more than 10000 tokens") && column.is_some_and(|c| c > 19_000 && c < 21_000), "{said}");
+}
+
+/// Numbers outside of what a formula takes are refused, and no dim of size 0 comes from a rename.
+#[test]
+fn domains() {
+    let table = |formula: &str| format!("    let t = {formula};\n    (x.cast(f32) * t).mean()");
+    let messages = [
+        small("", "    (x.normalize(DIM, -1e-6)).cast(f32).mean()"),
+        small("", "    (x.rms_normalize(DIM, -0.5)).cast(f32).mean()"),
+        small("", &table("powers(0.0, iota(DIM, f32))")),
+        small("", &table("powers(-2.0, iota(DIM, f32))")),
+        small("", &table("(iota(DIM, f32) - 1.0).log()")),
+        small("", &table("(iota(DIM, f32) / iota(DIM, f32)) * 2.0 + 1.0")),
+        small("dims! { NONE = 0 }", "    x.rename(L, NONE).cast(f32).mean()"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}

@@ -63,6 +63,9 @@ fn moves() {
     refused(&format!("scatter_add {v}"), &["i64[A:2]", "i64[A:2]"], "`scatter_add` of i64");
     refused("scatter_add {\"dim\":{\"name\":\"B\",\"size\":4}}", &[x, "i64[A:2]"], "dim B twice");
     refused("table {\"dims\":[{\"name\":\"A\",\"size\":2}],\"dtype\":\"f32\",\"data\":[1]}", &[], "1 numbers");
+    let nan = "table {\"dims\":[{\"name\":\"A\",\"size\":2}],\"dtype\":\"f32\",\"data\":[1,\"NaN\"]}";
+    refused(nan, &[], "element 1 of a table `f32[A:2]` is not a number");
+    refused("constant {\"value\":\"NaN\",\"dtype\":\"f32\"}", &[], "a constant that is not a number");
 }
 
 #[test]
@@ -92,6 +95,12 @@ fn norms_and_losses() {
         refused(&format!("{name}_grad {{\"dim\":\"C\"{rest}}}"), &["f32[A:2]", "f32[A:2]"], "no dim C");
         refused(&format!("{name}_grad {{\"dim\":\"A\"{rest}}}"), &["f32[A:2]", "f32[A:3]"], "must be of one type");
     }
+    for eps in ["-1", "1e300", "-1e-300"] {
+        for (name, count) in [("rms_norm", 1), ("rms_norm_grad", 2), ("layer_norm", 1), ("layer_norm_grad", 2)] {
+            let op = format!("{name} {{\"dim\":\"A\",\"eps\":{eps}}}");
+            refused(&op, &["f32[A:2]", "f32[A:2]"][..count], "with an eps of");
+        }
+    }
     let loss = "cross_entropy {\"dim\":\"V\",\"ignore\":-1}";
     refused(loss, &["f32[N:2, W:3]", "i64[N:2]"], "are no logits over V");
     refused(loss, &["i64[N:2, V:3]", "i64[N:2]"], "are no logits over V");
@@ -101,6 +110,14 @@ fn norms_and_losses() {
     refused(grad, &["bf16[N:2, V:3]", "i64[N:2]", "bf16[N:2]"], "no cotangent of losses");
     let adamw = "adamw {\"beta1\":0.9,\"beta2\":0.9,\"eps\":0,\"weight_decay\":0}";
     let (p, s) = ("f32[A:2]", "f32[]");
+    for (from, to, said) in [
+        ("beta1\":0.9", "beta1\":1", "a beta1 of 1.0"),
+        ("beta2\":0.9", "beta2\":-0.5", "a beta2 of -0.5"),
+        ("eps\":0", "eps\":-1", "`eps` of -1.0"),
+        ("weight_decay\":0", "weight_decay\":1e300", "`weight_decay` of 1e300"),
+    ] {
+        refused(&adamw.replace(from, to), &[p, p, p, p, s, s, s], said);
+    }
     refused(adamw, &[p, p, "f32[B:2]", p, s, s, s], "with `f32[B:2]`");
     refused(adamw, &[p, p, p, "i64[A:2]", s, s, s], "with `i64[A:2]`");
     refused(adamw, &[p, p, p, p, s, "f32[A:2]", s], "operand 5 of `adamw`");

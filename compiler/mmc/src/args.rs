@@ -116,9 +116,9 @@ pub struct Options {
     /// The machine to order instructions and to predict for: the name of a built-in one, or a file.
     #[arg(long, value_name = "NAME|F.toml")]
     pub machine: Option<String>,
-    /// The processor: `native`, or an LLVM name such as x86-64-v3.
-    #[arg(long, default_value = "native")]
-    pub cpu: String,
+    /// The processor of the target `cpu`: native, x86-64-v3, x86-64-v4 or x86-64-v4-bf16; native by default.
+    #[arg(long)]
+    pub cpu: Option<String>,
     /// The working type of activations; parameters and optimiser stay in f32. By default bf16 for an Ascend, which has fused
     /// attention in it, and f32 otherwise.
     #[arg(long)]

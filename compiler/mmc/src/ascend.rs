@@ -23,11 +23,12 @@ pub fn export(args: &Export) -> Done {
     let Read { plan, hash } = plan_file::read(&args.plan)?;
     let hosts = hosts(args.hosts.as_deref())?;
     let files = export::files(&plan, &hash, &hosts).map_err(|e| refused(&args.plan, &e))?;
+    let inputs = [("the plan", Some(&*args.plan)), ("the list of hosts", args.hosts.as_deref().map(Path::new))];
+    files.iter().try_for_each(|file| apart(&args.output.join(&file.path), &inputs))?;
     let mut segments = 0;
     let mut largest = 0;
     for file in &files {
         let path = args.output.join(&file.path);
-        apart(&path, &[("the plan", Some(&args.plan)), ("the list of hosts", args.hosts.as_deref().map(Path::new))])?;
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|e| {
             Diagnostic::error(format!("cannot make the folder {}: {e}", folder.display()))
@@ -102,6 +103,9 @@ pub fn pack(args: &Pack) -> Done {
         Some(bytes)
     };
     let packed = pack::pack(&mut plan, compiled);
+    let output = args.output.as_deref().unwrap_or(&args.plan);
+    let used = used.into_inner();
+    used.iter().try_for_each(|path| apart(output, &[("a segment", Some(path))]))?;
     if let Some(what) = unread.take() {
         return Err(Diagnostic::error(what).help("compile that segment again, or mend the file").into());
     }
@@ -113,9 +117,6 @@ pub fn pack(args: &Pack) -> Done {
         return Err(too_much(&plan, &class.name, demand).into());
     }
     let (file, hash) = plan.to_bytes().map_err(|e| Diagnostic::error(e.to_string()))?;
-    let output = args.output.as_deref().unwrap_or(&args.plan);
-    let used = used.into_inner();
-    used.iter().try_for_each(|path| apart(output, &[("a segment", Some(path))]))?;
     write(output, &file)?;
     tell(&said(&packed, &demands));
     let (size, hash) = (bytes(file.len() as u64), hash.to_string());
@@ -123,13 +124,14 @@ pub fn pack(args: &Pack) -> Done {
     Ok(Diagnostics::default())
 }
 
-/// A warning for a plan that is larger than the device; what segments really need is known when they are compiled.
-pub fn too_large(plan: &Plan) -> Option<Diagnostic> {
+/// A warning for a plan that is larger than the device; what segments really need is known when they are compiled. Whether
+/// the plan would be smaller in bf16 is known.
+pub fn too_large(plan: &Plan, is_narrower: bool) -> Option<Diagnostic> {
     let soc = export::soc_of(plan).ok()?;
     let demand = pack::demands(plan, &[], soc).into_iter().find(|d| !d.fits())?;
     let (needs, has) = (bytes(demand.total()), bytes(demand.device));
     let said = format!("a rank needs {needs}, as far as is known before atc has run, and an {} has {has}", soc.version);
-    let narrow = if plan.header.dtype == types::DType::F32 { "compute in bf16: --dtype bf16; or " } else { "" };
+    let narrow = if is_narrower { "compute in bf16: --dtype bf16; or " } else { "" };
     Some(Diagnostic::warning(said).help(format!("{narrow}cut more: --tp, --cp, --fsdp, or a smaller --batch")))
 }
 

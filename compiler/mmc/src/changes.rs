@@ -17,6 +17,13 @@ const BF16: &str = "--dtype bf16";
 
 /// Instructions of all ranks together: a plan of more takes seconds to make, and each change makes one or several.
 const MAX_INSTRUCTIONS: usize = 400_000;
+/// Instructions of all changes together.
+const MAX_WORK: usize = 800_000;
+/// Plans that a change makes on its way to one, where recomputation or offloading goes by what there is room for.
+const PLANS_OF_A_SEARCH: usize = 4;
+/// By how much a change brings down what no order of instructions does: it doubles an axis, which may cut two dims of a
+/// value, or halves an element type.
+const FACTOR: u64 = 4;
 
 /// One change, and what it would give.
 struct Tried {
@@ -24,20 +31,37 @@ struct Tried {
     ranks: usize,
     need: u64,
     seconds: f64,
+    instructions: usize,
 }
 
 /// Adds the cheapest changes that would fit, or how near the best of them comes.
 pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Diagnostic {
-    let bodies = built.plan.programs.iter().flat_map(|p| &p.bodies);
-    let instructions: usize = bodies.map(|body| body.instructions.len()).sum();
+    if let Some(why) = hopeless(args, built, limit) {
+        return said.help(why);
+    }
+    let instructions = instructions(built);
     if instructions > MAX_INSTRUCTIONS {
         let message = format!("no changes were tried: the plan has {instructions} instructions");
         return said.help(format!("{message}, and each would take as long as this one"));
     }
     let now = seconds(built);
     let ranks = built.plan.header.world();
-    let mut tried: Vec<Tried> =
-        candidates(args).into_iter().filter_map(|(flags, args)| attempt(flags, &args, limit)).collect();
+    let (mut tried, mut left, mut work) = (vec![], vec![], 0);
+    for (flags, args) in candidates(args) {
+        if work > MAX_WORK {
+            left.push(flags);
+            continue;
+        }
+        let searches = args.options.recompute == Some(Recompute::Auto) || args.options.offload == Some(Offload::Auto);
+        let result = attempt(flags, &args, limit);
+        let made = result.as_ref().map_or(instructions, |tried| tried.instructions);
+        work += made * if searches { PLANS_OF_A_SEARCH } else { 1 };
+        tried.extend(result);
+    }
+    let said = match left.is_empty() {
+        true => said,
+        false => said.note(format!("not tried, since each takes as long as this plan: {}", left.join(", "))),
+    };
     // A step on twice the ranks is not cheaper because it is over sooner.
     tried.sort_by(|a, b| {
         let cost = |t: &Tried| t.seconds * t.ranks as f64;
@@ -66,6 +90,32 @@ pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Di
     said.help(text)
 }
 
+fn instructions(built: &Built) -> usize {
+    built.plan.programs.iter().flat_map(|p| &p.bodies).map(|body| body.instructions.len()).sum()
+}
+
+/// Why no change can be enough, if that shows without trying any.
+fn hopeless(args: &Compile, built: &Built, limit: &Limit) -> Option<String> {
+    let plan = &built.plan;
+    let all = plan.scopes().map(|scope| (scope, plan::least(scope)));
+    let (scope, least) = all.max_by_key(|(_, least)| least.parameters.max(least.operands))?;
+    // In bf16 an Ascend has attention without scores in memory.
+    let fused = targets::is_ascend(&args.options) && targets::work_type(&args.options) == WorkType::F32;
+    if least.operands / FACTOR > limit.bytes && !fused {
+        let instruction = &scope.body.instructions[least.instruction];
+        let place = plan.places.get(instruction.place.index()).filter(|p| !p.file.is_empty());
+        let place = place.map_or(String::new(), |p| format!(" at {}:{}:{}", p.file, p.line, p.column));
+        let (what, operands) = (scope.title(&instruction.op), bytes(least.operands));
+        return Some(format!(
+            "no changes were tried: the operands of {what}{place} alone are {operands}; make the dims smaller"
+        ));
+    }
+    (least.parameters / FACTOR > limit.bytes).then(|| {
+        let parameters = bytes(least.parameters);
+        format!("no changes were tried: the parameters alone are {parameters}; cut them over more ranks")
+    })
+}
+
 fn time(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
@@ -85,20 +135,22 @@ pub fn wide(args: &Compile, built: &Built) -> Option<Diagnostic> {
     let (_, need) = limit.largest(&built.plan)?;
     let mut narrow = args.clone();
     narrow.options.dtype = Some(WorkType::Bf16);
-    let said = Diagnostic::warning(format!(
-        "in f32 an Ascend has no fused attention, whose scores lie in memory instead: a rank needs {}",
-        bytes(need)
-    ));
-    Some(match attempt(BF16.into(), &narrow, &limit) {
-        Some(tried) => said.help(format!("{BF16}, the default for an Ascend, needs {}", bytes(tried.need))),
-        None => said.help(format!("{BF16} is the default for an Ascend")),
-    })
+    // Of a small model, working copies of the parameters may take more than the scores of attention.
+    let less = attempt(BF16.into(), &narrow, &limit).filter(|tried| tried.need < need)?;
+    Some(
+        Diagnostic::warning(format!(
+            "in f32 an Ascend has no fused attention, whose scores lie in memory instead: a rank needs {}",
+            bytes(need)
+        ))
+        .help(format!("{BF16}, the default for an Ascend, needs {}", bytes(less.need))),
+    )
 }
 
 fn attempt(flags: String, args: &Compile, limit: &Limit) -> Option<Tried> {
     let built = build(args, &mut Sources::default()).ok()?;
     let (_, need) = limit.largest(&built.plan)?;
-    Some(Tried { flags, ranks: built.plan.header.world(), need, seconds: seconds(&built)? })
+    let (ranks, instructions) = (built.plan.header.world(), instructions(&built));
+    Some(Tried { flags, ranks, need, seconds: seconds(&built)?, instructions })
 }
 
 /// Each change by the flags that make it.

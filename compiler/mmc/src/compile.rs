@@ -17,7 +17,7 @@ use types::{DType, Mesh, Name, Runs};
 use crate::args::{Compile, Grads, Offload, Options, Recompute, WorkType};
 use crate::directives::Directives;
 use crate::fit::{Excess, Limit};
-use crate::{Done, changes, machines, model, output, targets};
+use crate::{Done, changes, machines, model, optim, output, targets};
 
 /// A plan without code, and what it was made of.
 pub struct Built {
@@ -47,7 +47,10 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     if let Some(excess) = Excess::of(&built, &Limit::of_any_machine()) {
         return Err(excess.diagnostic(&built.plan).help("make the dims smaller, or cut them over more ranks").into());
     }
-    built.warnings.0.extend(changes::wide(args, &built));
+    let wide = changes::wide(args, &built);
+    #[cfg(feature = "ascend")]
+    let is_narrower = wide.is_some();
+    built.warnings.0.extend(wide);
     let limit = Limit::of(&args.options, built.known.as_ref());
     if let Some(excess) = limit.as_ref().and_then(|limit| Excess::of(&built, limit)) {
         let mut said = excess.diagnostic(&built.plan);
@@ -69,7 +72,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     })?;
     output::write(&args.output, &bytes)?;
     #[cfg(feature = "ascend")]
-    warnings.0.extend(crate::ascend::too_large(&plan));
+    warnings.0.extend(crate::ascend::too_large(&plan, is_narrower));
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
     output::tell(&summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
     Ok(warnings)
@@ -80,8 +83,9 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let start = Instant::now();
     let target = targets::target(&args.options, args.cache.as_deref())?;
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
+    let optim = optim::checked(&args.options.optim)?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
-    let options = Directives::of(&traced.evaluated)?.fill(&args.options);
+    let options = Options { optim, ..Directives::of(&traced.evaluated)?.fill(&args.options) };
     let pipeline = model::pipeline(&traced, &options);
     let group = model::group(&options, &traced.evaluated.module.mesh);
     let hoists = model::hoists_collectives(&traced, &options.mesh);

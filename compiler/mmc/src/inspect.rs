@@ -7,11 +7,11 @@ use diag::{Diagnostic, Sources};
 use ir::Type;
 use passes::{Context, Form, Stats};
 
-use crate::args::{Ir, Model, Opt};
+use crate::args::{Ir, Model, Opt, Options};
 use crate::directives::Directives;
 use crate::fit::Limit;
 use crate::output::print;
-use crate::{Done, compile, input, machines, model, targets};
+use crate::{Done, compile, input, machines, model, optim, targets};
 use report::quantity::{count, seconds};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
@@ -70,8 +70,9 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let target = targets::target(&args.options, None)?;
+    let optim = optim::checked(&args.options.optim)?;
     let traced = model::trace(&args.model, &args.options.mesh, sources)?;
-    let options = Directives::of(&traced.evaluated)?.fill(&args.options);
+    let options = Options { optim, ..Directives::of(&traced.evaluated)?.fill(&args.options) };
     let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
     let known = asked.clone().or_else(|| cost::built_in(target.name()));
     let policy = compile::policy(&options, Limit::of(&options, known.as_ref()).as_ref());

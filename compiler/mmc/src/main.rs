@@ -22,6 +22,7 @@ mod machines;
 mod mesh;
 mod model;
 mod models;
+mod optim;
 mod output;
 mod plan_file;
 mod targets;

@@ -39,6 +39,12 @@ pub fn target(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>
             .help("leave --cache out")
             .into());
     }
+    if let Some(cpu) = options.cpu.as_ref().filter(|_| options.target != "cpu") {
+        return Err(Diagnostic::error(format!("--cpu {cpu} has no use for the target `{}`", options.target))
+            .note("it names the processor that the target `cpu` compiles kernels for")
+            .help("leave --cpu out, or compile with --target cpu")
+            .into());
+    }
     #[cfg(feature = "ascend")]
     if let Some(soc) = target_ascend::soc::soc(&options.target) {
         return Ok(Box::new(target_ascend::AscendTarget { soc }));
@@ -55,7 +61,8 @@ pub fn target(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>
 
 #[cfg(feature = "cpu")]
 fn cpu(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>, Diagnostics> {
-    let cpu = target_cpu::cpu::Cpu::parse(&options.cpu).map_err(|e| Diagnostic::error(e.to_string()))?;
+    let cpu = target_cpu::cpu::Cpu::parse(options.cpu.as_deref().unwrap_or("native"))
+        .map_err(|e| Diagnostic::error(e.to_string()))?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut target = target_cpu::CpuTarget::new(cpu, linker()?, threads);
     if let Some(path) = cache {

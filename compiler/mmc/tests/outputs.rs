@@ -111,6 +111,50 @@ fn what_is_read_is_not_written_over() {
     assert!(contents() == before);
 }
 
+/// Neither does `export` replace the plan or the list of hosts, nor `pack` a segment; of what they write, nothing is there.
+#[test]
+fn segments_and_plans_are_not_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let run = |line: &str| shell(dir, &format!("$MMC {line}"));
+    let made = run("compile qwen3.mm --preset tiny --target ascend-910b3 -o plan.bin");
+    assert!(made.status.success(), "{}", said(&made));
+    assert!(run("export plan.bin -o segments").status.success());
+    let stem = |path: &Path| path.extension().filter(|e| *e == "air").and(path.file_stem()).map(ToOwned::to_owned);
+    let mut open = vec![dir.join("segments")];
+    let mut symbols = vec![];
+    while let Some(path) = open.pop() {
+        match fs::read_dir(&path) {
+            Ok(inside) => open.extend(inside.flatten().map(|entry| entry.path())),
+            Err(_) => symbols.extend(stem(&path)),
+        }
+    }
+    // One file by the names of all segments.
+    fs::create_dir_all(dir.join("om")).expect("a folder");
+    fs::write(dir.join("one.om"), "a segment").expect("written");
+    for symbol in &symbols {
+        fs::hard_link(dir.join("one.om"), dir.join("om").join(symbol).with_extension("om")).expect("linked");
+    }
+    fs::create_dir(dir.join("out")).expect("a folder");
+    fs::copy(dir.join("plan.bin"), dir.join("out/manifest.json")).expect("copied");
+    fs::create_dir(dir.join("listed")).expect("a folder");
+    fs::write(dir.join("listed/rank_table.json"), "node-0=10.0.0.1").expect("written");
+    let first = symbols.first().expect("a segment").to_string_lossy().into_owned();
+    for (line, expect) in [
+        ("export out/manifest.json -o out".into(), "out/manifest.json is the plan that is read"),
+        ("export plan.bin --hosts listed/rank_table.json -o listed".into(), "is the list of hosts that is read"),
+        ("pack plan.bin --om om -o one.om".into(), "one.om is a segment om/"),
+        (format!("pack plan.bin --om om -o om/{first}.om"), "that is read, and would be replaced"),
+    ] {
+        let output = run(&line);
+        assert!(output.status.code() == Some(1) && said(&output).contains(expect), "{line}: {}", said(&output));
+    }
+    assert_eq!(fs::read(dir.join("one.om")).expect("there"), b"a segment");
+    for name in ["out", "listed"] {
+        assert_eq!(fs::read_dir(dir.join(name)).expect("a folder").count(), 1, "{name}");
+    }
+}
+
 /// What has no end is not read for ever.
 #[test]
 fn endless_files_are_refused() {

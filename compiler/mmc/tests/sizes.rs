@@ -61,6 +61,24 @@ fn more_memory_than_any_machine_has() {
     }
 }
 
+/// Where no change can be enough, none is tried: each would take as long as the plan that does not fit.
+#[test]
+fn far_too_little_memory() {
+    let lines = [
+        ("compile qwen3.mm --preset tiny --fsdp 1048576 --memory 1000", "the operands of c", "784.0 MiB"),
+        ("compile qwen3.mm --preset tiny --microbatches 100 --memory 2", "alone are ", "KiB"),
+        ("compile wan2.2.mm --preset tiny --recompute auto --offload auto --memory 2", "alone are ", "KiB"),
+        ("compile wan2.2.mm --preset tiny --fsdp 1048576 --memory 1000", "the operands of k", "192.0 MiB"),
+    ];
+    for (line, what, bytes) in lines {
+        let said = refused(&models(), &[line]);
+        let why = said.split_once("no changes were tried: ").map(|(_, why)| why.lines().next().unwrap_or(""));
+        assert!(why.is_some_and(|why| why.contains(what) && why.contains(bytes)), "{line}: {said}");
+    }
+    let said = refused(&models(), &["compile qwen3.mm --preset tiny --memory 300KiB"]);
+    assert!(said.contains("any of these would fit"), "{said}");
+}
+
 #[test]
 fn flags() {
     let lines = [
@@ -87,6 +105,21 @@ fn flags() {
         "compile qwen3.mm --preset tiny --optim schedule=cosine,warmup=9,total=9",
         "compile qwen3.mm --preset tiny --optim warmup=-1",
         "compile qwen3.mm --preset tiny --optim clip=inf",
+        "compile qwen3.mm --preset tiny --optim lr=inf",
+        "compile qwen3.mm --preset tiny --optim lr=0.1x,beta1=1,beta2=0,eps=-1e-8,weight_decay=-1,clip=-1",
+        "compile qwen3.mm --preset tiny --optim kind=adam,schedule=linear,warmup=1.5,total=-1,working=maybe",
+        "compile qwen3.mm --preset tiny --optim lr",
+        "compile qwen3.mm --preset tiny --optim learning_rate=1,bta1=0.5",
+        "compile qwen3.mm --preset tiny --optim lr=1}|inline|optimizer{lr=2",
+        "compile qwen3.mm --preset tiny --cpu x86-64-v3",
+        "compile qwen3.mm --preset tiny --cpu foo",
+        "compile qwen3.mm --preset tiny --set EPS=-1",
+        "compile qwen3.mm --preset tiny --set EPS=1e300",
+        "compile qwen3.mm --preset tiny --set EPS=nan",
+        "compile qwen3.mm --preset tiny --set THETA=0",
+        "compile qwen3.mm --preset tiny --set THETA=-1",
+        "compile wan2.2.mm --preset tiny --set THETA=0",
+        "compile wan2.2.mm --preset tiny --set EPS=-1e-6",
         "compile qwen3.mm --preset tiny --microbatches 3 --batch 8",
         "compile qwen3.mm --preset tiny --dp 2 --dp 4",
         "compile qwen3.mm --preset tiny --tp 0",

@@ -35,7 +35,7 @@ pub use kept::{Kept, Way};
 pub use kernel::{Access, KERNEL_ABI, Kernel};
 pub use manifest::{Emit, Feed, Manifest, Parameter, Source, State, StateInit, When};
 pub use memory::{KindBytes, Memory, flops, memory, memory_by_kind};
-pub use occupancy::{Fullest, fullest, makers, occupancy};
+pub use occupancy::{Fullest, Least, fullest, least, makers, occupancy};
 pub use place::{Place, Places};
 pub use program::{Body, Class, LaneKind, Plan, Program, Unit, UnitKind};
 pub use residency::Residency;

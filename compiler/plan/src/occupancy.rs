@@ -1,6 +1,8 @@
 //! What lives when: the bytes that a program's buffers hold at each of its instructions, and who made them.
 
-use crate::{Body, Buffer, BufferKind, Class, Life, Plan, Scope};
+use smallvec::SmallVec;
+
+use crate::{Body, Buffer, BufferId, BufferKind, Class, Life, Plan, Scope};
 
 /// By instruction: the bytes of the program's own buffers of these kinds that live then on the device.
 pub fn occupancy(body: &Body, kinds: &[BufferKind]) -> Vec<u64> {
@@ -38,6 +40,44 @@ pub fn fullest(scope: Scope<'_>) -> Fullest {
     let most = live.iter().copied().max().unwrap_or(0);
     let instruction = live.iter().position(|bytes| *bytes == most).unwrap_or(0);
     Fullest { instruction, bytes: persistent.saturating_add(most) }
+}
+
+/// What neither another order of instructions nor recomputation nor offloading brings lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Least {
+    pub parameters: u64,
+    /// The instruction that touches the most besides.
+    pub instruction: usize,
+    pub operands: u64,
+}
+
+impl Least {
+    pub const fn bytes(self) -> u64 {
+        self.parameters.saturating_add(self.operands)
+    }
+}
+
+pub fn least(scope: Scope<'_>) -> Least {
+    let stays = |b: &Buffer| b.kind == BufferKind::Parameter && !b.on_host();
+    let parameters = scope.present().filter(|b| stays(b)).map(|b| b.bytes).fold(0, u64::saturating_add);
+    let mut least = Least { parameters, ..Least::default() };
+    for (i, instruction) in scope.body.instructions.iter().enumerate() {
+        let mut touched: SmallVec<[(BufferId, u64); 16]> = SmallVec::new();
+        for (slice, _) in instruction.op.slices(|kernel| scope.plan.accesses(kernel)) {
+            if scope.buffer(slice.buffer).is_none_or(|b| b.kind == BufferKind::Parameter || b.on_host()) {
+                continue;
+            }
+            match touched.iter_mut().find(|(buffer, _)| *buffer == slice.buffer) {
+                Some((_, bytes)) => *bytes = slice.bytes.max(*bytes),
+                None => touched.push((slice.buffer, slice.bytes)),
+            }
+        }
+        let operands = touched.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+        if operands > least.operands {
+            (least.instruction, least.operands) = (i, operands);
+        }
+    }
+    least
 }
 
 impl Buffer {

@@ -1,6 +1,6 @@
 //! Limits on the text of a file, checked before it is parsed: syn recurses as deep as its input nests.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 
 /// Bytes of one file.
 const MAX_BYTES: usize = 1 << 20;
@@ -9,7 +9,7 @@ const MAX_NESTING: usize = 100;
 /// Tokens on the way from the top of a file to any token, counted from the last `;`, `,` or block on each level.
 const MAX_RUN: usize = 10_000;
 
-/// Says what is too long or too deep.
+/// Says what is too long.
 pub fn check_text(text: &str) -> Result<(), String> {
     if text.len() > MAX_BYTES {
         return Err(format!("the file has {} bytes, a model at most {MAX_BYTES}", text.len()));
@@ -17,7 +17,8 @@ pub fn check_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub fn check_tokens(tokens: &TokenStream) -> Result<(), String> {
+/// Says what is too long or too deep, and where.
+pub fn check_tokens(tokens: &TokenStream) -> Result<(), (String, Span)> {
     let mut levels = vec![Level { rest: tokens.clone().into_iter(), before: 0, block_ended: false }];
     let mut run = 0;
     while let Some(level) = levels.last_mut() {
@@ -32,15 +33,17 @@ pub fn check_tokens(tokens: &TokenStream) -> Result<(), String> {
         }
         run += 1;
         if run > MAX_RUN {
-            return Err(format!("an expression of more than {MAX_RUN} tokens; cut it up with `let`"));
+            let message = format!("an expression of more than {MAX_RUN} tokens; cut it up with `let`");
+            return Err((message, token.span()));
         }
         match token {
             TokenTree::Punct(p) if matches!(p.as_char(), ';' | ',') => run = level.before,
             TokenTree::Group(group) => {
                 level.block_ended = group.delimiter() == Delimiter::Brace;
+                let opens = group.span_open();
                 levels.push(Level { rest: group.stream().into_iter(), before: run, block_ended: false });
                 if levels.len() > MAX_NESTING {
-                    return Err(format!("brackets nest deeper than {MAX_NESTING}"));
+                    return Err((format!("brackets nest deeper than {MAX_NESTING}"), opens));
                 }
             }
             _ => {}

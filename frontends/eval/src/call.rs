@@ -9,7 +9,7 @@ use syn::{FnArg, ReturnType, Signature};
 
 use crate::args::Args;
 use crate::contract::FreeDims;
-use crate::evaluator::{Evaluator, Memo, Scope};
+use crate::evaluator::{CLOSURE, Callee, Evaluator, Memo, Scope};
 use crate::file::StructDeclaration;
 use crate::leaves::{fingerprint, leaves, map_leaves};
 use crate::stop::{Eval, Stop};
@@ -36,7 +36,11 @@ impl<'a> Evaluator<'a> {
         let site = self.site(scope, self.span(scope, call));
         match callee {
             // A closure called by its name shows as a caller; one that the vocabulary runs stands in the call itself.
-            Value::Closure(_) => self.call_in("this closure", site.span, |this| this.invoke(callee, items, site)),
+            Value::Closure(ref closure) => {
+                let declared = self.span_in(closure.file, closure.syntax);
+                let closure = Callee { name: CLOSURE, declared };
+                self.call_in(closure, site.span, |this| this.invoke(callee, items, site))
+            }
             callee => self.invoke(callee, items, site),
         }
     }
@@ -117,7 +121,8 @@ impl<'a> Evaluator<'a> {
         scope.vars.clone_from(&closure.captured);
         scope.floor = scope.vars.len();
         scope.self_type = closure.self_type;
-        self.nested("this closure", site.span, |this| {
+        let declared = self.span_in(closure.file, syntax);
+        self.nested(Callee { name: CLOSURE, declared }, site.span, |this| {
             for (pattern, (value, span)) in syntax.inputs.iter().zip(items) {
                 match pattern {
                     syn::Pat::Type(typed) => {
@@ -183,7 +188,12 @@ impl<'a> Evaluator<'a> {
         if let Some(receiver) = receiver {
             scope.set("self", receiver);
         }
-        self.call_in(&body.sig.ident.to_string(), site.span, |this| {
+        let name = match body.owner {
+            Some(owner) => format!("{}::{}", owner.name, body.sig.ident),
+            None => body.sig.ident.to_string(),
+        };
+        let callee = Callee { name: &name, declared: self.span_in(body.file, &body.sig.ident) };
+        self.call_in(callee, site.span, |this| {
             for (declared, (value, _)) in typed_inputs(body.sig).into_iter().zip(items) {
                 this.bind(&mut scope, &declared.pat, value)?;
             }

@@ -17,6 +17,8 @@ use crate::{Options, Wishes};
 
 /// Calls within calls.
 const MAX_DEPTH: usize = 64;
+/// What a closure is called in messages.
+pub const CLOSURE: &str = "this closure";
 /// Expressions evaluated in all.
 const MAX_STEPS: u64 = 3_000_000;
 
@@ -54,8 +56,51 @@ pub struct Evaluator<'a> {
     pub made: Vec<(Name, Span)>,
     /// Programs and how often each runs, in order.
     pub runs: Vec<(Name, usize)>,
-    depth: usize,
+    calls: Vec<Frame>,
     steps: u64,
+}
+
+/// What a call runs.
+#[derive(Clone, Copy)]
+pub struct Callee<'n> {
+    pub name: &'n str,
+    pub declared: Span,
+}
+
+/// A call that has not returned yet.
+struct Frame {
+    name: String,
+    declared: Span,
+}
+
+/// The message for calls that nest too deep: whether one function calls itself, or the chain of different ones.
+fn too_deep(calls: &[Frame], at: Span) -> Diagnostic {
+    let last = calls.len() - 1;
+    let repeats =
+        |period: usize| (0..3 * period).all(|i| calls[last - i].declared == calls[last - i - period].declared);
+    let name = |frame: &Frame| match frame.name.as_str() {
+        CLOSURE => CLOSURE.to_owned(),
+        name => format!("`{name}`"),
+    };
+    let chain = |frames: &[Frame]| frames.iter().map(name).collect::<Vec<_>>().join(", ");
+    if let Some(period) = (1..=last / 4).find(|p| repeats(*p)) {
+        let around = match period {
+            1 => String::new(),
+            2..=5 => format!(", through {}", chain(&calls[last + 1 - period..last])),
+            _ => format!(", through {} others", period - 1),
+        };
+        return Diagnostic::error(format!(
+            "{} calls itself{around}, more than {MAX_DEPTH} calls deep",
+            name(&calls[last])
+        ))
+        .at(at, format!("{MAX_DEPTH} calls deep here"))
+        .help("recursion must end at compile time; a stack of equal modules is folded instead");
+    }
+    let (head, tail) = (chain(&calls[..3]), chain(&calls[last - 2..]));
+    Diagnostic::error(format!("calls nest deeper than {MAX_DEPTH}"))
+        .at(at, format!("{MAX_DEPTH} calls deep here"))
+        .note(format!("the chain is {head}, .., {tail}"))
+        .help("call the last of them from one of the first")
 }
 
 /// The variables of one function's activation.
@@ -110,7 +155,7 @@ impl<'a> Evaluator<'a> {
             plan_file: None,
             made: vec![],
             runs: vec![],
-            depth: 0,
+            calls: vec![],
             steps: 0,
         }
     }
@@ -140,24 +185,28 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Runs one call, unless calls nest too deep.
-    pub fn nested<T>(&mut self, name: &str, at: Span, run: impl FnOnce(&mut Self) -> Eval<'a, T>) -> Eval<'a, T> {
-        if self.depth >= MAX_DEPTH {
-            return Err(Diagnostic::error(format!("`{name}` calls itself without end"))
-                .at(at, format!("{MAX_DEPTH} calls deep here"))
-                .help("recursion must end at compile time; a stack of equal modules is folded instead")
-                .into());
-        }
-        self.depth += 1;
-        let result = run(self);
-        self.depth -= 1;
+    pub fn nested<T>(
+        &mut self,
+        callee: Callee<'_>,
+        at: Span,
+        run: impl FnOnce(&mut Self) -> Eval<'a, T>,
+    ) -> Eval<'a, T> {
+        self.calls.push(Frame { name: callee.name.into(), declared: callee.declared });
+        let result = if self.calls.len() > MAX_DEPTH { Err(too_deep(&self.calls, at).into()) } else { run(self) };
+        self.calls.pop();
         result
     }
 
     /// Runs one call of a function written in the file; an error from inside also shows where the call stands.
-    pub fn call_in<T>(&mut self, name: &str, at: Span, run: impl FnOnce(&mut Self) -> Eval<'a, T>) -> Eval<'a, T> {
+    pub fn call_in<T>(
+        &mut self,
+        callee: Callee<'_>,
+        at: Span,
+        run: impl FnOnce(&mut Self) -> Eval<'a, T>,
+    ) -> Eval<'a, T> {
         /// Labels of one message, beyond which callers are left out.
         const MAX_LABELS: usize = 5;
-        let result = self.nested(name, at, run);
+        let result = self.nested(callee, at, run);
         match result {
             Err(Stop::Error(mut error)) if error.labels.len() < MAX_LABELS => {
                 if !error.labels.iter().any(|(span, _)| *span == at) {

@@ -52,15 +52,15 @@ pub struct FieldDeclaration {
 impl File {
     pub fn parse(source: SourceId, text: &str) -> Result<File, Vec<Diagnostic>> {
         let whole = Span::new(source, 0, 0);
-        let bounded = |message: String| vec![Diagnostic::error(message).at(whole, "")];
-        crate::bounds::check_text(text).map_err(bounded)?;
+        crate::bounds::check_text(text).map_err(|message| vec![Diagnostic::error(message).at(whole, "")])?;
         let tokens: proc_macro2::TokenStream = text.parse().map_err(|e: proc_macro2::LexError| {
             vec![crate::brackets::unbalanced(source, text).unwrap_or_else(|| {
                 let end = span_in(source, e.span());
                 Diagnostic::error("this is no text of Rust tokens").at(end, "")
             })]
         })?;
-        crate::bounds::check_tokens(&tokens).map_err(bounded)?;
+        crate::bounds::check_tokens(&tokens)
+            .map_err(|(message, at)| vec![Diagnostic::error(message).at(span_in(source, at), "")])?;
         let parsed = syn::parse2::<syn::File>(tokens)
             .map_err(|e| e.into_iter().map(|e| syntax_error(source, e.span(), &e.to_string())).collect::<Vec<_>>())?;
         let mut file = File {

@@ -5,7 +5,7 @@ use syn::visit::Visit;
 use syn::{Expr, Type};
 use types::{Dim, Name};
 
-use crate::evaluator::{Evaluator, Found, Number, Scope};
+use crate::evaluator::{Callee, Evaluator, Found, Number, Scope};
 use crate::file::File;
 use crate::macros::{DimDeclaration, DimValue};
 use crate::span::span_of;
@@ -176,7 +176,7 @@ impl<'a> Evaluator<'a> {
             None => {}
         }
         self.numbers.insert(key.clone(), Number::Pending);
-        let value = self.nested(name, used, compute)?;
+        let value = self.nested(Callee { name, declared: used }, used, compute)?;
         self.numbers.insert(key, Number::Done(value.clone()));
         Ok(value)
     }

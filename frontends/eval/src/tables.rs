@@ -39,13 +39,20 @@ pub fn scalar(value: f64, dtype: DType) -> Array {
     Array::scalar(TensorType::scalar(dtype), dtype.round(value))
 }
 
-pub fn record(b: &mut Builder, array: &Array, span: Span) -> Result<NodeId, Diagnostic> {
+/// `made` is where elements that are no numbers came up.
+pub fn record(b: &mut Builder, array: &Array, span: Span, made: Option<Span>) -> Result<NodeId, Diagnostic> {
     if array.ty.dtype == DType::F64 {
         return Err(Diagnostic::error("f64 is for tables that are computed at compile time")
             .at(span, format!("this `{}` would be computed at run time", array.ty))
             .help("cast it to f32 first"));
     }
     let Array { ty, data } = array;
+    if let Some(at) = data.iter().position(|x| x.is_nan()) {
+        let error = Diagnostic::error(format!("element {at} of a table `{ty}` is NaN")).at(span, "used here");
+        let error = made.into_iter().fold(error, |error, made| error.at(made, "NaN comes from here"));
+        return Err(error
+            .help("a setting is outside of what this formula takes: a divisor of 0, or a root or logarithm of less"));
+    }
     Ok(match ty.rank() {
         0 => b.constant(data[0], ty.dtype),
         _ => b.op(Table { dims: ty.dims.to_vec(), dtype: ty.dtype, data: data.clone() }, &[]),

@@ -17,6 +17,8 @@ pub struct Tracer {
     pub feeds: Vec<FeedDeclaration>,
     /// Where dims of size 0 are declared.
     pub empty_dims: FxHashMap<Name, Span>,
+    /// Tables with elements that are no numbers, and where those came up.
+    nans: Vec<(Rc<Array>, Span)>,
     next_frame: u32,
 }
 
@@ -88,7 +90,9 @@ impl Tracer {
             return Err(too_much_work(&op, operands, site));
         }
         if let Some(array) = tables::fold(&op, operands, &results) {
-            return Ok(vec![Leaf::new(array.ty.clone(), Source::Const(Rc::new(array)))]);
+            let array = Rc::new(array);
+            self.note_nan(&array, operands, site.span);
+            return Ok(vec![Leaf::new(array.ty.clone(), Source::Const(array))]);
         }
         let mut ids = vec![];
         for operand in operands {
@@ -115,6 +119,21 @@ impl Tracer {
         Ok(ids.into_iter().map(leaf).collect())
     }
 
+    /// Keeps where elements that are no numbers come up. They may vanish in what is computed of the table, so it is refused
+    /// where the program reads it.
+    fn note_nan(&mut self, array: &Rc<Array>, operands: &[Operand<'_>], at: Span) {
+        if !array.data.iter().any(|x| x.is_nan()) {
+            return;
+        }
+        let known = operands.iter().find_map(|operand| self.nan_made(&operand.leaf.source));
+        self.nans.push((array.clone(), known.unwrap_or(at)));
+    }
+
+    fn nan_made(&self, source: &Source) -> Option<Span> {
+        let Source::Const(array) = source else { return None };
+        self.nans.iter().find(|(nan, _)| Rc::ptr_eq(nan, array)).map(|(_, made)| *made)
+    }
+
     /// The structural instructions: `chunk` and its kin.
     pub fn structure(
         &mut self,
@@ -133,6 +152,7 @@ impl Tracer {
     /// The node of the innermost function that holds this value; a parameter is added if it comes from outside.
     pub fn node(&mut self, leaf: &Leaf, span: Span) -> Result<NodeId, Diagnostic> {
         let place = self.module.places.add(span, PlaceId::NONE);
+        let made = self.nan_made(&leaf.source);
         let frame = self.frame()?;
         match &leaf.source {
             Source::Node(id, node) if *id == frame.id => Ok(*node),
@@ -141,7 +161,7 @@ impl Tracer {
                     return Ok(*node);
                 }
                 frame.builder.place = place;
-                let node = tables::record(&mut frame.builder, array, span)?;
+                let node = tables::record(&mut frame.builder, array, span, made)?;
                 frame.constants.insert(Rc::as_ptr(array), (array.clone(), node));
                 Ok(node)
             }

@@ -34,6 +34,16 @@ impl Semantics for Adamw {
         if args.len() != 8 {
             arity(args, 7, Self::NAME)?;
         }
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Mismatch::new(format!("`adamw` with a {name} of {beta:?}")).help("give 0 or more, below 1"));
+            }
+        }
+        for (name, x) in [("eps", self.eps), ("weight_decay", self.weight_decay)] {
+            if !((x as f32).is_finite() && x >= 0.0) {
+                return Err(Mismatch::new(format!("`adamw` with `{name}` of {x:?}")).help("give a finite number, 0 or more"));
+            }
+        }
         let p = args[0];
         for (i, arg) in args.iter().enumerate().take(4) {
             if arg.dims != p.dims || !arg.dtype.is_float() {

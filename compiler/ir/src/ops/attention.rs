@@ -214,6 +214,9 @@ impl Attention {
             dims.sort_by(|a, b| a.name.cmp(&b.name));
             dims
         };
+        if !(self.scale as f32).is_finite() {
+            return Err(Mismatch::new(format!("`attention` with a scale of {:?}", self.scale)).help("give a finite one"));
+        }
         if !q.dtype.is_float() || q.dtype != k.dtype || k != v {
             return Err(Mismatch::new(format!("`attention` of `{q}` to `{k}` and `{v}`"))
                 .of([0, 1, 2])

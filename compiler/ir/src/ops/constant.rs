@@ -24,6 +24,9 @@ impl Semantics for Constant {
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 0, Self::NAME)?;
+        if self.value.is_nan() {
+            return Err(Mismatch::new("a constant that is not a number"));
+        }
         Ok(smallvec![TensorType::scalar(self.dtype)])
     }
 

@@ -43,6 +43,7 @@ impl Semantics for LayerNorm {
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        row::check_eps(self.eps, Self::NAME)?;
         row::infer(args, 1, &self.dim, Self::NAME)
     }
 

@@ -29,6 +29,7 @@ impl Semantics for LayerNormGrad {
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        row::check_eps(self.eps, Self::NAME)?;
         row::infer(args, 2, &self.dim, Self::NAME)
     }
 

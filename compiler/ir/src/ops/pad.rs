@@ -31,6 +31,9 @@ impl Semantics for Pad {
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;
+        if self.value.is_nan() {
+            return Err(Mismatch::new("padding that is not a number").of([0]));
+        }
         let Some(p) = args[0].position(&self.dim) else {
             return Err(Mismatch::new(format!("`{}` has no dim {} to pad", args[0], self.dim)).of([0]));
         };

@@ -38,6 +38,7 @@ impl Semantics for RmsNorm {
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
+        row::check_eps(self.eps, Self::NAME)?;
         row::infer(args, 1, &self.dim, Self::NAME)
     }
 

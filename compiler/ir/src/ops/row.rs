@@ -16,6 +16,14 @@ pub fn infer(args: &[&TensorType], count: usize, dim: &Name, name: &str) -> Resu
     Ok(ty)
 }
 
+/// What is added to a variance: a finite number of 0 or more.
+pub fn check_eps(eps: f64, name: &str) -> Result<(), Mismatch> {
+    if (eps as f32).is_finite() && eps >= 0.0 {
+        return Ok(());
+    }
+    Err(Mismatch::new(format!("`{name}` with an eps of {eps:?}")).help("give a finite eps of 0 or more"))
+}
+
 /// The dim is whole, all others are free.
 pub fn factors(args: &[&TensorType], results: &[TensorType], dim: &Name) -> Factors {
     Factors::by_name(args, results).mark(&[dim], FactorKind::Whole)

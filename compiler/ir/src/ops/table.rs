@@ -38,6 +38,9 @@ impl Semantics for Table {
         if self.data.len() != ty.elements() {
             return Err(Mismatch::new(format!("{} numbers for `{ty}`", self.data.len())));
         }
+        if let Some(at) = self.data.iter().position(|x| x.is_nan()) {
+            return Err(Mismatch::new(format!("element {at} of a table `{ty}` is not a number")));
+        }
         if ty.bytes() > Self::MAX_BYTES {
             return Err(Mismatch::new(format!("`{ty}` has {} bytes, a table at most {}", ty.bytes(), Self::MAX_BYTES))
                 .help("compute it from smaller tables, or feed it"));

@@ -42,7 +42,11 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
             args.expect(2, "x.rename(OLD, NEW)")?;
             let at = position(&ty, args, 0, x)?;
             let mut dims = ty.dims.to_vec();
-            dims[at].name = args.dim(1)?.name;
+            let to = args.dim(1)?;
+            if to.size == 0 {
+                ev.trace.check_size(&TensorType::new(ty.dtype, [to.clone()]), args.span(1))?;
+            }
+            dims[at].name = to.name;
             reshape(ev, x, dims, args)?
         }
         "squeeze" => {

@@ -41,7 +41,14 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
         }
         "normal" => {
             args.expect(1, "normal(0.02)")?;
-            Ok(Value::Init(Init::Random(Distribution::Normal { mean: 0.0, std: args.number(0)? })))
+            let std = args.number(0)?;
+            if !((std as f32).is_finite() && std >= 0.0) {
+                return Err(Diagnostic::error(format!("a normal distribution with the standard deviation {std}"))
+                    .at(args.span(0), format!("this is {std}"))
+                    .help("give a finite number of 0 or more")
+                    .into());
+            }
+            Ok(Value::Init(Init::Random(Distribution::Normal { mean: 0.0, std })))
         }
         "normal_like" => {
             args.expect(1, "normal_like(x)")?;
@@ -75,6 +82,12 @@ fn powers<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
             .help("write `(x * base.ln()).exp()`")
             .into());
     };
+    if !(base > 0.0 && base.is_finite()) {
+        return Err(Diagnostic::error(format!("`powers` of the base {base}"))
+            .at(args.span(0), format!("this is {base}"))
+            .help("give a finite base above 0")
+            .into());
+    }
     let ty = array.ty.clone();
     let data = array.data.iter().map(|e| ty.dtype.round(base.powf(*e))).collect();
     let leaf = crate::value::Leaf::new(ty.clone(), Source::Const(Rc::new(Array::new(ty, data))));
