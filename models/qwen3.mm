@@ -182,15 +182,18 @@ pub struct Predicted {
     pub logits: Tensor![B, S, VOCAB; f32],
 }
 
-pub fn forward(qwen: &Qwen3, ids: Tensor![B, S; i64]) -> Predicted {
-    Predicted { logits: qwen.logits(qwen.model.forward(ids)) }
+/// Arguments and result have the names of the published class.
+pub fn forward(qwen: &Qwen3, input_ids: Tensor![B, S; i64]) -> Predicted {
+    Predicted { logits: qwen.logits(qwen.model.forward(input_ids)) }
 }
 
+aliases! { input_ids = ids }
+
 /// The mean loss over the tokens whose label counts; position s predicts label s + 1.
-pub fn train(qwen: &Qwen3, ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) -> Tensor![; f32] {
+pub fn train(qwen: &Qwen3, input_ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) -> Tensor![; f32] {
     let next = labels.pad(S, 0, 1, IGNORED).slice(S, 1..);
     let more = PADDED - S;
-    let x = qwen.model.forward(ids).pad(S, 0, more, 0).split(S, [PART, CHUNKS]);
+    let x = qwen.model.forward(input_ids).pad(S, 0, more, 0).split(S, [PART, CHUNKS]);
     let next = next.pad(S, 0, more, IGNORED).split(S, [PART, CHUNKS]);
     let x = x.transpose([CHUNKS, B, PART, HIDDEN]).chunks(CHUNKS, CHUNKS);
     let chunks = x.zip(next.transpose([CHUNKS, B, PART]).chunks(CHUNKS, CHUNKS)).recompute();

@@ -387,22 +387,29 @@ impl Wan {
     }
 }
 
-/// What the model says: of `x` at time `t` (0 to 1000).
+pub struct Predicted {
+    pub sample: Tensor![B, OUT, F, H, W],
+}
+
+/// What the model says of a video at a time (0 to 1000), as the published class: arguments and result have its names.
 pub fn forward(
     wan: &Wan,
-    x: Tensor![B, IN, F, H, W],
-    t: Tensor![B, L if TI2V; f32],
-    text: Tensor![B, S, TEXT],
+    hidden_states: Tensor![B, IN, F, H, W],
+    timestep: Tensor![B, L if TI2V; f32],
+    encoder_hidden_states: Tensor![B, S, TEXT],
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
-) -> Tensor![B, OUT, F, H, W] {
-    wan.forward(x, t, None, text, encoder_hidden_states_image)
+) -> Predicted {
+    let sample = wan.forward(hidden_states, timestep, None, encoder_hidden_states, encoder_hidden_states_image);
+    Predicted { sample }
 }
+
+aliases! { hidden_states = x, timestep = t, encoder_hidden_states = text }
 
 /// Rectified flow: the model sees a mixture of latent and noise at time `t` (0 to 1), and predicts `noise - latent`.
 pub fn train(
     wan: &Wan,
     latent: Tensor![B, OUT, F, H, W; f32],
-    text: Tensor![B, S, TEXT],
+    encoder_hidden_states: Tensor![B, S, TEXT],
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Tensor![; f32] {
@@ -416,14 +423,14 @@ pub fn train(
         let x = concat(F, [latent.slice(F, ..PF), mixed.slice(F, PF..)]).rename(OUT, IN);
         let times = (t * 1000.0) * iota(TIMES, f32);
         let moving = iota(L, i64).ge(ROWS * COLS).expand([B, L]);
-        let seen = wan.forward(x.cast(work), times, Some(moving), text, picture);
+        let seen = wan.forward(x.cast(work), times, Some(moving), encoder_hidden_states, picture);
         return (seen - flow).slice(F, PF..).square().mean();
     }
     let x = match cond {
         Some(cond) => concat(IN, [mixed.rename(OUT, IN), cond.rename(COND, IN)]),
         None => mixed.rename(OUT, IN),
     };
-    let seen = wan.forward(x.cast(work), t * 1000.0, None, text, picture);
+    let seen = wan.forward(x.cast(work), t * 1000.0, None, encoder_hidden_states, picture);
     (seen - flow).square().mean()
 }
 
@@ -472,19 +479,27 @@ pub fn denoise(
     wan: &Wan,
     latent: State![B, OUT, F, H, W; f32],
     step: State![; i64],
-    text: Tensor![B, S, TEXT],
+    encoder_hidden_states: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(wan, GUIDANCE_HIGH, latent, step, text, negative, Picture { cond, seen: encoder_hidden_states_image })
+    euler(
+        wan,
+        GUIDANCE_HIGH,
+        latent,
+        step,
+        encoder_hidden_states,
+        negative,
+        Picture { cond, seen: encoder_hidden_states_image },
+    )
 }
 
 pub fn denoise_high(
     experts: &Experts,
     latent: State![B, OUT, F, H, W; f32],
     step: State![; i64],
-    text: Tensor![B, S, TEXT],
+    encoder_hidden_states: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
@@ -504,12 +519,20 @@ pub fn denoise_low(
     experts: &Experts,
     latent: State![B, OUT, F, H, W; f32],
     step: State![; i64],
-    text: Tensor![B, S, TEXT],
+    encoder_hidden_states: Tensor![B, S, TEXT],
     negative: Option<Tensor![B, NEGATIVE, TEXT]>,
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(&experts.low, GUIDANCE_LOW, latent, step, text, negative, Picture { cond, seen: encoder_hidden_states_image })
+    euler(
+        &experts.low,
+        GUIDANCE_LOW,
+        latent,
+        step,
+        encoder_hidden_states,
+        negative,
+        Picture { cond, seen: encoder_hidden_states_image },
+    )
 }
 
 /// A picture that the video begins with: its latent, and what an image encoder sees in it.

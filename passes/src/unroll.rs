@@ -302,7 +302,8 @@ impl Unroller<'_> {
                 let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
                 let known = self.feeds.iter().position(|f| f.name == name);
                 let id = known.unwrap_or_else(|| {
-                    self.feeds.push(plan::Feed { name, ty: joined(&of, parts), layout, source });
+                    let aliases = feed.aliases.clone();
+                    self.feeds.push(plan::Feed { name, aliases, ty: joined(&of, parts), layout, source });
                     self.feeds.len() - 1
                 });
                 let to = self.tensor(&feed.name, BufferKind::Feed, ty);

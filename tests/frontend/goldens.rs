@@ -136,7 +136,7 @@ fn models_agree_with_pytorch_in_f32() {
         let key = match (case.task.as_str(), case.expected.contains_key("logits")) {
             ("train", _) => "loss",
             (_, true) => "logits",
-            _ => "out",
+            _ => "sample",
         };
         let expected = &case.expected[key].1;
         let far = distance(found, &expected[..found.len()]);
@@ -166,10 +166,10 @@ fn models_are_near_pytorch_in_bf16() {
         let (key, limit) = match (case.task.as_str(), case.expected.contains_key("logits")) {
             ("train", _) => ("loss", 1e-3),
             (_, true) => ("logits", 2e-2),
-            _ => ("out", 2e-2),
+            _ => ("sample", 2e-2),
         };
         let far = distance(found, &case.expected[key].1[..found.len()]);
-        let autocast = case.expected.get("autocast/out").map(|t| t.1[0]);
+        let autocast = case.expected.get("autocast/sample").map(|t| t.1[0]);
         println!("{} {key} {far:.1e}, autocast's output {autocast:?}", case.name);
         assert!(far < limit, "{}: {key} is {far:.1e} away", case.name);
     }

@@ -67,11 +67,11 @@ fn sampling_is_euler_steps_over_forward() {
         };
         let flow = |text: f64| {
             let args = arguments(&forward.module, &mut |name, ty| match name {
-                "x" => {
+                "hidden_states" => {
                     let now = expected.clone().unwrap_or_else(|| start(ty));
                     Array::new(ty.clone(), now.data)
                 }
-                "t" => Array::scalar(ty.clone(), DType::F32.round(1000.0 * level(step))),
+                "timestep" => Array::scalar(ty.clone(), DType::F32.round(1000.0 * level(step))),
                 _ => numbers(ty, text),
             });
             call(&forward.module, &args)[0].tensor().clone()

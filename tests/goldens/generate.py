@@ -141,9 +141,9 @@ def draw_inputs(case, rng):
     d, b = case["set"], case["batch"]
     randn = lambda *shape: torch.randn(shape, generator=rng)
     if case["family"] == "qwen3":
-        tensors = {"ids": torch.randint(d["VOCAB"], (b, d["S"]), generator=rng)}
+        tensors = {"input_ids": torch.randint(d["VOCAB"], (b, d["S"]), generator=rng)}
         if case["task"] == "train":
-            labels = tensors["ids"].clone()
+            labels = tensors["input_ids"].clone()
             labels[torch.rand(labels.shape, generator=rng) < case["ignored"]] = -100
             if case["ignored"]:
                 labels[0, : d["S"] // 2] = -100  # the samples count very different numbers of tokens,
@@ -158,8 +158,8 @@ def draw_inputs(case, rng):
         t = 1000 * torch.rand((b, tokens) if case["preset"] == "ti2v-5b" else (b,), generator=rng)
         if b == 3:
             t[0], t[1] = 0, 1000
-        return {"x": randn(b, d["IN"], *grid), "t": t, "text": text} | picture
-    tensors = {"latent": randn(b, d["OUT"], *grid), "text": text, "noise": randn(b, d["OUT"], *grid)}
+        return {"hidden_states": randn(b, d["IN"], *grid), "timestep": t, "encoder_hidden_states": text} | picture
+    tensors = {"latent": randn(b, d["OUT"], *grid), "encoder_hidden_states": text, "noise": randn(b, d["OUT"], *grid)}
     tensors["t"] = torch.rand((b,), generator=rng)
     if case["preset"] == "i2v-a14b":
         tensors["cond"] = randn(b, d["IN"] - d["OUT"], *grid)
@@ -172,14 +172,14 @@ def draw_inputs(case, rng):
 def predict(model, case, feeds):
     """`forward`."""
     if case["family"] == "qwen3":
-        return model(input_ids=feeds["ids"], use_cache=False).logits
-    return model(hidden_states=feeds["x"], timestep=feeds["t"], encoder_hidden_states=feeds["text"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
+        return model(input_ids=feeds["input_ids"], use_cache=False).logits
+    return model(hidden_states=feeds["hidden_states"], timestep=feeds["timestep"], encoder_hidden_states=feeds["encoder_hidden_states"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
 
 
 def loss_and_out(model, case, feeds):
     """`train`."""
     if case["family"] == "qwen3":
-        result = model(input_ids=feeds["ids"], labels=feeds["labels"], use_cache=False)
+        result = model(input_ids=feeds["input_ids"], labels=feeds["labels"], use_cache=False)
         return result.loss, result.logits
     latent, noise, t = feeds["latent"], feeds["noise"], feeds["t"]
     at = t.view(-1, 1, 1, 1, 1)
@@ -191,7 +191,7 @@ def loss_and_out(model, case, feeds):
         x = torch.cat([latent[:, :, :1], x[:, :, 1:]], dim=2)
         frames, area = x.shape[2], (x.shape[3] // 2) * (x.shape[4] // 2)
         times = (times[:, None] * (torch.arange(frames * area) >= area)).to(times.dtype)
-    out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["text"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
+    out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["encoder_hidden_states"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
     error = out - (noise - latent)
     return error[:, :, first:].square().mean(), out
 
@@ -286,11 +286,11 @@ def compute(case):
         with torch.no_grad():
             out = predict(model, case, feeds)
             with true_f64():
-                noise = {"out": distance(out, predict(wide, case, as_f64(feeds)))}
-            expected = {"out" if case["family"] == "wan" else "logits": out}
+                noise = {"sample": distance(out, predict(wide, case, as_f64(feeds)))}
+            expected = {"sample" if case["family"] == "wan" else "logits": out}
             if bf16:
                 with autocast():
-                    expected["autocast/out"] = distance(predict(narrow, case, feeds), out)
+                    expected["autocast/sample"] = distance(predict(narrow, case, feeds), out)
         return weights, feeds, expected, noise
 
     with true_f64():
@@ -304,7 +304,7 @@ def compute(case):
     noise = {"loss": distance(losses[0], loss64), "grad": max(distance(grads[n], g) for n, g in grads64.items() if g.norm() > floor)}
     if bf16:
         narrow_losses, narrow_out, narrow_grads = train(narrow, case, feeds, autocast)
-        expected["autocast/out"] = distance(narrow_out, out)
+        expected["autocast/sample"] = distance(narrow_out, out)
         expected["autocast/loss"] = ((narrow_losses - losses).abs() / losses).max()
         expected |= {f"autocast/{n}": distance(g, grads[n]) for n, g in narrow_grads.items()}
     return weights, feeds, expected, noise

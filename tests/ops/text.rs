@@ -120,7 +120,7 @@ pub fn module() -> Module {
         inputs: vec![
             Input::Parameter("blocks.{}.w".into()),
             Input::State("moment".into()),
-            Input::Feed(Feed { name: "noise".into(), draw, indices: None }),
+            Input::Feed(Feed { name: "noise".into(), aliases: vec![], draw, indices: None }),
         ],
         outputs: vec![
             Output::Parameter("blocks.{}.w".into()),

@@ -196,6 +196,9 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
     pub name: Name,
+    /// Other names that data may have for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Name>,
     /// Random numbers, unless the user gives a tensor of this name; otherwise data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<Distribution>,

@@ -15,6 +15,8 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
     pub name: Name,
+    /// Other names that data may have for it.
+    pub aliases: Vec<Name>,
     /// Of the whole logical tensor.
     pub ty: TensorType,
     pub layout: Layout,
@@ -88,6 +90,13 @@ pub enum When {
     Always,
     /// If `--emit` names this word: `grads`.
     OnRequest(Name),
+}
+
+impl Feed {
+    /// Its name, and then its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.name].into_iter().chain(&self.aliases).map(|name| name.as_str())
+    }
 }
 
 impl Parameter {

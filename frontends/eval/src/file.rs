@@ -7,7 +7,7 @@ use syn::visit::Visit;
 use syn::{Expr, Ident, Item, Type};
 
 use crate::config::{ClassConfig, parse_config};
-use crate::macros::{DimDeclaration, Preset, TensorContract, parse_contract, parse_dims, parse_presets};
+use crate::macros::{DimDeclaration, Preset, TensorContract, parse_aliases, parse_contract, parse_dims, parse_presets};
 use crate::span::{span_in, span_of};
 
 pub struct File {
@@ -15,6 +15,8 @@ pub struct File {
     pub dims: IndexMap<String, DimDeclaration>,
     pub presets: Vec<Preset>,
     pub configs: Vec<ClassConfig>,
+    /// Inputs of tasks with the other names that data may have for them.
+    pub aliases: Vec<(Ident, Ident)>,
     pub constants: IndexMap<String, syn::ItemConst>,
     pub structs: IndexMap<String, StructDeclaration>,
     pub functions: IndexMap<String, syn::ItemFn>,
@@ -68,6 +70,7 @@ impl File {
             dims: IndexMap::new(),
             presets: vec![],
             configs: vec![],
+            aliases: vec![],
             constants: IndexMap::new(),
             structs: IndexMap::new(),
             functions: IndexMap::new(),
@@ -123,6 +126,9 @@ impl File {
             }
             Item::Macro(item) if item.mac.path.is_ident("config") => {
                 self.configs.extend(parse_config(source, span, item.mac.tokens)?);
+            }
+            Item::Macro(item) if item.mac.path.is_ident("aliases") => {
+                self.aliases.extend(parse_aliases(source, span, item.mac.tokens)?);
             }
             other => return Err(unsupported_item(span, &other)),
         }
@@ -206,11 +212,11 @@ fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
         Item::Trait(_) | Item::TraitAlias(_) => ("traits", "write the methods in a plain `impl` block"),
         Item::Static(_) => ("statics", "write `const`"),
         Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
-        Item::Macro(_) => ("macros other than `dims!`, `presets!` and `config!`", "write a function"),
+        Item::Macro(_) => ("macros other than `dims!`, `presets!`, `config!` and `aliases!`", "write a function"),
         Item::Type(_) => ("type aliases", "write the type itself"),
         _ => (
             "such items",
-            "a file holds `use`, `dims!`, `presets!`, `config!`, `const`, structs, `impl` blocks and functions",
+            "a file holds `use`, `dims!`, `presets!`, `config!`, `aliases!`, `const`, structs, `impl` blocks and functions",
         ),
     };
     Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)

@@ -48,6 +48,21 @@ pub fn parse_dims(source: SourceId, whole: Span, tokens: TokenStream) -> Result<
     })
 }
 
+/// `aliases! { input_ids = ids }`.
+pub fn parse_aliases(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<(Ident, Ident)>, Diagnostic> {
+    let pair = |input: ParseStream<'_>| {
+        let name: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        Ok((name, input.parse()?))
+    };
+    let list = (|input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, pair)).parse2(tokens);
+    list.map(|l| l.into_iter().collect()).map_err(|e| {
+        Diagnostic::error(format!("`aliases!` does not read: {e}"))
+            .at(place(source, whole, e.span()), "")
+            .help("write `aliases! { input_ids = ids }`")
+    })
+}
+
 pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
     let parser = |input: ParseStream<'_>| {
         let mut presets = vec![];

@@ -140,6 +140,13 @@ impl<'a> Evaluator<'a> {
         Ok(Value::Tensor(if work { self.cast_leaf(&leaf, DType::Work, at, site)? } else { leaf }))
     }
 
+    /// Other names that data may have for an input, but for those of other inputs.
+    fn aliases(&self, feed: &str) -> Vec<Name> {
+        let declared = self.files[0].aliases.iter().filter(|(name, _)| name == feed);
+        let aliases = declared.map(|(_, alias)| Name::from(alias.to_string()));
+        aliases.filter(|alias| self.trace.feeds.iter().all(|other| other.name != *alias)).collect()
+    }
+
     pub fn declare_feed(&mut self, feed: FeedDeclaration, at: Span) -> Eval<'a, Leaf> {
         if self.trace.feeds.iter().any(|f| f.name == feed.name) {
             return Err(Diagnostic::error(format!("two inputs are called `{}`", feed.name))
@@ -203,7 +210,8 @@ impl<'a> Evaluator<'a> {
                         true => Input::State(feed.name.clone()),
                         false => {
                             let indices = self.trace.module.indices(function, param).filter(|_| feed.draw.is_none());
-                            Input::Feed(Feed { name: feed.name.clone(), draw: feed.draw, indices })
+                            let aliases = self.aliases(&feed.name);
+                            Input::Feed(Feed { name: feed.name.clone(), aliases, draw: feed.draw, indices })
                         }
                     }
                 }

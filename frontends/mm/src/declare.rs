@@ -35,6 +35,12 @@ macro_rules! config {
     ($($class:literal { $($figure:tt)* }),* $(,)?) => {};
 }
 
+/// Other names that data may have for a task's inputs: `aliases! { input_ids = ids }`.
+#[macro_export]
+macro_rules! aliases {
+    ($($input:ident = $alias:ident),* $(,)?) => {};
+}
+
 /// A tensor whose dims are checked: `Tensor![B, L, DIM]` is in the working type, `Tensor![B; f32]` in f32,
 /// `Tensor![.., DIM]` has any dims before, `Tensor![B, L if PER_TOKEN]` has L where the constant says so.
 #[macro_export]

@@ -187,7 +187,8 @@ impl Index {
 
     /// Finds records that do not have what a feed takes.
     fn check_layouts(&self, feed: &Feed, wanted: &TensorType) -> Result<(), DataError> {
-        let fault = |layout: &Layout| match layout.iter().find(|(name, ..)| *name == *feed.name) {
+        let find = |layout: &Layout, name: &str| layout.iter().position(|(n, ..)| *n == *name);
+        let fault = |layout: &Layout| match feed.names().find_map(|name| find(layout, name)).map(|at| &layout[at]) {
             Some((_, dtype, shape)) => fits(*dtype, shape, feed, wanted).err(),
             None => {
                 let names: Vec<&str> = layout.iter().map(|(name, ..)| name.as_str()).collect();
@@ -212,9 +213,10 @@ impl Index {
         let record = &self.records[record];
         let file = self.file(record.file)?;
         let wrong = |what: String| DataError::Format { path: self.name(record), what };
-        for range in &record.members {
-            let tensors = read(&file, range, &self.name(record))?;
-            if let Some(view) = tensors.get(&file, &feed.name) {
+        let members: Vec<_> =
+            record.members.iter().map(|range| read(&file, range, &self.name(record))).collect::<Result<_, _>>()?;
+        for name in feed.names() {
+            if let Some(view) = members.iter().find_map(|tensors| tensors.get(&file, name)) {
                 fits(view.dtype, view.shape, feed, share.ty()).map_err(wrong)?;
                 view.read(share, out).map_err(|e| e.of(&self.name(record), &feed.name))?;
                 return stray(feed, out).map_or(Ok(()), |what| Err(wrong(format!("`{}`: {what}", feed.name))));

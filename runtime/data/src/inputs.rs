@@ -55,7 +55,11 @@ impl Inputs {
         let mut all: Vec<Self> = programs.iter().map(|p| Self::none(p.feeds)).collect();
         for name in file.names() {
             let feeds = || programs.iter().enumerate().flat_map(|(p, taker)| taker.used().map(move |f| (p, taker, f)));
-            let is = |taker: &Taker<'_>, feed: &Feed| feed.name == *name || full(taker, feed) == *name;
+            // The feed's own name before its aliases, and that of its program before both.
+            let is = |taker: &Taker<'_>, feed: &Feed| {
+                let alias = || feed.names().any(|n| n == name) && file.get(&feed.name).is_none();
+                feed.name == *name || full(taker, feed) == *name || alias()
+            };
             let mut known = feeds().filter(|(_, taker, (_, feed))| is(taker, feed)).peekable();
             let (Some(_), Some(view)) = (known.peek(), file.get(name)) else {
                 let near = nearest(name, feeds().map(|(_, _, (_, feed))| feed.name.as_str()));

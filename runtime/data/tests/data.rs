@@ -13,7 +13,7 @@ use tempfile::tempdir;
 use types::{DType, Dim, Distribution, Indices, Key, TensorType, fill};
 
 fn feed(name: &str, ty: &str, source: Source) -> Feed {
-    Feed { name: name.into(), ty: ty.parse().expect("a type"), layout: Layout::whole(), source }
+    Feed { name: name.into(), aliases: vec![], ty: ty.parse().expect("a type"), layout: Layout::whole(), source }
 }
 
 /// Writes a record to a file and gives its image.

@@ -105,7 +105,7 @@ fn config() -> Config {
 fn read_data(path: &Path) {
     if let Ok(mut set) = Dataset::open(path, 0, &|_, _, _| {}) {
         let ty: TensorType = "f32[B:1, N:2]".parse().expect("a type");
-        let feed = Feed { name: "x".into(), ty, layout: Layout::whole(), source: Source::Data };
+        let feed = Feed { name: "x".into(), aliases: vec![], ty, layout: Layout::whole(), source: Source::Data };
         drop(set.check(&feed));
         for sample in 0..set.records() as u64 {
             drop(set.batch(&feed, &Share::whole(&feed.ty), sample, &mut [0; 8]));

@@ -11,7 +11,13 @@ use tempfile::{TempDir, tempdir};
 use types::{Indices, TensorType};
 
 fn feed(name: &str, ty: &str) -> Feed {
-    Feed { name: name.into(), ty: ty.parse().expect("a type"), layout: Layout::whole(), source: Source::Data }
+    Feed {
+        name: name.into(),
+        aliases: vec![],
+        ty: ty.parse().expect("a type"),
+        layout: Layout::whole(),
+        source: Source::Data,
+    }
 }
 
 /// The image of a record with `ids` that are all `value`, or with a tensor of another name.

@@ -152,7 +152,7 @@ proptest! {
     #[test]
     fn draws_and_initial_values_are_the_same_on_every_mesh(case in meshes().prop_flat_map(|m| layouts(m, &[DType::F32, DType::BF16])), step in 0u64..1000) {
         let source = Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 });
-        let feed = |name: &str, source| Feed { name: name.into(), ty: case.ty.clone(), layout: case.layout.clone(), source };
+        let feed = |name: &str, source| Feed { name: name.into(), aliases: vec![], ty: case.ty.clone(), layout: case.layout.clone(), source };
         let feeds = vec![feed("noise", source), feed("x", Source::Data)];
         let mut one = Feeds::new(feeds.clone(), 3, Inputs::none(&feeds), None);
         for id in [FeedId(0), FeedId(1)] {
@@ -211,7 +211,7 @@ proptest! {
         let folder = tempdir().expect("a folder");
         let path = folder.path().join("in.safetensors");
         write_tensors(&path, &[Pieces::whole("x", &case.ty, &values(&case.ty))]).expect("written");
-        let feed = Feed { name: "x".into(), ty: case.ty.clone(), layout: case.layout.clone(), source: Source::Data };
+        let feed = Feed { name: "x".into(), aliases: vec![], ty: case.ty.clone(), layout: case.layout.clone(), source: Source::Data };
         let feeds = vec![feed.clone()];
         let inputs = Inputs::open(&path, &feeds, |_| true).expect("fits");
         let given = Feeds::new(feeds.clone(), 3, inputs, None);

@@ -77,7 +77,14 @@ pub fn program(tape: &mut Tape<'_>) -> Made {
 
 fn named(module: &mut Module, i: usize, source: &Source, begin: Distribution, ty: Type) -> Input {
     let name: Name = match source {
-        Source::Feed => return Input::Feed(Feed { name: format!("x{i}").into(), draw: Some(begin), indices: None }),
+        Source::Feed => {
+            return Input::Feed(Feed {
+                name: format!("x{i}").into(),
+                aliases: vec![],
+                draw: Some(begin),
+                indices: None,
+            });
+        }
         Source::Parameter => format!("w{i}").into(),
         Source::Family => format!("w{i}.{{}}").into(),
     };

@@ -82,9 +82,16 @@ fn out() -> Layout {
 
 fn feeds() -> Vec<Feed> {
     vec![
-        Feed { name: "x".into(), ty: ty("f32[B:8, IN:3]"), layout: cut(&[&["fsdp"], &[]]), source: Source::Data },
+        Feed {
+            name: "x".into(),
+            aliases: vec![],
+            ty: ty("f32[B:8, IN:3]"),
+            layout: cut(&[&["fsdp"], &[]]),
+            source: Source::Data,
+        },
         Feed {
             name: "noise".into(),
+            aliases: vec![],
             ty: ty("f32[B:8, OUT:4]"),
             layout: out(),
             source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),

@@ -84,9 +84,16 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
 
 fn feeds() -> Vec<Feed> {
     vec![
-        Feed { name: "x".into(), ty: ty("f32[B:4, IN:3]"), layout: Layout::whole(), source: Source::Data },
+        Feed {
+            name: "x".into(),
+            aliases: vec![],
+            ty: ty("f32[B:4, IN:3]"),
+            layout: Layout::whole(),
+            source: Source::Data,
+        },
         Feed {
             name: "noise".into(),
+            aliases: vec![],
             ty: ty("f32[B:4, OUT:2]"),
             layout: Layout { cuts: vec![Cut::default(), Cut::default()] },
             source: Source::Draw(Distribution::Normal { mean: 0.0, std: 1.0 }),

@@ -109,7 +109,7 @@ pub fn several() -> Plan {
 }
 
 fn feed(of: &str) -> Feed {
-    Feed { name: "x".into(), ty: ty(of), layout: Layout::whole(), source: Source::Data }
+    Feed { name: "x".into(), aliases: vec![], ty: ty(of), layout: Layout::whole(), source: Source::Data }
 }
 
 fn given(name: &str, of: &str) -> crate::Emit {
