@@ -509,7 +509,7 @@ pub fn denoise_high(
         GUIDANCE_HIGH,
         latent,
         step,
-        text,
+        encoder_hidden_states,
         negative,
         Picture { cond, seen: encoder_hidden_states_image },
     )
