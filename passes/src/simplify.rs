@@ -21,7 +21,7 @@ use ir::{Function, FunctionKind, Id, Mismatch, Module, Rewriter};
 use serde::{Deserialize, Serialize};
 
 use self::extract::Extraction;
-use self::residuals::Handover;
+use self::residuals::MovableCollective;
 use self::saturate::Saturation;
 use crate::{Context, Pass, Stats, callgraph, diagnostics, hoist_collectives};
 
@@ -41,7 +41,7 @@ impl Pass for Simplify {
             }
             // Callees stand before their callers, so they are as simple as they get.
             let new = sum_once(module, id, &mut cx.stats)
-                .and_then(|()| keep_answers(module, id, &mut cx.stats))
+                .and_then(|()| move_collectives(module, id, &mut cx.stats))
                 .and_then(|()| simplified(&module.functions[id], &mut cx.stats));
             module.functions[id] = new.map_err(|m| diagnostics::unfit("simplify", &module.functions[id], &m))?;
         }
@@ -59,14 +59,14 @@ fn sum_once(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Res
     Ok(())
 }
 
-/// Lets callees hand over what the next ones would ask other ranks about, where that takes no collective more.
-fn keep_answers(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
+/// Moves collectives into the callees that make their operands, where that takes no collective more.
+fn move_collectives(module: &mut Module, caller: Id<Function>, stats: &mut Stats) -> Result<(), Mismatch> {
     let (mut declined, mut taken) = (0, vec![]);
-    while let Some(handover) = Handover::all(module, caller).get(declined) {
-        let ids = [handover.from, handover.to, caller];
+    while let Some(movable) = MovableCollective::all(module, caller).get(declined) {
+        let ids = [movable.from, movable.to, caller];
         let before = ids.map(|id| module.functions[id].clone());
-        handover.apply(module, caller)?;
-        let from = &mut module.functions[handover.from];
+        movable.apply(module, caller)?;
+        let from = &mut module.functions[movable.from];
         *from = simplified(from, &mut Stats::default())?;
         if residuals::collectives(from) > residuals::collectives(&before[0]) {
             ids.into_iter().zip(before).for_each(|(id, function)| module.functions[id] = function);
@@ -74,7 +74,7 @@ fn keep_answers(module: &mut Module, caller: Id<Function>, stats: &mut Stats) ->
             declined += 1;
         } else {
             stats.count("residuals kept as they are used", 1);
-            taken.push(handover.to);
+            taken.push(movable.to);
         }
     }
     taken.sort_unstable();

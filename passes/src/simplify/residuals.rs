@@ -1,5 +1,5 @@
-//! Residuals are kept as the backward uses them: what a function would ask of other ranks about one value alone moves to
-//! the function that the value comes from, where the answer is often at hand.
+//! Moves a collective that a function applies to one operand alone into the function that makes this operand, where its
+//! result is often known already. So residuals are kept in the form in which the backward reads them.
 
 use std::cell::LazyCell;
 
@@ -9,8 +9,8 @@ use types::TensorType;
 
 use crate::hoist_collectives::Calls;
 
-/// A value that one call hands to another, which asks other ranks about it.
-pub struct Handover {
+/// A value that one call hands to another, which applies a collective to it.
+pub struct MovableCollective {
     pub from: Id<Function>,
     pub to: Id<Function>,
     /// The nodes of the two calls.
@@ -19,12 +19,12 @@ pub struct Handover {
     result: usize,
     operand: usize,
     /// The collective, what it takes and the views after it, in `to`.
-    question: Vec<NodeId>,
+    moved: Vec<NodeId>,
     /// Whether nobody wants the value as it is handed over now.
     replaced: bool,
 }
 
-impl Handover {
+impl MovableCollective {
     /// All within `caller`, between functions that are called nowhere else.
     pub fn all(module: &Module, caller: Id<Function>) -> Vec<Self> {
         let function = &module.functions[caller];
@@ -46,21 +46,21 @@ impl Handover {
                     continue;
                 }
                 let param = callee.params[operand];
-                let Some(question) = alone(callee, &reads, param) else { continue };
+                let Some(moved) = alone(callee, &reads, param) else { continue };
                 let asked = |users: &[NodeId], results: &[NodeId], id| {
                     users.len() + results.iter().filter(|&&r| r == id).count()
                 };
-                let within = std::iter::once(&param).chain(&question[..question.len() - 1]);
+                let within = std::iter::once(&param).chain(&moved[..moved.len() - 1]);
                 let replaced = asked(&users[value.index()], &function.results, value) == 1
                     && within.copied().all(|id| asked(&reads[id.index()], &callee.results, id) == 1);
                 let (from, to, calls) = (from.callee, to.callee, [source, at]);
-                out.push(Self { from, to, calls, result, operand, question, replaced });
+                out.push(Self { from, to, calls, result, operand, moved, replaced });
             }
         }
         out
     }
 
-    /// Moves the question from one function to the other.
+    /// Moves the collective from one function to the other.
     pub fn apply(&self, module: &mut Module, caller: Id<Function>) -> Result<(), Mismatch> {
         let (from, to) = (&module.functions[self.from], &module.functions[self.to]);
         let giving = self.giving(from, to)?;
@@ -72,7 +72,7 @@ impl Handover {
         Ok(())
     }
 
-    /// The function that the value comes from, which asks.
+    /// The function that the value comes from, with the collective.
     fn giving(&self, from: &Function, to: &Function) -> Result<Function, Mismatch> {
         let mut function = Rewriter::new(from).finish()?;
         let results = std::mem::take(&mut function.results);
@@ -82,7 +82,7 @@ impl Handover {
         let mut map = vec![None; to.nodes.len()];
         let mut x = b.reshape(results[self.result], &taken);
         map[to.params[self.operand].index()] = Some(x);
-        for &id in &self.question {
+        for &id in &self.moved {
             b.place = to.nodes[id].place;
             if let Inst::Op(op) = &to.nodes[id].inst {
                 let args: Vec<NodeId> = to.nodes[id].args.iter().filter_map(|a| map[a.index()]).collect();
@@ -100,16 +100,16 @@ impl Handover {
         Ok(function)
     }
 
-    /// The function that finds the answer.
+    /// The function that takes the result of the collective instead of the value.
     fn taking(&self, to: &Function) -> Result<Function, Mismatch> {
-        let last = *self.question.last().ok_or_else(|| Mismatch::new("a question is at least one operator"))?;
-        let answer = to.ty(last);
+        let last = *self.moved.last().ok_or_else(|| Mismatch::new("nothing is moved"))?;
+        let result = to.ty(last);
         let mut r = if self.replaced {
-            Rewriter::with_param_types(to, |i, ty| if i == self.operand { answer.clone() } else { ty.clone() })
+            Rewriter::with_param_types(to, |i, ty| if i == self.operand { result.clone() } else { ty.clone() })
         } else {
             Rewriter::new(to)
         };
-        let new = if self.replaced { r.get(to.params[self.operand]) } else { r.b.param(answer.clone()) };
+        let new = if self.replaced { r.get(to.params[self.operand]) } else { r.b.param(result.clone()) };
         r.set(last, new);
         let mut live = vec![false; to.nodes.len()];
         to.results.iter().for_each(|result| live[result.index()] = true);
@@ -182,7 +182,7 @@ fn alone(function: &Function, users: &[SmallVec<[NodeId; 4]>], value: NodeId) ->
         free[id.index()] = node.args.iter().all(|a| free[a.index()]);
         let settled = node.args.iter().all(|a| within[a.index()] || free[a.index()]);
         within[id.index()] = settled && !free[id.index()];
-        (within[id.index()] && asks(op) && bytes(id) <= bytes(value)).then_some(id)
+        (within[id.index()] && is_exchange(op) && bytes(id) <= bytes(value)).then_some(id)
     })?;
     let mut needed = vec![false; function.nodes.len()];
     needed[first.index()] = true;
@@ -205,12 +205,12 @@ fn alone(function: &Function, users: &[SmallVec<[NodeId; 4]>], value: NodeId) ->
     Some(all)
 }
 
-/// Whether an operator asks other ranks.
-fn asks(op: &Op) -> bool {
+/// Whether ranks exchange something.
+fn is_exchange(op: &Op) -> bool {
     op.collective().is_some_and(|c| !matches!(c, Collective::Coordinate(_)))
 }
 
 /// How many collectives a function has.
 pub fn collectives(function: &Function) -> usize {
-    function.nodes.iter().filter(|(_, n)| matches!(&n.inst, Inst::Op(op) if asks(op))).count()
+    function.nodes.iter().filter(|(_, n)| matches!(&n.inst, Inst::Op(op) if is_exchange(op))).count()
 }

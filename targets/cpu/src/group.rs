@@ -39,7 +39,7 @@ enum Role {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum KernelKind {
     Product,
     Loops,
     /// Nothing joins any more.
@@ -47,7 +47,7 @@ enum Kind {
 }
 
 struct Group {
-    kind: Kind,
+    kind: KernelKind,
     members: Vec<NodeId>,
     space: Dims,
     /// Rows of the space are read whole; they are the dims after the first so many.
@@ -59,7 +59,7 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     let returned = function.returned();
     let levels = vec![0; function.nodes.len()];
     let users = function.users();
-    let mut state = State { function, users, returned, levels, groups: Vec::new(), of: BTreeMap::new() };
+    let mut state = Grouping { function, users, returned, levels, groups: Vec::new(), of: BTreeMap::new() };
     let live = function.live();
     for (id, node) in function.nodes.iter().filter(|(id, _)| live[id.index()]) {
         if let Inst::Op(op) = &node.inst {
@@ -69,7 +69,7 @@ pub fn group(function: &Function) -> Vec<Vec<NodeId>> {
     state.groups.into_iter().map(|group| group.members).filter(|members| !members.is_empty()).collect()
 }
 
-struct State<'f> {
+struct Grouping<'f> {
     function: &'f Function,
     users: Vec<smallvec::SmallVec<[NodeId; 4]>>,
     /// By node: whether it is a result of the function.
@@ -80,7 +80,7 @@ struct State<'f> {
     of: BTreeMap<NodeId, usize>,
 }
 
-impl State<'_> {
+impl Grouping<'_> {
     fn dims(&self, node: NodeId) -> Option<Dims> {
         self.function.ty(node).tensor().map(|ty| ty.dims.to_vec())
     }
@@ -106,14 +106,14 @@ impl State<'_> {
             Role::Sink => self.place_sink(node),
             Role::Move => {
                 let space = self.dims(node).unwrap_or_default();
-                self.open(Kind::Loops, node, space, None);
+                self.open(KernelKind::Loops, node, space, None);
             }
             Role::Product => {
                 let space = self.dims(node).unwrap_or_default();
-                self.open(Kind::Product, node, space, None);
+                self.open(KernelKind::Product, node, space, None);
             }
             Role::Alone => {
-                self.open(Kind::Closed, node, Vec::new(), None);
+                self.open(KernelKind::Closed, node, Vec::new(), None);
             }
         }
     }
@@ -183,7 +183,7 @@ impl State<'_> {
         }
     }
 
-    fn open(&mut self, kind: Kind, node: NodeId, space: Dims, rows: Option<usize>) -> usize {
+    fn open(&mut self, kind: KernelKind, node: NodeId, space: Dims, rows: Option<usize>) -> usize {
         self.groups.push(Group { kind, members: vec![node], space, rows });
         self.of.insert(node, self.groups.len() - 1);
         self.groups.len() - 1
@@ -250,11 +250,11 @@ impl State<'_> {
             let same = of.space == space;
             let in_row = row_shape.as_ref() == Some(&space);
             let fits = match of.kind {
-                Kind::Product => same && self.reads_only(node, group, |dims| *dims == space),
-                Kind::Loops if same => {
+                KernelKind::Product => same && self.reads_only(node, group, |dims| *dims == space),
+                KernelKind::Loops if same => {
                     self.reads_only(node, group, |dims| *dims == space || Some(dims) == row_shape.as_ref())
                 }
-                Kind::Loops if in_row => self.reads_only(node, group, |dims| *dims == space),
+                KernelKind::Loops if in_row => self.reads_only(node, group, |dims| *dims == space),
                 _ => false,
             };
             if fits && self.has_room(group, node) && !self.circle(group, &self.args(node)) {
@@ -267,9 +267,9 @@ impl State<'_> {
                 self.join(group, node);
                 group
             }
-            None => self.open(Kind::Loops, node, space.clone(), None),
+            None => self.open(KernelKind::Loops, node, space.clone(), None),
         };
-        if self.groups[group].kind == Kind::Loops && self.groups[group].space == space {
+        if self.groups[group].kind == KernelKind::Loops && self.groups[group].space == space {
             self.unite_operands(group, node, &space);
         }
     }
@@ -279,7 +279,7 @@ impl State<'_> {
         let rows = space.len() - dims.len();
         for group in self.candidates(node) {
             let of = &self.groups[group];
-            let fits = of.kind == Kind::Loops
+            let fits = of.kind == KernelKind::Loops
                 && of.space == space
                 && of.rows.is_none_or(|own| own == rows)
                 && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
@@ -288,7 +288,7 @@ impl State<'_> {
                 return self.join(group, node);
             }
         }
-        self.open(Kind::Loops, node, space, Some(rows));
+        self.open(KernelKind::Loops, node, space, Some(rows));
     }
 
     fn place_fold(&mut self, node: NodeId, dims: &[Name]) {
@@ -299,7 +299,7 @@ impl State<'_> {
         }
         for group in self.candidates(node) {
             let of = &self.groups[group];
-            let fits = of.kind == Kind::Loops
+            let fits = of.kind == KernelKind::Loops
                 && of.space == space
                 && of.rows.is_none_or(|own| own == rows)
                 && self.reads_only(node, group, |dims| *dims == space || *dims == space[..rows]);
@@ -308,15 +308,15 @@ impl State<'_> {
                 return self.join(group, node);
             }
         }
-        self.open(Kind::Loops, node, space, Some(rows));
+        self.open(KernelKind::Loops, node, space, Some(rows));
     }
 
     /// Takes in elementwise operands that nothing else reads, where less then goes through memory.
     fn place_sink(&mut self, node: NodeId) {
-        let sink = self.open(Kind::Closed, node, Vec::new(), None);
+        let sink = self.open(KernelKind::Closed, node, Vec::new(), None);
         for group in self.candidates(node) {
             let of = &self.groups[group];
-            if group == sink || of.kind != Kind::Loops || of.rows.is_some() {
+            if group == sink || of.kind != KernelKind::Loops || of.rows.is_some() {
                 continue;
             }
             let taken = self.read_alone_by(node, group);
@@ -365,7 +365,7 @@ impl State<'_> {
         for other in self.candidates(node) {
             let (a, b) = (&self.groups[group], &self.groups[other]);
             let fits = other != group
-                && b.kind == Kind::Loops
+                && b.kind == KernelKind::Loops
                 && b.space == *space
                 && (a.rows.is_none() || b.rows.is_none() || a.rows == b.rows);
             if !fits || !self.is_bounded(a.members.iter().chain(&b.members).copied()) {
@@ -405,7 +405,7 @@ impl State<'_> {
         self.groups[into].members.sort_unstable();
         self.groups[from].members.retain(|member| !members.contains(member));
         if self.groups[from].members.is_empty() {
-            self.groups[from].kind = Kind::Closed;
+            self.groups[from].kind = KernelKind::Closed;
         }
     }
 
