@@ -124,12 +124,30 @@ impl<'t> Cursor<'t> {
         self.skip();
         let start = self.at;
         let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter();
-        let value = values.next();
-        self.at += values.byte_offset();
-        match value {
-            Some(Ok(value)) => Ok(value),
+        match values.next() {
+            Some(Ok(value)) => {
+                self.at += values.byte_offset();
+                Ok(value)
+            }
             Some(Err(e)) => self.fail(start, format!("{e}")),
             None => self.fail(start, "expected a value in JSON"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_end_where_they_end_and_errors_point_at_something() {
+        let mut p = Cursor::new("  // a comment\n unit3 units 7 {\"a\": 1} nul\u{e9}");
+        assert!(!p.eat("un") && p.eat("unit3") && !p.eat("unit") && p.eat("units"));
+        assert_eq!(p.number(), Ok(7));
+        assert_eq!(p.json(), Ok(serde_json::json!({"a": 1})));
+        let start = p.at + 1;
+        let error = p.json::<serde_json::Value>().expect_err("no JSON");
+        assert_eq!(error.at, start..start + 1);
+        assert!(Cursor::new("").json::<u8>().is_err_and(|e| e.message == "expected a value in JSON" && e.at == (0..0)));
     }
 }
