@@ -10,6 +10,7 @@ mod link;
 mod meetings;
 mod work;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "mpi")]
@@ -23,6 +24,18 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// Who is silent for so long is stopped or cut off.
 const SILENCE: Duration = Duration::from_secs(8);
+
+/// Why the process at the other end of a connection is lost, by an error of reading or writing. The kernel resets a
+/// connection instead of closing it when a process ends with bytes that it has not read.
+fn why_lost(error: &io::Error) -> String {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    match error.kind() {
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => "its process is gone".into(),
+        // A write that waits for too long.
+        WouldBlock | TimedOut => "its process takes no messages: stopped, starved or cut off".into(),
+        _ => format!("the connection to its process broke: {error}"),
+    }
+}
 
 /// Whether this process itself was stopped (Ctrl-Z, or a scheduler that suspends jobs) while it meant to sleep from `start`
 /// for one pulse. The silence of others then means nothing.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Message, To};
-use super::{PULSE, SILENCE, was_stopped};
+use super::{PULSE, SILENCE, was_stopped, why_lost};
 use crate::report::End;
 use crate::{Cause, CommError};
 
@@ -27,6 +27,8 @@ struct Seat {
     heard: Option<Instant>,
     /// Whether it may go, having said so.
     gone: bool,
+    /// Why nothing more is written to it.
+    unwritten: Option<String>,
     /// What came before the rank did.
     kept: Vec<Message>,
 }
@@ -70,13 +72,6 @@ impl Hub {
     }
 }
 
-/// Whether a read failed because the process at the other end is gone. The kernel resets a connection instead of closing
-/// it when a process ends with bytes that it has not read.
-fn ended(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted)
-}
-
 impl Desk {
     fn serve(&self, stream: TcpStream) {
         let Ok(rank) = self.welcome(&stream) else { return };
@@ -95,8 +90,7 @@ impl Desk {
                         (To::Others, _) => pass_on(&mut ranks, rank, &message),
                     }
                 }
-                Err(error) if ended(&error) => break "its process is gone".to_string(),
-                Err(error) => break format!("the connection to its process broke: {error}"),
+                Err(error) => break why_lost(&error),
             }
         };
         self.lost(rank, why);
@@ -150,6 +144,7 @@ impl Desk {
         let mut ranks = self.lock();
         if let Some(writer) = ranks[rank].writer.take() {
             let _ = writer.shutdown(Shutdown::Both);
+            let why = ranks[rank].unwritten.take().unwrap_or(why);
             if !ranks[rank].gone {
                 pass_on(&mut ranks, rank, &Message::Ended(End::Cause(Cause::Failed { rank, why })));
             }
@@ -170,10 +165,34 @@ fn give(ranks: &mut [Seat], to: usize, message: &Message) {
     match &seat.writer {
         Some(writer) => {
             let given = Frame { to: To::Rank(to), message: message.clone() }.write(writer);
-            // After half a message the rest of the connection means nothing. Its reader notices, and says that it is gone.
-            let _ = given.or_else(|_| writer.shutdown(Shutdown::Both));
+            // After half a message the rest of the connection means nothing. Its reader notices, and says why.
+            if let Err(error) = given {
+                let _ = writer.shutdown(Shutdown::Both);
+                seat.unwritten.get_or_insert(why_lost(&error));
+            }
         }
         None if seat.heard.is_none() => seat.kept.push(message.clone()),
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Link;
+
+    #[test]
+    fn a_process_that_takes_no_messages_is_not_called_gone() {
+        let hub = Hub::open(2).expect("opens");
+        let link = Link::join(hub.addresses(), 0, 2, Duration::from_secs(60)).expect("joins");
+        // Rank 1 says two things, and reads nothing: its buffers are full after a while.
+        let silent = TcpStream::connect(hub.addresses().last().expect("an address")).expect("connects");
+        let say = |to, message| Frame { to, message }.write(&silent).expect("written");
+        say(To::Hub, Message::Hello { rank: 1, world: 2 });
+        say(To::Rank(0), Message::Contribution { what: "give".into(), from: 1, bytes: vec![], share: true });
+        link.gather("give", vec![0; 48 << 20]).expect("both gave");
+        let Err(CommError::Ended(report)) = link.gather("go on", vec![]) else { panic!("rank 1 does not come") };
+        let Cause::Failed { rank: 1, why } = &report.cause else { panic!("{:?}", report.cause) };
+        assert_eq!(why, "its process takes no messages: stopped, starved or cut off");
     }
 }

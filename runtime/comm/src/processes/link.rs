@@ -12,7 +12,7 @@ use super::attendance::Attendance;
 use super::frame::{Frame, LONGEST, Message, To};
 use super::meetings::Meetings;
 use super::work::done;
-use super::{PULSE, SILENCE, was_stopped};
+use super::{PULSE, SILENCE, was_stopped, why_lost};
 use crate::report::End;
 use crate::{Cause, CommError, Missing, Report, Standing, Waiting, Whereabouts};
 
@@ -23,6 +23,8 @@ pub struct Link {
     rank: usize,
     patience: Duration,
     writer: Mutex<TcpStream>,
+    /// Why nothing more is written.
+    unwritten: OnceLock<String>,
     state: Mutex<State>,
     change: Condvar,
     /// By rank: those that run no more collectives.
@@ -251,6 +253,7 @@ impl Link {
             rank,
             patience,
             writer: Mutex::new(stream),
+            unwritten: OnceLock::new(),
             state: Mutex::new(State { heard: Instant::now(), meetings: Meetings::default(), answers: BTreeMap::new() }),
             change: Condvar::new(),
             left: (0..world).map(|_| AtomicBool::new(false)).collect(),
@@ -263,15 +266,17 @@ impl Link {
         link.send(To::Hub, Message::Hello { rank, world });
         let (of_reader, of_pulse) = (Arc::downgrade(&link), Arc::downgrade(&link));
         thread::Builder::new().name("link".into()).spawn(move || {
-            let gone = loop {
+            loop {
                 let frame = Frame::read(&reader);
                 let Some(link) = of_reader.upgrade() else { return };
                 match frame {
                     Ok(frame) => link.take(frame.message),
-                    Err(_) => break link,
+                    Err(error) => {
+                        let why = link.unwritten.get().cloned().unwrap_or_else(|| why_lost(&error));
+                        return link.cut_off(&format!("{why}, and with it the place where ranks meet"));
+                    }
                 }
-            };
-            gone.cut_off("its process is gone, and with it the place where ranks meet");
+            }
         })?;
         thread::Builder::new().name("pulse".into()).spawn(move || {
             let (mut start, mut work) = (Instant::now(), done());
@@ -394,7 +399,8 @@ impl Link {
     fn send(&self, to: To, message: Message) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // After half a message the rest of the connection means nothing. The reader notices that it is gone.
-        if (Frame { to, message }).write(&*writer).is_err() {
+        if let Err(error) = (Frame { to, message }).write(&*writer) {
+            let _ = self.unwritten.set(why_lost(&error));
             let _ = writer.shutdown(Shutdown::Both);
         }
     }
