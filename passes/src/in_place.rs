@@ -23,7 +23,7 @@ pub fn in_place(program: &mut RankProgram) {
     let def_use = program.def_use();
     let mut renamed: FxHashMap<BufferId, BufferId> = FxHashMap::default();
     let mut taken: FxHashSet<BufferId> = FxHashSet::default();
-    let mut copies = vec![];
+    let (mut copies, mut dropped) = (vec![], FxHashSet::default());
     for update in std::mem::take(&mut program.updates) {
         let (value, home) = (update.value, update.home);
         if value.buffer == home {
@@ -32,9 +32,11 @@ pub fn in_place(program: &mut RankProgram) {
         let is_whole = !program.is_persistent(value.buffer)
             && value == Slice::whole(value.buffer, program.buffer(value.buffer).bytes);
         let is_free = is_whole && !renamed.contains_key(&value.buffer) && !taken.contains(&home);
-        if is_free && is_safe(program, &def_use, value.buffer, home) {
+        let changed = if is_free { changed_rows(program, &def_use, value.buffer, home) } else { None };
+        if changed.is_some() || is_free && is_safe(program, &def_use, value.buffer, home) {
             renamed.insert(value.buffer, home);
             taken.insert(home);
+            dropped.extend(changed);
         } else {
             copies.push(update);
         }
@@ -45,6 +47,7 @@ pub fn in_place(program: &mut RankProgram) {
         }
     };
     program.instructions.iter_mut().flat_map(|i| i.op.slices_mut()).for_each(rename);
+    remove(program, &dropped);
     let Some(last) = program.instructions.last().map(|last| last.origin) else { return };
     let origin = Origin { phase: Phase::Update, block: None, microbatch: None, ..last };
     for mut copy in copies {
@@ -52,6 +55,35 @@ pub fn in_place(program: &mut RankProgram) {
         let to = Slice::whole(copy.home, copy.value.bytes);
         program.instructions.push(Instruction::copy(copy.value, to, origin));
     }
+}
+
+/// Takes copies of a buffer to itself out, and moves turns and what refers to instructions along.
+fn remove(program: &mut RankProgram, dropped: &FxHashSet<usize>) {
+    if dropped.is_empty() {
+        return;
+    }
+    let before = |at: usize| at - dropped.iter().filter(|d| **d < at).count();
+    program.turns.iter_mut().for_each(|turn| turn.at = before(turn.at));
+    let joins = program.instructions.iter_mut().filter_map(|i| i.joins.as_mut());
+    joins.for_each(|joins| joins.until = before(joins.until as usize) as u32);
+    let mut index = 0;
+    program.instructions.retain(|_| {
+        index += 1;
+        !dropped.contains(&(index - 1))
+    });
+}
+
+/// A launch that changes rows of a copy of `home` may change `home` itself if nothing reads the old value behind the copy:
+/// gives the copy.
+fn changed_rows(program: &RankProgram, def_use: &DefUse, value: BufferId, home: BufferId) -> Option<usize> {
+    let mut writers = def_use.writers(value);
+    let (copy, launch) = (writers.next()?, writers.next().filter(|_| writers.next().is_none())?);
+    let is_copy = matches!(&program.instructions[copy].op, Op::Copy { from, to }
+        if from.buffer == home && to.buffer == value && from.offset == 0 && to.offset == 0);
+    let is_launch = matches!(program.instructions[launch].op, Op::Launch(_));
+    let is_last = def_use.readers(home).next_back() == Some(copy) && def_use.writers(home).next().is_none();
+    // Another argument of the launch that reads the home would see it change.
+    (is_copy && is_launch && is_last && copy < launch).then_some(copy)
 }
 
 /// `value` may be written straight into `home` if one launch writes it whole and nothing reads the old `home` later;

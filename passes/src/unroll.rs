@@ -71,11 +71,12 @@ enum Storage {
 /// The programs of a module of kernel calls, each as one rank runs it that holds everything.
 pub fn unroll(module: &Module, sources: &Sources, target: &dyn Target) -> Result<RankModule, Diagnostics> {
     let alignment = target.alignment();
-    let kernels: Arc<[Kernel]> = kernels(module).map(|(_, k)| kernel(k, target.describe(k))).collect();
+    let facts: Vec<KernelFacts> = kernels(module).map(|(_, k)| target.describe(k)).collect();
+    let kernels: Arc<[Kernel]> = kernels(module).zip(&facts).map(|((_, k), facts)| kernel(k, facts)).collect();
     let (persistent, owner, manifest) = persistent(module, alignment);
     let mut programs = vec![];
     for program in &module.programs {
-        let mut unrolled = self::program(module, sources, program, &kernels, &persistent)?;
+        let mut unrolled = self::program(module, sources, program, (&kernels, &facts), &persistent)?;
         unrolled.ranks.iter_mut().for_each(|rank| rank.owner.clone_from(&owner));
         programs.push(unrolled);
     }
@@ -88,17 +89,28 @@ pub fn kernels(module: &Module) -> impl Iterator<Item = (Id<Function>, &Function
     module.functions.iter().filter(|(_, f)| f.kind == FunctionKind::Kernel)
 }
 
-fn kernel(function: &Function, facts: KernelFacts) -> Kernel {
+/// The results that have an argument of their own.
+fn own_results(function: &Function, facts: &KernelFacts) -> impl Iterator<Item = usize> {
+    (0..function.results.len()).filter(|r| !facts.overwrites.iter().any(|(_, result)| result == r))
+}
+
+fn kernel(function: &Function, facts: &KernelFacts) -> Kernel {
     let count = function.params.len();
     let mut args = vec![Access::Read; count];
-    args.resize(count + function.results.len(), Access::Write);
+    facts.overwrites.iter().for_each(|(p, _)| args[*p] = Access::ReadWrite);
+    let own: Vec<usize> = own_results(function, facts).collect();
+    args.resize(count + own.len(), Access::Write);
     if facts.workspace > 0 {
         args.push(Access::Write);
     }
+    let in_place = facts.in_place.iter().filter_map(|(p, result)| {
+        let at = own.iter().position(|r| r == result)?;
+        Some((*p as u32, (count + at) as u32))
+    });
     Kernel {
         symbol: function.name.clone(),
         args,
-        in_place: facts.in_place.iter().map(|&(p, r)| (p as u32, (count + r) as u32)).collect(),
+        in_place: in_place.collect(),
         scalars: 0,
         max_parts: facts.max_parts,
         flops: facts.flops,
@@ -113,13 +125,13 @@ fn program(
     module: &Module,
     sources: &Sources,
     program: &Program,
-    kernels: &Arc<[Kernel]>,
+    (kernels, facts): (&Arc<[Kernel]>, &[KernelFacts]),
     persistent: &[Buffer],
 ) -> Result<program::Program, Diagnostics> {
     let homes = persistent.iter().enumerate().map(|(i, b)| (b.name.clone(), i)).collect();
     let mut u = Unroller {
         module,
-        kernels,
+        facts,
         persistent: persistent.len(),
         homes,
         feeds: vec![],
@@ -215,7 +227,8 @@ fn number_sites(program: &mut RankProgram) {
 
 struct Unroller<'a> {
     module: &'a Module,
-    kernels: &'a [Kernel],
+    /// By kernel.
+    facts: &'a [KernelFacts],
     /// Number of persistent buffers.
     persistent: usize,
     /// Persistent buffers by name.
@@ -506,14 +519,22 @@ impl Unroller<'_> {
                 }
             }
         }
+        let facts = &self.facts[kernel.index()];
         let mut results = vec![];
-        for ty in function.result_types() {
+        for (r, ty) in function.result_types().enumerate() {
             let ty = ty.tensor().ok_or_else(|| Diagnostic::internal("a kernel's result is no tensor"))?;
             let slice = self.tensor(&function.name, BufferKind::Activation, ty);
-            args.push(slice);
+            match facts.overwrites.iter().find(|(_, result)| *result == r) {
+                // The old value may be read later; `in-place` drops the copy where it is not.
+                Some(&(p, _)) => {
+                    self.push(Op::Copy { from: args[p], to: slice }, place, &function.name);
+                    args[p] = slice;
+                }
+                None => args.push(slice),
+            }
             results.push(Storage::Slice(slice));
         }
-        let workspace = self.kernels.get(kernel.index()).map_or(0, |k| k.workspace);
+        let workspace = facts.workspace;
         if workspace > 0 {
             args.push(self.buffer(format!("{} scratch", function.name).into(), BufferKind::Workspace, workspace, None));
         }

@@ -8,6 +8,7 @@ pub mod cases;
 pub mod machine;
 pub mod models;
 pub mod numbers;
+pub mod overwriting;
 pub mod reference;
 pub mod tape;
 

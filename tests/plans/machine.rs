@@ -9,12 +9,13 @@ use data::{Feeds, Inputs, Share, initialise};
 use diag::Sources;
 use ir::{Array, Function, Interpreter, Module, Precision, Value};
 use passes::{Budget, Gradients, MemoryPolicy, Offload, Stages};
-use plan::{EmitId, Header, KERNEL_ABI, Layout, Plan, StateInit, Verified};
+use plan::{Access, EmitId, Header, KERNEL_ABI, Layout, Plan, StateInit, Verified};
 use runtime_core::{Argument, Executor, Feeder, Interpreted, Kernels, Options};
 use target::Target;
 use types::{DType, Mesh, Name, TensorType};
 
 use crate::numbers::{decode, encode};
+use crate::overwriting::Overwriting;
 use crate::{SEED, Values, of_step};
 
 /// How long a rank waits for the others before it says that they hang.
@@ -89,9 +90,20 @@ fn lines<T: ToString>(all: &[T]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// By result of a kernel function: the argument that takes it. Kernels that read and write one are those of [`Overwriting`].
+fn places(accesses: &[Access], function: &Function) -> Vec<usize> {
+    let changes = accesses.contains(&Access::ReadWrite);
+    let pairs = if changes { Overwriting.describe(function).overwrites } else { vec![] };
+    let mut own = function.params.len()..;
+    let results = 0..function.results.len();
+    let place = |r| pairs.iter().find(|(_, result)| *result == r).map(|(p, _)| *p).or_else(|| own.next());
+    results.filter_map(place).collect()
+}
+
 /// Kernels that run their own graph function through the interpreter.
 pub fn interpreting(plan: &Plan, functions: Vec<Function>) -> impl Kernels + use<> {
     let empty = Module::default();
+    let places: Vec<Vec<usize>> = plan.kernels.iter().zip(&functions).map(|(k, f)| places(&k.args, f)).collect();
     Interpreted::new(plan, move |kernel, args: &mut [Argument<'_>], _| {
         let function = &functions[kernel.index()];
         let tensors: Vec<&TensorType> = function.param_types().filter_map(|t| t.tensor()).collect();
@@ -104,9 +116,9 @@ pub fn interpreting(plan: &Plan, functions: Vec<Function>) -> impl Kernels + use
             })
             .collect();
         let results = Interpreter::new(&empty, Precision::Declared).run(function, &operands);
-        for (value, to) in results.iter().zip(&mut args[tensors.len()..]) {
+        for (value, place) in results.iter().zip(&places[kernel.index()]) {
             let array = value.tensor();
-            if let Some(to) = to.bytes_mut() {
+            if let Some(to) = args[*place].bytes_mut() {
                 encode(array.ty.dtype, &array.data, to);
             }
         }

@@ -50,6 +50,9 @@ pub struct KernelFacts {
     pub max_parts: u32,
     /// Pairs (parameter, result) that may be the same bytes: each element is read before it is written, and not after.
     pub in_place: Vec<(usize, usize)>,
+    /// Pairs (parameter, result) of which the kernel has one argument, read and written: the result is the parameter with
+    /// some of its rows changed, and the others are not touched.
+    pub overwrites: Vec<(usize, usize)>,
     pub flops: u64,
     /// Those of the operations that are in products of matrices.
     pub products: u64,
@@ -66,6 +69,7 @@ impl KernelFacts {
             workspace: 0,
             max_parts: 1,
             in_place: vec![],
+            overwrites: vec![],
             flops: flops(kernel),
             products: sum(kernel, ir::Op::matmul_flops),
             elementwise: sum(kernel, ir::Op::vector_ops),
