@@ -12,6 +12,7 @@ use crate::memory_search;
 use crate::pipeline::Pipeline;
 use crate::ranks::{self, RankPass};
 use crate::remat::{Offload, Remat};
+use crate::residencies::Residencies;
 use crate::stages::Stages;
 use crate::{Context, ProgramPass, unroll};
 
@@ -24,6 +25,8 @@ pub struct MemoryPolicy {
     pub activations: Offload,
     /// Moments and master weights.
     pub optimizer: Offload,
+    /// Parameters that other programs need sleep in the host's memory.
+    pub sleeping_parameters: bool,
     /// None is as much as there may be.
     pub budget: Option<Budget>,
     /// Do not delay compute to hide communication: delayed work keeps its operands alive and costs memory.
@@ -97,6 +100,9 @@ pub fn lower(
         if let Some(stages) = stages {
             let mut cx = Context { machine: Some(machine), ..Context::default() };
             span("stages", || stages.run(&mut module, &mut cx))?;
+        }
+        if policy.sleeping_parameters {
+            span("residencies", || Residencies {}.run(&mut module, &mut Context::default()))?;
         }
         close(&mut module, machine, policy)?;
         let plan = program::plan(module, header.clone());

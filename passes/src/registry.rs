@@ -10,7 +10,7 @@ use target::NoTarget;
 use crate::{
     Allocate, Autodiff, Bucket, Context, Fuse, HideComm, HoistCasts, HoistCollectives, InPlace, Inline, Lanes,
     Liveness, Microbatches, NarrowWeights, OffloadOptimizer, Optimizer, Overlap, Partition, Pass, Precision, Prefetch,
-    ProgramPass, RankPass, Recompute, Remat, Shard, Simplify, Stages,
+    ProgramPass, RankPass, Recompute, Remat, Residencies, Shard, Simplify, Stages,
 };
 
 /// A pass by what it works on.
@@ -62,6 +62,12 @@ pub const REGISTRY: &[Entry] = &[
         summary: "parts programs among the ranks of a pipeline",
         defaults: defaults::<Stages>,
         make: |options| Ok(AnyPass::Programs(Box::new(made::<Stages>(options)?))),
+    },
+    Entry {
+        name: "residencies",
+        summary: "lets parameters that other programs need sleep in the host's memory",
+        defaults: defaults::<Residencies>,
+        make: |options| Ok(AnyPass::Programs(Box::new(made::<Residencies>(options)?))),
     },
     rank::<Remat>("remat", "drops or offloads values between their forward and their backward"),
     rank::<Prefetch>("prefetch", "gathers parameters anew in each block that reads them"),

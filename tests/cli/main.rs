@@ -4,6 +4,7 @@ mod bad_record;
 mod docs;
 mod folders;
 mod levels;
+mod programs;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -40,6 +40,7 @@ pub fn policy(gradients: Gradients, numbers: &[u32]) -> MemoryPolicy {
         recompute: matches!(roll % 8, 2 | 3),
         activations: offload(5),
         optimizer: offload(6),
+        sleeping_parameters: false,
         // What nothing fits in makes decisions as far as they go.
         budget: Some(Budget { bytes: 1, communicator: 0 }),
         eager: roll % 2 == 1,

@@ -366,6 +366,8 @@ pub enum Offload {
     None,
     Activations,
     Optimizer,
+    /// Of parameters, those that the program which runs does not need.
+    Parameters,
     Auto,
 }
 

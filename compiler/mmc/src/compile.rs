@@ -196,6 +196,7 @@ pub fn policy(options: &Options, limit: Option<&Limit>) -> MemoryPolicy {
         recompute: options.recompute == Some(Recompute::Auto),
         activations: offload(Offload::Activations),
         optimizer: offload(Offload::Optimizer),
+        sleeping_parameters: options.offload == Some(Offload::Parameters),
         budget: limit.map(|limit| Budget { bytes: limit.bytes, communicator: limit.communicator }),
         eager: false,
     };

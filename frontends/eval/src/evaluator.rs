@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use ir::Id;
 use rustc_hash::FxHashMap;
 use syn::spanned::Spanned;
-use types::Name;
+use types::{Name, Runs};
 
 use crate::file::{File, StructDeclaration};
 use crate::macros::DimDeclaration;
@@ -56,6 +56,10 @@ pub struct Evaluator<'a> {
     pub made: Vec<(Name, Span)>,
     /// Programs and how often each runs, in order.
     pub runs: Vec<(Name, usize)>,
+    /// When the program that is traced runs.
+    pub runs_as: Runs,
+    /// States that `run.prepare` made.
+    pub prepared: Vec<Name>,
     calls: Vec<Frame>,
     steps: u64,
 }
@@ -155,6 +159,8 @@ impl<'a> Evaluator<'a> {
             plan_file: None,
             made: vec![],
             runs: vec![],
+            runs_as: Runs::Asked,
+            prepared: vec![],
             calls: vec![],
             steps: 0,
         }

@@ -49,10 +49,33 @@ impl<'a> Evaluator<'a> {
         if self.runs.iter().map(|(_, times)| times).sum::<usize>() <= 1 {
             return;
         }
-        for program in &mut self.trace.module.programs {
+        let repeated = self.trace.module.programs.iter_mut().filter(|p| p.runs == Runs::Asked);
+        for program in repeated {
             let times = self.runs.iter().filter(|(name, _)| *name == program.name).map(|(_, times)| *times as u64);
             program.runs = Runs::Times(times.sum());
         }
+    }
+
+    /// `run.prepare(function)`: its results are values that the programs after it read as states.
+    pub fn prepare(&mut self, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+        self.trace_as(Runs::Prepare, file, function, at)
+    }
+
+    /// `run.offer(function)`.
+    pub fn offer(&mut self, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+        self.trace_as(Runs::OnDemand, file, function, at)
+    }
+
+    fn trace_as(&mut self, runs: Runs, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+        let name = function.sig.ident.to_string();
+        if self.trace.module.program(&name).is_some() {
+            return Err(Diagnostic::error(format!("`{name}` is a program of this task already")).at(at, "").into());
+        }
+        self.runs_as = runs;
+        let traced = self.trace_program(file, function);
+        self.runs_as = Runs::Asked;
+        self.runs.push((Name::from(name), 0));
+        traced
     }
 
     /// `run.repeat(function, times)`.
@@ -131,6 +154,9 @@ impl<'a> Evaluator<'a> {
         state: bool,
         at: Span,
     ) -> Eval<'a, Value<'a>> {
+        if state && self.prepared.iter().any(|prepared| *prepared == *name) {
+            return self.prepared_value(scope, name, &declared, at);
+        }
         // The working type is the model's own affair: data comes in f32.
         let work = declared.dtype == DType::Work;
         let ty = if work { declared.with_dtype(DType::F32) } else { declared };
@@ -145,6 +171,27 @@ impl<'a> Evaluator<'a> {
         let declared = self.files[0].aliases.iter().filter(|(name, _)| name == feed);
         let aliases = declared.map(|(_, alias)| Name::from(alias.to_string()));
         aliases.filter(|alias| self.trace.feeds.iter().all(|other| other.name != *alias)).collect()
+    }
+
+    /// A value that `run.prepare` made, cast to the declared type.
+    fn prepared_value(
+        &mut self,
+        scope: &Scope<'a>,
+        name: &str,
+        declared: &TensorType,
+        at: Span,
+    ) -> Eval<'a, Value<'a>> {
+        let made = self.trace.module.states.get(name).and_then(|state| state.ty.tensor()).cloned();
+        let Some(ty) = made.clone().filter(|made| made.dims == declared.dims) else {
+            let made = made.map_or_else(|| "a stack".to_owned(), |made| made.to_string());
+            let what = format!("`{name}` is prepared as {made}, and taken as {declared}");
+            return Err(Diagnostic::error(what).at(at, "").into());
+        };
+        let casts = declared.dtype != DType::Work && declared.dtype != ty.dtype;
+        let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state: true }, at)?;
+        self.trace.node(&leaf, at)?;
+        let site = self.site(scope, at);
+        Ok(Value::Tensor(if casts { self.cast_leaf(&leaf, declared.dtype, at, site)? } else { leaf }))
     }
 
     pub fn declare_feed(&mut self, feed: FeedDeclaration, at: Span) -> Eval<'a, Leaf> {
@@ -174,7 +221,19 @@ impl<'a> Evaluator<'a> {
         } else {
             let states: Vec<Name> = self.trace.feeds.iter().filter(|f| f.state).map(|f| f.name.clone()).collect();
             let named = named_outputs(value);
-            if let Some(lost) = states.iter().find(|s| !named.iter().any(|(n, _)| n == *s)) {
+            if let Some((name, _)) = named.iter().find(|(name, _)| self.prepared.contains(name)) {
+                return Err(Diagnostic::error(format!(
+                    "`{name}` is prepared, and `{task}` gives a value of that name"
+                ))
+                .at(at, "")
+                .help("a prepared value is written by `run.prepare` alone: give the other one another name")
+                .into());
+            }
+            if self.runs_as == Runs::Prepare {
+                return self.prepared_values(task, named, at);
+            }
+            let kept = |s: &&Name| !self.prepared.contains(*s) && !named.iter().any(|(n, _)| n == *s);
+            if let Some(lost) = states.iter().find(kept) {
                 return Err(Diagnostic::error(format!("the next value of state `{lost}` is missing"))
                     .at(at, "")
                     .help(format!("return a struct that has a field `{lost}`"))
@@ -194,7 +253,12 @@ impl<'a> Evaluator<'a> {
                 results.push((leaf, at));
             }
         }
-        let closed = self.trace.close(task, &results, |module, source| match source {
+        self.close_program(task, outputs, &results, at)
+    }
+
+    /// The program is what was traced since it was opened.
+    fn close_program(&mut self, task: &str, outputs: Vec<Output>, results: &[(Leaf, Span)], at: Span) -> Eval<'a, ()> {
+        let closed = self.trace.close(task, results, |module, source| match source {
             Source::Parameter(name) => (0, module.parameters.get_index_of(name).unwrap_or(usize::MAX)),
             Source::Feed(i) => (1, *i),
             _ => (2, 0),
@@ -218,16 +282,42 @@ impl<'a> Evaluator<'a> {
                 _ => return Err(Diagnostic::error("a task reads a value from nowhere").at(at, "").into()),
             });
         }
-        for feed in self.trace.feeds.iter().filter(|f| f.state) {
+        for feed in self.trace.feeds.iter().filter(|f| f.state && !self.prepared.contains(&f.name)) {
             // A count starts at 0, all else as noise.
             let noise = Init::Random(types::Distribution::Normal { mean: 0.0, std: 1.0 });
             let init = if feed.ty.dtype.is_float() { noise } else { Init::Zeros };
             let state = State { ty: Type::Tensor(feed.ty.clone()), init, of: None };
             self.trace.module.states.insert(feed.name.clone(), state);
         }
-        let (name, runs) = (task.into(), Runs::Asked);
+        let (name, runs) = (task.into(), self.runs_as);
         self.trace.module.programs.push(Program { name, runs, function, inputs, outputs, logical: vec![] });
         Ok(())
+    }
+
+    /// The results of a program that prepares: each is a state that no checkpoint holds.
+    fn prepared_values(&mut self, task: &str, named: Vec<(Name, Value<'a>)>, at: Span) -> Eval<'a, ()> {
+        if !self.trace.feeds.is_empty() {
+            return Err(Diagnostic::error(format!("`{task}` prepares values, and takes inputs or draws"))
+                .at(at, "")
+                .help("prepared values follow from parameters alone: `pub fn prepare(model: &Model) -> Prepared`")
+                .into());
+        }
+        let (mut outputs, mut results) = (vec![], vec![]);
+        for (name, value) in named {
+            let site = crate::trace::Site { span: at, caller: PlaceId::NONE };
+            let leaf = self.leaf(value, at, site)?;
+            if self.trace.module.states.contains_key(&name) || self.trace.module.parameters.contains_key(&name) {
+                return Err(Diagnostic::error(format!("there is a state or a parameter `{name}` already"))
+                    .at(at, "")
+                    .into());
+            }
+            let state = State { ty: leaf.ty.clone(), init: Init::Zeros, of: None };
+            self.trace.module.states.insert(name.clone(), state);
+            self.prepared.push(name.clone());
+            outputs.push(Output::State(name));
+            results.push((leaf, at));
+        }
+        self.close_program(task, outputs, &results, at)
     }
 
     fn output_leaf(&mut self, value: Value<'a>, at: Span, to: DType) -> Eval<'a, Leaf> {

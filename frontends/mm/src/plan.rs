@@ -39,7 +39,7 @@ impl Plan {
         self
     }
 
-    /// `none`, `activations`, `optimizer` or `auto`.
+    /// `none`, `activations`, `optimizer`, `parameters` or `auto`.
     pub fn offload(&mut self, _what: &str) -> &mut Self {
         self
     }
@@ -52,6 +52,17 @@ pub struct Run;
 impl Run {
     /// Runs a function as a program this many times.
     pub fn repeat<F>(&mut self, _program: F, _times: i64) -> &mut Self {
+        self
+    }
+
+    /// Runs a function of a model alone when the parameters are there, before other programs, and again when they have
+    /// changed. The fields of its result are states that programs after it read: `folded: State![..]`.
+    pub fn prepare<F>(&mut self, _program: F) -> &mut Self {
+        self
+    }
+
+    /// A program that runs when the host asks for it: `mmrun --programs`.
+    pub fn offer<F>(&mut self, _program: F) -> &mut Self {
         self
     }
 }

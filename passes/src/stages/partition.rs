@@ -10,6 +10,7 @@ use ir::MAX_OPERATORS;
 use plan::{BufferId, BufferKind, Emit, Life, Op};
 use program::{Instruction, Origin, Pipeline, RankModule, RankProgram, Turn, is_message};
 use serde::{Deserialize, Serialize};
+use types::Runs;
 
 use super::dependence::Dataflow;
 use super::send_recv::{self, Message, Own, Uses};
@@ -48,6 +49,10 @@ impl ProgramPass for Stages {
         }
         let times = Times::new(&machine, &module.mesh);
         for program in &mut module.programs {
+            if program.runs == Runs::Prepare {
+                let what = format!("`{}` prepares values, which a pipeline's ranks cannot do yet", program.name);
+                return Err(Diagnostic::error(what).help("compile without --pp").into());
+            }
             let [whole] = &program.ranks[..] else {
                 return Err(Diagnostic::internal("the program is parted among ranks already").into());
             };

@@ -1,10 +1,10 @@
 //! Buffers of parameters and states, families written out, and their entries in the manifest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ir::{Collective, Holds, Input, Inst, Module, Output, Type};
 use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, Space, StateInit};
-use types::{DType, Name, TensorType};
+use types::{DType, Name, Runs, TensorType};
 
 /// How parameters and states are cut, by whether it is a parameter and by name.
 fn cuts(module: &Module) -> HashMap<(bool, &Name), Layout> {
@@ -75,11 +75,16 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
             });
         }
     }
+    let prepared = module.programs.iter().filter(|p| p.runs == Runs::Prepare).flat_map(|p| &p.outputs);
+    let prepared: HashSet<&Name> =
+        prepared.filter_map(|o| if let Output::State(n) = o { Some(n) } else { None }).collect();
     for (family, state) in &module.states {
         let layout = layout(false, family);
+        let is_prepared = prepared.contains(family);
         let kind = match state.of {
             Some((Holds::Copy, _)) => BufferKind::Parameter,
             Some((Holds::Moment, _)) => BufferKind::Optimizer,
+            None if is_prepared => BufferKind::Parameter,
             None => BufferKind::State,
         };
         for (name, i, ty) in members(family, &state.ty) {
@@ -90,7 +95,11 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
                 name,
                 ty: ty.clone(),
                 layout: layout.clone(),
-                init: state.copy_of().map_or(StateInit::Value(state.init), |of| StateInit::Parameter(member(of))),
+                init: match state.copy_of() {
+                    _ if is_prepared => StateInit::Prepared,
+                    Some(of) => StateInit::Parameter(member(of)),
+                    None => StateInit::Value(state.init),
+                },
             });
         }
     }

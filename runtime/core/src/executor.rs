@@ -5,20 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use comm::Communicator;
-use plan::{Buffer, BufferId, ClassId, EmitId, Life, Plan, Verified};
+use plan::{Buffer, BufferId, ClassId, EmitId, Life, Plan, ResidencyId, Verified};
+use types::Runs;
 
 use crate::arena::Arena;
 use crate::code::Code;
 use crate::events::Events;
 use crate::feeder::Staging;
+use crate::freshness::Freshness;
 use crate::lane::LaneThread;
 use crate::machine::{Machine, Task};
 use crate::mirror::Mirror;
 use crate::poison::Poison;
 use crate::pool::Pool;
 use crate::progress::{Phase, Progress};
+use crate::residence::Residence;
 use crate::trace::Mark;
-use crate::{Call, Device, ExecError, Fault, FaultKind, Feeder, Kernels};
+use crate::{Call, Device, ExecError, Fault, FaultKind, Feeder, HostFeeds, Kernels};
 
 /// Spins of a thread before it sleeps: some 20 microseconds, longer than the gap between two launches.
 const SPINS: u32 = 4000;
@@ -54,7 +57,11 @@ pub struct Executor {
     lanes: Vec<LaneThread>,
     /// Of persistent buffers, where the memory is a device's.
     mirror: Option<Mirror>,
+    residence: Residence,
+    freshness: Freshness,
+    /// All runs, and those of them that did not prepare values.
     runs: u64,
+    steps: u64,
 }
 
 /// Times of one run.
@@ -184,7 +191,8 @@ impl Executor {
         });
         let lanes = (1..lane_count).map(|lane| LaneThread::new(lane, machine.clone())).collect::<Result<_, _>>()?;
         let mirror = machine.device.clone().map(|device| Mirror::new(device, persistent));
-        let mut executor = Self { plan, class, machine, lanes, mirror, runs: 0 };
+        let (residence, freshness) = (Residence::new(&plan, class), Freshness::new(&plan));
+        let mut executor = Self { plan, class, machine, lanes, mirror, residence, freshness, runs: 0, steps: 0 };
         if options.poison {
             executor.poison_scratch();
         }
@@ -216,6 +224,9 @@ impl Executor {
     /// The content of a persistent buffer; none if there is no such buffer.
     pub fn read(&self, id: BufferId) -> Result<Option<&[u8]>, ExecError> {
         let Some(buffer) = self.persistent(id) else { return Ok(None) };
+        if self.residence.is_asleep(buffer) {
+            return Ok(Some(self.residence.copy(id.index())));
+        }
         Ok(Some(match &self.mirror {
             Some(mirror) if !buffer.on_host() => mirror.read(id.index(), buffer)?,
             // SAFETY: `run` takes the executor mutably, so that no lane runs while this borrow lives.
@@ -223,8 +234,14 @@ impl Executor {
         }))
     }
 
-    /// The content of a persistent buffer, to be changed between runs.
+    /// The content of a persistent buffer, to be changed between runs. What a residency has in the arena goes to sleep
+    /// first, so that it is loaded anew.
     pub fn write(&mut self, id: BufferId) -> Result<Option<&mut [u8]>, ExecError> {
+        self.freshness.written();
+        if self.persistent(id).is_some_and(|buffer| matches!(buffer.life, Life::Resident(_))) {
+            self.enter(None)?;
+            return Ok(Some(self.residence.copy_mut(id.index())));
+        }
         let buffers = &self.plan.classes[self.class.index()].persistent;
         let Some(buffer) = buffers.get(id.index()) else { return Ok(None) };
         Ok(Some(match &mut self.mirror {
@@ -257,21 +274,52 @@ impl Executor {
         self.machine.emits[program][emit.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a program once, with the feeds of the feeder's next step. After an error, this and the other ranks run nothing
-    /// any more.
+    /// Runs a program once, with the feeds of the feeder's next step; what it needs is prepared and loaded first. After an
+    /// error, this and the other ranks run nothing any more.
     pub fn run(&mut self, program: usize, feeder: &mut Feeder) -> Result<Run, ExecError> {
         let before = Instant::now();
         let step = feeder.step();
         self.machine.progress.enter(Phase::Feeds, program, step);
         let staging = self.fed(program, feeder)?;
-        let _span = tracing::info_span!("step", step).entered();
         let start = Instant::now();
+        self.prepare()?;
+        self.once(program, step, staging)?;
+        feeder.release();
+        Ok(Run { time: start.elapsed(), fed: start - before })
+    }
+
+    /// Runs a program that runs on demand once, with the feeds as the host left them; `step` is what people call the run.
+    pub fn call(&mut self, program: usize, feeds: &HostFeeds, step: u64) -> Result<Run, ExecError> {
+        let start = Instant::now();
+        self.prepare()?;
+        self.once(program, step, feeds.staging())?;
+        Ok(Run { time: start.elapsed(), fed: Duration::ZERO })
+    }
+
+    /// Brings prepared values up to date with parameters. A run does so by itself.
+    pub fn prepare(&mut self) -> Result<(), ExecError> {
+        while let Some(program) = self.freshness.next() {
+            let staging = Arc::new(Staging::new(&[], 1));
+            self.once(program, 0, staging)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a program once; its parameters are loaded first if they sleep.
+    fn once(&mut self, program: usize, step: u64, staging: Arc<Staging>) -> Result<(), ExecError> {
+        let _span = tracing::info_span!("step", step).entered();
+        if let Some(residency) = self.plan.programs[program].residency {
+            self.enter(Some(residency))?;
+        }
         if let Some(mirror) = &mut self.mirror {
             mirror.clear(&self.plan.classes[self.class.index()].persistent)?;
         }
         self.runs += 1;
+        let prepares = self.plan.programs[program].runs == Runs::Prepare;
+        let is_first = !prepares && self.steps == 0;
+        self.steps += u64::from(!prepares);
         self.machine.progress.enter(Phase::Running, program, step);
-        let task = Task { program, run: self.runs, step, staging };
+        let task = Task { program, run: self.runs, is_first, step, staging };
         for lane in &self.lanes {
             lane.start(task.clone());
         }
@@ -283,8 +331,49 @@ impl Executor {
             return Err(error);
         }
         self.machine.progress.enter(Phase::Between, program, step);
-        feeder.release();
-        Ok(Run { time: start.elapsed(), fed: start - before })
+        self.freshness.ran(program);
+        Ok(())
+    }
+
+    /// Loads the parameters of a residency into the arena, and keeps of those that were there what programs have written.
+    /// Without one, what is there stays, unless the host is to change it.
+    fn enter(&mut self, wanted: Option<ResidencyId>) -> Result<(), ExecError> {
+        if self.residence.entered == wanted {
+            return Ok(());
+        }
+        let _span = tracing::info_span!("residency").entered();
+        let plan = self.plan.clone();
+        let persistent = &plan.classes[self.class.index()].persistent;
+        if let Some(left) = self.residence.entered.take() {
+            let members: Vec<(usize, bool)> = self.residence.of(persistent, left).collect();
+            for (index, _) in members.into_iter().filter(|(_, written)| *written) {
+                let Buffer { offset, bytes, space, .. } = persistent[index];
+                let copy = self.residence.copy_mut(index);
+                match &self.machine.device {
+                    Some(device) => {
+                        device.enter()?;
+                        device.read(offset, copy)?;
+                    }
+                    // SAFETY: the executor is borrowed mutably: no run and no other slice.
+                    None => copy.copy_from_slice(unsafe { self.machine.arena(space).read(offset, bytes) }),
+                }
+            }
+        }
+        let Some(residency) = wanted else { return Ok(()) };
+        for (index, _) in self.residence.of(persistent, residency) {
+            let Buffer { offset, bytes, space, .. } = persistent[index];
+            let copy = self.residence.copy(index);
+            match &self.machine.device {
+                Some(device) => {
+                    device.enter()?;
+                    device.write(copy, offset)?;
+                }
+                // SAFETY: the executor is borrowed mutably: no run and no other slice.
+                None => unsafe { self.machine.arena(space).write(offset, bytes) }.copy_from_slice(copy),
+            }
+        }
+        self.residence.entered = Some(residency);
+        Ok(())
     }
 
     /// Waits until the feeds of the feeder's next step are there. An error leaves the state as the last step did, and the

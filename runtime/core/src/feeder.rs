@@ -1,4 +1,5 @@
-//! The feeder: a thread that fills the feeds of the next step while the current one runs.
+//! The feeder: a thread that fills the feeds of the next step while the current one runs; and feeds that the host fills
+//! itself before it calls a program.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,12 +27,43 @@ pub struct Feeder {
     next: u64,
 }
 
-/// Two sets of feed buffers: one that a step reads, one that is being filled.
+/// Sets of feed buffers: two for a feeder, one that a step reads and one that is being filled; one for the host.
 pub(crate) struct Staging {
     state: Mutex<State>,
     change: Condvar,
-    /// By the step's lowest bit, then by feed; empty for feeds that the program does not take.
-    sets: [Vec<Mutex<Vec<u8>>>; 2],
+    /// Steps take turns with them. Then by feed; empty for feeds that the program does not take.
+    sets: Vec<Vec<Mutex<Vec<u8>>>>,
+}
+
+/// The feeds of a program that runs on demand, which the host fills in place before each call.
+pub struct HostFeeds {
+    staging: Arc<Staging>,
+    feeds: Vec<(usize, u64)>,
+}
+
+impl HostFeeds {
+    /// All zeros.
+    pub fn new(executor: &Executor, program: usize) -> Self {
+        let feeds = executor.feeds(program).to_vec();
+        Self { staging: Arc::new(Staging::new(&feeds, 1)), feeds }
+    }
+
+    /// The bytes of a feed as the last call had them, to be changed; none if this rank does not take it.
+    pub fn get(&mut self, feed: FeedId) -> Option<MutexGuard<'_, Vec<u8>>> {
+        self.feeds.iter().any(|(f, _)| *f == feed.index()).then(|| self.staging.feed(0, feed.index()))
+    }
+
+    /// Fills all of them with what a source has for a step; the feed that fails is named by its id.
+    pub fn fill(&mut self, source: &mut impl FeedSource, step: u64) -> Result<(), (FeedId, FeedError)> {
+        self.feeds.iter().try_for_each(|(feed, _)| {
+            let id = FeedId::new(*feed);
+            source.fill(id, step, &mut self.staging.feed(0, *feed)).map_err(|error| (id, error))
+        })
+    }
+
+    pub(crate) fn staging(&self) -> Arc<Staging> {
+        self.staging.clone()
+    }
 }
 
 #[derive(Default)]
@@ -53,15 +85,7 @@ impl Feeder {
         steps: Option<u64>,
     ) -> Result<Self, ExecError> {
         let feeds = executor.feeds(program).to_vec();
-        let count = feeds.iter().map(|(f, _)| f + 1).max().unwrap_or(0);
-        let set = || {
-            let mut set: Vec<Mutex<Vec<u8>>> = (0..count).map(|_| Mutex::default()).collect();
-            for (feed, bytes) in &feeds {
-                set[*feed] = Mutex::new(vec![0; *bytes as usize]);
-            }
-            set
-        };
-        let staging = Arc::new(Staging { state: Mutex::default(), change: Condvar::new(), sets: [set(), set()] });
+        let staging = Arc::new(Staging::new(&feeds, 2));
         let shared = staging.clone();
         let last = steps.map(|n| first.saturating_add(n));
         let mut run = move || {
@@ -119,13 +143,26 @@ impl Feeder {
 }
 
 impl Staging {
+    /// Zeros for each of these feeds, so many times.
+    pub fn new(feeds: &[(usize, u64)], sets: usize) -> Self {
+        let count = feeds.iter().map(|(f, _)| f + 1).max().unwrap_or(0);
+        let set = || {
+            let mut set: Vec<Mutex<Vec<u8>>> = (0..count).map(|_| Mutex::default()).collect();
+            for (feed, bytes) in feeds {
+                set[*feed] = Mutex::new(vec![0; *bytes as usize]);
+            }
+            set
+        };
+        Self { state: Mutex::default(), change: Condvar::new(), sets: (0..sets).map(|_| set()).collect() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The values of a feed at a step that is ready.
     pub fn feed(&self, step: u64, feed: usize) -> MutexGuard<'_, Vec<u8>> {
-        self.sets[(step % 2) as usize][feed].lock().unwrap_or_else(PoisonError::into_inner)
+        self.sets[(step % self.sets.len() as u64) as usize][feed].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fills the feeds of one step when their set is free; false at the end.

@@ -53,6 +53,8 @@ pub(crate) struct Task {
     pub program: usize,
     /// Number of the run, from 1.
     pub run: u64,
+    /// Whether it is the first run of a program that does not prepare values.
+    pub is_first: bool,
     /// Number of the training step.
     pub step: u64,
     pub staging: Arc<Staging>,
@@ -197,7 +199,7 @@ impl Machine {
                 delay(seed, self.rank, task.run, index);
             }
             match self.fault {
-                Some(fault) if task.run == 1 && fault.at == index as usize => Err(self.misbehave(task, index, fault)),
+                Some(fault) if task.is_first && fault.at == index as usize => Err(self.misbehave(task, index, fault)),
                 _ => self.ended().map_or(Ok(()), |error| Err(Failure::Comm(error))),
             }
         };

@@ -90,6 +90,10 @@ pub struct Args {
     #[arg(long, value_name = "stop|skip", value_enum, default_value = "stop")]
     pub on_nan: OnNan,
 
+    /// The programs to run, in this order, of a plan whose programs run on demand
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    pub programs: Vec<String>,
+
     /// Verify the plan, print what was proven, and run nothing
     #[arg(long)]
     pub check: bool,

@@ -37,7 +37,8 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     if plan.programs.is_empty() {
         return Err(Failure::new("the plan has no programs"));
     }
-    let programs = programs(&plan)?;
+    let order = programs(args, &plan)?;
+    let programs: Vec<usize> = order.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     // All that may be wrong with what was given is found before the parameters are filled, which takes its time.
     agreement::folders(args, world.together())?;
     let results = Results::new(args, &mut world, &programs)?;
@@ -49,7 +50,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     let folder = save::folder(args, &world)?;
     let start = values::fill(args, &mut world, hash, data.as_ref())?;
     let first = start.step;
-    let runs = runs(args, &plan, &programs, first);
+    let runs = runs(args, &plan, &order, first);
     let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
     let saver = folder.map(|folder| Saver::new(args, folder, hash, start.clone(), (batch, data)));
     if let Some(saver) = saver.as_ref().filter(|_| steps != Some(0)) {

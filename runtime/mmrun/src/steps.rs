@@ -115,7 +115,7 @@ impl Steps<'_> {
     }
 
     /// Waits until the next step can be run by the ranks of this process.
-    fn ready(&self, program: usize) -> Result<(), Failure> {
+    fn ready(&mut self, program: usize) -> Result<(), Failure> {
         self.world.ready(program)?;
         let strange = self.feeds[program].strange_records(self.step);
         self.finite.check_records(self.step + 1, &strange)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use data::{Feeds, Pieces, Share, Together, owners};
 use plan::{Body, BufferId, ClassId, EmitId, Layout, Op, Plan, State, StateInit};
-use runtime_core::{ExecError, Executor, Feeder, Run};
-use types::TensorType;
+use runtime_core::{ExecError, Executor, Feeder, HostFeeds, Run};
+use types::{Runs, TensorType};
 
 use crate::crew::Crew;
 use crate::failure::Failure;
@@ -22,15 +22,32 @@ pub struct World {
 
 pub struct Rank {
     pub executor: Executor,
-    feeder: Option<Feeder>,
+    feeding: Feeding,
+}
+
+/// Where the feeds of the next run come from.
+enum Feeding {
+    Nowhere,
+    /// A thread that is ahead.
+    Feeder(Feeder),
+    /// Filled before the call, which is of this step.
+    InPlace {
+        feeds: HostFeeds,
+        source: Box<Feeds>,
+        step: u64,
+    },
 }
 
 impl Rank {
     /// Runs a program once, with the next of its feeds.
     pub fn step(&mut self, program: usize) -> Result<Run, ExecError> {
-        match &mut self.feeder {
-            Some(feeder) => self.executor.run(program, feeder),
-            None => Ok(Run::default()),
+        match &mut self.feeding {
+            Feeding::Feeder(feeder) => self.executor.run(program, feeder),
+            Feeding::InPlace { feeds, step, .. } => {
+                *step += 1;
+                self.executor.call(program, feeds, *step - 1)
+            }
+            Feeding::Nowhere => Ok(Run::default()),
         }
     }
 }
@@ -39,7 +56,7 @@ impl World {
     /// The executors of this process's ranks, in order.
     pub fn new(plan: Arc<Plan>, executors: Vec<Executor>, together: Together) -> Result<Self, Failure> {
         let crew = if executors.len() > 1 { Some(Crew::new(executors.len())?) } else { None };
-        let ranks = executors.into_iter().map(|executor| Rank { executor, feeder: None }).collect();
+        let ranks = executors.into_iter().map(|executor| Rank { executor, feeding: Feeding::Nowhere }).collect();
         Ok(Self { plan, ranks, together, crew })
     }
 
@@ -89,16 +106,29 @@ impl World {
         let mesh = &self.plan.header.mesh;
         for rank in &mut self.ranks {
             let feeds = feeds.at(mesh, &mesh.coordinates(rank.executor.rank()));
-            rank.feeder = Some(Feeder::new(&rank.executor, program, feeds, first, steps)?);
+            rank.feeding = match self.plan.programs[program].runs {
+                Runs::OnDemand => {
+                    let in_place = HostFeeds::new(&rank.executor, program);
+                    Feeding::InPlace { feeds: in_place, source: feeds.into(), step: first }
+                }
+                _ => Feeding::Feeder(Feeder::new(&rank.executor, program, feeds, first, steps)?),
+            };
         }
         Ok(())
     }
 
     /// Waits until every rank of this process has the feeds of the next step; until then, none of them begins it.
-    pub fn ready(&self, program: usize) -> Result<(), Failure> {
-        let fed = |rank: &Rank| rank.feeder.as_ref().map(|feeder| rank.executor.ready(program, feeder));
-        let failed = |rank: &Rank| fed(rank)?.err().map(|error| (rank.executor.rank(), error));
-        let mut errors: Vec<_> = self.ranks.iter().filter_map(failed).collect();
+    pub fn ready(&mut self, program: usize) -> Result<(), Failure> {
+        let feeds = &self.plan.programs[program].feeds;
+        let fed = |rank: &mut Rank| match &mut rank.feeding {
+            Feeding::Nowhere => Ok(()),
+            Feeding::Feeder(feeder) => rank.executor.ready(program, feeder),
+            Feeding::InPlace { feeds: to, source, step } => to.fill(&mut **source, *step).map_err(|(feed, error)| {
+                ExecError::Feed { feed: feeds[feed.index()].name.clone(), step: *step, error }
+            }),
+        };
+        let failed = |rank: &mut Rank| fed(rank).err().map(|error| (rank.executor.rank(), error));
+        let mut errors: Vec<_> = self.ranks.iter_mut().filter_map(failed).collect();
         match errors.len() {
             0 => Ok(()),
             1 if self.ranks.len() == 1 => Err(errors.remove(0).1.into()),

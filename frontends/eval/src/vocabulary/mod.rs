@@ -186,7 +186,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         Value::Int(_) | Value::Float(_) | Value::Dim(_) => numbers::on_number(&receiver, args),
         Value::Array(items) | Value::Tuple(items) => numbers::on_array(ev, &items, at, args),
         Value::Option(inner) => numbers::on_option(ev, inner, at, args),
-        Value::Run => wishes::repeat(ev, args),
+        Value::Run => wishes::on_run(ev, args),
         _ => wishes::method(ev, args),
     }
 }

@@ -12,20 +12,31 @@ use crate::wishes::Wish;
 
 pub const METHODS: &[&str] = &["shard", "pipeline", "fsdp", "recompute", "offload"];
 
-pub const ON_RUNS: &[&str] = &["repeat"];
+pub const ON_RUNS: &[&str] = &["repeat", "prepare", "offer"];
 
-/// `run.repeat(step, STEPS)`.
-pub fn repeat<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
-    args.expect(2, "run.repeat(step, STEPS)")?;
+/// `run.repeat(step, STEPS)`, `run.prepare(fold)`, `run.offer(step)`.
+pub fn on_run<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+    let (what, count, example) = match args.name.as_str() {
+        "repeat" => ("repeat", 2, "run.repeat(step, STEPS)"),
+        "prepare" => ("prepare", 1, "run.prepare(fold)"),
+        _ => ("offer", 1, "run.offer(step)"),
+    };
+    args.expect(count, example)?;
     let (Value::Function(Function::Free { file, syntax }), _) = args.get(0)? else {
-        return Err(Diagnostic::error("`repeat` takes a function of this file")
+        return Err(Diagnostic::error(format!("`{what}` takes a function of this file"))
             .at(args.span(0), "")
-            .help("write `run.repeat(step, STEPS)`, with `pub fn step(model: &Model, ..)`")
+            .help(format!("write `{example}`, with `pub fn step(model: &Model, ..)`"))
             .into());
     };
-    let times = args.count(1)?;
-    if times > 0 {
-        ev.repeat(file, syntax, times)?;
+    match what {
+        "prepare" => ev.prepare(file, syntax, args.span(0))?,
+        "offer" => ev.offer(file, syntax, args.span(0))?,
+        _ => {
+            let times = args.count(1)?;
+            if times > 0 {
+                ev.repeat(file, syntax, times)?;
+            }
+        }
     }
     Ok(Value::Run)
 }
