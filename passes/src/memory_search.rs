@@ -4,7 +4,7 @@ use program::{Lane, RankProgram};
 
 use crate::lower::{Budget, MemoryPolicy};
 use crate::ranks::{RankContext, RankPass};
-use crate::remat::{self, Facts, Frontier};
+use crate::remat::{self, Facts, Frontier, device_bytes};
 
 /// Programs of so many instructions are lowered at every level of the frontier until one fits; of larger ones few are.
 const SMALL: usize = 8_000;
@@ -91,7 +91,7 @@ fn operands(program: &RankProgram) -> u64 {
 /// Bytes on the device: persistent buffers that are held there, the arena, and communicators.
 fn need(program: &RankProgram, budget: Budget, alignment: u64) -> u64 {
     let held = program.buffers.iter().zip(&program.held).filter(|(buffer, held)| **held && !buffer.on_host());
-    let held: u64 = held.map(|(buffer, _)| buffer.bytes.next_multiple_of(alignment)).sum();
+    let held = device_bytes(held.map(|(buffer, _)| (buffer, buffer.bytes.next_multiple_of(alignment))));
     let communicators = program.lanes.iter().filter(|lane| matches!(lane, Lane::Comm { .. })).count() as u64;
     held + program.arena_bytes + communicators * budget.communicator
 }

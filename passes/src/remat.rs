@@ -18,7 +18,7 @@ use program::{Instruction, RankProgram};
 use serde::{Deserialize, Serialize};
 use types::Name;
 
-pub use self::facts::Facts;
+pub use self::facts::{Facts, device_bytes};
 pub use self::frontier::Frontier;
 pub use self::rewrite::rewrite;
 use crate::RankPass;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cost::Machine;
 use diag::Diagnostic;
-use plan::{Body, BufferKind, Class, LaneKind, Life, Op, Plan};
+use plan::{Body, BufferKind, LaneKind, Life, Op, Plan, Scope};
 
 use crate::args::Options;
 use crate::compile::Built;
@@ -100,7 +100,7 @@ impl Excess {
         };
         let mut said = Diagnostic::error(format!("{who} needs {need} and {has}: {over} too much"));
         let communicators = self.need - body.arena_bytes;
-        let mut holders = holders(plan, class, body);
+        let mut holders = holders(Scope { plan, program, class, body });
         let rest = holders.split_off(holders.len().min(NAMED));
         let mut text = String::from("at the peak it holds");
         for holder in &holders {
@@ -125,14 +125,15 @@ pub struct Holder {
 }
 
 /// What lives on the device when most does, the largest first: other buffers by the place in the model that makes them.
-pub fn holders(plan: &Plan, class: &Class, body: &Body) -> Vec<Holder> {
+pub fn holders(scope: Scope<'_>) -> Vec<Holder> {
+    let Scope { plan, class, body, .. } = scope;
     let at = fullest(body);
     let mut held: BTreeMap<String, (u64, usize)> = BTreeMap::new();
     let mut add = |what: String, bytes: u64| {
         let entry = held.entry(what).or_default();
         *entry = (entry.0 + bytes, entry.1 + 1);
     };
-    for buffer in class.persistent.iter().filter(|buffer| !buffer.on_host()) {
+    for buffer in scope.present().filter(|buffer| !buffer.on_host()) {
         add(kind(buffer.kind).to_owned(), buffer.bytes);
     }
     let mut makers: Vec<Option<usize>> = vec![None; body.buffers.len()];

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use diag::{Diagnostic, Sources};
-use ir::Type;
+use ir::{Input, Type};
 use passes::{Context, Form, Stats};
 
 use crate::args::{Ir, Model, Opt, Options};
@@ -29,15 +29,16 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let _ = writeln!(out, "  parameters  {} in {tensors} tensors", count(module.parameter_count()));
     for program in &module.programs {
         let function = &module.functions[program.function];
+        let of = if module.programs.len() > 1 { format!("{}/", program.name) } else { String::new() };
         for (input, ty) in program.inputs.iter().zip(function.param_types()) {
             if let ir::Input::Feed(feed) = input {
                 let what = if feed.draw.is_some() { "draw" } else { "feed" };
-                let _ = writeln!(out, "  {what}        {} {ty}", feed.name);
+                let _ = writeln!(out, "  {what}        {of}{} {ty}", feed.name);
             }
         }
         for (output, ty) in program.outputs.iter().zip(function.result_types()) {
             if let ir::Output::Loss(name) | ir::Output::Emit(name) = output {
-                let _ = writeln!(out, "  gives       {name} {ty}");
+                let _ = writeln!(out, "  gives       {of}{name} {ty}");
             }
         }
     }
@@ -56,16 +57,26 @@ pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
         let stored = parameter.record.stored.unwrap_or(of.dtype);
         let shape: Vec<String> = of.dims.iter().map(|d| d.size.to_string()).collect();
         let shape = shape.join(", ");
+        let readers = readers(&evaluated.module, family);
         for i in 0..parameter.ty.count() {
             let name = match parameter.ty {
                 Type::Stack { .. } => ir::indexed_name(family, i),
                 _ => family.to_string(),
             };
-            let _ = writeln!(out, "{name} {stored} [{shape}]");
+            let _ = writeln!(out, "{name} {stored} [{shape}]{readers}");
         }
     }
     print(&out)?;
     Ok(evaluated.warnings)
+}
+
+/// The programs that read a parameter, where others do not: ` in denoise_high`.
+fn readers(module: &ir::Module, parameter: &str) -> String {
+    let is = |input: &Input| matches!(input, Input::Parameter(name) if **name == *parameter);
+    let readers: Vec<&str> =
+        module.programs.iter().filter(|p| p.inputs.iter().any(is)).map(|p| p.name.as_str()).collect();
+    let some = !readers.is_empty() && readers.len() < module.programs.len();
+    if some { format!(" in {}", readers.join(", ")) } else { String::new() }
 }
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {

@@ -206,8 +206,9 @@ pub fn whole_pipeline(traced: &Traced, options: &Options, policy: &MemoryPolicy)
         true => format!(" | {}", policy.remat(policy.budget.map_or(u64::MAX, |budget| budget.bytes)).text()),
         false => String::new(),
     };
+    let residencies = if policy.sleeping_parameters { " | residencies" } else { "" };
     let graph = pipeline(traced, options);
-    format!("{graph}{once} | {group} | unroll{stages}{remat} | {}", passes::closing(policy))
+    format!("{graph}{once} | {group} | unroll{stages}{residencies}{remat} | {}", passes::closing(policy))
 }
 
 /// Parses and runs a pipeline of passes over graphs.

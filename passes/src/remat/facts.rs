@@ -1,8 +1,9 @@
 //! Facts about a program's values that decisions depend on: their writers, readers, live ranges and costs.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use plan::{BufferId, BufferKind, Op};
+use plan::{Buffer, BufferId, BufferKind, Life, Op, ResidencyId};
 use program::{DefUse, Instruction, RankProgram, is_message};
 
 use crate::prefetch::params_only;
@@ -89,7 +90,7 @@ impl Facts {
     /// Bytes of persistent buffers that stay on the device whatever is decided.
     pub fn fixed(&self, program: &RankProgram) -> u64 {
         let stays = |b: &usize| program.held[*b] && !self.is_moment[*b];
-        (0..self.persistent).filter(stays).map(|b| self.bytes[b]).sum()
+        device_bytes((0..self.persistent).filter(stays).map(|b| (&program.buffers[b], self.bytes[b])))
     }
 
     /// Number of instructions.
@@ -142,6 +143,19 @@ impl Facts {
     pub fn can_wait(&self, maker: u32, at: u32) -> bool {
         self.turn_of(maker) + 3 <= self.turn_of(at)
     }
+}
+
+/// What persistent buffers take on the device: all that always lie there, and the largest residency.
+pub fn device_bytes<'p>(buffers: impl Iterator<Item = (&'p Buffer, u64)>) -> u64 {
+    let mut residencies: BTreeMap<ResidencyId, u64> = BTreeMap::new();
+    let mut always = 0;
+    for (buffer, bytes) in buffers {
+        match buffer.life {
+            Life::Resident(residency) => *residencies.entry(residency).or_default() += bytes,
+            _ => always += bytes,
+        }
+    }
+    always + residencies.into_values().max().unwrap_or(0)
 }
 
 fn repeats(instruction: &Instruction) -> bool {

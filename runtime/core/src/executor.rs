@@ -301,6 +301,8 @@ impl Executor {
         while let Some(program) = self.freshness.next() {
             let staging = Arc::new(Staging::new(&[], 1));
             self.once(program, 0, staging)?;
+            // A trace shows steps.
+            self.take_marks(|_, _| {});
         }
         Ok(())
     }
