@@ -159,8 +159,13 @@ fn the_host_decides_which_program_runs_next() {
     let plan = compile(folder.path(), "on_demand", "");
     let want = interpreted("on_demand");
     for order in ["narrow,wide,narrow", "wide,narrow", "wide,wide,narrow,wide"] {
-        let out = outputs(folder.path(), &plan, &format!("--programs {order}"));
+        let metrics = folder.path().join("m.jsonl");
+        let out = outputs(folder.path(), &plan, &format!("--programs {order} --metrics {}", metrics.display()));
         want.iter().for_each(|(name, want)| assert_near(&out, name, want));
+        let lines = std::fs::read_to_string(metrics).expect("metrics");
+        let ran =
+            lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["program"].clone());
+        assert_eq!(ran.map(|p| p.as_str().expect("a name").to_owned()).collect::<Vec<_>>().join(","), order);
     }
     let said = refused(&mut mmrun(folder.path(), &plan, ""));
     assert!(said.contains("run on demand: narrow, wide") && said.contains("--programs A,B,A"), "{said}");

@@ -15,11 +15,13 @@ use crate::failure::Failure;
 pub struct Metrics {
     path: PathBuf,
     out: BufWriter<Stream>,
+    /// Whether lines say which program ran.
+    several: bool,
 }
 
 impl Metrics {
-    /// A resumed run adds to the file, so that it tells the whole story.
-    pub fn open(path: &Path, resumed: bool, wait: &Wait) -> Result<Self, Failure> {
+    /// Of a run of `several` programs or one. A resumed run adds to the file, so that it tells the whole story.
+    pub fn open(path: &Path, several: bool, resumed: bool, wait: &Wait) -> Result<Self, Failure> {
         let open = || {
             if let WholeFile::Through(path) = WholeFile::at(path)? {
                 return Stream::open(&path, wait);
@@ -29,7 +31,7 @@ impl Metrics {
             Ok(file.into())
         };
         let out = open().map_err(|e| Failure::file(path, &e))?;
-        Ok(Self { path: path.into(), out: BufWriter::new(out) })
+        Ok(Self { path: path.into(), out: BufWriter::new(out), several })
     }
 
     /// Adds step number `step` (from 1) with the numbers it gave; `skipped` if nothing was updated, since one of them is
@@ -45,6 +47,9 @@ impl Metrics {
         let seconds = (run.time + run.fed).as_secs_f64();
         let mut line = Map::new();
         line.insert("step".into(), json!(step));
+        if self.several {
+            line.insert("program".into(), json!(program.name));
+        }
         // Not-a-number has no form in JSON and becomes null.
         line.extend(numbers.iter().map(|(name, value)| (name.clone(), json!(value))));
         if skipped {

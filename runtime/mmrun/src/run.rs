@@ -62,7 +62,7 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     let wait = signals.wait();
     let speaks = world.together().is_first();
     let metrics = match &args.metrics {
-        Some(path) if speaks => Some(Metrics::open(path, start.from.is_some(), &wait)?),
+        Some(path) if speaks => Some(Metrics::open(path, programs.len() > 1, start.from.is_some(), &wait)?),
         _ => None,
     };
     let trace = args.trace.as_deref().map(|path| Trace::open(path, &world, &wait)).transpose()?;

@@ -18,11 +18,11 @@ impl Towers {
     }
 }
 
-pub fn narrow(towers: &Towers, x: Tensor![B, IN; f32]) -> Tensor![B, OUT; f32] {
+pub fn narrow(towers: &Towers, x: Tensor![B, IN]) -> Tensor![B, OUT] {
     x.contract(towers.narrow, [IN]) + towers.both
 }
 
-pub fn wide(towers: &Towers, x: Tensor![ROWS, WIDE; f32]) -> Tensor![ROWS, OUT; f32] {
+pub fn wide(towers: &Towers, x: Tensor![ROWS, WIDE]) -> Tensor![ROWS, OUT] {
     x.contract(towers.wide, [WIDE]) * 2.0 + towers.both
 }
 
