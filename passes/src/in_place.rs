@@ -1,7 +1,7 @@
 //! `in-place`: a value that ends in a persistent buffer is written there at once where that is safe, and copied there at the
 //! end where it is not.
 
-use plan::{Access, BufferId, Op, Phase, Slice};
+use plan::{BufferId, Op, Phase, Slice};
 use program::{DefUse, Instruction, Origin, RankProgram};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -95,8 +95,8 @@ fn is_safe(program: &RankProgram, def_use: &DefUse, value: BufferId, home: Buffe
         return false;
     }
     let Some(kernel) = program.kernels.get(launch.kernel.index()) else { return false };
-    let inputs = kernel.args.iter().take_while(|a| **a == Access::Read).count();
-    let Some(result) = launch.args.iter().skip(inputs).position(|s| s.buffer == value) else { return false };
-    let mut reads = launch.args.iter().enumerate().take(inputs).filter(|(_, s)| s.buffer == home);
-    reads.all(|(p, _)| kernel.in_place.contains(&(p as u32, (inputs + result) as u32)))
+    let args = || launch.args.iter().zip(&kernel.args).enumerate();
+    let Some((written, _)) = args().find(|(_, (s, access))| s.buffer == value && access.writes()) else { return false };
+    let mut reads = args().filter(|(_, (s, access))| s.buffer == home && access.reads());
+    reads.all(|(p, _)| kernel.in_place.contains(&(p as u32, written as u32)))
 }
