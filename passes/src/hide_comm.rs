@@ -3,6 +3,7 @@
 
 mod fill_waits;
 
+use clap::ValueEnum;
 use plan::{Access, CollectKind, Op, Slice};
 use program::{DefUse, Instruction, Joins, RankProgram, Turn, is_message};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::ranks::RankContext;
 use crate::times::Times;
 
 /// When a gradient's memory is free again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gradients {
     /// As soon as its update is done, which follows at once, or a block later if ranks sum the gradient meanwhile.

@@ -1,89 +1,64 @@
-//! From the graph of kernels to the plan: which passes over programs run, in which order and why.
+//! From a traced graph to its plan: the default pipeline, and the retries where the plan does not fit the memory.
 
 use cost::Machine;
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::Module;
-use plan::{Header, LaneKind, Plan};
+use plan::{Header, Plan};
 use program::RankModule;
-use target::Target;
+use target::{NoTarget, Target};
 
-use crate::hide_comm::Gradients;
-use crate::memory_search;
+use crate::default_pipeline::{DefaultPipeline, closing};
+use crate::memory_policy::{MemoryPolicy, Need};
 use crate::pipeline::Pipeline;
 use crate::ranks::{self, RankPass};
-use crate::remat::{Offload, Remat};
 use crate::residencies::Residencies;
 use crate::stages::Stages;
-use crate::{Context, ProgramPass, unroll};
+use crate::{Context, ProgramPass, memory_search, unroll};
 
-/// What a plan may do for less memory.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MemoryPolicy {
-    pub gradients: Gradients,
-    /// Values may be computed again.
-    pub recompute: bool,
-    pub activations: Offload,
-    /// Moments and master weights.
-    pub optimizer: Offload,
-    /// Parameters that other programs need sleep in the host's memory.
-    pub sleeping_parameters: bool,
-    /// None is as much as there may be.
-    pub budget: Option<Budget>,
-    /// Do not delay compute to hide communication: delayed work keeps its operands alive and costs memory.
-    pub eager: bool,
+/// A plan without code, and the graph of its kernels.
+pub struct Compiled {
+    pub plan: Plan,
+    pub module: Module,
+    /// Set where each micro-batch gathers parameters and scatters gradients, since once a step needs too much: which ranks,
+    /// and how much.
+    pub unhoisted: Option<(String, Need)>,
 }
 
-/// What a device may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    pub bytes: u64,
-    /// What each communicator takes of it.
-    pub communicator: u64,
-}
-
-impl MemoryPolicy {
-    /// Whether values may be recomputed or offloaded.
-    pub fn asks(&self) -> bool {
-        self.remat(0).asks()
-    }
-
-    /// Whether every rank has room for every program.
-    fn fits(&self, plan: &Plan) -> bool {
-        let Some(budget) = self.budget else { return true };
-        plan.programs.iter().flat_map(|p| &p.bodies).all(|body| {
-            let communicators = body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count() as u64;
-            body.arena_bytes.saturating_add(budget.communicator.saturating_mul(communicators)) <= budget.bytes
-        })
-    }
-
-    /// Whether some rank has no room for it in any order of instructions.
-    fn is_hopeless(&self, plan: &Plan) -> bool {
-        let Some(budget) = self.budget else { return false };
-        plan.scopes().any(|scope| plan::least(scope).bytes() > budget.bytes)
-    }
-
-    pub fn remat(&self, memory: u64) -> Remat {
-        Remat { recompute: self.recompute, activations: self.activations, optimizer: self.optimizer, memory }
-    }
-}
-
-/// The passes over each rank's program after `unroll`, `stages` and `remat`.
+/// Runs the pipeline. Where the plan does not fit, it is made again with less of what costs memory: without
+/// `hoist-collectives`, and each time without delayed work ([`lower`]). Passes that ask for memory search by themselves.
 ///
-/// - `prefetch` comes first, so that what follows sees the gathers of each block in that block.
-/// - `in-place` needs the program in its old order, where a value's last reader is known.
-/// - `hide-comm` orders, and `bucket` joins what it has put side by side.
-/// - `offload-optimizer` copies to and from the host around each user, so it needs the final order.
-/// - `lanes` adds waits, `liveness` follows from them, and `allocate` from the live ranges.
-pub fn closing(policy: &MemoryPolicy) -> String {
-    let gradients = match policy.gradients {
-        Gradients::Streamed => "streamed",
-        Gradients::Resident => "resident",
+/// `after` sees each pass over graphs and what it made.
+pub fn compile(
+    mut module: Module,
+    pipeline: &DefaultPipeline,
+    header: Header,
+    cx: &mut Context<'_>,
+    sources: &mut Sources,
+    mut after: impl FnMut(&str, &Module),
+) -> Result<Compiled, Diagnostics> {
+    let DefaultPipeline { graph, kernels, stages, policy, .. } = pipeline;
+    let machine = cx.machine();
+    let target = cx.target.unwrap_or(&NoTarget);
+    let mut pass = |text: &str, module: &mut Module, sources: &mut Sources| {
+        Pipeline::read(text, sources)?.run(module, cx, &mut after)
     };
-    let order = format!("hide-comm{{gradients={gradients},eager={}}} | bucket", policy.eager);
-    format!("prefetch | in-place | {order} | offload-optimizer | lanes | liveness | allocate")
+    let plan = |module: &Module, sources: &Sources| {
+        lower(module, sources, target, header.clone(), &machine, stages.as_ref(), policy)
+    };
+    pass(graph, &mut module, sources)?;
+    let mut unhoisted = None;
+    if pipeline.hoists {
+        let mut module = module.clone();
+        pass(&format!("hoist-collectives | {kernels}"), &mut module, sources)?;
+        let plan = plan(&module, sources)?;
+        let Some(need) = policy.excess(&plan) else { return Ok(Compiled { plan, module, unhoisted: None }) };
+        unhoisted = Some((plan.classes[need.class].name.to_string(), need));
+    }
+    pass(kernels, &mut module, sources)?;
+    Ok(Compiled { plan: plan(&module, sources)?, module, unhoisted })
 }
 
-/// Everything of a plan but its code: `object` is left empty. Instructions are ordered by what they take on `machine`.
+/// From the graph of kernels to the plan; `object` is left empty. Instructions are ordered by what they take on `machine`.
 ///
 /// A plan that does not fit the budget is made once more, eagerly, unless the policy has decided about that.
 pub fn lower(
@@ -114,12 +89,12 @@ pub fn lower(
         Ok::<Plan, Diagnostics>(plan)
     };
     let plan = make(policy)?;
-    if policy.eager || policy.asks() || policy.fits(&plan) || policy.is_hopeless(&plan) {
+    if policy.eager || policy.asks() || policy.excess(&plan).is_none() || policy.is_hopeless(&plan) {
         return Ok(plan);
     }
     let eager = MemoryPolicy { eager: true, ..policy.clone() };
     let other = make(&eager)?;
-    Ok(if policy.fits(&other) { other } else { plan })
+    Ok(if policy.excess(&other).is_none() { other } else { plan })
 }
 
 fn span<T>(name: &'static str, work: impl FnOnce() -> T) -> T {

@@ -2,7 +2,7 @@
 
 use program::{Lane, RankProgram};
 
-use crate::lower::{Budget, MemoryPolicy};
+use crate::memory_policy::{Budget, MemoryPolicy};
 use crate::ranks::{RankContext, RankPass};
 use crate::remat::{self, Facts, Frontier, device_bytes};
 
@@ -38,7 +38,7 @@ pub fn fastest_that_fits(
         Some(_) if is_small => i64::MIN,
         Some(_) => least,
     };
-    let frontier = Frontier::new(&facts, program, &policy.remat(budget.bytes), rate, enough);
+    let frontier = Frontier::new(&facts, program, &policy.remat(), rate, enough);
     let mut trial = |step: usize| {
         let mut program = remat::rewrite(program, &facts, &frontier.decisions(step));
         closing.iter().for_each(|(_, pass)| pass.run(&mut program, cx));
@@ -76,7 +76,6 @@ fn operands(program: &RankProgram) -> u64 {
     let of = |instruction: &program::Instruction| {
         let mut touched: Vec<(plan::BufferId, u64)> = program
             .touches(instruction)
-            .into_iter()
             .filter(|(slice, _)| slice.buffer.index() >= program.persistent)
             .map(|(slice, _)| (slice.buffer, slice.bytes))
             .collect();

@@ -100,6 +100,12 @@ impl Pipeline {
         Ok(Self { steps })
     }
 
+    /// A pipeline whose errors show its text.
+    pub fn read(text: &str, sources: &mut Sources) -> Result<Self, Diagnostics> {
+        let source = sources.add("the pipeline", text);
+        Ok(Self::parse(text).map_err(|e| e.diagnostic(source))?)
+    }
+
     /// The same as far as the pass of that name; `None` if it has no such pass.
     pub fn until(mut self, name: &str) -> Option<Self> {
         let last = self.steps.iter().position(|s| s.name == name)?;

@@ -3,6 +3,7 @@
 //! It runs before `autodiff`, so that gradients follow the declared types: the cotangent of a bf16 value is bf16 and
 //! that of an f32 island is f32, with no rule of its own for either.
 
+use clap::ValueEnum;
 use diag::Diagnostics;
 use ir::{Function, Inst, Module, Op, Rewriter, Type};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub struct Precision {
     pub dtype: WorkType,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkType {
     #[default]

@@ -123,6 +123,13 @@ fn made<P: DeserializeOwned>(options: Map<String, Value>) -> Result<P, String> {
     serde_json::from_value(Value::Object(options)).map_err(|e| e.to_string())
 }
 
+/// A pass with all its options, as pipelines have it.
+pub fn text(name: &str, options: &impl Serialize) -> String {
+    let Ok(Value::Object(fields)) = serde_json::to_value(options) else { return name.into() };
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+    format!("{name}{{{}}}", fields.join(","))
+}
+
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -133,9 +140,9 @@ fn plain(value: &Value) -> String {
 /// [`crate::group`] for the context's target; without one, for the target `none`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Group {
+pub struct Group {
     /// The plan will be a pipeline's.
-    stages: bool,
+    pub stages: bool,
 }
 
 impl Pass for Group {

@@ -48,17 +48,6 @@ pub enum Offload {
 }
 
 impl Remat {
-    /// As pipelines have it.
-    pub fn text(&self) -> String {
-        let Self { recompute, activations, optimizer, memory } = self;
-        let [activations, optimizer] = [activations, optimizer].map(|offload| match offload {
-            Offload::None => "none",
-            Offload::Auto => "auto",
-            Offload::All => "all",
-        });
-        format!("remat{{recompute={recompute},activations={activations},optimizer={optimizer},memory={memory}}}")
-    }
-
     /// Whether anything may be done.
     pub fn asks(&self) -> bool {
         self.recompute || self.activations != Offload::None || self.optimizer != Offload::None

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use tests::binaries::command;
+use tests::binaries::{command, run};
 use trycmd::TestCases;
 use trycmd::schema::Bin;
 
@@ -53,6 +53,18 @@ fn check(page: &str, model: &str) {
     if std::env::var("TRYCMD").is_ok_and(|mode| mode == "overwrite") {
         std::fs::copy(&copy, root().join(page)).expect("the page, written anew");
     }
+}
+
+/// The value of `--target` that `mmc` takes are those that the page lists.
+#[test]
+fn the_page_lists_every_target() {
+    let help = run(command("mmc").args(["compile", "--help"])).expect("mmc helps").stdout;
+    let help = String::from_utf8(help).expect("text");
+    let (_, rest) = help.split_once("--target").expect("the flag");
+    let (_, rest) = rest.split_once("[possible values: ").expect("its values");
+    let values = rest.split_once(']').expect("their end").0.split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = std::fs::read_to_string(root().join("docs/cli.md")).expect("a page");
+    assert!(page.contains(&values), "docs/cli.md does not list {values}");
 }
 
 #[test]

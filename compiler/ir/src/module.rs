@@ -66,6 +66,11 @@ pub enum Stored {
 }
 
 impl Module {
+    /// Whether a program has a loss.
+    pub fn trains(&self) -> bool {
+        self.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, Output::Loss(_)))
+    }
+
     pub fn program(&self, name: &str) -> Option<&Program> {
         self.programs.iter().find(|p| p.name == *name)
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use passes::{MAX_CHUNKS, MAX_PIECES, SCHEDULES, StageSchedule};
-use types::{MAX_RANKS, MAX_STACK};
+
+use crate::targets;
 
 /// Samples of a step: the products that follow stay inside 64 bits.
 pub const MAX_BATCH: u32 = 1 << 30;
@@ -110,8 +110,8 @@ pub struct Compile {
 /// How the graph becomes a plan.
 #[derive(Args, Debug, Clone)]
 pub struct Options {
-    /// What the kernels are for: cpu, ascend-910b3 and its like, none.
-    #[arg(long, default_value = "cpu")]
+    /// What the kernels are for.
+    #[arg(long, default_value = targets::names().next(), value_parser = PossibleValuesParser::new(targets::names()))]
     pub target: String,
     /// The machine to order instructions and to predict for: the name of a built-in one, or a file.
     #[arg(long, value_name = "NAME|F.toml")]
@@ -119,77 +119,11 @@ pub struct Options {
     /// The processor of the target `cpu`: native, x86-64-v3, x86-64-v4 or x86-64-v4-bf16; native by default.
     #[arg(long)]
     pub cpu: Option<String>,
-    /// The working type of activations; parameters and optimiser stay in f32. By default bf16 for an Ascend, which has fused
-    /// attention in it, and f32 otherwise.
-    #[arg(long)]
-    pub dtype: Option<WorkType>,
     /// Seed of initialisers and draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// The optimiser: kind=adamw|sgd, lr, beta1, beta2, eps, weight_decay, clip, schedule=constant|cosine, warmup, total.
-    #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
-    pub optim: String,
-    /// Free each gradient when its update is done, or keep all until the optimiser starts. Either way updates begin when the
-    /// norm of all gradients is known, with clip=0 too.
-    #[arg(long, default_value = "streamed")]
-    pub grads: Grads,
-    /// Activations that are dropped after the forward and computed again: none, all inside each block, or as memory asks
-    /// for. By default what the model's plan says, else none.
-    #[arg(long)]
-    pub recompute: Option<Recompute>,
-    /// What waits in the host's memory while nobody needs it: nothing, activations, the optimiser's state, or as memory asks
-    /// for. By default what the model's plan says, else nothing.
-    #[arg(long)]
-    pub offload: Option<Offload>,
-    /// Products and the collectives beside them in pieces, one of which travels while the next is computed: where and in as
-    /// many as the machine's figures say that it pays (auto), nowhere (off), or wherever they fall into so many.
-    #[arg(long, default_value = "auto", value_name = "auto|off|N", value_parser = overlap)]
-    pub overlap: Overlap,
-    /// What one device may hold, such as 64GiB; a plan that needs more is refused. Without it, what the machine's devices have
-    /// is what automatic choices go by, and a plan that needs more gets a warning.
-    #[arg(long, value_name = "BYTES", value_parser = memory)]
-    pub memory: Option<u64>,
     #[command(flatten)]
-    pub mesh: Mesh,
-}
-
-/// Sizes of the mesh axes. ranks = pp * dp * fsdp * cp * tp.
-#[derive(Args, Debug, Clone)]
-pub struct Mesh {
-    /// Data-parallel replicas.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub dp: u32,
-    /// Replicas over which parameters, gradients and optimiser state are cut.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub fsdp: u32,
-    /// Context-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub cp: u32,
-    /// Of the context-parallel ranks, how many exchange heads; the others form rings. By default as many as divide.
-    #[arg(long, value_name = "U", value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub ulysses: Option<u32>,
-    /// 1: cut the optimiser's state over dp.
-    #[arg(long, value_name = "1", value_parser = clap::value_parser!(u32).range(1..=1))]
-    pub zero: Option<u32>,
-    /// Tensor-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub tp: u32,
-    /// Parts of a replica's samples that are computed one after another in a step; their gradients are added up. By default
-    /// 1, with --pp as many as the batch allows up to four for each stage of it.
-    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=MAX_STACK as i64))]
-    pub microbatches: Option<u32>,
-    /// Pipeline-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_CHUNKS as i64))]
-    pub pp: u32,
-    /// Stages on each rank of a pipeline; by default one, or as many as the schedule has.
-    #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(1..=MAX_CHUNKS as i64))]
-    pub virtual_stages: Option<u32>,
-    /// The order in which stages work on micro-batches; 1f1b, or interleaved with --virtual-stages.
-    #[arg(long, value_parser = schedules())]
-    pub schedule: Option<&'static StageSchedule>,
-    /// Expert-parallel ranks.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_RANKS as i64))]
-    pub ep: u32,
+    pub policy: passes::Options,
 }
 
 #[derive(Args, Debug)]
@@ -214,9 +148,9 @@ pub struct Opt {
     /// A graph in text form, or programs in one that ends in `.prog`.
     #[arg(value_name = "FILE.ir|FILE.prog")]
     pub file: PathBuf,
-    /// The pipeline: `"precision{dtype=bf16} | autodiff | simplify"`.
+    /// The pipeline: `"precision{dtype=bf16} | autodiff | simplify"`; by default what `mmc compile` does without flags.
     #[arg(long)]
-    pub passes: String,
+    pub passes: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -340,105 +274,6 @@ pub enum Level {
     Stages,
     Blocks,
     Ops,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkType {
-    F32,
-    Bf16,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grads {
-    Streamed,
-    Resident,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recompute {
-    None,
-    Full,
-    Auto,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offload {
-    None,
-    Activations,
-    Optimizer,
-    /// Of parameters, those that the program which runs does not need.
-    Parameters,
-    Auto,
-}
-
-/// Whether products and collectives go in pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overlap {
-    Auto,
-    Off,
-    /// All that can, in so many.
-    Pieces(usize),
-}
-
-impl Default for Mesh {
-    /// One rank.
-    fn default() -> Self {
-        Self {
-            dp: 1,
-            fsdp: 1,
-            cp: 1,
-            ulysses: None,
-            zero: None,
-            tp: 1,
-            microbatches: None,
-            pp: 1,
-            virtual_stages: None,
-            schedule: None,
-            ep: 1,
-        }
-    }
-}
-
-impl Mesh {
-    /// The axes in the order of the contract, tp fastest.
-    pub fn axes(&self) -> [(&'static str, u32); 5] {
-        [("pp", self.pp), ("dp", self.dp), ("fsdp", self.fsdp), ("cp", self.cp), ("tp", self.tp)]
-    }
-}
-
-/// A name of the table.
-fn schedules() -> impl TypedValueParser<Value = &'static StageSchedule> {
-    let values = SCHEDULES.iter().map(|schedule| PossibleValue::new(schedule.name).help(schedule.rules.summary));
-    let unknown = "expected the name of a schedule";
-    PossibleValuesParser::new(values).try_map(move |name| StageSchedule::named(&name).ok_or(unknown))
-}
-
-/// `auto`, `off`, or a number of pieces.
-fn overlap(text: &str) -> Result<Overlap, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(Overlap::Auto),
-        ("off", _) => Ok(Overlap::Off),
-        (_, Ok(count)) if (2..=MAX_PIECES).contains(&count) => Ok(Overlap::Pieces(count)),
-        _ => Err(format!("expected auto, off, or a number of pieces from 2 to {MAX_PIECES}")),
-    }
-}
-
-/// `64GiB`, `1.5 GB`, `4096`: bytes.
-fn memory(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = (&text[..end], text[end..].trim());
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"];
-    let sizes = [1, 1 << 10, 1 << 20, 1 << 30, 1 << 40, 1_000, 1_000_000, 1_000_000_000, 1_000_000_000_000_u64];
-    let size = match unit {
-        "" => Some(1),
-        _ => units.iter().position(|known| known.eq_ignore_ascii_case(unit)).map(|at| sizes[at]),
-    };
-    let bytes = number.parse::<f64>().ok().zip(size).map(|(number, size)| number * size as f64);
-    match bytes {
-        Some(bytes) if (1.0..9e18).contains(&bytes) => Ok(bytes as u64),
-        _ => Err("expected a size such as 64GiB; the units are B, KiB, MiB, GiB, TiB, KB, MB, GB, TB".into()),
-    }
 }
 
 /// A positive number.

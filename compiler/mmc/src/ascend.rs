@@ -13,10 +13,9 @@ use target_ascend::pack::{self, Demand, PackError, Packed};
 
 use crate::Done;
 use crate::args::{Export, Pack};
-use crate::compile::verify;
 use crate::input;
 use crate::output::{apart, tell, write};
-use crate::plan_file::{self, Read};
+use crate::plan_file::{self, Read, verify};
 use report::quantity::bytes;
 
 pub fn export(args: &Export) -> Done {

@@ -2,17 +2,17 @@
 
 use diag::{Diagnostic, Sources};
 
-use passes::StageSchedule;
-
-use crate::args::{Compile, Offload, Overlap, Recompute, WorkType};
-use crate::compile::{Built, build};
-use crate::fit::Limit;
-use crate::targets;
+use passes::{OffloadChoice, Options, OverlapChoice, RecomputeChoice, StageSchedule, WorkType};
 use report::quantity::bytes;
+
+use crate::args::Compile;
+use crate::build::{Built, build};
+use crate::memory_limit::Limit;
+use crate::targets;
 
 /// Changes that a message names.
 const NAMED: usize = 5;
-/// What an Ascend is asked first: in f32 it has no fused attention.
+/// What is tried first for a target whose default it is.
 const BF16: &str = "--dtype bf16";
 
 /// Instructions of all ranks together: a plan of more takes seconds to make, and each change makes one or several.
@@ -52,7 +52,7 @@ pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Di
             left.push(flags);
             continue;
         }
-        let searches = args.options.recompute == Some(Recompute::Auto) || args.options.offload == Some(Offload::Auto);
+        let searches = is_search(&args.options.policy);
         let result = attempt(flags, &args, limit);
         let made = result.as_ref().map_or(instructions, |tried| tried.instructions);
         work += made * if searches { PLANS_OF_A_SEARCH } else { 1 };
@@ -67,7 +67,7 @@ pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Di
         let cost = |t: &Tried| t.seconds * t.ranks as f64;
         (b.flags == BF16).cmp(&(a.flags == BF16)).then(cost(a).total_cmp(&cost(b))).then(a.need.cmp(&b.need))
     });
-    let fits: Vec<&Tried> = tried.iter().filter(|t| t.need <= limit.bytes).take(NAMED).collect();
+    let fits: Vec<&Tried> = tried.iter().filter(|t| t.need <= limit.budget.bytes).take(NAMED).collect();
     if fits.is_empty() {
         return match tried.iter().min_by_key(|t| t.need) {
             Some(least) => said.help(format!(
@@ -90,6 +90,11 @@ pub fn add(said: Diagnostic, args: &Compile, built: &Built, limit: &Limit) -> Di
     said.help(text)
 }
 
+/// Whether recomputation or offloading goes by what there is room for.
+fn is_search(options: &Options) -> bool {
+    options.recompute == Some(RecomputeChoice::Auto) || options.offload == Some(OffloadChoice::Auto)
+}
+
 fn instructions(built: &Built) -> usize {
     built.plan.programs.iter().flat_map(|p| &p.bodies).map(|body| body.instructions.len()).sum()
 }
@@ -100,8 +105,9 @@ fn hopeless(args: &Compile, built: &Built, limit: &Limit) -> Option<String> {
     let all = plan.scopes().map(|scope| (scope, plan::least(scope)));
     let (scope, least) = all.max_by_key(|(_, least)| least.parameters.max(least.operands))?;
     // In bf16 an Ascend has attention without scores in memory.
-    let fused = targets::is_ascend(&args.options) && targets::work_type(&args.options) == WorkType::F32;
-    if least.operands / FACTOR > limit.bytes && !fused {
+    let is_narrow = targets::family(&args.options).is_some_and(|family| family.narrow.is_some());
+    let fused = is_narrow && targets::work_type(&args.options) == WorkType::F32;
+    if least.operands / FACTOR > limit.budget.bytes && !fused {
         let instruction = &scope.body.instructions[least.instruction];
         let place = plan.places.get(instruction.place.index()).filter(|p| !p.file.is_empty());
         let place = place.map_or(String::new(), |p| format!(" at {}:{}:{}", p.file, p.line, p.column));
@@ -110,7 +116,7 @@ fn hopeless(args: &Compile, built: &Built, limit: &Limit) -> Option<String> {
             "no changes were tried: the operands of {what}{place} alone are {operands}; make the dims smaller"
         ));
     }
-    (least.parameters / FACTOR > limit.bytes).then(|| {
+    (least.parameters / FACTOR > limit.budget.bytes).then(|| {
         let parameters = bytes(least.parameters);
         format!("no changes were tried: the parameters alone are {parameters}; cut them over more ranks")
     })
@@ -126,29 +132,26 @@ fn seconds(built: &Built) -> Option<f64> {
     cost::simulate(&built.machine, &built.plan, program).ok()?.first().map(|p| p.step_seconds)
 }
 
-/// What a warning says of f32 for an Ascend, where it is asked for: what a rank needs, and what it would need in bf16.
+/// What a warning says of f32 for a target with a narrower default, where it is asked for: what a rank needs, and what it
+/// would need in bf16.
 pub fn wide(args: &Compile, built: &Built) -> Option<Diagnostic> {
-    if !targets::is_ascend(&args.options) || args.options.dtype != Some(WorkType::F32) {
+    let narrow = targets::family(&args.options)?.narrow.as_ref()?;
+    if args.options.policy.dtype != Some(WorkType::F32) {
         return None;
     }
-    let limit = Limit::of(&args.options, built.known.as_ref())?;
-    let (_, need) = limit.largest(&built.plan)?;
-    let mut narrow = args.clone();
-    narrow.options.dtype = Some(WorkType::Bf16);
+    let limit = Limit::of(&args.options.policy, built.known.as_ref())?;
+    let need = limit.budget.largest(&built.plan)?.bytes;
+    let mut in_bf16 = args.clone();
+    in_bf16.options.policy.dtype = Some(WorkType::Bf16);
     // Of a small model, working copies of the parameters may take more than the scores of attention.
-    let less = attempt(BF16.into(), &narrow, &limit).filter(|tried| tried.need < need)?;
-    Some(
-        Diagnostic::warning(format!(
-            "in f32 an Ascend has no fused attention, whose scores lie in memory instead: a rank needs {}",
-            bytes(need)
-        ))
-        .help(format!("{BF16}, the default for an Ascend, needs {}", bytes(less.need))),
-    )
+    let less = attempt(BF16.into(), &in_bf16, &limit).filter(|tried| tried.need < need)?;
+    let said = Diagnostic::warning(format!("{}: a rank needs {}", narrow.wide, bytes(need)));
+    Some(said.help(format!("{BF16}, the default for {}, needs {}", narrow.called, bytes(less.need))))
 }
 
 fn attempt(flags: String, args: &Compile, limit: &Limit) -> Option<Tried> {
     let built = build(args, &mut Sources::default()).ok()?;
-    let (_, need) = limit.largest(&built.plan)?;
+    let need = limit.budget.largest(&built.plan)?.bytes;
     let (ranks, instructions) = (built.plan.header.world(), instructions(&built));
     Some(Tried { flags, ranks, need, seconds: seconds(&built)?, instructions })
 }
@@ -161,45 +164,48 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
         change(&mut changed);
         out.push((flags, changed));
     };
-    let recompute = args.options.recompute.unwrap_or(Recompute::None);
-    let offload = args.options.offload.unwrap_or(Offload::None);
-    if targets::is_ascend(&args.options) && targets::work_type(&args.options) == WorkType::F32 {
-        add(BF16.into(), &|c| c.options.dtype = Some(WorkType::Bf16));
-        if recompute == Recompute::None {
+    let recompute = args.options.policy.recompute.unwrap_or(RecomputeChoice::None);
+    let offload = args.options.policy.offload.unwrap_or(OffloadChoice::None);
+    let is_narrow = targets::family(&args.options).is_some_and(|family| family.narrow.is_some());
+    if is_narrow && targets::work_type(&args.options) == WorkType::F32 {
+        add(BF16.into(), &|c| c.options.policy.dtype = Some(WorkType::Bf16));
+        if recompute == RecomputeChoice::None {
             add(format!("{BF16} --recompute full"), &|c| {
-                (c.options.dtype, c.options.recompute) = (Some(WorkType::Bf16), Some(Recompute::Full));
+                (c.options.policy.dtype, c.options.policy.recompute) =
+                    (Some(WorkType::Bf16), Some(RecomputeChoice::Full));
             });
         }
     }
-    if recompute == Recompute::None {
-        add("--recompute full".into(), &|c| c.options.recompute = Some(Recompute::Full));
+    if recompute == RecomputeChoice::None {
+        add("--recompute full".into(), &|c| c.options.policy.recompute = Some(RecomputeChoice::Full));
     }
-    if recompute != Recompute::Auto {
-        add("--recompute auto".into(), &|c| c.options.recompute = Some(Recompute::Auto));
+    if recompute != RecomputeChoice::Auto {
+        add("--recompute auto".into(), &|c| c.options.policy.recompute = Some(RecomputeChoice::Auto));
     }
-    if offload != Offload::Auto {
-        add("--offload auto".into(), &|c| c.options.offload = Some(Offload::Auto));
+    if offload != OffloadChoice::Auto {
+        add("--offload auto".into(), &|c| c.options.policy.offload = Some(OffloadChoice::Auto));
     }
-    if recompute != Recompute::Auto || offload != Offload::Auto {
+    if recompute != RecomputeChoice::Auto || offload != OffloadChoice::Auto {
         add("--recompute auto --offload auto".into(), &|c| {
-            (c.options.recompute, c.options.offload) = (Some(Recompute::Auto), Some(Offload::Auto));
+            (c.options.policy.recompute, c.options.policy.offload) =
+                (Some(RecomputeChoice::Auto), Some(OffloadChoice::Auto));
         });
     }
-    let mesh = &args.options.mesh;
+    let mesh = &args.options.policy.mesh;
     // What a deferred gradient of weights needs waits for it, all that was computed again included.
     if mesh.schedule.is_some_and(StageSchedule::splits_backwards) {
         let plain = StageSchedule::of_chunks(1);
         add(format!("--schedule {}", plain.name), &|c| {
-            (c.options.mesh.schedule, c.options.mesh.virtual_stages) = (Some(plain), None);
+            (c.options.policy.mesh.schedule, c.options.policy.mesh.virtual_stages) = (Some(plain), None);
         });
     }
-    if args.options.overlap != Overlap::Off && mesh.tp > 1 {
-        add("--overlap off".into(), &|c| c.options.overlap = Overlap::Off);
+    if args.options.policy.overlap != OverlapChoice::Off && mesh.tp > 1 {
+        add("--overlap off".into(), &|c| c.options.policy.overlap = OverlapChoice::Off);
     }
-    let (parts, replicas) = (crate::mesh::microbatches(mesh, args.model.batch), mesh.dp * mesh.fsdp);
+    let (parts, replicas) = (crate::mesh::microbatches(mesh, args.model.batch), mesh.replicas());
     let batch = args.model.batch.unwrap_or(replicas * parts);
     if batch.is_multiple_of(replicas * parts * 2) {
-        add(format!("--microbatches {}", parts * 2), &|c| c.options.mesh.microbatches = Some(parts * 2));
+        add(format!("--microbatches {}", parts * 2), &|c| c.options.policy.mesh.microbatches = Some(parts * 2));
     }
     if batch.is_multiple_of(replicas * parts) && batch > replicas * parts {
         let smaller = batch / 2;
@@ -209,13 +215,13 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
     }
     let fsdp = mesh.fsdp * 2;
     add(format!("--fsdp {fsdp}"), &|c| {
-        (c.options.mesh.fsdp, c.model.batch) =
+        (c.options.policy.mesh.fsdp, c.model.batch) =
             (fsdp, c.model.batch.map(|b| b.next_multiple_of(mesh.dp * fsdp * parts)));
     });
     for (name, size) in [("tp", mesh.tp), ("cp", mesh.cp), ("pp", mesh.pp)] {
         let size = size * 2;
         add(format!("--{name} {size}"), &|c| {
-            let mesh = &mut c.options.mesh;
+            let mesh = &mut c.options.policy.mesh;
             match name {
                 "tp" => mesh.tp = size,
                 "cp" => mesh.cp = size,

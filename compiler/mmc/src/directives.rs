@@ -4,36 +4,26 @@
 use clap::ValueEnum;
 use diag::{Diagnostic, Diagnostics, Span};
 use eval::{Evaluated, Wish};
+use passes::{Options, StageSchedule};
 
-use crate::args::{Offload, Options, Recompute};
-
-/// The choices of a plan.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Directives {
-    recompute: Option<Recompute>,
-    offload: Option<Offload>,
-}
-
-impl Directives {
-    pub fn of(evaluated: &Evaluated) -> Result<Self, Diagnostics> {
-        let mut out = Self::default();
-        for (wish, span) in &evaluated.wishes.0 {
-            match wish {
-                Wish::Recompute(word) => choose("recompute", &mut out.recompute, word, *span)?,
-                Wish::Offload(word) => choose("offload", &mut out.offload, word, *span)?,
-                Wish::Pipeline { dim, axis, .. } => pipeline(evaluated, dim, axis, *span)?,
-                Wish::Shard { .. } | Wish::Fsdp { .. } => {}
+/// The options of the command line, and where it leaves one open, the plan's.
+pub fn filled(options: &Options, evaluated: &Evaluated) -> Result<Options, Diagnostics> {
+    let mut planned = Options::default();
+    for (wish, span) in &evaluated.wishes.0 {
+        match wish {
+            Wish::Recompute(word) => choose("recompute", &mut planned.recompute, word, *span)?,
+            Wish::Offload(word) => choose("offload", &mut planned.offload, word, *span)?,
+            Wish::Pipeline { dim, axis, schedule } => {
+                pipeline(evaluated, dim, axis, *span)?;
+                // One that does not take --virtual-stages gives way to it.
+                let chunks = options.mesh.virtual_stages.map(|chunks| chunks as usize);
+                let takes = |s: &&StageSchedule| chunks.is_none_or(|chunks| s.rules.chunks.contains(&chunks));
+                planned.mesh.schedule = StageSchedule::named(schedule).filter(takes);
             }
+            Wish::Shard { .. } | Wish::Fsdp { .. } => {}
         }
-        Ok(out)
     }
-
-    /// The options of the command line, and where it leaves one open, the plan's.
-    pub fn fill(self, options: &Options) -> Options {
-        let recompute = options.recompute.or(self.recompute);
-        let offload = options.offload.or(self.offload);
-        Options { recompute, offload, ..options.clone() }
-    }
+    Ok(options.or(&planned))
 }
 
 fn choose<T: ValueEnum + Copy>(what: &str, choice: &mut Option<T>, word: &str, at: Span) -> Result<(), Diagnostics> {

@@ -3,21 +3,20 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use diag::{Diagnostic, Sources};
+use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Input, Type};
-use passes::{Context, Form, Stats};
-
-use crate::args::{Ir, Model, Opt, Options};
-use crate::directives::Directives;
-use crate::fit::Limit;
-use crate::output::print;
-use crate::{Done, compile, input, machines, model, optim, targets};
+use passes::{Context, DefaultPipeline, Form, MemoryPolicy, MeshOptions, Options, Pipeline, Stats};
 use report::quantity::{count, seconds};
+
+use crate::args::{Ir, Model, Opt};
+use crate::build::{self, Place};
+use crate::output::print;
+use crate::{Done, directives, input, model};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
-    Directives::of(&evaluated)?;
+    let evaluated = model::trace(args, &MeshOptions::default(), sources)?.evaluated;
+    directives::filled(&Options::default(), &evaluated)?;
     ir::verify(&evaluated.module)
         .map_err(|found| unsound(Diagnostic::internal("the traced graph is not sound"), &found))?;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
@@ -49,7 +48,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 }
 
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
-    let evaluated = model::trace(args, &crate::args::Mesh::default(), sources)?.evaluated;
+    let evaluated = model::trace(args, &MeshOptions::default(), sources)?.evaluated;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
     let mut out = String::new();
     for (family, parameter) in &evaluated.module.parameters {
@@ -80,27 +79,32 @@ fn readers(module: &ir::Module, parameter: &str) -> String {
 }
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
-    let target = targets::target(&args.options, None)?;
-    let optim = optim::checked(&args.options.optim)?;
-    let traced = model::trace(&args.model, &args.options.mesh, sources)?;
-    let options = Options { optim, ..Directives::of(&traced.evaluated)?.fill(&args.options) };
-    let asked = args.options.machine.as_deref().map(machines::named).transpose()?;
-    let known = asked.clone().or_else(|| cost::built_in(target.name()));
-    let policy = compile::policy(&options, Limit::of(&options, known.as_ref()).as_ref());
-    let pipeline = model::whole_pipeline(&traced, &options, &policy);
-    let machine = known.unwrap_or_else(|| machines::of_target(target.name()));
+    let Place { target, known, machine, .. } = Place::of(&args.options, None)?;
+    let traced = model::trace(&args.model, &args.options.policy.mesh, sources)?;
+    let (pipeline, _) = build::pipeline(&traced, &args.options, known.as_ref())?;
     let mut form = Form::Graph(traced.evaluated.module);
     let mut warnings = traced.evaluated.warnings;
     let texts = sources.clone();
-    let (target, machine) = (Some(&*target), Some(&machine));
-    let mut cx = Context { sources: Some(&texts), target, machine, ..Context::default() };
+    let mut cx =
+        Context { sources: Some(&texts), target: Some(&*target), machine: Some(&machine), ..Context::default() };
     if args.after.as_deref() != Some("eval") {
-        let stop = args.after.as_deref().unwrap_or("simplify");
-        model::run_on(&pipeline, Some(stop), &mut form, &mut cx, sources)?;
+        let pipeline = until(&pipeline.to_string(), args.after.as_deref().unwrap_or("simplify"), sources)?;
+        pipeline.run_on(&mut form, &mut cx, |_, _| {})?;
     }
     warnings.0.append(&mut cx.warnings.0);
     print(&if args.stats { stats(&cx.stats) } else { form.to_string() })?;
     Ok(warnings)
+}
+
+/// The pipeline as far as the pass of that name.
+fn until(text: &str, name: &str, sources: &mut Sources) -> Result<Pipeline, Diagnostics> {
+    let whole = Pipeline::read(text, sources)?;
+    let legal = std::iter::once("eval").chain(whole.names()).collect::<Vec<_>>().join(", ");
+    whole.until(name).ok_or_else(|| {
+        Diagnostic::error(format!("the pipeline has no pass `{name}`"))
+            .help(format!("stop after one of: {legal}"))
+            .into()
+    })
 }
 
 pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
@@ -116,7 +120,13 @@ pub fn opt(args: &Opt, sources: &mut Sources) -> Done {
         Form::Graph(module)
     };
     let mut cx = Context::default();
-    model::run_on(&args.passes, None, &mut form, &mut cx, sources)?;
+    let policy = MemoryPolicy::default();
+    let passes = match (&args.passes, &form) {
+        (Some(passes), _) => passes.clone(),
+        (None, Form::Graph(graph)) => DefaultPipeline::new(graph, 1, &Options::default(), None, policy).to_string(),
+        (None, Form::Programs(_)) => passes::closing(&policy),
+    };
+    Pipeline::read(&passes, sources)?.run_on(&mut form, &mut cx, |_, _| {})?;
     print(&form.to_string())?;
     Ok(cx.warnings)
 }

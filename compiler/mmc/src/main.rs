@@ -3,6 +3,7 @@
 mod args;
 #[cfg(feature = "ascend")]
 mod ascend;
+mod build;
 mod built_in;
 #[cfg(feature = "cpu")]
 mod cache;
@@ -14,11 +15,11 @@ mod diff;
 mod directives;
 mod dot;
 mod explain;
-mod fit;
 mod folder;
 mod input;
 mod inspect;
 mod machines;
+mod memory_limit;
 mod mesh;
 mod model;
 mod models;

@@ -1,12 +1,15 @@
 //! The mesh of a compilation, and what the flags and the model's plan ask of it.
 
+use std::collections::BTreeSet;
+
 use diag::{Diagnostic, Diagnostics, PlaceId};
 use eval::{Evaluated, Wishes};
-use ir::{MAX_OPERATORS, Module, Stored, Wish};
-use passes::{Grid, StageSchedule, Stages};
+use indexmap::IndexMap;
+use ir::{Inst, MAX_OPERATORS, Module, Op, Stored, Wish};
+use passes::{Grid, MeshOptions, Stages};
 use types::{MAX_RANKS, Mesh, Name};
 
-use crate::args::{self, MAX_BATCH};
+use crate::args::MAX_BATCH;
 
 /// Numbers of micro-batches that a message lists are at most this.
 const LISTED: u32 = 64;
@@ -14,18 +17,13 @@ const LISTED: u32 = 64;
 /// The axes that cut samples.
 const DATA: [&str; 2] = ["dp", "fsdp"];
 
-/// Replicas that each take their own samples.
-pub fn replicas(args: &args::Mesh) -> u32 {
-    args.dp.saturating_mul(args.fsdp)
-}
-
 /// Micro-batches of a replica that trains: as many as asked for; by default one, and in a pipeline the most that the batch
 /// falls into, up to four for each of its ranks.
-pub fn microbatches(args: &args::Mesh, batch: Option<u32>) -> u32 {
+pub fn microbatches(args: &MeshOptions, batch: Option<u32>) -> u32 {
     let most = if args.pp > 1 { args.pp.saturating_mul(4) } else { 1 };
-    let replicas = replicas(args);
+    let replicas = args.replicas();
     let own = batch.filter(|batch| batch.is_multiple_of(replicas)).map(|batch| batch / replicas);
-    let (schedule, chunks) = schedule(args, None);
+    let (schedule, chunks) = args.schedule();
     let rounds = |m: &u32| {
         let grid = Grid { ranks: args.pp as usize, chunks, microbatches: *m as usize };
         schedule.check(&grid).is_ok()
@@ -38,8 +36,8 @@ pub fn microbatches(args: &args::Mesh, batch: Option<u32>) -> u32 {
 }
 
 /// Samples that all replicas together compute at a time. A batch falls into equal micro-batches of equal parts.
-pub fn micro_batch(args: &args::Mesh, parts: u32, batch: Option<u32>) -> Result<usize, Diagnostics> {
-    let replicas = replicas(args);
+pub fn micro_batch(args: &MeshOptions, parts: u32, batch: Option<u32>) -> Result<usize, Diagnostics> {
+    let replicas = args.replicas();
     let batch = batch.unwrap_or(replicas.saturating_mul(parts));
     if parts == 1 {
         return Ok(batch as usize);
@@ -60,9 +58,9 @@ pub fn micro_batch(args: &args::Mesh, parts: u32, batch: Option<u32>) -> Result<
 }
 
 /// Gives the module its mesh and its wishes.
-pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
+pub fn plan(args: &MeshOptions, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
     evaluated.module.mesh = mesh(args, evaluated)?;
-    let trains = trains(&evaluated.module);
+    let trains = evaluated.module.trains();
     if let Some(parts) = args.microbatches.filter(|parts| *parts > 1 && !trains) {
         return Err(Diagnostic::error(format!("--microbatches {parts} for a task that does not train"))
             .help("micro-batches add up gradients: leave the flag out, or compile --task train")
@@ -71,7 +69,7 @@ pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnost
     if evaluated.module.mesh.world() == 1 {
         return Ok(());
     }
-    let replicas = replicas(args) as usize;
+    let replicas = args.replicas() as usize;
     let few = evaluated.batch < replicas;
     if few && trains {
         return Err(Diagnostic::error(format!("{} samples for {replicas} replicas", evaluated.batch))
@@ -87,12 +85,8 @@ pub fn plan(args: &args::Mesh, evaluated: &mut Evaluated) -> Result<(), Diagnost
     Ok(())
 }
 
-pub fn trains(module: &Module) -> bool {
-    module.programs.iter().flat_map(|p| &p.outputs).any(|o| matches!(o, ir::Output::Loss(_)))
-}
-
 /// Refuses what no model could be compiled for.
-pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> {
+pub fn refuse(args: &MeshOptions, batch: Option<u32>) -> Result<(), Diagnostics> {
     let axes: Vec<(&str, u32)> = args.axes().into_iter().filter(|(_, n)| *n > 1).collect();
     let ranks = axes.iter().fold(1u128, |n, (_, size)| n.saturating_mul(u128::from(*size)));
     if ranks > MAX_RANKS as u128 {
@@ -102,7 +96,7 @@ pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> 
             .into());
     }
     // The work of a stage on a micro-batch is one operator at least.
-    let chunks = schedule(args, None).1;
+    let chunks = args.schedule().1;
     let (stages, parts) = (u128::from(args.pp) * chunks as u128, microbatches(args, batch));
     let units = stages * u128::from(parts);
     if units > MAX_OPERATORS {
@@ -113,11 +107,11 @@ pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> 
         .help("give fewer stages, or fewer --microbatches")
         .into());
     }
-    let samples = u64::from(replicas(args)) * u64::from(parts);
+    let samples = u64::from(args.replicas()) * u64::from(parts);
     if samples > u64::from(MAX_BATCH) {
         return Err(Diagnostic::error(format!(
             "{parts} micro-batches on each of {} replicas are {samples} samples at least, at most {MAX_BATCH}",
-            replicas(args)
+            args.replicas()
         ))
         .help("give fewer --microbatches, or a smaller --dp or --fsdp")
         .into());
@@ -137,31 +131,43 @@ pub fn refuse(args: &args::Mesh, batch: Option<u32>) -> Result<(), Diagnostics> 
     Ok(())
 }
 
-/// The pipeline, if there is one. Flags say how it works, else the model's plan does, and where that stands.
-pub fn stages(args: &args::Mesh, wishes: &Wishes) -> Option<Stages> {
-    let wished = wishes.0.iter().find_map(|(wish, span)| match wish {
-        eval::Wish::Pipeline { schedule, .. } => Some((schedule, *span)),
-        _ => None,
-    });
-    let planned = wished.and_then(|(name, _)| StageSchedule::named(name));
-    let (schedule, chunks) = schedule(args, planned);
-    let ranks = args.pp as usize;
-    (ranks > 1).then_some(Stages { ranks, chunks, schedule, at: wished.map(|(_, span)| span) })
+/// The pipeline, if there is one, with the directive that asks for it.
+pub fn stages(args: &MeshOptions, wishes: &Wishes) -> Option<Stages> {
+    let mut wished = wishes.0.iter().filter(|(wish, _)| matches!(wish, eval::Wish::Pipeline { .. }));
+    let (schedule, chunks) = args.schedule();
+    let (ranks, at) = (args.pp as usize, wished.next().map(|(_, span)| *span));
+    (ranks > 1).then_some(Stages { ranks, chunks, schedule, at })
 }
 
-/// The schedule that is asked for, else the plan's if it takes `--virtual-stages`, else the first that does; and the stages
-/// on each rank.
-fn schedule(args: &args::Mesh, planned: Option<&'static StageSchedule>) -> (&'static StageSchedule, usize) {
-    let asked = args.virtual_stages.map(|chunks| chunks as usize);
-    let planned = planned.filter(|planned| asked.is_none_or(|chunks| planned.rules.chunks.contains(&chunks)));
-    let schedule = args.schedule.or(planned).unwrap_or_else(|| StageSchedule::of_chunks(asked.unwrap_or(1)));
-    (schedule, schedule.chunks(asked))
+/// Tokens of a sample: the sizes of the dims that the plan cuts over cp.
+pub fn tokens(wishes: &Wishes, dims: &IndexMap<Name, usize>) -> u64 {
+    let cut = wishes.0.iter().filter_map(|(wish, _)| match wish {
+        eval::Wish::Shard { dim, axis } if axis == "cp" => Some(dim),
+        _ => None,
+    });
+    let cut: BTreeSet<&Name> = cut.collect();
+    let sizes = cut.into_iter().filter_map(|dim| dims.get(dim));
+    sizes.fold(1, |tokens, size| tokens.saturating_mul(*size as u64))
+}
+
+/// The most ranks that exchange heads in all attention of the model, on a rank of tp.
+fn exchangeable(module: &Module, cp: usize, tp: usize) -> usize {
+    let mut most = None;
+    for (_, function) in module.functions.iter() {
+        for (_, node) in function.nodes.iter() {
+            let Inst::Op(Op::Attention(attention)) = &node.inst else { continue };
+            let keys = node.args.get(1).and_then(|keys| function.nodes[*keys].ty.tensor());
+            let heads = keys.and_then(|keys| keys.dims.iter().find(|dim| dim.name == attention.kv_heads));
+            let heads = heads.map_or(1, |dim| dim.size / tp);
+            most = Some(gcd(most.unwrap_or(cp), heads));
+        }
+    }
+    most.unwrap_or(1)
 }
 
 /// ranks = pp * dp * fsdp * cp * tp, tp fastest; cp falls into a ring of groups that exchange heads.
-fn mesh(args: &args::Mesh, evaluated: &Evaluated) -> Result<Mesh, Diagnostics> {
+fn mesh(args: &MeshOptions, evaluated: &Evaluated) -> Result<Mesh, Diagnostics> {
     let cp = args.cp as usize;
-    let heads = evaluated.dims.get("KV_HEADS").or_else(|| evaluated.dims.get("HEADS")).copied().unwrap_or(1);
     let ulysses = match args.ulysses {
         Some(u) if !cp.is_multiple_of(u as usize) => {
             return Err(Diagnostic::error(format!("--ulysses {u} does not divide --cp {cp}"))
@@ -169,7 +175,7 @@ fn mesh(args: &args::Mesh, evaluated: &Evaluated) -> Result<Mesh, Diagnostics> {
                 .into());
         }
         Some(u) => u as usize,
-        None => gcd(cp, heads / args.tp as usize),
+        None => exchangeable(&evaluated.module, cp, args.tp as usize),
     };
     let mut axes: Vec<(Name, usize)> = vec![];
     for (name, size) in args.axes() {
@@ -187,7 +193,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-fn wishes(args: &args::Mesh, evaluated: &mut Evaluated, few: bool) -> Result<Vec<(Wish, PlaceId)>, Diagnostics> {
+fn wishes(args: &MeshOptions, evaluated: &mut Evaluated, few: bool) -> Result<Vec<(Wish, PlaceId)>, Diagnostics> {
     let Evaluated { module, wishes, .. } = evaluated;
     let mut out: Vec<(Wish, PlaceId)> = vec![];
     let mut fsdp = None;

@@ -1,15 +1,12 @@
-//! Finding, reading and evaluating models, and the pipeline that turns a traced graph into the global one.
+//! Finding, reading and evaluating models.
 
 use std::path::Path;
-use std::time::Instant;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::{Evaluated, Published};
-use ir::{Module, Wish};
-use passes::{Context, Form, MemoryPolicy, Pipeline, Stages};
-use types::Name;
+use passes::MeshOptions;
 
-use crate::args::{self, Model, Options, Overlap, Recompute, WorkType};
+use crate::args::{self, Model};
 use crate::{built_in, folder, input};
 
 pub fn read(path: &Path, what: &str, most: u64) -> Result<String, Diagnostics> {
@@ -96,12 +93,12 @@ pub fn agree(args: &mut Model) -> Result<(), Diagnostics> {
     Ok(())
 }
 
-pub fn trace(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<Traced, Diagnostics> {
+pub fn trace(args: &Model, mesh: &MeshOptions, sources: &mut Sources) -> Result<Traced, Diagnostics> {
     crate::mesh::refuse(mesh, args.batch)?;
     let microbatches = crate::mesh::microbatches(mesh, args.batch);
     let traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches };
     // Micro-batches that nobody asked for are for tasks that train.
-    if microbatches == 1 || mesh.microbatches.is_some() || crate::mesh::trains(&traced.evaluated.module) {
+    if microbatches == 1 || mesh.microbatches.is_some() || traced.evaluated.module.trains() {
         return Ok(traced);
     }
     Ok(Traced { evaluated: evaluate(args, mesh, 1, sources)?, microbatches: 1 })
@@ -109,7 +106,7 @@ pub fn trace(args: &Model, mesh: &args::Mesh, sources: &mut Sources) -> Result<T
 
 fn evaluate(
     args: &Model,
-    mesh: &args::Mesh,
+    mesh: &MeshOptions,
     microbatches: u32,
     sources: &mut Sources,
 ) -> Result<Evaluated, Diagnostics> {
@@ -138,112 +135,4 @@ fn evaluate(
     }
     crate::mesh::plan(mesh, &mut evaluated)?;
     Ok(evaluated)
-}
-
-/// The passes that make the graph of one rank; `hoist-collectives`, where it is wanted, and the target's passes follow.
-pub fn pipeline(traced: &Traced, options: &Options) -> String {
-    let module = &traced.evaluated.module;
-    let dtype = match crate::targets::work_type(options) {
-        WorkType::F32 => "f32",
-        WorkType::Bf16 => "bf16",
-    };
-    let trains = crate::mesh::trains(module);
-    let parts = match traced.microbatches {
-        1 => String::new(),
-        count => format!(" | inline | microbatches{{count={count}}}"),
-    };
-    let recompute = match options.recompute {
-        Some(Recompute::Full) if trains => " | recompute{mode=full}",
-        _ => "",
-    };
-    let gradients = if !trains {
-        String::new()
-    } else if options.optim.is_empty() {
-        format!(" | autodiff{parts} | optimizer")
-    } else {
-        format!(" | autodiff{parts} | optimizer{{{}}}", options.optim)
-    };
-    let shards = if module.mesh.world() > 1 { " | shard | partition | simplify" } else { "" };
-    // On stages, all forwards of a micro-batch come before its backwards: what is fused would be kept in between.
-    let hoist = if trains { " | hoist-casts" } else { "" };
-    let fuse = if trains && options.mesh.pp == 1 { " | fuse" } else { "" };
-    // A cast that stands between a weight and its readers would be a second copy of it.
-    let narrow = if trains || dtype == "f32" { String::new() } else { format!(" | narrow-weights{{dtype={dtype}}}") };
-    format!("precision{{dtype={dtype}}}{recompute}{gradients} | inline{fuse}{hoist}{narrow} | simplify{shards}")
-}
-
-/// The last passes before a plan is made.
-pub fn group(options: &Options, mesh: &types::Mesh) -> String {
-    let overlap = match options.overlap {
-        _ if mesh.world() == 1 => String::new(),
-        Overlap::Off => String::new(),
-        Overlap::Auto => "overlap | ".into(),
-        Overlap::Pieces(count) => format!("overlap{{pieces={count}}} | "),
-    };
-    let group = if options.mesh.pp > 1 { "group{stages=true}" } else { "group" };
-    format!("{overlap}{group}")
-}
-
-/// Whether each micro-batch of a pipeline would gather and scatter the same anew.
-pub fn hoists_collectives(traced: &Traced, mesh: &args::Mesh) -> bool {
-    let module = &traced.evaluated.module;
-    let is_cut = |axes: &[Name]| axes.iter().any(|axis| module.mesh.size(axis) > 1);
-    let in_parts = module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { axes, .. } if is_cut(axes)));
-    mesh.pp > 1 && in_parts && traced.microbatches > 1
-}
-
-/// All passes from the traced graph to the programs that a plan is made of, as one pipeline.
-pub fn whole_pipeline(traced: &Traced, options: &Options, policy: &MemoryPolicy) -> String {
-    let once = if hoists_collectives(traced, &options.mesh) { " | hoist-collectives" } else { "" };
-    let group = group(options, &traced.evaluated.module.mesh);
-    let stages = match crate::mesh::stages(&options.mesh, &traced.evaluated.wishes) {
-        Some(Stages { ranks, chunks, schedule, .. }) => {
-            format!(" | stages{{ranks={ranks},chunks={chunks},schedule={}}}", schedule.name)
-        }
-        None => String::new(),
-    };
-    let remat = match policy.asks() {
-        true => format!(" | {}", policy.remat(policy.budget.map_or(u64::MAX, |budget| budget.bytes)).text()),
-        false => String::new(),
-    };
-    let residencies = if policy.sleeping_parameters { " | residencies" } else { "" };
-    let graph = pipeline(traced, options);
-    format!("{graph}{once} | {group} | unroll{stages}{residencies}{remat} | {}", passes::closing(policy))
-}
-
-/// Parses and runs a pipeline of passes over graphs.
-pub fn run(
-    text: &str,
-    module: &mut Module,
-    cx: &mut Context<'_>,
-    sources: &mut Sources,
-    after: impl FnMut(&str, &Module),
-) -> Result<(), Diagnostics> {
-    let start = Instant::now();
-    parse(text, None, sources)?.run(module, cx, after)?;
-    tracing::debug!(elapsed = ?start.elapsed(), "passes done");
-    Ok(())
-}
-
-/// The same for passes of any kind; `stop` ends it after the pass of that name.
-pub fn run_on(
-    text: &str,
-    stop: Option<&str>,
-    form: &mut Form,
-    cx: &mut Context<'_>,
-    sources: &mut Sources,
-) -> Result<(), Diagnostics> {
-    parse(text, stop, sources)?.run_on(form, cx, |_, _| {})
-}
-
-fn parse(text: &str, stop: Option<&str>, sources: &mut Sources) -> Result<Pipeline, Diagnostics> {
-    let source = sources.add("the pipeline", text);
-    let whole = Pipeline::parse(text).map_err(|e| e.diagnostic(source))?;
-    let Some(name) = stop else { return Ok(whole) };
-    let legal = std::iter::once("eval").chain(whole.names()).collect::<Vec<_>>().join(", ");
-    whole.until(name).ok_or_else(|| {
-        Diagnostic::error(format!("the pipeline has no pass `{name}`"))
-            .help(format!("stop after one of: {legal}"))
-            .into()
-    })
 }

@@ -67,6 +67,18 @@ fn damaged(path: &Path, error: &ReadError) -> Diagnostic {
     Diagnostic::error(format!("{}: {error}", path.display())).help("compile the plan again with `mmc compile`")
 }
 
+/// Refuses to write a plan whose proofs fail.
+pub fn verify(plan: &Plan) -> Result<(), Diagnostics> {
+    let _span = tracing::info_span!("verify").entered();
+    plan::verify(plan).map_err(|violations| {
+        let mut error = Diagnostic::internal("the plan failed its verification, so it was not written");
+        for violation in violations.iter().take(5) {
+            error = error.note(violation.to_string());
+        }
+        error.into()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use plan::sample;

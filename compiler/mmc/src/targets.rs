@@ -1,91 +1,85 @@
-//! The targets by the names that `--target` takes.
+//! Targets by the names that `--target` takes: the compiler's half of each.
+
+#[cfg(feature = "ascend")]
+mod ascend;
+#[cfg(feature = "cpu")]
+mod cpu;
 
 use std::path::Path;
 
 use diag::{Diagnostic, Diagnostics};
+use passes::WorkType;
 use target::{NoTarget, Target};
 
-use crate::args::{Options, WorkType};
+use crate::args::Options;
 
-/// What `--target` takes in this build.
-fn names() -> String {
-    let names = ["none"].into_iter();
+/// Every target of this build; the first is the default.
+const TARGETS: &[Family] = &[
     #[cfg(feature = "cpu")]
-    let names = names.chain(["cpu"]);
+    cpu::FAMILY,
+    Family { names: || vec!["none"], make: |_, _| Ok(Box::new(NoTarget)), has_kernels: false, narrow: None },
     #[cfg(feature = "ascend")]
-    let names = names.chain(target_ascend::SOCS.iter().map(|soc| soc.name));
-    names.collect::<Vec<_>>().join(", ")
+    ascend::FAMILY,
+];
+
+type Make = fn(&Options, Option<&Path>) -> Result<Box<dyn Target>, Diagnostics>;
+
+/// Targets that have all but their names in common.
+pub struct Family {
+    names: fn() -> Vec<&'static str>,
+    /// The one that the options name; the path is where it keeps compiled kernels.
+    make: Make,
+    /// Whether it compiles kernels for a processor, which `--cpu` names and `--cache` keeps.
+    has_kernels: bool,
+    /// Why the working type is bf16 where none is asked for; f32 otherwise.
+    pub narrow: Option<Narrow>,
 }
 
-/// Whether the options name an Ascend.
-pub fn is_ascend(options: &Options) -> bool {
-    #[cfg(feature = "ascend")]
-    let known = target_ascend::soc::soc(&options.target).is_some();
-    #[cfg(not(feature = "ascend"))]
-    let known = false;
-    known
+pub struct Narrow {
+    /// What messages call the target: `an Ascend`.
+    pub called: &'static str,
+    /// What f32 costs.
+    pub wide: &'static str,
+}
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TARGETS.iter().flat_map(|family| (family.names)())
+}
+
+/// The family of the target that the options name.
+pub fn family(options: &Options) -> Option<&'static Family> {
+    TARGETS.iter().find(|family| (family.names)().contains(&options.target.as_str()))
 }
 
 /// The working type: what is asked for, or the target's own.
 pub fn work_type(options: &Options) -> WorkType {
-    options.dtype.unwrap_or(if is_ascend(options) { WorkType::Bf16 } else { WorkType::F32 })
+    let is_narrow = family(options).is_some_and(|family| family.narrow.is_some());
+    options.policy.dtype.unwrap_or(if is_narrow { WorkType::Bf16 } else { WorkType::F32 })
 }
 
 /// The target that the options name; `cache` is where it keeps compiled kernels.
 pub fn target(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>, Diagnostics> {
-    if cache.is_some() && options.target != "cpu" {
-        return Err(Diagnostic::error(format!("--cache has no use for the target `{}`", options.target))
-            .note("it keeps compiled kernels, and only the target `cpu` compiles any")
-            .help("leave --cache out")
+    let Some(family) = family(options) else {
+        return Err(Diagnostic::error(format!("there is no target `{}`", options.target))
+            .help(format!("the targets of this build are {}", names().collect::<Vec<_>>().join(", ")))
             .into());
+    };
+    if !family.has_kernels {
+        let others = TARGETS.iter().filter(|family| family.has_kernels).flat_map(|family| (family.names)());
+        let others: Vec<String> = others.map(|name| format!("`{name}`")).collect();
+        let (target, others) = (&options.target, others.join(", "));
+        if cache.is_some() {
+            return Err(Diagnostic::error(format!("--cache has no use for the target `{target}`"))
+                .note(format!("it keeps compiled kernels, and only the target {others} compiles any"))
+                .help("leave --cache out")
+                .into());
+        }
+        if let Some(cpu) = &options.cpu {
+            return Err(Diagnostic::error(format!("--cpu {cpu} has no use for the target `{target}`"))
+                .note(format!("it names the processor that the target {others} compiles kernels for"))
+                .help("leave --cpu out, or compile with --target cpu")
+                .into());
+        }
     }
-    if let Some(cpu) = options.cpu.as_ref().filter(|_| options.target != "cpu") {
-        return Err(Diagnostic::error(format!("--cpu {cpu} has no use for the target `{}`", options.target))
-            .note("it names the processor that the target `cpu` compiles kernels for")
-            .help("leave --cpu out, or compile with --target cpu")
-            .into());
-    }
-    #[cfg(feature = "ascend")]
-    if let Some(soc) = target_ascend::soc::soc(&options.target) {
-        return Ok(Box::new(target_ascend::AscendTarget { soc }));
-    }
-    match options.target.as_str() {
-        "none" => Ok(Box::new(NoTarget)),
-        #[cfg(feature = "cpu")]
-        "cpu" => cpu(options, cache),
-        other => Err(Diagnostic::error(format!("there is no target `{other}`"))
-            .help(format!("the targets of this build are {}", names()))
-            .into()),
-    }
-}
-
-#[cfg(feature = "cpu")]
-fn cpu(options: &Options, cache: Option<&Path>) -> Result<Box<dyn Target>, Diagnostics> {
-    let cpu = target_cpu::cpu::Cpu::parse(options.cpu.as_deref().unwrap_or("native"))
-        .map_err(|e| Diagnostic::error(e.to_string()))?;
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let mut target = target_cpu::CpuTarget::new(cpu, linker()?, threads);
-    if let Some(path) = cache {
-        target.cache = Some(Box::new(crate::cache::Folder::open(path)?));
-    }
-    Ok(Box::new(target))
-}
-
-/// The linker that turns object files into the plan's shared object: `MMC_LLD`, or LLVM's own.
-#[cfg(feature = "cpu")]
-fn linker() -> Result<std::path::PathBuf, Diagnostics> {
-    use std::path::PathBuf;
-    if let Some(path) = std::env::var_os("MMC_LLD") {
-        return Ok(path.into());
-    }
-    let on_path = std::env::var_os("PATH")
-        .into_iter()
-        .flat_map(|p| std::env::split_paths(&p).collect::<Vec<_>>())
-        .flat_map(|folder| [folder.join("ld.lld-22"), folder.join("ld.lld")]);
-    let known = [PathBuf::from("/usr/lib/llvm-22/bin/ld.lld")];
-    known.into_iter().chain(on_path).find(|p| p.is_file()).ok_or_else(|| {
-        Diagnostic::error("no linker: ld.lld of LLVM 22 is not installed")
-            .help("run scripts/setup-llvm.sh, or set MMC_LLD to an ld.lld")
-            .into()
-    })
+    (family.make)(options, cache)
 }

@@ -2,10 +2,10 @@
 
 use std::io::{ErrorKind, Write};
 
-use device::ascend::{Segments, SegmentsError};
-use device::{CpuKernels, image};
+use device::image;
 use plan::{PlanFile, memory, prove};
 
+use crate::backend::Backend;
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::progress::{bytes, plural};
@@ -82,17 +82,9 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
             bytes(m.activations_peak_bytes)
         ));
     }
-    if h.target == "cpu" {
-        CpuKernels::load(h, &plan.kernels, file.object)?;
-        line(format!("kernels: all {} load, and this machine has the features they need", plan.kernels.len()));
-    } else if h.target.starts_with("ascend-") {
-        line(match Segments::open(&plan.kernels, file.object) {
-            Ok(_) => format!("kernels: all {} segments are there, as CANN compiled them", plan.kernels.len()),
-            Err(e @ SegmentsError::NotCompiled(_)) => format!("kernels: {e}"),
-            Err(e) => return Err(e.into()),
-        });
-    } else {
-        line(format!("kernels: for {}, not looked at here", h.target));
-    }
+    line(match Backend::of(h) {
+        Ok(backend) => format!("kernels: {}", (backend.check)(file)?),
+        Err(_) => format!("kernels: for {}, not looked at here", h.target),
+    });
     Ok(out)
 }

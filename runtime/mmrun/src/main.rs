@@ -2,6 +2,7 @@
 
 mod agreement;
 mod apart;
+mod backend;
 mod check;
 mod cli;
 mod crew;

@@ -1,17 +1,14 @@
 //! From a plan's file to executors that are ready for their values.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use comm::Communicator;
-use device::ascend::{AscendCommunicator, AscendDevice, Cann, Segments};
-use device::{CpuKernels, image};
+use device::image;
 use plan::{PlanFile, PlanHash, Verified};
-use runtime_core::{Executor, Options};
+use runtime_core::Options;
 use types::Mesh;
 
 use crate::agreement;
+use crate::backend::Backend;
 use crate::cli::Args;
 use crate::failure::Failure;
 use crate::launch::{Launched, Seats};
@@ -43,10 +40,10 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
     let Seats { communicators, together, sharing } = launched.seats(header, args)?;
     agreement::options(&together, hash)?;
     // All ranks of a process share the code.
-    let engine = Engine::open(&file)?;
-    if matches!(engine, Engine::Ascend { .. }) && args.trace.is_some() {
-        let what = "--trace shows the lanes of the CPU, and this plan runs on NPUs";
-        return Err(Failure::new(what).help("trace it with CANN's msprof"));
+    let backend = Backend::of(header)?;
+    let engine = (backend.open)(&file)?;
+    if let (Some((what, help)), Some(_)) = (backend.untraced, &args.trace) {
+        return Err(Failure::new(what).help(help));
     }
     // Once for all ranks.
     let plan = Verified::new(file.plan).map_err(|violations| Failure::violations(&violations))?;
@@ -78,51 +75,6 @@ pub fn world(args: &Args, launched: &Launched) -> Result<(World, PlanHash), Fail
         world.note(&format!("{size} ranks {place} ({mesh}), {each} each"));
     }
     Ok((world, hash))
-}
-
-/// What runs a plan's kernels, for all ranks of this process.
-enum Engine {
-    Cpu(Arc<CpuKernels>),
-    Ascend { cann: Arc<Cann>, segments: Arc<Segments> },
-}
-
-impl Engine {
-    fn open(file: &PlanFile<'_>) -> Result<Self, Failure> {
-        let (plan, header) = (&file.plan, &file.plan.header);
-        if !header.target.starts_with("ascend-") {
-            return Ok(Self::Cpu(Arc::new(CpuKernels::load(header, &plan.kernels, file.object)?)));
-        }
-        // What is wrong with the plan is said before what is wrong with the machine.
-        let segments = Segments::open(&plan.kernels, file.object)?;
-        let cann = Cann::open(header.world() > 1)?;
-        Ok(Self::Ascend { cann, segments: Arc::new(segments) })
-    }
-
-    fn executor(
-        &self,
-        plan: &Verified,
-        communicator: Option<Arc<dyn Communicator>>,
-        options: &Options,
-        patience: Duration,
-    ) -> Result<Executor, Failure> {
-        let (cann, segments) = match self {
-            Self::Cpu(kernels) => return Ok(Executor::new(plan, kernels.clone(), communicator, options)?),
-            Self::Ascend { cann, segments } => (cann.clone(), segments.clone()),
-        };
-        let rank = communicator.as_ref().map_or(0, |c| c.rank());
-        let made = || -> Result<_, Failure> {
-            let device = Arc::new(AscendDevice::new(cann, plan.plan(), rank, segments, patience)?);
-            let group = |others| AscendCommunicator::new(device.clone(), plan.plan(), others);
-            let group = communicator.clone().map(group).transpose()?;
-            Ok((device, group.map(|group| Arc::new(group) as Arc<dyn Communicator>)))
-        };
-        let made = made();
-        if let (Err(failure), Some(communicator)) = (&made, &communicator) {
-            communicator.fail(failure.message());
-        }
-        let (device, group) = made?;
-        Ok(Executor::on(plan, device, group, options)?)
-    }
 }
 
 /// `fsdp=2 tp=4`, without the axes of size 1.

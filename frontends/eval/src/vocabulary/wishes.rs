@@ -49,7 +49,8 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
             Wish::Shard { dim: args.dim(0)?.name, axis: axis(1)? }
         }
         "pipeline" => {
-            args.expect(3, "p.pipeline(LAYERS, \"pp\", OneFOneB)")?;
+            let example = super::schedules().next().unwrap_or_default();
+            args.expect(3, &format!("p.pipeline(LAYERS, \"pp\", {example})"))?;
             let (Value::Schedule(schedule), _) = args.get(2)? else {
                 return Err(Diagnostic::error("expected a schedule")
                     .at(args.span(2), "")

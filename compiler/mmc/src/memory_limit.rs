@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use cost::Machine;
 use diag::Diagnostic;
-use plan::{Body, BufferKind, LaneKind, Life, Op, Plan, Scope};
-
-use crate::args::Options;
-use crate::compile::Built;
+use passes::{Budget, Need, Options};
+use plan::{Body, BufferKind, Life, Op, Plan, Scope};
 use report::quantity::bytes;
 
 /// Memory of one rank: sixteen times the largest servers', so that it can be asked what a model would need on one.
@@ -21,62 +19,44 @@ const NAMED: usize = 8;
 /// What a device may hold.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    pub bytes: u64,
+    pub budget: Budget,
     /// Who has it: `--memory` or a machine.
     pub whose: String,
     /// A plan that needs more is refused. Where nobody asked, it is told: `mmc pack` refuses it with the real sizes of segments.
     pub binds: bool,
-    /// Of the device's memory, what each communicator takes.
-    pub communicator: u64,
 }
 
 impl Limit {
     /// What no machine has.
     pub fn of_any_machine() -> Self {
-        Self { bytes: MAX_RANK_BYTES, whose: ANY_MACHINE.into(), binds: true, communicator: 0 }
+        let budget = Budget { bytes: MAX_RANK_BYTES, communicator: 0 };
+        Self { budget, whose: ANY_MACHINE.into(), binds: true }
     }
 
     /// What is asked for, or what the machine's devices have.
     pub fn of(options: &Options, machine: Option<&Machine>) -> Option<Self> {
         let communicator = machine.map_or(0, Machine::communicator_bytes);
         if let Some(bytes) = options.memory {
-            return Some(Self { bytes, whose: "--memory".into(), binds: true, communicator });
+            return Some(Self { budget: Budget { bytes, communicator }, whose: "--memory".into(), binds: true });
         }
         let machine = machine?;
         let ranks =
             if machine.server.shared { options.mesh.axes().iter().map(|(_, n)| u64::from(*n)).product() } else { 1 };
         let bytes = machine.memory_bytes() / ranks;
-        Some(Self { bytes, whose: machine.name.clone(), binds: false, communicator })
-    }
-
-    /// What the ranks of a class need in a program, communicators included.
-    pub fn need(&self, body: &Body) -> u64 {
-        let communicators = body.lanes.iter().filter(|lane| matches!(lane, LaneKind::Comm(_))).count() as u64;
-        body.arena_bytes.saturating_add(self.communicator.saturating_mul(communicators))
-    }
-
-    /// The class that needs the most in any program, and how much.
-    pub fn largest(&self, plan: &Plan) -> Option<(usize, u64)> {
-        let needs = plan.programs.iter().flat_map(|p| p.bodies.iter().enumerate());
-        needs.map(|(class, body)| (class, self.need(body))).max_by_key(|(_, need)| *need)
+        Some(Self { budget: Budget { bytes, communicator }, whose: machine.name.clone(), binds: false })
     }
 }
 
 /// A plan that needs more than there is.
 pub struct Excess {
     pub limit: Limit,
-    class: usize,
-    program: usize,
-    need: u64,
+    need: Need,
 }
 
 impl Excess {
-    pub fn of(built: &Built, limit: &Limit) -> Option<Self> {
-        let programs = built.plan.programs.iter().enumerate();
-        let needs = programs.flat_map(|(p, program)| program.bodies.iter().enumerate().map(move |(c, b)| (p, c, b)));
-        let (program, class, body) = needs.max_by_key(|(_, _, body)| limit.need(body))?;
-        let need = limit.need(body);
-        (need > limit.bytes).then(|| Self { limit: limit.clone(), class, program, need })
+    pub fn of(plan: &Plan, limit: &Limit) -> Option<Self> {
+        let need = limit.budget.largest(plan).filter(|need| need.bytes > limit.budget.bytes)?;
+        Some(Self { limit: limit.clone(), need })
     }
 
     pub const fn is_refused(&self) -> bool {
@@ -85,21 +65,23 @@ impl Excess {
 
     /// By how much it is too large, and the largest holders at the peak.
     pub fn diagnostic(&self, plan: &Plan) -> Diagnostic {
-        let (class, program) = (&plan.classes[self.class], &plan.programs[self.program]);
-        let body = &program.bodies[self.class];
+        let Need { program, class, bytes: need } = self.need;
+        let body = &plan.programs[program].bodies[class];
+        let (class, program) = (&plan.classes[class], &plan.programs[program]);
         let who = match plan.classes.len() {
             1 => format!("`{}`", program.name),
             _ => format!("`{}` on ranks of `{}`", program.name, class.name),
         };
-        let over = bytes(self.need - self.limit.bytes);
-        let (need, limit) = (bytes(self.need), bytes(self.limit.bytes));
+        let most = self.limit.budget.bytes;
+        let communicators = need - body.arena_bytes;
+        let over = bytes(need - most);
+        let (need, limit) = (bytes(need), bytes(most));
         let has = match self.limit.whose.as_str() {
             "--memory" => format!("--memory gives {limit}"),
             ANY_MACHINE => format!("no machine has more than {limit} for a rank"),
             machine => format!("{machine} has {limit}"),
         };
         let mut said = Diagnostic::error(format!("{who} needs {need} and {has}: {over} too much"));
-        let communicators = self.need - body.arena_bytes;
         let mut holders = holders(Scope { plan, program, class, body });
         let rest = holders.split_off(holders.len().min(NAMED));
         let mut text = String::from("at the peak it holds");
