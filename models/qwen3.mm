@@ -227,7 +227,7 @@ config! {
         expect(attention_dropout | 0.0 == 0.0),
         ignore(
             bos_token_id, eos_token_id, initializer_range, layer_types, max_position_embeddings, max_window_layers,
-            sliding_window, use_cache,
+            model_type, sliding_window, use_cache,
         ),
     },
 }

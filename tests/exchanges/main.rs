@@ -197,7 +197,7 @@ fn norms_over_heads_reduce_one_number_a_token() {
     let names = |buffer: &&&Buffer| -> Vec<String> {
         buffer.ty.iter().flat_map(|t| &t.dims).map(|d| d.name.to_string()).collect()
     };
-    let a_token = reduced.iter().filter(|b| [["B", "L"], ["B", "T"]].iter().any(|dims| names(b) == *dims));
+    let a_token = reduced.iter().filter(|b| [["B", "L"], ["B", "T"], ["B", "S"]].iter().any(|dims| names(b) == *dims));
     // Of queries and keys, in self- and cross-attention.
     assert_eq!(a_token.count(), 4 * (4 + 4), "{reduced:?}");
     let wide = reduced.iter().filter(|b| size(b, "L").is_some() && names(b).len() > 2);

@@ -72,7 +72,7 @@ fn settings() {
 fn names() {
     let messages = [
         edited("wan2.2.mm", "train", "linear(DIM, FFN)", "linear(DMI, FFN)"),
-        edited("wan2.2.mm", "train", "self.attn2.forward", "self.atn2.forward"),
+        edited("wan2.2.mm", "train", "self.attn2.to_context", "self.atn2.to_context"),
         edited("wan2.2.mm", "train", ".gelu_tanh()", ".gelu_tan()"),
         edited("wan2.2.mm", "train", "to: Tensor![B, T, DIM]", "to: Tensor![B, U, DIM]"),
         edited("wan2.2.mm", "train", "Rope::new()", "Rope::make()"),
@@ -114,15 +114,15 @@ fn contracts() {
         edited(
             "wan2.2.mm",
             "train",
-            "wan.forward(x.cast(work), t * 1000.0, None, text)",
-            "wan.forward(x, t * 1000.0, None, text)",
+            "wan.forward(x.cast(work), t * 1000.0, None, encoder_hidden_states, picture)",
+            "wan.forward(x, t * 1000.0, None, encoder_hidden_states, picture)",
         ),
         edited("wan2.2.mm", "train", "(seen - flow).square().mean()\n}", "(seen - flow).square().mean_over([F])\n}"),
         edited(
             "wan2.2.mm",
             "forward",
-            ") -> Tensor![B, OUT, F, H, W] {\n    wan",
-            ") -> Tensor![B, IN, F, H, W] {\n    wan",
+            ") -> Tensor![B, OUT, F, H, W] {\n        let rope",
+            ") -> Tensor![B, IN, F, H, W] {\n        let rope",
         ),
         small("", "    net.mix(x, x.slice(L, 0..3)).cast(f32).mean()"),
         small("", "    net.mix(x).cast(f32).mean()"),
@@ -246,8 +246,8 @@ fn folds() {
         edited(
             "wan2.2.mm",
             "train",
-            "let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, rope));",
-            "for block in self.blocks { x = block.forward(x, six, of_token, text, rope); }",
+            "let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, picture, rope));",
+            "for block in self.blocks { x = block.forward(x, six, of_token, text, picture, rope); }",
         ),
     ];
     insta::assert_snapshot!(messages.join("\n"));

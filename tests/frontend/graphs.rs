@@ -136,9 +136,9 @@ fn every_node_knows_where_it_was_written() {
         [
             "gelu_tanh()",
             "in_f32(|x| x + self.down.forward(self.up.forward(f).gelu_tanh()) * gate_f)",
-            "forward(x, six, of_token, text, rope)",
-            "fold(x, |x, block| block.forward(x, six, of_token, text, rope))",
-            "forward(x.cast(work), t * 1000.0, None, text)",
+            "forward(x, six, of_token, text, picture, rope)",
+            "fold(x, |x, block| block.forward(x, six, of_token, text, picture, rope))",
+            "forward(x.cast(work), t * 1000.0, None, encoder_hidden_states, picture)",
         ]
     );
 }

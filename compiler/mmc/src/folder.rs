@@ -108,6 +108,11 @@ fn model_part(path: &Path, parts: &[Config], offers: &[(&str, SourceId, Offer)])
         [] => "no built-in model claims a part of the pipeline",
         _ => "several parts are models in the pipeline",
     };
+    if parts.is_empty() {
+        return Err(Diagnostic::error(format!("no part of the pipeline {} has a config.json", path.display()))
+            .help("download the folders that its model_index.json names")
+            .into());
+    }
     let named = |part: &Config| format!("{} ({})", name(part), part.class.as_deref().unwrap_or("no class"));
     let list: Vec<String> = parts.iter().map(named).collect();
     Err(Diagnostic::error(format!("{what} {}", path.display()))

@@ -30,7 +30,6 @@ const BOOKKEEPING: &[&str] = &[
     "_name_or_path",
     "architectures",
     "dtype",
-    "model_type",
     "torch_dtype",
     "transformers_version",
 ];

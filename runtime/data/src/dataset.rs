@@ -109,6 +109,14 @@ impl Dataset {
         self.index.name(&self.index.records[self.shuffle.record(sample)]).display().to_string()
     }
 
+    /// A sample's record, and the name that it has for a feed.
+    pub fn tensor(&mut self, sample: u64, feed: &Feed) -> (String, String) {
+        let record = &self.index.records[self.shuffle.record(sample)];
+        let layout = &self.index.layouts[record.layout as usize];
+        let name = feed.names().find(|name| layout.iter().any(|(n, ..)| n == name)).unwrap_or(&feed.name);
+        (self.index.name(record).display().to_string(), name.to_string())
+    }
+
     /// Compares a feed with the headers of all records, and tries it on the first, so that what fits nowhere is found
     /// before a run begins.
     pub fn check(&self, feed: &Feed) -> Result<(), DataError> {
@@ -188,7 +196,13 @@ impl Index {
     /// Finds records that do not have what a feed takes.
     fn check_layouts(&self, feed: &Feed, wanted: &TensorType) -> Result<(), DataError> {
         let find = |layout: &Layout, name: &str| layout.iter().position(|(n, ..)| *n == *name);
-        let fault = |layout: &Layout| match feed.names().find_map(|name| find(layout, name)).map(|at| &layout[at]) {
+        let both = |layout: &Layout| {
+            let there: Vec<&str> = feed.names().filter(|name| find(layout, name).is_some()).collect();
+            let names = there.join("` and `");
+            (there.len() > 1)
+                .then(|| format!("the record has `{names}`, which are names of one input; take out all but one"))
+        };
+        let one = |layout: &Layout| match feed.names().find_map(|name| find(layout, name)).map(|at| &layout[at]) {
             Some((_, dtype, shape)) => fits(*dtype, shape, feed, wanted).err(),
             None => {
                 let names: Vec<&str> = layout.iter().map(|(name, ..)| name.as_str()).collect();
@@ -198,7 +212,8 @@ impl Index {
                 Some(format!("the record has no tensor `{}`, only {}{near}", feed.name, names.join(", ")))
             }
         };
-        let faults: Vec<Option<String>> = self.layouts.iter().map(fault).collect();
+        let faults: Vec<Option<String>> =
+            self.layouts.iter().map(|layout| both(layout).or_else(|| one(layout))).collect();
         let mut wrong = self.records.iter().filter_map(|r| Some((r, faults[r.layout as usize].as_ref()?)));
         let Some((first, what)) = wrong.next() else { return Ok(()) };
         let others = match wrong.count() {
@@ -218,8 +233,8 @@ impl Index {
         for name in feed.names() {
             if let Some(view) = members.iter().find_map(|tensors| tensors.get(&file, name)) {
                 fits(view.dtype, view.shape, feed, share.ty()).map_err(wrong)?;
-                view.read(share, out).map_err(|e| e.of(&self.name(record), &feed.name))?;
-                return stray(feed, out).map_or(Ok(()), |what| Err(wrong(format!("`{}`: {what}", feed.name))));
+                view.read(share, out).map_err(|e| e.of(&self.name(record), name))?;
+                return stray(feed, out).map_or(Ok(()), |what| Err(wrong(format!("`{name}`: {what}"))));
             }
         }
         Err(wrong(format!("the record has no tensor `{}` any more", feed.name)))

@@ -106,8 +106,8 @@ impl FeedSource for Feeds {
                     let batch = feed.ty.dims.first().map_or(0, |d| d.size as u64);
                     let first = self.start.1 + (step - self.start.0) * batch;
                     data.batch(feed, &self.shares[at], first, to)?;
-                    let record = |row: usize| data.name(first + row as u64);
-                    self.watch.look(step, feed, &self.shares[at], to, record);
+                    let tensor = |row: usize| data.tensor(first + row as u64, feed);
+                    self.watch.look(step, &self.shares[at], to, tensor);
                     return Ok(());
                 }
                 let key = Key::new(self.seed, &format!("synthetic/{}", feed.name));

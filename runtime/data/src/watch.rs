@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::{bf16, f16};
-use plan::Feed;
 use types::{DType, TensorType};
 
 use crate::Share;
@@ -39,18 +38,11 @@ impl Watch {
         lines
     }
 
-    /// Looks through a share of a batch; `record` names the record of a row.
-    pub(crate) fn look(
-        &self,
-        step: u64,
-        feed: &Feed,
-        share: &Share,
-        bytes: &[u8],
-        record: impl FnOnce(usize) -> String,
-    ) {
+    /// Looks through a share of a batch; `tensor` names the record of a row, and the feed's tensor in it.
+    pub(crate) fn look(&self, step: u64, share: &Share, bytes: &[u8], tensor: impl FnOnce(usize) -> (String, String)) {
         let Some(Strange { value, at }) = not_finite(share, bytes) else { return };
         let (row, within) = at.split_first().map_or((0, &[][..]), |(row, within)| (*row, within));
-        let tensor = (record(row), feed.name.to_string());
+        let tensor = tensor(row);
         let strange = Strange { value, at: within.to_vec() };
         let found = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = found.new.entry((step, tensor)).or_insert(strange.clone());
