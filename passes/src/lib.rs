@@ -58,7 +58,7 @@ pub use lanes::Lanes;
 pub use liveness::Liveness;
 pub use lower::{Compiled, compile, lower};
 pub use memory_policy::{Budget, MemoryPolicy, Need};
-pub use microbatches::Microbatches;
+pub use microbatches::{Microbatches, SizedConstants};
 pub use narrow_weights::NarrowWeights;
 pub use offload_optimizer::OffloadOptimizer;
 pub use optimizer::{Optimizer, OptimizerKind, Schedule};

@@ -8,10 +8,13 @@
 mod body;
 mod loss;
 mod samples;
+mod sized;
 
 use diag::{Diagnostic, Diagnostics};
 use ir::{Builder, Call, Function, Id, Input, Inst, Mismatch, Module, NodeId, Output, Program, Type};
 use serde::{Deserialize, Serialize};
+
+pub use self::sized::SizedConstants;
 
 use self::loss::Loss;
 use self::samples::Total;
@@ -39,7 +42,7 @@ impl Pass for Microbatches {
             let trains = module.programs[index].outputs.iter().any(|o| matches!(o, Output::Gradient(_)));
             if self.count > 1 && trains {
                 check(module, &module.programs[index])?;
-                self.split(module, index)?;
+                self.split(module, index, cx.sized.as_ref())?;
                 cx.stats.count("micro-batches", self.count as u64);
             }
         }
@@ -79,10 +82,10 @@ fn check(module: &Module, program: &Program) -> Result<(), Diagnostics> {
 }
 
 impl Microbatches {
-    fn split(&self, module: &mut Module, index: usize) -> Result<(), Diagnostics> {
+    fn split(&self, module: &mut Module, index: usize, sized: Option<&SizedConstants>) -> Result<(), Diagnostics> {
         let mut program = module.programs[index].clone();
         let old = module.functions[program.function].clone();
-        let loss = loss::of(module, &program, &old)?;
+        let loss = loss::of(module, &program, &old, sized)?;
         let unfit = |m: Mismatch| diagnostics::unfit("microbatches", &old, &m);
         let one = body::of(module, &program, &old, &loss).map_err(unfit)?;
         let whole = self.whole(module, &program, &old, &loss, one).map_err(unfit)?;

@@ -10,6 +10,7 @@ use program::RankModule;
 use serde_json::{Map, Value};
 use target::{NoTarget, Target};
 
+use crate::microbatches::SizedConstants;
 use crate::ranks::RankPass;
 use crate::registry::{AnyPass, Entry, REGISTRY};
 use crate::stats::{PassStats, Stats};
@@ -44,6 +45,8 @@ pub struct Context<'a> {
     pub warnings: Diagnostics,
     /// The step at which the schedule of the learning rate ends, if it has an end.
     pub schedule_end: Option<u64>,
+    /// Where a batch falls into micro-batches: the constants that the number of samples is in, if they are known.
+    pub sized: Option<SizedConstants>,
 }
 
 impl Context<'_> {

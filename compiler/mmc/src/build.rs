@@ -73,7 +73,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     let Place { target, asked, known, machine } = Place::of(&args.options, args.cache.as_deref())?;
     let traced = model::trace(&args.model, &args.options.policy.mesh, sources)?;
     let (pipeline, limit) = pipeline(&traced, &args.options, known.as_ref())?;
-    let model::Traced { evaluated, microbatches } = traced;
+    let model::Traced { evaluated, microbatches, sized } = traced;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
 
@@ -85,7 +85,7 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
         header.cpu = machine.name.as_str().into();
     }
-    let mut cx = Context { target: Some(&*target), machine: Some(&machine), ..Context::default() };
+    let mut cx = Context { target: Some(&*target), machine: Some(&machine), sized, ..Context::default() };
     let mut printed = Ok(());
     let compiled = passes::compile(evaluated.module, &pipeline, header, &mut cx, sources, |name, module| {
         if args.dump_after.as_deref() == Some(name) && printed.is_ok() {

@@ -84,9 +84,9 @@ pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let (pipeline, _) = build::pipeline(&traced, &args.options, known.as_ref())?;
     let mut form = Form::Graph(traced.evaluated.module);
     let mut warnings = traced.evaluated.warnings;
-    let texts = sources.clone();
+    let (texts, sized) = (sources.clone(), traced.sized);
     let mut cx =
-        Context { sources: Some(&texts), target: Some(&*target), machine: Some(&machine), ..Context::default() };
+        Context { sources: Some(&texts), target: Some(&*target), machine: Some(&machine), sized, ..Context::default() };
     if args.after.as_deref() != Some("eval") {
         let pipeline = until(&pipeline.to_string(), args.after.as_deref().unwrap_or("simplify"), sources)?;
         pipeline.run_on(&mut form, &mut cx, |_, _| {})?;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::{Evaluated, Published};
-use passes::MeshOptions;
+use ir::Module;
+use passes::{MeshOptions, SizedConstants};
 
 use crate::args::{self, Model};
 use crate::{built_in, folder, input};
@@ -65,6 +66,8 @@ pub struct Traced {
     pub evaluated: Evaluated,
     /// Micro-batches in a step.
     pub microbatches: u32,
+    /// Of a step of several: the constants that the number of samples is in.
+    pub sized: Option<SizedConstants>,
 }
 
 /// `--set B=N` and `--batch N` are two words for the samples of a step: from here on `batch` alone says it. What is given
@@ -96,12 +99,30 @@ pub fn agree(args: &mut Model) -> Result<(), Diagnostics> {
 pub fn trace(args: &Model, mesh: &MeshOptions, sources: &mut Sources) -> Result<Traced, Diagnostics> {
     crate::mesh::refuse(mesh, args.batch)?;
     let microbatches = crate::mesh::microbatches(mesh, args.batch);
-    let traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches };
+    let mut traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches, sized: None };
+    if microbatches > 1 && traced.evaluated.module.trains() {
+        traced.sized = sized(args, mesh, microbatches, &traced.evaluated.module, sources);
+    }
     // Micro-batches that nobody asked for are for tasks that train.
     if microbatches == 1 || mesh.microbatches.is_some() || traced.evaluated.module.trains() {
         return Ok(traced);
     }
-    Ok(Traced { evaluated: evaluate(args, mesh, 1, sources)?, microbatches: 1 })
+    Ok(Traced { evaluated: evaluate(args, mesh, 1, sources)?, microbatches: 1, sized: None })
+}
+
+/// The constants of a micro-batch that are others in the whole batch, which is traced to find them.
+fn sized(
+    args: &Model,
+    mesh: &MeshOptions,
+    microbatches: u32,
+    part: &Module,
+    sources: &Sources,
+) -> Option<SizedConstants> {
+    let samples = crate::mesh::micro_batch(mesh, microbatches, args.batch).ok()?;
+    let batch = u32::try_from(samples).ok()?.checked_mul(microbatches)?;
+    let whole = Model { batch: Some(batch), ..args.clone() };
+    let evaluated = evaluate(&whole, mesh, 1, &mut sources.clone()).ok()?;
+    SizedConstants::of(part, &evaluated.module, microbatches as usize)
 }
 
 fn evaluate(

@@ -6,6 +6,7 @@ use diag::{Diagnostic, Diagnostics};
 use ir::{Function, Input, Inst, Module, NodeId, Op, Output, Program};
 
 use super::samples::{self, Batch, Samples, Total};
+use super::sized::SizedConstants;
 use crate::diagnostics;
 use crate::{activity, autodiff};
 
@@ -34,12 +35,17 @@ impl Loss {
     }
 }
 
-pub fn of(module: &Module, program: &Program, function: &Function) -> Result<Loss, Diagnostics> {
+pub fn of(
+    module: &Module,
+    program: &Program,
+    function: &Function,
+    sized: Option<&SizedConstants>,
+) -> Result<Loss, Diagnostics> {
     let emit = program.outputs.iter().position(|o| matches!(o, Output::Emit(_)));
     let Some(root) = emit.map(|i| function.results[i]) else {
         return Err(Diagnostic::error(format!("program `{}` has no loss", program.name)).into());
     };
-    let (batch, params) = feeds(program, function);
+    let (batch, params) = feeds(program, function, sized);
     let samples = samples::of(module, function, &batch, &params, &BTreeSet::new());
     let (factors, rest) = factors(module, program, function, &samples, root);
     let known = factors.iter().map(|f| f.node.index()).collect::<BTreeSet<_>>();
@@ -62,12 +68,12 @@ pub fn of(module: &Module, program: &Program, function: &Function) -> Result<Los
 }
 
 /// The dim of samples, and how the function's parameters depend on them.
-fn feeds(program: &Program, function: &Function) -> (Batch, Vec<Samples>) {
-    let mut batch = Batch { name: "".into(), size: 1 };
+fn feeds<'c>(program: &Program, function: &Function, sized: Option<&'c SizedConstants>) -> (Batch<'c>, Vec<Samples>) {
+    let mut batch = Batch { name: "".into(), size: 1, sized };
     let mut params = vec![Samples::None; function.params.len()];
     for (i, (input, &param)) in program.inputs.iter().zip(&function.params).enumerate() {
         if let (Input::Feed(_), Some(first)) = (input, function.ty(param).tensor().and_then(|t| t.dims.first())) {
-            batch = Batch { name: first.name.clone(), size: first.size };
+            batch = Batch { name: first.name.clone(), size: first.size, sized };
             params[i] = Samples::Apart([0].into());
         }
     }
@@ -165,7 +171,7 @@ fn expression(
     module: &Module,
     function: &Function,
     samples: &[samples::Results],
-    batch: &Batch,
+    batch: &Batch<'_>,
     loss: &mut Loss,
     at: usize,
 ) -> Result<(), Diagnostics> {
@@ -178,6 +184,7 @@ fn expression(
         let fed = |id: NodeId| samples[id.index()].iter().any(Samples::is_fed);
         match (&samples[id.index()][..], &node.inst) {
             (&[Samples::Sum(total)], _) if total != Total::Both => loss.sums.push((id, total)),
+            ([Samples::Sized(_)], Inst::Op(op)) => return Err(mixed(module, op.name(), node.place)),
             ([Samples::Apart(_)], _) => return Err(mixed(module, "a choice", node.place)),
             (_, Inst::Op(op)) => {
                 // The number of samples is another in a micro-batch.

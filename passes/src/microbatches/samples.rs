@@ -10,12 +10,16 @@ use ir::{Call, Factor, FactorKind, Factors, Function, Id, Inst, Module, Node, No
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
+use super::sized::{Growth, SizedConstants};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {
     /// The number 0.
     Zero,
     /// The same whatever the samples.
     None,
+    /// A number that follows from the number of samples alone.
+    Sized(Growth),
     /// Cut along these dims, each part follows from its own samples.
     Apart(BTreeSet<usize>),
     /// A sum over samples.
@@ -48,6 +52,15 @@ impl Total {
         }
     }
 
+    /// A product with a number that grows with the batch.
+    fn times(self, growth: Growth) -> Option<Self> {
+        match (self, growth) {
+            (Self::Sum { .. }, Growth::Power(-1)) => Some(Self::Mean),
+            (Self::Mean, Growth::Power(1)) => Some(Self::Sum { elements: 1 }),
+            _ => None,
+        }
+    }
+
     /// What a quotient by a constant is: a mean, once the quotient is by all that was summed.
     fn over(self, divisor: Option<u64>) -> Self {
         match (self, divisor) {
@@ -61,14 +74,20 @@ impl Total {
 pub type Results = SmallVec<[Samples; 1]>;
 
 /// The dim of samples in the feeds.
-pub struct Batch {
+pub struct Batch<'c> {
     pub name: Name,
     pub size: usize,
+    /// Constants that the number of samples is in; where that is not known, the counts of means are told by their values.
+    pub sized: Option<&'c SizedConstants>,
 }
 
 impl Samples {
     pub fn is_fed(&self) -> bool {
-        !matches!(self, Self::Zero | Self::None)
+        !matches!(self, Self::Zero | Self::None | Self::Sized(_))
+    }
+
+    fn is_sized(&self) -> bool {
+        matches!(self, Self::Sized(_))
     }
 
     fn is_sum(&self) -> bool {
@@ -81,8 +100,9 @@ impl Samples {
             (Self::Mixed(op, at), _) | (_, &Self::Mixed(op, at)) => Self::Mixed(op, at),
             (Self::Zero, one) => one.clone(),
             (one, Self::Zero) => one,
-            (Self::None, one) if !one.is_sum() => one.clone(),
-            (one, Self::None) if !one.is_sum() => one,
+            (Self::None, one) if !one.is_sum() && !one.is_sized() => one.clone(),
+            (one, Self::None) if !one.is_sum() && !one.is_sized() => one,
+            (Self::Sized(a), Self::Sized(b)) if a == *b => Self::Sized(a),
             (Self::Apart(a), Self::Apart(b)) => Self::Apart(a.union(b).copied().collect()),
             (Self::Sum(a), Self::Sum(b)) => Self::Sum(a.and(*b)),
             _ => Self::Mixed("call", place),
@@ -95,7 +115,7 @@ impl Samples {
 pub fn of(
     module: &Module,
     function: &Function,
-    batch: &Batch,
+    batch: &Batch<'_>,
     params: &[Samples],
     known: &BTreeSet<usize>,
 ) -> Vec<Results> {
@@ -122,7 +142,7 @@ pub fn of(
     all
 }
 
-fn called(module: &Module, call: &Call, batch: &Batch, mut args: Vec<Samples>, place: PlaceId) -> Results {
+fn called(module: &Module, call: &Call, batch: &Batch<'_>, mut args: Vec<Samples>, place: PlaceId) -> Results {
     let callee: (Id<Function>, &Function) = (call.callee, &module.functions[call.callee]);
     let carried = if call.times.is_some() { call.carried } else { 0 };
     loop {
@@ -138,7 +158,7 @@ fn called(module: &Module, call: &Call, batch: &Batch, mut args: Vec<Samples>, p
     }
 }
 
-fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Samples]) -> Results {
+fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch<'_>, args: &[Samples]) -> Results {
     let types: Vec<&TensorType> = node.args.iter().filter_map(|&a| function.ty(a).element()).collect();
     let results: Vec<TensorType> = node.ty.items().iter().filter_map(|ty| ty.element().cloned()).collect();
     let mixed = Samples::Mixed(op.name(), node.place);
@@ -149,6 +169,9 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
         return every(if guarded { mixed } else { Samples::Mixed(earlier, place) });
     }
     if !args.iter().any(Samples::is_fed) {
+        if let Some(sized) = sized(node, op, batch, args) {
+            return every(sized.map_or(mixed, Samples::Sized));
+        }
         let zero = match op {
             Op::Constant(c) => c.value == 0.0,
             Op::Cast(_) | Op::Reshape(_) | Op::Broadcast(_) => args == [Samples::Zero],
@@ -158,7 +181,7 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
     }
     if args.iter().any(Samples::is_sum) {
         let spread = results.iter().any(|ty| ty.size_of(&batch.name).is_some());
-        let total = linear(function, node, op, args).filter(|_| !spread);
+        let total = linear(function, node, op, batch, args).filter(|_| !spread);
         return every(total.map_or(mixed, Samples::Sum));
     }
     // Dims of size 1 cannot be told apart by their sizes, but a dim of one sample keeps its name.
@@ -167,6 +190,9 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
         && ty.position(&batch.name).is_some_and(|from| *dims == BTreeSet::from([from]))
     {
         return every(Samples::Apart([to].into()));
+    }
+    if args.iter().any(Samples::is_sized) {
+        return every(mixed);
     }
     let factors = op.factors(&types, &results);
     let sets: Option<Vec<BTreeSet<usize>>> = args
@@ -187,7 +213,7 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch, args: &[Sam
 }
 
 /// What an operator makes of sums over samples, if it is linear in them and no operand has samples apart.
-fn linear(function: &Function, node: &Node, op: &Op, args: &[Samples]) -> Option<Total> {
+fn linear(function: &Function, node: &Node, op: &Op, batch: &Batch<'_>, args: &[Samples]) -> Option<Total> {
     let fed = args.iter().filter(|a| a.is_fed()).count();
     let totals: Vec<Total> =
         args.iter().filter_map(|a| if let Samples::Sum(t) = a { Some(*t) } else { None }).collect();
@@ -201,14 +227,51 @@ fn linear(function: &Function, node: &Node, op: &Op, args: &[Samples]) -> Option
         Op::Add(_) | Op::Sub(_) => {
             let all = totals.into_iter().reduce(Total::and)?;
             // A mean of numbers to each of which the same is added.
+            (!args.iter().any(Samples::is_sized)).then_some(())?;
             (all == Total::Mean || !args.contains(&Samples::None)).then_some(all)
         }
         Op::Mul(_) if fed == 1 => {
-            let by = constant(function, node.args[usize::from(args[0].is_fed())]);
+            let other = usize::from(args[0].is_fed());
+            if let Samples::Sized(growth) = args[other] {
+                return one.times(growth);
+            }
+            let by = constant(function, node.args[other]).filter(|_| batch.sized.is_none());
             Some(one.over(by.filter(|x| *x != 0.0).and_then(|x| whole(1.0 / x))))
         }
-        Op::Div(_) if fed == 1 && args[0].is_fed() => Some(one.over(constant(function, node.args[1]).and_then(whole))),
+        Op::Div(_) if fed == 1 && args[0].is_fed() => {
+            if let Samples::Sized(growth) = args[1] {
+                return one.times(inverse(growth));
+            }
+            let by = constant(function, node.args[1]).filter(|_| batch.sized.is_none());
+            Some(one.over(by.and_then(whole)))
+        }
         _ => None,
+    }
+}
+
+/// How a number that no sample is in grows with the batch: `None` if it does not, `Some(None)` if no power of it tells.
+fn sized(node: &Node, op: &Op, batch: &Batch<'_>, args: &[Samples]) -> Option<Option<Growth>> {
+    if let Op::Constant(constant) = op {
+        return batch.sized?.growth(node.place, constant.value).map(Some);
+    }
+    let of = |i: usize| if let Samples::Sized(growth) = &args[i] { Some(*growth) } else { None };
+    let first = (0..args.len()).find_map(of)?;
+    Some(match op {
+        Op::Cast(_) | Op::Reshape(_) | Op::Broadcast(_) | Op::Neg(_) => Some(first),
+        Op::Mul(_) if args.iter().filter(|a| a.is_sized()).count() == 1 => Some(first),
+        Op::Div(_) => match (of(0), of(1)) {
+            (Some(growth), None) => Some(growth),
+            (None, Some(growth)) => Some(inverse(growth)),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn inverse(growth: Growth) -> Growth {
+    match growth {
+        Growth::Power(power) => Growth::Power(-power),
+        Growth::Other => Growth::Other,
     }
 }
 
@@ -237,7 +300,7 @@ fn cut(
     dims: &BTreeSet<usize>,
     of_arg: &[SmallVec<[usize; 2]>],
     factors: &Factors,
-    batch: &Batch,
+    batch: &Batch<'_>,
 ) -> Option<BTreeSet<usize>> {
     let mut cut = BTreeSet::new();
     for &dim in dims {
