@@ -3,6 +3,7 @@
 //! Views and stacks become slices, repeated calls are written once for each turn. What comes out runs on one rank that
 //! holds all parameters; `stages` parts it among the ranks of a pipeline.
 
+mod kernels;
 mod persistent;
 mod phases;
 mod places;
@@ -15,16 +16,19 @@ use ir::{
     Program,
 };
 use plan::{
-    Access, Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Kernel, KernelId, Launch, Layout, Life,
-    Op, PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
+    Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Kernel, KernelId, Launch, Layout, Life, Op,
+    PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
 };
 use program::{Instruction, Origin, RankModule, RankProgram, Turn, Update};
 use rustc_hash::{FxHashMap, FxHashSet};
 use target::{KernelFacts, Target};
 use types::{DType, Name, TensorType};
 
+use self::kernels::kernel;
 use self::persistent::{coordinate, members, persistent};
 use self::places::Places;
+
+pub use self::kernels::kernels;
 
 /// What an instruction says of a collective of so many operands: its kind, the group, and why it is there. None of a
 /// coordinate.
@@ -82,43 +86,6 @@ pub fn unroll(module: &Module, sources: &Sources, target: &dyn Target) -> Result
     }
     let (mesh, residencies) = (module.mesh.clone(), vec![]);
     Ok(RankModule { mesh, alignment, is_pipeline: false, kernels, manifest, residencies, programs })
-}
-
-/// The kernel functions in the order of the plan's kernels.
-pub fn kernels(module: &Module) -> impl Iterator<Item = (Id<Function>, &Function)> {
-    module.functions.iter().filter(|(_, f)| f.kind == FunctionKind::Kernel)
-}
-
-/// The results that have an argument of their own.
-fn own_results(function: &Function, facts: &KernelFacts) -> impl Iterator<Item = usize> {
-    (0..function.results.len()).filter(|r| !facts.overwrites.iter().any(|(_, result)| result == r))
-}
-
-fn kernel(function: &Function, facts: &KernelFacts) -> Kernel {
-    let count = function.params.len();
-    let mut args = vec![Access::Read; count];
-    facts.overwrites.iter().for_each(|(p, _)| args[*p] = Access::ReadWrite);
-    let own: Vec<usize> = own_results(function, facts).collect();
-    args.resize(count + own.len(), Access::Write);
-    if facts.workspace > 0 {
-        args.push(Access::Write);
-    }
-    let in_place = facts.in_place.iter().filter_map(|(p, result)| {
-        let at = own.iter().position(|r| r == result)?;
-        Some((*p as u32, (count + at) as u32))
-    });
-    Kernel {
-        symbol: function.name.clone(),
-        args,
-        in_place: in_place.collect(),
-        scalars: 0,
-        max_parts: facts.max_parts,
-        flops: facts.flops,
-        products: facts.products,
-        elementwise: facts.elementwise,
-        bytes: facts.bytes,
-        workspace: facts.workspace,
-    }
 }
 
 fn program(
