@@ -16,7 +16,7 @@ const MESHES: [&str; 10] = [
     "",
     "--fsdp 4 --grads resident",
     "--fsdp 16",
-    "--cp 4 --fsdp 4",
+    "--cp 4 --fsdp 2",
     "--tp 4",
     "--tp 2 --cp 2 --ulysses 1 --dp 2",
     "--dp 4 --zero 1",
