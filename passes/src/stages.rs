@@ -53,7 +53,7 @@ pub struct StageSchedule {
 pub struct Rules {
     /// Half a sentence for listings.
     pub summary: &'static str,
-    /// What a stage does for a micro-batch.
+    /// Kinds of work that a stage has for a micro-batch.
     pub kinds: &'static [UnitKind],
     /// Stages of each rank.
     pub chunks: RangeInclusive<usize>,

@@ -1,6 +1,6 @@
 //! A lane: work that runs one piece after another. Whoever asks where work would wait plays lanes.
 
-/// What a lane has done so far.
+/// The clock of a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lane {
     /// When it is free, in seconds or in any other unit.

@@ -17,14 +17,14 @@ pub struct Unit {
     pub kind: UnitKind,
 }
 
-/// What a pipeline computes in a step, and where.
+/// The work of a pipeline in a step: its stages, micro-batches and ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub ranks: usize,
-    /// By stage: the rank that holds it.
+    /// The rank of each stage.
     pub rank_of: Vec<usize>,
     pub microbatches: usize,
-    /// What a stage does for a micro-batch.
+    /// Kinds of work that a stage has for a micro-batch.
     pub kinds: Vec<UnitKind>,
 }
 

@@ -138,7 +138,7 @@ pub struct ParameterInfo {
 pub struct State {
     pub ty: Type,
     pub init: Init,
-    /// What it holds of a parameter.
+    /// The parameter that it belongs to, and as what.
     pub of: Option<(Holds, Name)>,
 }
 
@@ -146,7 +146,7 @@ pub struct State {
 pub enum Holds {
     /// A copy in another type. The runtime fills it when the parameter is loaded; checkpoints omit it.
     Copy,
-    /// What the optimiser keeps of its gradients.
+    /// A running mean of its gradients or of their squares.
     Moment,
 }
 

@@ -157,7 +157,7 @@ pub trait Semantics: Clone + Ord + Hash {
     }
 }
 
-/// What [`Semantics::partition`] sees: operands and result types of one rank.
+/// The operands and result types of one rank, for [`Semantics::partition`].
 pub struct PartContext<'a> {
     pub b: &'a mut Builder,
     pub args: &'a [NodeId],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use diag::{Diagnostic, Diagnostics, SourceId};
 use eval::{Offer, Published};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use types::{Fact, Name};
 
 use crate::input;
@@ -45,18 +45,18 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, Diagnostics> {
-        let object = object(path)?;
-        let class = match (&object["architectures"], &object["_class_name"]) {
-            (Value::Array(names), _) => names.first().and_then(Value::as_str),
-            (_, Value::String(name)) => Some(name.as_str()),
+        let config = object(path)?;
+        let class = match (config.get("architectures"), config.get("_class_name")) {
+            (Some(Value::Array(names)), _) => names.first().and_then(Value::as_str),
+            (_, Some(Value::String(name))) => Some(name.as_str()),
             _ => None,
         };
         let (class, mut facts) = (class.map(String::from), BTreeMap::new());
-        flatten("", &object, &mut facts);
+        flatten("", &Value::Object(config), &mut facts);
         // What a pipeline says of its parts.
         let index = path.parent().and_then(Path::parent).map(|above| above.join("model_index.json"));
         if let Some(index) = index.filter(|index| index.is_file()) {
-            let mut said = object_of_index(&index)?;
+            let mut said = object(&index)?;
             said.retain(|_, value| !value.is_array());
             flatten("model_index", &Value::Object(said), &mut facts);
         }
@@ -122,7 +122,7 @@ fn model_part(path: &Path, parts: &[Config], offers: &[(&str, SourceId, Offer)])
 
 /// The configs of a pipeline's parts, in the order in which its index has them.
 fn parts(folder: &Path) -> Result<Vec<Config>, Diagnostics> {
-    let index = object_of_index(&folder.join("model_index.json"))?;
+    let index = object(&folder.join("model_index.json"))?;
     let mut parts = vec![];
     for name in index.keys().filter(|name| !name.starts_with('_') && !name.contains(['/', '.'])) {
         let config = folder.join(name).join("config.json");
@@ -162,20 +162,15 @@ fn snapshot(folder: &Path) -> Result<PathBuf, Diagnostics> {
     }
 }
 
-fn object_of_index(path: &Path) -> Result<serde_json::Map<String, Value>, Diagnostics> {
-    match object(path)? {
-        Value::Object(map) => Ok(map),
-        _ => Ok(serde_json::Map::new()),
-    }
-}
-
-fn object(path: &Path) -> Result<Value, Diagnostics> {
+fn object(path: &Path) -> Result<Map<String, Value>, Diagnostics> {
     let refuse = |what: String| {
         Diagnostics::from(Diagnostic::error(format!("cannot read the config {}: {what}", path.display())))
     };
     let text = input::text(path, MOST).map_err(|e| refuse(e.to_string()))?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
-    if value.is_object() { Ok(value) } else { Err(refuse("it is no JSON object".into())) }
+    match serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(refuse("it is no JSON object".into())),
+    }
 }
 
 /// Facts by paths with dots; nulls are left out. Objects in lists go by their place.
@@ -186,16 +181,6 @@ fn flatten(path: &str, value: &Value, facts: &mut BTreeMap<Name, Fact>) {
         Value::Array(items) if items.iter().any(Value::is_object) => {
             items.iter().enumerate().for_each(|(i, value)| flatten(&below(&i.to_string()), value, facts));
         }
-        value => drop(fact(value).map(|fact| facts.insert(path.into(), fact))),
+        value => drop(Fact::of_json(value).map(|fact| facts.insert(path.into(), fact))),
     }
-}
-
-fn fact(value: &Value) -> Option<Fact> {
-    Some(match value {
-        Value::Bool(v) => Fact::Bool(*v),
-        Value::Number(v) => v.as_i64().map_or_else(|| Fact::Number(v.as_f64().unwrap_or(f64::NAN)), Fact::Integer),
-        Value::String(v) => Fact::Text(v.as_str().into()),
-        Value::Array(items) => Fact::List(items.iter().map(|v| fact(v).unwrap_or(Fact::Text("null".into()))).collect()),
-        Value::Null | Value::Object(_) => return None,
-    })
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Name;
 
@@ -37,6 +38,20 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// The value that a config's JSON holds; none for null, where the class takes its own value.
+    pub fn of_json(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => return None,
+            Value::Bool(v) => Fact::Bool(*v),
+            Value::Number(v) => v.as_i64().map_or_else(|| Fact::Number(v.as_f64().unwrap_or(f64::NAN)), Fact::Integer),
+            Value::String(v) => Fact::Text(v.as_str().into()),
+            Value::Array(items) => {
+                Fact::List(items.iter().map(|v| Self::of_json(v).unwrap_or(Fact::Text("null".into()))).collect())
+            }
+            Value::Object(_) => Fact::Text("an object".into()),
+        })
+    }
+
     /// Whether they mean the same: 1 is 1.0.
     pub fn equals(&self, other: &Fact) -> bool {
         let number = |fact: &Fact| match fact {

@@ -68,27 +68,27 @@ impl<'a> Evaluator<'a> {
         let Wanted::Named(ident) = &entry.wanted else { return Ok(None) };
         let at = span_of(self.files[0].source, ident);
         let constant = self.files[0].constants.get(name).and_then(|c| type_name(&c.ty));
-        let (value, wants) = match (constant.as_deref(), &said) {
-            (None | Some("i64"), Fact::Integer(v)) => (Value::Int(*v), ""),
-            (Some("f64"), Fact::Integer(v)) => (Value::Float(*v as f64), ""),
-            (Some("f64"), Fact::Number(v)) => (Value::Float(*v), ""),
-            (Some("bool"), Fact::Bool(v)) => (Value::Bool(*v), ""),
-            (Some("str"), Fact::Text(v)) => (Value::Str(v.as_str().into()), ""),
-            (Some("f64"), _) => (Value::Int(0), "a number"),
-            (Some("bool"), _) => (Value::Int(0), "true or false"),
-            (Some("str"), _) => (Value::Int(0), "a text"),
-            _ => (Value::Int(0), "a whole number"),
-        };
-        match wants {
-            "" => Ok(Some(value)),
-            wants => {
+        let wrong = match (constant.as_deref(), said) {
+            (None | Some("i64"), Fact::Integer(v)) => return Ok(Some(Value::Int(v))),
+            (Some("f64"), Fact::Integer(v)) => return Ok(Some(Value::Float(v as f64))),
+            (Some("f64"), Fact::Number(v)) => return Ok(Some(Value::Float(v))),
+            (Some("bool"), Fact::Bool(v)) => return Ok(Some(Value::Bool(v))),
+            (Some("str"), Fact::Text(v)) => return Ok(Some(Value::Str(v.as_str().into()))),
+            (kind, said) => {
+                let wants = match kind {
+                    Some("f64") => "a number",
+                    Some("bool") => "true or false",
+                    Some("str") => "a text",
+                    _ => "a whole number",
+                };
                 let said = match said {
                     Fact::Text(text) => Fact::Text(format!("the text \"{text}\"").into()),
                     other => other,
                 };
-                Err(told(published, key, &said, &format!("`{name}` takes {wants}")).at(at, "read here").into())
+                told(published, key, &said, &format!("`{name}` takes {wants}"))
             }
-        }
+        };
+        Err(wrong.at(at, "read here").into())
     }
 
     /// That the given config asks for nothing else than what the model computes. Gives a warning for keys that nobody reads.

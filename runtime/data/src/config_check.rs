@@ -46,7 +46,7 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
             Some(setting) => format!("{setting} = {}", figure.value),
             None => figure.value.to_string(),
         };
-        let facts: Vec<Fact> = said.iter().filter_map(|(_, value)| fact(value)).collect();
+        let facts: Vec<Fact> = said.iter().filter_map(|(_, value)| Fact::of_json(value)).collect();
         if facts.iter().any(|f| !f.equals(&facts[0])) {
             unclear = true;
             let each = said.iter().zip(&facts).map(|((key, value), fact)| match value {
@@ -115,7 +115,7 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
 fn found<'f>(config: &Value, figure: &'f Figure) -> Vec<(&'f str, Value)> {
     let at = |key: &str| key.split('.').try_fold(config, |value, part| value.get(part)).filter(|v| !v.is_null());
     let value = |key: &str| match key.contains(" / ") {
-        true => match fact_at(key, |key| at(key).and_then(fact)) {
+        true => match fact_at(key, |key| at(key).and_then(Fact::of_json)) {
             Some(Fact::Integer(v)) => Some(v.into()),
             _ => None,
         },
@@ -137,18 +137,6 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-/// Nothing for null: the class then takes its own value.
-fn fact(value: &Value) -> Option<Fact> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(v) => Fact::Bool(*v),
-        Value::Number(v) => v.as_i64().map_or_else(|| Fact::Number(v.as_f64().unwrap_or(f64::NAN)), Fact::Integer),
-        Value::String(v) => Fact::Text(v.as_str().into()),
-        Value::Array(items) => Fact::List(items.iter().map(|v| fact(v).unwrap_or(Fact::Text("null".into()))).collect()),
-        Value::Object(_) => Fact::Text("an object".into()),
-    })
 }
 
 #[cfg(test)]
