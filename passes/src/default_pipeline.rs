@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use ir::{Module, Wish};
+use ir::{Module, ShardingHint};
 use types::Name;
 
 use crate::hide_comm::HideComm;
@@ -51,7 +51,7 @@ impl DefaultPipeline {
 /// Whether ranks gather parameters or scatter gradients.
 fn stores_parts(module: &Module) -> bool {
     let is_cut = |axes: &[Name]| axes.iter().any(|axis| module.mesh.size(axis) > 1);
-    module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { axes, .. } if is_cut(axes)))
+    module.hints.iter().any(|(hint, _)| matches!(hint, ShardingHint::Store { axes, .. } if is_cut(axes)))
 }
 
 fn graph(module: &Module, microbatches: u32, options: &Options) -> String {

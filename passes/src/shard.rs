@@ -1,6 +1,6 @@
 //! `shard`: gives every tensor its sharding, and makes each change of sharding a `reshard`.
 //!
-//! Wishes seed the dims they name; factors carry axes from tensor to tensor, wishes of the model first, sequence
+//! Hints seed the dims they name; factors carry axes from tensor to tensor, hints of the model first, sequence
 //! parallelism next, storage last (after GSPMD and Shardy). Then each operator takes the axes that its factors allow,
 //! and where an operand or result is held otherwise, a `reshard` stands between.
 

@@ -398,7 +398,7 @@ impl Unroller<'_> {
                 let piece = |i| Slice { offset: whole.offset + i as u64 * bytes, bytes, ..*whole };
                 Storage::Stack((0..*count).map(piece).collect())
             }
-            (Inst::Spread { count }, [Storage::Slice(one)]) => Storage::Stack(vec![*one; *count]),
+            (Inst::Repeat { count }, [Storage::Slice(one)]) => Storage::Stack(vec![*one; *count]),
             (Inst::Unchunk, [Storage::Stack(pieces)]) => {
                 let ty = node.ty.tensor().ok_or_else(|| Diagnostic::internal("`unchunk` makes no tensor"))?;
                 self.join(pieces, ty, node.place)

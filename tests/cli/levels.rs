@@ -49,7 +49,7 @@ fn plans_for_all_levels() {
             run(mmc.args(["--cpu", level, "-o"]).arg(&path)).expect("compiles");
             let (plan, _) = Plan::from_bytes(&std::fs::read(&path).expect("a plan")).expect("a plan");
             plan::verify(&plan).unwrap_or_else(|found| panic!("{words} {level}: {found:?}"));
-            assert!(plan.header.cpu == level && !plan.object.is_empty(), "{words} {level}");
+            assert!(plan.header.device == level && !plan.object.is_empty(), "{words} {level}");
             let Some(found) = losses(&path, folder.path()) else { continue };
             let expected = first.get_or_insert_with(|| found.clone());
             for (a, b) in expected.iter().zip(&found) {

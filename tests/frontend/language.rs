@@ -136,9 +136,9 @@ fn the_plan_is_data() {
     let text = around("x.cast(f32).mean()")
         + "pub fn plan(p: &mut Plan) { p.shard(DIM, \"tp\").shard(B, \"dp\"); p.fsdp([\"fsdp\", \"cp\"]); }";
     let evaluated = evaluate("net.mm", &text, &options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
-    let wishes: Vec<String> = evaluated.wishes.0.iter().map(|(w, _)| format!("{w:?}")).collect();
+    let directives: Vec<String> = evaluated.directives.0.iter().map(|(w, _)| format!("{w:?}")).collect();
     assert_eq!(
-        wishes,
+        directives,
         [
             "Shard { dim: \"DIM\", axis: \"tp\" }",
             "Shard { dim: \"B\", axis: \"dp\" }",
@@ -157,11 +157,11 @@ pub fn plan(p: &mut Plan) { p.shard(OTHER, \"tp\").pipeline(L, \"pp\", ZbH1); }
     let model = sources.add("net.mm", around("x.cast(f32).mean()"));
     let plan = sources.add("plan.mm", plan);
     let asked = options("train", None, &[]);
-    let wishes = eval::wishes(&mut sources, model, plan, &asked, &mut |_| None);
-    let wishes = wishes.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false)));
-    let wishes: Vec<String> = wishes.0.iter().map(|(w, _)| format!("{w:?}")).collect();
+    let directives = eval::directives(&mut sources, model, plan, &asked, &mut |_| None);
+    let directives = directives.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false)));
+    let directives: Vec<String> = directives.0.iter().map(|(w, _)| format!("{w:?}")).collect();
     assert_eq!(
-        wishes,
+        directives,
         ["Shard { dim: \"OTHER\", axis: \"tp\" }", "Pipeline { dim: \"L\", axis: \"pp\", schedule: \"zb-h1\" }"]
     );
 }

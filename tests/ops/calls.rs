@@ -76,7 +76,7 @@ fn chunks_are_pieces_along_the_first_dim() {
     let text = "fn @main(%0: f32[A:6], %1: f32[A:2]) {
       %2 = chunk 3(%0) : 3 x f32[A:2]
       %3 = unchunk(%2) : f32[A:6]
-      %4 = spread 2(%1) : 2 x f32[A:2]
+      %4 = repeat 2(%1) : 2 x f32[A:2]
       return %2, %3, %4
     }";
     let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];

@@ -91,7 +91,7 @@ pub fn module() -> Module {
     let cut = b.chunk(sums, 2);
     let joined = b.unchunk(cut);
     let total = b.reduce_sum(joined, &["B".into()]);
-    let spread = b.spread(moment, 4);
+    let spread = b.repeat(moment, 4);
     let again =
         b.call(Call { carried: 0, reverse: false, times: Some(4), callee: block, shared: 1 }, &callee, &[data, spread]);
     let again = b.results(again);

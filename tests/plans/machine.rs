@@ -64,7 +64,7 @@ pub fn compile(
         preset: "p".into(),
         task: "train".into(),
         target: target.name().into(),
-        cpu: machine.cpu.into(),
+        device: machine.cpu.into(),
         features: machine.features.into_iter().map(Name::from).collect(),
         dtype: DType::F32,
         seed: SEED,

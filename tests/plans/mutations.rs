@@ -36,7 +36,7 @@ const CASES: [(&str, &str, &str, &[&str]); 4] = [
             r#"{"shard":{"dim":"B","axes":["fsdp"]}}"#,
             r#"{"shard":{"dim":"L","axes":["cp.ulysses"]}}"#,
             r#"{"shard":{"dim":"H","axes":["tp"]}}"#,
-            r#"{"fill":{"dim":"L","of":"B","axes":["tp"]}}"#,
+            r#"{"sequence_parallel":{"dim":"L","of":"B","axes":["tp"]}}"#,
             r#"{"exchange":{"axes":["cp.ulysses"]}}"#,
             r#"{"store":{"what":"parameters","axes":["fsdp"]}}"#,
         ],
@@ -49,9 +49,9 @@ type Counts = BTreeMap<String, (usize, usize)>;
 #[test]
 fn faults_are_refused_or_change_nothing() {
     let mut text = String::new();
-    for (name, model, mesh, wishes) in CASES {
+    for (name, model, mesh, hints) in CASES {
         let mut counts = Counts::new();
-        check(model, mesh, wishes, &mut counts);
+        check(model, mesh, hints, &mut counts);
         text += &format!("{name}\n");
         for (kind, (refused, same)) in &counts {
             text += &format!("  {kind}: {refused} refused, {same} the same\n");
@@ -62,10 +62,10 @@ fn faults_are_refused_or_change_nothing() {
     println!("{text}");
 }
 
-fn check(model: &str, mesh: &str, wishes: &[&str], counts: &mut Counts) {
-    let wishes: String = wishes.iter().map(|w| format!("wish {w}\n")).collect();
+fn check(model: &str, mesh: &str, hints: &[&str], counts: &mut Counts) {
+    let hints: String = hints.iter().map(|w| format!("hint {w}\n")).collect();
     let mut lines = model.trim_start().splitn(2, '\n');
-    let text = format!("{}\n{mesh}\n{wishes}{}", lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let text = format!("{}\n{mesh}\n{hints}{}", lines.next().unwrap_or(""), lines.next().unwrap_or(""));
     let mut module = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let passes = Pipeline::parse(TRAIN).expect("a pipeline");
     passes.run(&mut module, &mut Context::default(), |_, _| {}).unwrap_or_else(|e| panic!("{e}"));

@@ -136,9 +136,9 @@ impl Builder {
         self.push(Inst::Unchunk, [x], ty.into())
     }
 
-    pub fn spread(&mut self, x: NodeId, count: usize) -> NodeId {
+    pub fn repeat(&mut self, x: NodeId, count: usize) -> NodeId {
         let of = self.ty(x).clone();
-        self.push(Inst::Spread { count }, [x], Type::Stack { count, of })
+        self.push(Inst::Repeat { count }, [x], Type::Stack { count, of })
     }
 
     /// Equal pieces along a dim: runs of the same memory if only dims of one element stand before it.

@@ -65,7 +65,7 @@ pub fn check_extent(module: &Module) -> Result<(), TooLong> {
                 }
                 Inst::Param(_) if enters.contains(&id) => (tensors(&node.ty), [1, bytes(&node.ty)]),
                 Inst::Param(_) | Inst::Get(_) => (1, [0, 0]),
-                Inst::Chunk { .. } | Inst::Spread { .. } => (tensors(&node.ty), [1, 0]),
+                Inst::Chunk { .. } | Inst::Repeat { .. } => (tensors(&node.ty), [1, 0]),
                 Inst::Op(_) | Inst::Unchunk => (1, [1, bytes(&node.ty)]),
             };
             for (i, own) in own.into_iter().enumerate() {

@@ -40,7 +40,7 @@ pub enum Inst {
     /// The inverse of `Chunk`.
     Unchunk,
     /// A stack whose every element is the tensor given.
-    Spread {
+    Repeat {
         count: usize,
     },
     Op(Op),
@@ -80,7 +80,7 @@ pub enum FunctionKind {
 pub struct Function {
     pub name: Name,
     pub kind: FunctionKind,
-    /// Its backward keeps no residuals but its operands: the body is computed again (a model's own wish, or recompute's).
+    /// Its backward keeps no residuals but its operands: the body is computed again (a model's own hint, or recompute's).
     pub recompute: bool,
     pub nodes: Arena<Node>,
     pub params: Vec<NodeId>,

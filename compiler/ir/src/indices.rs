@@ -21,7 +21,7 @@ impl Module {
             let any = (0..node.args.len()).any(has);
             holds[id.index()] = match &node.inst {
                 Inst::Param(n) => *n == param,
-                Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => any,
+                Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => any,
                 Inst::Get(_) => false,
                 Inst::Call(call) => {
                     (0..node.args.len()).filter(|&arg| has(arg)).for_each(|arg| note(self.indices(call.callee, arg)));

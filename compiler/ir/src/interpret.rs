@@ -114,7 +114,7 @@ impl<'m> Interpreter<'m> {
                 let data = operand(0).stack().iter().flat_map(|a| a.data.iter().copied()).collect();
                 Value::Tensor(Array::new(node.ty.tensor().expect("`unchunk` makes a tensor").clone(), data))
             }
-            Inst::Spread { count } => Value::Stack(vec![operand(0).tensor().clone(); *count]),
+            Inst::Repeat { count } => Value::Stack(vec![operand(0).tensor().clone(); *count]),
             Inst::Op(op) => {
                 let operands: Vec<&Array> = (0..node.args.len()).map(|i| operand(i).tensor()).collect();
                 let types: Vec<_> = node.ty.tensors().cloned().collect();

@@ -30,7 +30,7 @@ pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
 pub use mismatch::Mismatch;
 pub use module::{
-    Feed, Holds, Input, Level, Logical, Module, Output, Parameter, ParameterInfo, Program, State, Stored, Wish,
+    Feed, Holds, Input, Level, Logical, Module, Output, Parameter, ParameterInfo, Program, ShardingHint, State, Stored,
     indexed_name,
 };
 pub use op::{Class, Collective, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};

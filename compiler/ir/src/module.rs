@@ -19,14 +19,14 @@ pub struct Module {
     pub mesh: Mesh,
     pub level: Level,
     /// What the model's plan and the flags ask of the `shard` pass.
-    pub wishes: Vec<(Wish, PlaceId)>,
+    pub hints: Vec<(ShardingHint, PlaceId)>,
     pub places: Places,
 }
 
 /// How far a module is on its way to the ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
-    /// Logical shapes; shardings are wishes.
+    /// Logical shapes; shardings are hints.
     #[default]
     Global,
     /// Logical shapes; every tensor has its sharding, and operands fit their operators.
@@ -38,7 +38,7 @@ pub enum Level {
 /// All dims and axes are named. Axes are major first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
+pub enum ShardingHint {
     /// Cut this dim wherever it occurs; `exact` if its size must divide where it is merged with others (heads).
     Shard {
         dim: Name,
@@ -48,7 +48,7 @@ pub enum Wish {
     },
     /// Cut this dim, in tensors that have the dim `of` too, where the axes are not in use: sequence parallelism
     /// between tensor-parallel regions (Korthikanti et al., 2022).
-    Fill { dim: Name, of: Name, axes: Vec<Name> },
+    SequenceParallel { dim: Name, of: Name, axes: Vec<Name> },
     /// Keep these in parts over the axes from step to step, and gather them where they are used.
     Store { what: Stored, axes: Vec<Name> },
     /// Where a dim cut by these axes goes around or must be whole, cut another instead: heads for tokens (Ulysses,

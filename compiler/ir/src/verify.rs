@@ -146,7 +146,7 @@ fn node_sharding(module: &Module, function: &Function, id: NodeId) -> Result<(),
     match &node.inst {
         Inst::Param(_) | Inst::Op(Op::Reshard(_)) => Ok(()),
         Inst::Get(i) => same(&function.nodes[node.args[0]].sharding(*i), &node.sharding(0), "the item"),
-        Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => same(&held(0), &node.sharding(0), "the operand"),
+        Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => same(&held(0), &node.sharding(0), "the operand"),
         Inst::Call(call) => {
             let callee = &module.functions[call.callee];
             for (i, p) in callee.params.iter().enumerate() {
@@ -241,7 +241,7 @@ fn node_type(module: &Module, at: Id<Function>, function: &Function, id: NodeId)
             first.size = first.size.saturating_mul(*count);
             Type::Tensor(ty)
         }
-        (Inst::Spread { count }, [Type::Tensor(of)]) => Type::Stack { count: *count, of: of.clone() },
+        (Inst::Repeat { count }, [Type::Tensor(of)]) => Type::Stack { count: *count, of: of.clone() },
         (Inst::Op(op), _) => {
             let tensors: Option<Vec<_>> = types.iter().map(|t| t.tensor()).collect();
             let tensors = tensors.ok_or_else(|| format!("`{}` takes tensors only", op.name()))?;

@@ -148,7 +148,7 @@ fn too_much(plan: &Plan, class: &str, demand: &Demand) -> Diagnostic {
     Diagnostic::error(format!(
         "the ranks of class `{class}` need {}, and an {} has {}",
         bytes(demand.total()),
-        plan.header.cpu,
+        plan.header.device,
         bytes(demand.device)
     ))
     .note(parts(demand))

@@ -61,7 +61,7 @@ pub fn pipeline(
     let optim = optim::checked(&options.policy.optim)?;
     let own = passes::Options { dtype: Some(targets::work_type(options)), optim, ..own };
     let limit = Limit::of(&own, known);
-    let stages = mesh::stages(&own.mesh, &traced.evaluated.wishes);
+    let stages = mesh::stages(&own.mesh, &traced.evaluated.directives);
     let policy = MemoryPolicy::of(&own, limit.as_ref().map(|limit| limit.budget));
     let pipeline = DefaultPipeline::new(&traced.evaluated.module, traced.microbatches, &own, stages, policy);
     Ok((pipeline, limit))
@@ -79,11 +79,11 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
 
     let start_passes = Instant::now();
     let samples = evaluated.batch as u64 * u64::from(microbatches);
-    let tokens = tokens_of(samples, mesh::tokens(&evaluated.wishes, &evaluated.dims))?;
+    let tokens = tokens_of(samples, mesh::tokens(&evaluated.directives, &evaluated.dims))?;
     let mut header = header(args, &*target, evaluated.module.mesh.clone(), &evaluated.preset);
     header.configs = evaluated.configs;
-    if let Some(machine) = asked.as_ref().filter(|_| header.cpu.is_empty()) {
-        header.cpu = machine.name.as_str().into();
+    if let Some(machine) = asked.as_ref().filter(|_| header.device.is_empty()) {
+        header.device = machine.name.as_str().into();
     }
     let mut cx = Context { target: Some(&*target), machine: Some(&machine), sized, ..Context::default() };
     let mut printed = Ok(());
@@ -131,7 +131,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str) -> Head
         preset: preset.into(),
         task: args.model.task.as_str().into(),
         target: target.name().into(),
-        cpu: machine.cpu.into(),
+        device: machine.cpu.into(),
         features: machine.features.into_iter().map(Name::from).collect(),
         dtype: targets::work_type(&args.options).into(),
         seed: args.options.seed,

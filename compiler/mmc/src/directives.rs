@@ -3,24 +3,24 @@
 
 use clap::ValueEnum;
 use diag::{Diagnostic, Diagnostics, Span};
-use eval::{Evaluated, Wish};
+use eval::{Evaluated, PlanDirective};
 use passes::{Options, StageSchedule};
 
 /// The options of the command line, and where it leaves one open, the plan's.
 pub fn filled(options: &Options, evaluated: &Evaluated) -> Result<Options, Diagnostics> {
     let mut planned = Options::default();
-    for (wish, span) in &evaluated.wishes.0 {
-        match wish {
-            Wish::Recompute(word) => choose("recompute", &mut planned.recompute, word, *span)?,
-            Wish::Offload(word) => choose("offload", &mut planned.offload, word, *span)?,
-            Wish::Pipeline { dim, axis, schedule } => {
+    for (directive, span) in &evaluated.directives.0 {
+        match directive {
+            PlanDirective::Recompute(word) => choose("recompute", &mut planned.recompute, word, *span)?,
+            PlanDirective::Offload(word) => choose("offload", &mut planned.offload, word, *span)?,
+            PlanDirective::Pipeline { dim, axis, schedule } => {
                 pipeline(evaluated, dim, axis, *span)?;
                 // One that does not take --virtual-stages gives way to it.
                 let chunks = options.mesh.virtual_stages.map(|chunks| chunks as usize);
                 let takes = |s: &&StageSchedule| chunks.is_none_or(|chunks| s.rules.chunks.contains(&chunks));
                 planned.mesh.schedule = StageSchedule::named(schedule).filter(takes);
             }
-            Wish::Shard { .. } | Wish::Fsdp { .. } => {}
+            PlanDirective::Shard { .. } | PlanDirective::Fsdp { .. } => {}
         }
     }
     Ok(options.or(&planned))

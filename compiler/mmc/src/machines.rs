@@ -32,6 +32,6 @@ pub fn of_target(target: &str) -> Machine {
 pub fn of_plan(asked: Option<&str>, plan: &Plan) -> Result<Option<Machine>, Diagnostics> {
     match asked {
         Some(name) => named(name).map(Some),
-        None => Ok(cost::built_in(&plan.header.target).or_else(|| cost::built_in(&plan.header.cpu))),
+        None => Ok(cost::built_in(&plan.header.target).or_else(|| cost::built_in(&plan.header.device))),
     }
 }

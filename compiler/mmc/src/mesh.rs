@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
-use eval::{Evaluated, Wishes};
+use eval::{Evaluated, PlanDirective, PlanDirectives};
 use indexmap::IndexMap;
-use ir::{Inst, MAX_OPERATORS, Module, Op, Stored, Wish};
+use ir::{Inst, MAX_OPERATORS, Module, Op, ShardingHint, Stored};
 use passes::{Grid, MeshOptions, Stages};
 use types::{MAX_RANKS, Mesh, Name};
 
@@ -57,7 +57,7 @@ pub fn micro_batch(args: &MeshOptions, parts: u32, batch: Option<u32>) -> Result
     Err(error.into())
 }
 
-/// Gives the module its mesh and its wishes.
+/// Gives the module its mesh and its sharding hints.
 pub fn plan(args: &MeshOptions, evaluated: &mut Evaluated) -> Result<(), Diagnostics> {
     evaluated.module.mesh = mesh(args, evaluated)?;
     let trains = evaluated.module.trains();
@@ -80,8 +80,8 @@ pub fn plan(args: &MeshOptions, evaluated: &mut Evaluated) -> Result<(), Diagnos
         let message = format!("{} samples for {replicas} replicas: each replica computes all of them", evaluated.batch);
         evaluated.warnings.0.push(Diagnostic::warning(message));
     }
-    let wished = wishes(args, evaluated, few)?;
-    evaluated.module.wishes = wished;
+    let hints = hints(args, evaluated, few)?;
+    evaluated.module.hints = hints;
     Ok(())
 }
 
@@ -123,8 +123,8 @@ pub fn refuse(args: &MeshOptions, batch: Option<u32>) -> Result<(), Diagnostics>
     }
     let is_virtual = args.virtual_stages.is_some_and(|chunks| chunks > 1);
     if args.pp == 1 && (is_virtual || args.schedule.is_some()) {
-        let wish = if is_virtual { "--virtual-stages" } else { "--schedule" };
-        return Err(Diagnostic::error(format!("{wish} without a pipeline"))
+        let flag = if is_virtual { "--virtual-stages" } else { "--schedule" };
+        return Err(Diagnostic::error(format!("{flag} without a pipeline"))
             .help("give --pp 2 or more, or leave it out")
             .into());
     }
@@ -132,17 +132,17 @@ pub fn refuse(args: &MeshOptions, batch: Option<u32>) -> Result<(), Diagnostics>
 }
 
 /// The pipeline, if there is one, with the directive that asks for it.
-pub fn stages(args: &MeshOptions, wishes: &Wishes) -> Option<Stages> {
-    let mut wished = wishes.0.iter().filter(|(wish, _)| matches!(wish, eval::Wish::Pipeline { .. }));
+pub fn stages(args: &MeshOptions, directives: &PlanDirectives) -> Option<Stages> {
+    let mut asked = directives.0.iter().filter(|(directive, _)| matches!(directive, PlanDirective::Pipeline { .. }));
     let (schedule, chunks) = args.schedule();
-    let (ranks, at) = (args.pp as usize, wished.next().map(|(_, span)| *span));
+    let (ranks, at) = (args.pp as usize, asked.next().map(|(_, span)| *span));
     (ranks > 1).then_some(Stages { ranks, chunks, schedule, at })
 }
 
 /// Tokens of a sample: the sizes of the dims that the plan cuts over cp.
-pub fn tokens(wishes: &Wishes, dims: &IndexMap<Name, usize>) -> u64 {
-    let cut = wishes.0.iter().filter_map(|(wish, _)| match wish {
-        eval::Wish::Shard { dim, axis } if axis == "cp" => Some(dim),
+pub fn tokens(directives: &PlanDirectives, dims: &IndexMap<Name, usize>) -> u64 {
+    let cut = directives.0.iter().filter_map(|(directive, _)| match directive {
+        PlanDirective::Shard { dim, axis } if axis == "cp" => Some(dim),
         _ => None,
     });
     let cut: BTreeSet<&Name> = cut.collect();
@@ -193,14 +193,18 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-fn wishes(args: &MeshOptions, evaluated: &mut Evaluated, few: bool) -> Result<Vec<(Wish, PlaceId)>, Diagnostics> {
-    let Evaluated { module, wishes, .. } = evaluated;
-    let mut out: Vec<(Wish, PlaceId)> = vec![];
+fn hints(
+    args: &MeshOptions,
+    evaluated: &mut Evaluated,
+    few: bool,
+) -> Result<Vec<(ShardingHint, PlaceId)>, Diagnostics> {
+    let Evaluated { module, directives, .. } = evaluated;
+    let mut out: Vec<(ShardingHint, PlaceId)> = vec![];
     let mut fsdp = None;
-    for (wish, span) in &wishes.0 {
+    for (directive, span) in &directives.0 {
         let place = module.places.add(*span, PlaceId::NONE);
-        match wish {
-            eval::Wish::Shard { dim, axis } => {
+        match directive {
+            PlanDirective::Shard { dim, axis } => {
                 let mut axes = axes(module, axis, place)?;
                 if DATA.contains(&axis.as_str()) {
                     axes = DATA.iter().flat_map(|a| module.mesh.parts(a)).collect();
@@ -208,23 +212,23 @@ fn wishes(args: &MeshOptions, evaluated: &mut Evaluated, few: bool) -> Result<Ve
                         continue;
                     }
                 }
-                out.push((Wish::Shard { dim: dim.clone(), axes, exact: axis == "tp" }, place));
+                out.push((ShardingHint::Shard { dim: dim.clone(), axes, exact: axis == "tp" }, place));
             }
-            eval::Wish::Fsdp { axes: over } => {
+            PlanDirective::Fsdp { axes: over } => {
                 let mut parts = vec![];
                 for axis in over {
                     parts.extend(axes(module, axis, place)?);
                 }
                 fsdp = Some((parts, over.iter().any(|axis| axis == "fsdp"), place));
             }
-            eval::Wish::Pipeline { axis, .. } => drop(axes(module, axis, place)?),
-            eval::Wish::Recompute(_) | eval::Wish::Offload(_) => {}
+            PlanDirective::Pipeline { axis, .. } => drop(axes(module, axis, place)?),
+            PlanDirective::Recompute(_) | PlanDirective::Offload(_) => {}
         }
     }
-    let cut_by = |axis: &str, out: &[(Wish, PlaceId)]| -> Vec<Name> {
+    let cut_by = |axis: &str, out: &[(ShardingHint, PlaceId)]| -> Vec<Name> {
         let axis = module.mesh.parts(axis);
         let cut = out.iter().filter_map(|(w, _)| match w {
-            Wish::Shard { dim, axes, .. } if axes.iter().any(|a| axis.contains(a)) => Some(dim.clone()),
+            ShardingHint::Shard { dim, axes, .. } if axes.iter().any(|a| axis.contains(a)) => Some(dim.clone()),
             _ => None,
         });
         cut.collect()
@@ -233,16 +237,21 @@ fn wishes(args: &MeshOptions, evaluated: &mut Evaluated, few: bool) -> Result<Ve
     let tp = module.mesh.parts("tp").to_vec();
     for dim in &tokens {
         for of in &samples {
-            out.push((Wish::Fill { dim: dim.clone(), of: of.clone(), axes: tp.clone() }, PlaceId::NONE));
+            out.push((
+                ShardingHint::SequenceParallel { dim: dim.clone(), of: of.clone(), axes: tp.clone() },
+                PlaceId::NONE,
+            ));
         }
     }
     out.push((
-        Wish::Exchange { axes: module.mesh.parts("cp").iter().filter(|a| a.ends_with(".ulysses")).cloned().collect() },
+        ShardingHint::Exchange {
+            axes: module.mesh.parts("cp").iter().filter(|a| a.ends_with(".ulysses")).cloned().collect(),
+        },
         PlaceId::NONE,
     ));
     match fsdp {
         Some((axes, named, place)) if named || args.fsdp == 1 => {
-            out.push((Wish::Store { what: Stored::Parameters, axes }, place));
+            out.push((ShardingHint::Store { what: Stored::Parameters, axes }, place));
         }
         _ if args.fsdp > 1 => {
             return Err(Diagnostic::error(format!("--fsdp {} and the model's plan has no fsdp axis", args.fsdp))
@@ -253,7 +262,7 @@ fn wishes(args: &MeshOptions, evaluated: &mut Evaluated, few: bool) -> Result<Ve
     }
     if args.zero.is_some() {
         let axes = module.mesh.parts("dp").to_vec();
-        out.push((Wish::Store { what: Stored::Optimizer, axes }, PlaceId::NONE));
+        out.push((ShardingHint::Store { what: Stored::Optimizer, axes }, PlaceId::NONE));
     }
     Ok(out)
 }

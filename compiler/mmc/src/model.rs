@@ -152,7 +152,7 @@ fn evaluate(
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;
     if let Some(path) = &args.plan {
         let plan = load(path, sources)?;
-        evaluated.wishes = eval::wishes(sources, file, plan, &options, &mut sibling)?;
+        evaluated.directives = eval::directives(sources, file, plan, &options, &mut sibling)?;
     }
     crate::mesh::plan(mesh, &mut evaluated)?;
     Ok(evaluated)

@@ -12,7 +12,7 @@ pub struct Header {
     /// `cpu`, `ascend-910b3`, `none`.
     pub target: Name,
     /// The processor the kernels were made for, e.g. `znver4`, and the features that the machine must have.
-    pub cpu: Name,
+    pub device: Name,
     pub features: Vec<Name>,
     /// The working type that the precision pass chose.
     pub dtype: DType,

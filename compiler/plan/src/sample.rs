@@ -30,7 +30,7 @@ fn header(model: &str, sizes: [usize; 5]) -> Header {
         preset: "tiny".into(),
         task: "train".into(),
         target: "cpu".into(),
-        cpu: "any".into(),
+        device: "any".into(),
         features: vec![],
         dtype: DType::F32,
         seed: 7,

@@ -20,7 +20,7 @@ impl fmt::Display for Plan {
             h.preset,
             h.task,
             h.target,
-            h.cpu,
+            h.device,
             h.dtype,
             h.seed,
             mesh.join(" ")

@@ -10,8 +10,8 @@ pub const AXES: [&str; 5] = ["pp", "dp", "fsdp", "cp", "tp"];
 pub fn title(plan: &Plan) -> String {
     let h = &plan.header;
     let preset = if h.preset.is_empty() { String::new() } else { format!(" {}", h.preset) };
-    let cpu = if h.cpu.is_empty() { String::new() } else { format!(" {}", h.cpu) };
-    format!("{}{preset}, {}, {} for {}{cpu}", h.model, h.task, h.dtype, h.target)
+    let device = if h.device.is_empty() { String::new() } else { format!(" {}", h.device) };
+    format!("{}{preset}, {}, {} for {}{device}", h.model, h.task, h.dtype, h.target)
 }
 
 /// What a feed or an emit is called among those of all programs: `x`, or `encode/x` where there are several programs.

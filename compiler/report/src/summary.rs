@@ -19,9 +19,9 @@ pub struct Times {
 pub fn of_plan(plan: &Plan, path: &Path, file_bytes: u64, hash: &str, times: &Times) -> String {
     let h = &plan.header;
     let mut out = String::new();
-    let cpu = if h.cpu.is_empty() { String::new() } else { format!(" ({})", h.cpu) };
+    let device = if h.device.is_empty() { String::new() } else { format!(" ({})", h.device) };
     let ranks = if h.world() == 1 { "1 rank".into() } else { format!("{} ranks", h.world()) };
-    let _ = writeln!(out, "{} {} {} in {} for {}{cpu}, {ranks}", h.model, h.preset, h.task, h.dtype, h.target);
+    let _ = writeln!(out, "{} {} {} in {} for {}{device}, {ranks}", h.model, h.preset, h.task, h.dtype, h.target);
     let elements: u64 = plan.manifest.parameters.iter().map(|p| p.ty.elements() as u64).sum();
     let _ = writeln!(out, "  parameters  {} in {} tensors", count(elements), plan.manifest.parameters.len());
     for program in &plan.programs {

@@ -13,7 +13,7 @@ use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::trace::{Site, Tracer};
 use crate::value::Value;
-use crate::{Options, Wishes};
+use crate::{Options, PlanDirectives};
 
 /// Calls within calls.
 const MAX_DEPTH: usize = 64;
@@ -45,7 +45,7 @@ pub struct Evaluator<'a> {
     pub options: &'a Options,
     pub preset: Option<usize>,
     pub trace: Tracer,
-    pub wishes: Wishes,
+    pub directives: PlanDirectives,
     pub numbers: FxHashMap<(usize, String), Number<'a>>,
     pub memo: FxHashMap<String, Memo<'a>>,
     /// Models that programs take, by file and name: programs share their parameters.
@@ -152,7 +152,7 @@ impl<'a> Evaluator<'a> {
             options,
             preset,
             trace: Tracer::default(),
-            wishes: Wishes::default(),
+            directives: PlanDirectives::default(),
             numbers: FxHashMap::default(),
             memo: FxHashMap::default(),
             models: FxHashMap::default(),

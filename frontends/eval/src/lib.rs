@@ -10,6 +10,7 @@ mod call;
 mod config;
 mod contract;
 mod control;
+mod directives;
 mod ends;
 mod evaluator;
 mod expr;
@@ -30,7 +31,6 @@ mod tables;
 mod trace;
 mod value;
 mod vocabulary;
-mod wishes;
 
 use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources, Span};
 use indexmap::IndexMap;
@@ -45,8 +45,8 @@ use crate::stop::Stop;
 use crate::value::Value;
 
 pub use config::Published;
+pub use directives::{PlanDirective, PlanDirectives};
 pub use vocabulary::{schedules, words};
-pub use wishes::{Wish, Wishes};
 
 /// What to evaluate of a file, and under which settings.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ pub struct Evaluated {
     pub batch: usize,
     /// The task's programs, and how often each runs before the next: one program once, unless the task says otherwise.
     pub runs: Vec<(Name, usize)>,
-    pub wishes: Wishes,
+    pub directives: PlanDirectives,
     /// What the configs of the classes that the file declares say, with the values under this preset.
     pub configs: Vec<Config>,
 }
@@ -130,13 +130,13 @@ pub fn evaluate(
 
 /// What the `plan` function of another file asks for, in place of the model's own. It speaks of the model's dims by
 /// name, whether it brings them in with `use` or not.
-pub fn wishes(
+pub fn directives(
     sources: &mut Sources,
     model: SourceId,
     plan: SourceId,
     options: &Options,
     load: &mut dyn FnMut(&str) -> Option<Sibling>,
-) -> Result<Wishes, Diagnostics> {
+) -> Result<PlanDirectives, Diagnostics> {
     let (mut texts, mut siblings) = gather(sources, model, load);
     texts.push((plan, sources.text(plan).to_string()));
     // All it may name is the model's.
@@ -154,7 +154,7 @@ pub fn wishes(
                 .into());
         }
         run_plan(&mut ev, last).map_err(diagnostics)?;
-        Ok(std::mem::take(&mut ev.wishes))
+        Ok(std::mem::take(&mut ev.directives))
     })
 }
 
@@ -328,7 +328,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> R
         preset,
         task: options.task.clone(),
         runs: std::mem::take(&mut ev.runs),
-        wishes: std::mem::take(&mut ev.wishes),
+        directives: std::mem::take(&mut ev.directives),
         configs,
     })
 }

@@ -43,8 +43,8 @@ impl Deref for Param {
     }
 }
 
-/// Methods that return the same module with a wish about its parameters.
-macro_rules! wishes {
+/// Methods that return the same module with another option of its parameters.
+macro_rules! with_options {
     ($($ty:ty),*) => {
         $(impl $ty {
             /// Used in this type instead of the working type.
@@ -82,7 +82,7 @@ macro_rules! layers {
     };
 }
 
-wishes!(Param, Linear, LayerNorm, RmsNorm, Embedding);
+with_options!(Param, Linear, LayerNorm, RmsNorm, Embedding);
 
 layers!(
     /// `x weight + bias`, over the axis it was made for.

@@ -2,7 +2,7 @@
 
 use crate::Size;
 
-/// Wishes; flags of the command line go over them.
+/// Where a model runs; flags of the command line go over it.
 #[derive(Debug)]
 pub struct Plan;
 

@@ -148,7 +148,7 @@ impl Derivatives<'_> {
                     let g = joint.b.chunk(g, joint.b.function.ty(args[0]).count());
                     joint.give(args[0], g);
                 }
-                (Inst::Spread { .. }, _, Some(g)) => {
+                (Inst::Repeat { .. }, _, Some(g)) => {
                     let g = self.total(&mut joint.b, g);
                     joint.give(args[0], g);
                 }

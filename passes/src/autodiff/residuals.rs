@@ -106,7 +106,7 @@ impl Chooser<'_> {
                     let cheap = matches!(op.class(), Class::Source | Class::Elementwise | Class::View | Class::Move);
                     cheap && args
                 }
-                Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => args,
+                Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => args,
                 Inst::Get(_) | Inst::Call(_) => false,
             };
         }

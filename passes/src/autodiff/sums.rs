@@ -40,7 +40,7 @@ impl Derivatives<'_> {
             Type::Tensor(t) => b.zeros(t),
             Type::Stack { count, of } => {
                 let zero = b.zeros(of);
-                b.spread(zero, *count)
+                b.repeat(zero, *count)
             }
             Type::Tuple(_) => {
                 b.fail(ir::Mismatch::new("a tuple has no zero"));

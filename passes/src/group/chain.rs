@@ -84,7 +84,7 @@ impl Walk<'_> {
             let value = match &node.inst {
                 Inst::Param(i) => args[*i].clone(),
                 Inst::Get(i) => item(&values[node.args[0].index()], *i),
-                Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => values[node.args[0].index()].clone(),
+                Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => values[node.args[0].index()].clone(),
                 Inst::Op(_) => self.worked(function, node, &values),
                 Inst::Call(call) => self.call((id, at), call, &values),
             };

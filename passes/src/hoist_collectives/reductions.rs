@@ -276,7 +276,7 @@ fn adds(function: &Function) -> bool {
 }
 
 fn is_zero(function: &Function, mut id: NodeId) -> bool {
-    while let Inst::Op(Op::Broadcast(_)) | Inst::Spread { .. } = &function.nodes[id].inst {
+    while let Inst::Op(Op::Broadcast(_)) | Inst::Repeat { .. } = &function.nodes[id].inst {
         id = function.nodes[id].args[0];
     }
     matches!(&function.nodes[id].inst, Inst::Op(Op::Constant(constant)) if constant.value == 0.0)

@@ -28,7 +28,7 @@ pub fn of(module: &Module, function: &Function, params: &[Quantity]) -> Quantiti
         let one = match &node.inst {
             Inst::Param(i) => params.get(*i).copied().unwrap_or(Other),
             Inst::Get(i) => all[node.args[0].index()].get(*i).copied().unwrap_or(Other),
-            Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => joined(&args),
+            Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => joined(&args),
             Inst::Call(call) => {
                 all.push(called(module, call, &args).1);
                 continue;

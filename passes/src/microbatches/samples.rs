@@ -134,7 +134,7 @@ pub fn of(
                 smallvec![tuple.get(*i).or(tuple.first()).cloned().unwrap_or(Samples::None)]
             }
             Inst::Call(call) => called(module, call, batch, args, node.place),
-            Inst::Chunk { .. } | Inst::Unchunk | Inst::Spread { .. } => args.into_iter().take(1).collect(),
+            Inst::Chunk { .. } | Inst::Unchunk | Inst::Repeat { .. } => args.into_iter().take(1).collect(),
             Inst::Op(op) => applied(function, node, op, batch, &args),
         };
         all.push(results);

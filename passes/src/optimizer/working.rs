@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use ir::ops::Cast;
-use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, Stored, Type, Wish};
+use ir::{Call, Function, Id, Inst, Mismatch, Module, NodeId, Op, Rewriter, ShardingHint, Stored, Type};
 use smallvec::SmallVec;
 use types::{DType, Name};
 
@@ -16,7 +16,7 @@ pub fn name(parameter: &str) -> Name {
 /// Whether parameters may have copies: where the optimiser's state alone is kept in parts, a copy would be gathered
 /// beside the parameter.
 pub fn allowed(module: &Module) -> bool {
-    !module.wishes.iter().any(|(wish, _)| matches!(wish, Wish::Store { what: Stored::Optimizer, .. }))
+    !module.hints.iter().any(|(hint, _)| matches!(hint, ShardingHint::Store { what: Stored::Optimizer, .. }))
 }
 
 /// Who reads the values of a function.

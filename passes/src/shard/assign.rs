@@ -19,8 +19,8 @@ pub struct Around<'a> {
 pub type Cuts = Vec<DimAxes>;
 
 impl Around<'_> {
-    /// What the operator's tensors wish of its factors together: of two lists of axes the one that extends the other,
-    /// else the one of the better wish. An axis stays with the factor whose wish is best, unless the two make a ring.
+    /// What the operator's tensors ask of its factors together: of two lists of axes the one that extends the other,
+    /// else the one of the better hint. An axis stays with the factor whose hint is best, unless the two make a ring.
     pub fn cuts(&self, mesh: &types::Mesh) -> Cuts {
         let mut cuts: Cuts = vec![DimAxes::new(); self.factors.factors.len()];
         let sides = [(&self.factors.args, &self.args), (&self.factors.results, &self.results)];

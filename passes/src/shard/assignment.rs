@@ -6,15 +6,15 @@ use ir::{Axes, Factors, Function, Id, Input, Inst, Module, NodeId, Op, Type};
 use smallvec::SmallVec;
 use types::{Mesh, Name, TensorType};
 
-/// Whose wish an axis on a dim is; the first wins where an operator cannot have both.
+/// Whose hint an axis on a dim is; the first wins where an operator cannot have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     Model,
-    Fill,
+    SequenceParallel,
     Store,
 }
 
-/// The axes that cut one dim, major first, each with whose wish it is.
+/// The axes that cut one dim, major first, each with whose hint it is.
 pub type DimAxes = SmallVec<[(Name, Rank); 2]>;
 pub type TensorAxes = SmallVec<[DimAxes; 4]>;
 

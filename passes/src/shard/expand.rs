@@ -1,4 +1,4 @@
-//! Operators that want a dim whole which wishes cut are replaced by their expansions, whose reductions can be cut.
+//! Operators that want a dim whole which hints cut are replaced by their expansions, whose reductions can be cut.
 
 use std::collections::{HashMap, HashSet};
 

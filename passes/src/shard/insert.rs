@@ -223,7 +223,7 @@ impl Writer<'_> {
                 s.b.function.nodes[get].shardings = [held].into_iter().collect();
                 return Ok(self.settle(out, s, id, get, &self.function.nodes[node.args[0]].inst));
             }
-            Inst::Spread { .. } => (vec![s.get(node.args[0])], vec![s.held(s.get(node.args[0]))]),
+            Inst::Repeat { .. } => (vec![s.get(node.args[0])], vec![s.held(s.get(node.args[0]))]),
             Inst::Chunk { .. } | Inst::Unchunk => {
                 let x = s.get(node.args[0]);
                 let mut want = s.held(x);

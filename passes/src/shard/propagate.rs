@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use diag::Diagnostics;
-use ir::{Function, Id, Input, Inst, Module, NodeId, Output, Wish};
+use ir::{Function, Id, Input, Inst, Module, NodeId, Output, ShardingHint};
 use types::Name;
 
 use super::assign::{Around, joined};
@@ -12,7 +12,7 @@ use super::assignment::{AxisAssignment, Site, names};
 use super::seed;
 use super::stale::{Stale, Way};
 
-/// The wishes of the model's plan and all that follows from them.
+/// The hints of the model's plan and all that follows from them.
 pub fn model(module: &Module) -> Result<AxisAssignment, Diagnostics> {
     let mut table = AxisAssignment::new(module);
     given(module, &mut table);
@@ -47,8 +47,8 @@ fn given(module: &Module, table: &mut AxisAssignment) {
 
 /// Axes that are exchanged rather than sent around a ring.
 pub fn exchanged(module: &Module) -> Vec<Name> {
-    let axes = module.wishes.iter().filter_map(|(w, _)| match w {
-        Wish::Exchange { axes } => Some(axes.clone()),
+    let axes = module.hints.iter().filter_map(|(w, _)| match w {
+        ShardingHint::Exchange { axes } => Some(axes.clone()),
         _ => None,
     });
     axes.flatten().filter(|a| module.mesh.size(a) > 1).collect()
@@ -134,7 +134,7 @@ fn step(
     match &node.inst {
         Inst::Param(_) => false,
         Inst::Get(i) => link(table, (f, node.args[0], *i), (f, id, 0)),
-        Inst::Spread { .. } => link(table, (f, node.args[0], 0), (f, id, 0)),
+        Inst::Repeat { .. } => link(table, (f, node.args[0], 0), (f, id, 0)),
         Inst::Chunk { .. } | Inst::Unchunk => {
             let (a, b) = ((f, node.args[0], 0), (f, id, 0));
             let mut changed = false;

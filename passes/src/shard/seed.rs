@@ -1,7 +1,7 @@
-//! Wishes as the first axes of dims, and whether they can be met at all.
+//! Hints as the first axes of dims, and whether they can be met at all.
 
 use diag::{Diagnostic, Diagnostics, PlaceId};
-use ir::{Module, Stored, Wish};
+use ir::{Module, ShardingHint, Stored};
 use types::{Mesh, Name};
 
 use super::assignment::{AxisAssignment, Rank, names, tensors};
@@ -9,11 +9,12 @@ use super::assignment::{AxisAssignment, Rank, names, tensors};
 /// That every axis wished for is one of the mesh.
 pub fn check(module: &Module) -> Result<(), Diagnostics> {
     let mut errors = vec![];
-    for (wish, place) in &module.wishes {
-        let axes = match wish {
-            Wish::Shard { axes, .. } | Wish::Fill { axes, .. } | Wish::Store { axes, .. } | Wish::Exchange { axes } => {
-                axes
-            }
+    for (hint, place) in &module.hints {
+        let axes = match hint {
+            ShardingHint::Shard { axes, .. }
+            | ShardingHint::SequenceParallel { axes, .. }
+            | ShardingHint::Store { axes, .. }
+            | ShardingHint::Exchange { axes } => axes,
         };
         for axis in axes.iter().filter(|a| module.mesh.position(a).is_none()) {
             let known: Vec<&str> = module.mesh.axes.iter().map(|a| a.name.as_str()).collect();
@@ -38,8 +39,8 @@ pub fn at(module: &Module, place: PlaceId, message: String) -> Diagnostic {
 /// The dims that the model's plan names, wherever they occur.
 pub fn model(module: &Module, table: &mut AxisAssignment) -> Result<(), Diagnostics> {
     let mut errors = vec![];
-    for (wish, place) in &module.wishes {
-        let Wish::Shard { dim, axes, exact } = wish else { continue };
+    for (hint, place) in &module.hints {
+        let ShardingHint::Shard { dim, axes, exact } = hint else { continue };
         if *exact && let Some(size) = indivisible(table, dim, axes) {
             let parts = table.mesh.group(axes);
             let legal: Vec<String> = (1..=size).filter(|n| size % n == 0).map(|n| n.to_string()).collect();
@@ -73,13 +74,13 @@ fn indivisible(table: &AxisAssignment, dim: &Name, axes: &[Name]) -> Option<usiz
 
 /// Sequence parallelism: dims of tensors that have something else to divide too.
 pub fn fill(module: &Module, table: &mut AxisAssignment) {
-    for (wish, _) in &module.wishes {
-        let Wish::Fill { dim, of, axes } = wish else { continue };
+    for (hint, _) in &module.hints {
+        let ShardingHint::SequenceParallel { dim, of, axes } = hint else { continue };
         each(module, |site, ty| {
             let Some(d) = ty.position(dim).filter(|_| ty.position(of).is_some() && ty.rank() > 2) else { return };
             let mut wanted = table.at(site)[d].to_vec();
             let used = |a: &Name| table.at(site).iter().flatten().any(|(x, _)| x == a);
-            wanted.extend(sized(&table.mesh, axes).filter(|a| !used(a)).map(|a| (a.clone(), Rank::Fill)));
+            wanted.extend(sized(&table.mesh, axes).filter(|a| !used(a)).map(|a| (a.clone(), Rank::SequenceParallel)));
             table.extend(site, d, &wanted);
         });
     }
@@ -87,8 +88,8 @@ pub fn fill(module: &Module, table: &mut AxisAssignment) {
 
 /// Which dim of a parameter or of its optimiser state is kept in parts: the first that divides, else the longest.
 pub fn store(module: &Module, table: &mut AxisAssignment) {
-    for (wish, _) in &module.wishes {
-        let Wish::Store { what, axes } = wish else { continue };
+    for (hint, _) in &module.hints {
+        let ShardingHint::Store { what, axes } = hint else { continue };
         if *what == Stored::Optimizer {
             close(module, table, axes);
         }

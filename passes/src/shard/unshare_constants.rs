@@ -27,7 +27,7 @@ fn fills(function: &Function) -> Vec<bool> {
         fills.push(match &node.inst {
             Inst::Op(op) if op.class() == Class::Source => node.ty.tensor().is_some_and(|ty| ty.rank() == 0),
             Inst::Op(op) => of_fills && matches!(op.class(), Class::View | Class::Move | Class::Elementwise),
-            Inst::Spread { .. } | Inst::Chunk { .. } => of_fills,
+            Inst::Repeat { .. } | Inst::Chunk { .. } => of_fills,
             _ => false,
         });
     }

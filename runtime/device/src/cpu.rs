@@ -51,7 +51,7 @@ impl CpuKernels {
         let missing = missing_features(header.features.iter().map(|f| f.as_str()));
         if !missing.is_empty() {
             let missing = missing.into_iter().map(String::from).collect();
-            return Err(LoadError::Features { cpu: header.cpu.to_string(), missing });
+            return Err(LoadError::Features { cpu: header.device.to_string(), missing });
         }
         if kernels.is_empty() {
             return Ok(Self { entries: Vec::new(), _library: None, _file: None });

@@ -44,7 +44,7 @@ fn refusals_name_the_reason() {
         message(&|p| p.header.target = "ascend-910b3".into()),
         message(&|p| p.header.kernel_abi = 9),
         message(&|p| {
-            p.header.cpu = "diamond rapids".into();
+            p.header.device = "diamond rapids".into();
             p.header.features = ["sse2", "avx1024", "amx-quux"].map(Into::into).into();
         }),
         message(&|p| p.object.clear()),

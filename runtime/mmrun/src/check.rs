@@ -38,7 +38,7 @@ fn facts(file: &PlanFile<'_>) -> Result<String, Failure> {
     };
     line(format!(
         "plan: {} {} {}, {}, for {} ({}), by mmc {}",
-        h.model, h.preset, h.task, h.dtype, h.target, h.cpu, h.compiler
+        h.model, h.preset, h.task, h.dtype, h.target, h.device, h.compiler
     ));
     if h.world() > 1 {
         line(format!("mesh: {} ranks, {}", h.world(), setup::mesh_of(&h.mesh)));

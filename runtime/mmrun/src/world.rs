@@ -7,9 +7,9 @@ use plan::{Body, BufferId, ClassId, EmitId, Layout, Op, Plan, State, StateInit};
 use runtime_core::{ExecError, Executor, Feeder, HostFeeds, Run};
 use types::{Runs, TensorType};
 
-use crate::crew::Crew;
 use crate::failure::Failure;
 use crate::progress::note;
+use crate::rank_threads::RankThreads;
 
 pub struct World {
     plan: Arc<Plan>,
@@ -17,7 +17,7 @@ pub struct World {
     ranks: Vec<Rank>,
     together: Together,
     /// None for a world of one rank, which runs on the thread of the caller.
-    crew: Option<Crew>,
+    rank_threads: Option<RankThreads>,
 }
 
 pub struct Rank {
@@ -55,9 +55,9 @@ impl Rank {
 impl World {
     /// The executors of this process's ranks, in order.
     pub fn new(plan: Arc<Plan>, executors: Vec<Executor>, together: Together) -> Result<Self, Failure> {
-        let crew = if executors.len() > 1 { Some(Crew::new(executors.len())?) } else { None };
+        let rank_threads = if executors.len() > 1 { Some(RankThreads::new(executors.len())?) } else { None };
         let ranks = executors.into_iter().map(|executor| Rank { executor, feeding: Feeding::Nowhere }).collect();
-        Ok(Self { plan, ranks, together, crew })
+        Ok(Self { plan, ranks, together, rank_threads })
     }
 
     pub fn plan(&self) -> &Arc<Plan> {
@@ -138,10 +138,10 @@ impl World {
 
     /// Runs a program once on all ranks; gives the times of the slowest. After a failure there are no more steps.
     pub fn step(&mut self, program: usize) -> Result<Run, Failure> {
-        let Some(crew) = &self.crew else {
+        let Some(rank_threads) = &self.rank_threads else {
             return self.ranks.iter_mut().try_fold(Run::default(), |_, rank| Ok(rank.step(program)?));
         };
-        let (ranks, run) = crew.step(std::mem::take(&mut self.ranks), program)?;
+        let (ranks, run) = rank_threads.step(std::mem::take(&mut self.ranks), program)?;
         self.ranks = ranks;
         Ok(run)
     }

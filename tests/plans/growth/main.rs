@@ -72,7 +72,7 @@ fn planned(mut module: Module, target: &dyn Target) -> usize {
         preset: "p".into(),
         task: "train".into(),
         target: target.name().into(),
-        cpu: "".into(),
+        device: "".into(),
         features: vec![],
         dtype: DType::F32,
         seed: 0,

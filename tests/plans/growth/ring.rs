@@ -12,7 +12,7 @@ pub fn train(ranks: usize) -> String {
         r#"
 module "ring"
 mesh [cp.ring:{ranks}]
-wish {{"shard":{{"dim":"L","axes":["cp.ring"]}}}}
+hint {{"shard":{{"dim":"L","axes":["cp.ring"]}}}}
 param "q" : {weight}
 param "k" : {weight}
 param "v" : {weight}

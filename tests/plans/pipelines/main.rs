@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use diag::PlaceId;
-use ir::{Precision, Stored, Wish};
+use ir::{Precision, ShardingHint, Stored};
 use passes::{Gradients, Grid, SCHEDULES, Stages};
 use plan_tests::cases::{close, passes};
 use plan_tests::tape::Tape;
@@ -75,7 +75,7 @@ fn compare(numbers: &[u32], text: &mut String) -> Result<Classes, String> {
     let samples = replicas * (1 + tape.below(2));
     let made = model::text(tape, blocks, samples, &mut classes);
     let mut module = ir::parse(&made).map_err(|e| format!("{}\n{made}", e.message))?;
-    module.wishes = wishes(tape, &mesh, &mut classes);
+    module.hints = hints(tape, &mesh, &mut classes);
     module.mesh = mesh;
 
     let optimizer = match tape.below(3) {
@@ -122,20 +122,20 @@ fn mesh(tape: &mut Tape<'_>, ranks: usize, classes: &mut Classes) -> (Mesh, usiz
 }
 
 /// Samples over replicas, tokens over cp and, between blocks, tp, wide dims over tp, parameters stored over fsdp.
-fn wishes(tape: &mut Tape<'_>, mesh: &Mesh, classes: &mut Classes) -> Vec<(Wish, PlaceId)> {
+fn hints(tape: &mut Tape<'_>, mesh: &Mesh, classes: &mut Classes) -> Vec<(ShardingHint, PlaceId)> {
     let names = |axes: &[&str]| axes.iter().map(|a| Name::new(a)).collect::<Vec<_>>();
-    let shard = |dim: &str, axes: &[&str]| Wish::Shard { dim: dim.into(), axes: names(axes), exact: false };
-    let mut wishes = vec![shard("B", &["dp", "fsdp"]), shard("L", &["cp.ring"]), shard("F", &["tp"])];
+    let shard = |dim: &str, axes: &[&str]| ShardingHint::Shard { dim: dim.into(), axes: names(axes), exact: false };
+    let mut hints = vec![shard("B", &["dp", "fsdp"]), shard("L", &["cp.ring"]), shard("F", &["tp"])];
     if tape.one_in(2) {
-        wishes.push(shard("V", &["tp"]));
+        hints.push(shard("V", &["tp"]));
     }
     if tape.one_in(2) {
-        wishes.push(Wish::Fill { dim: "L".into(), of: "B".into(), axes: names(&["tp"]) });
+        hints.push(ShardingHint::SequenceParallel { dim: "L".into(), of: "B".into(), axes: names(&["tp"]) });
     }
-    wishes.push(Wish::Store { what: Stored::Parameters, axes: names(&["fsdp"]) });
+    hints.push(ShardingHint::Store { what: Stored::Parameters, axes: names(&["fsdp"]) });
     if mesh.size("dp") > 1 && tape.one_in(2) {
-        wishes.push(Wish::Store { what: Stored::Optimizer, axes: names(&["dp"]) });
+        hints.push(ShardingHint::Store { what: Stored::Optimizer, axes: names(&["dp"]) });
         classes.push("zero 1");
     }
-    wishes.into_iter().map(|wish| (wish, PlaceId::NONE)).collect()
+    hints.into_iter().map(|hint| (hint, PlaceId::NONE)).collect()
 }

@@ -123,7 +123,7 @@ pub fn of_sharded(module: &Module, classes: &mut Classes) {
                 Inst::Call(call) if call.times.is_some() => "repeated call",
                 Inst::Call(_) => "call",
                 Inst::Chunk { .. } | Inst::Unchunk => "chunks",
-                Inst::Param(_) | Inst::Get(_) | Inst::Spread { .. } => continue,
+                Inst::Param(_) | Inst::Get(_) | Inst::Repeat { .. } => continue,
             };
             if is_cut {
                 classes.insert(format!("cut {what}"));

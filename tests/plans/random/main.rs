@@ -1,11 +1,11 @@
 //! Random graphs on random meshes: what the interpreter says of the graph is what all ranks of its plan give together.
 //!
-//! A failing case is printed as text IR, mesh and wishes included.
+//! A failing case is printed as text IR, mesh and hints included.
 
 mod coverage;
 mod graph;
+mod hints;
 mod program;
-mod wishes;
 
 use std::io::Write;
 
@@ -27,7 +27,7 @@ const STEPS: u64 = 2;
 /// What became of a case that did not fail.
 enum Outcome {
     Agrees(Classes),
-    /// A wish of it cannot be met, or its numbers are no numbers.
+    /// A hint of it cannot be met, or its numbers are no numbers.
     Refused,
 }
 
@@ -50,11 +50,11 @@ fn plans_of_random_graphs_are_what_the_graphs_say() {
 
 fn compare(numbers: &[u32], text: &mut String) -> Result<Outcome, String> {
     let tape = &mut Tape::new(numbers);
-    let mesh = wishes::mesh(tape);
+    let mesh = hints::mesh(tape);
     let made = program::program(tape);
     let mut module = made.module;
     module.mesh = mesh;
-    module.wishes = wishes::wishes(tape, &module);
+    module.hints = hints::hints(tape, &module);
     // In text, all parameters of a function come first.
     let mut module = ir::parse(&module.to_string()).map_err(|e| e.message)?;
     *text = module.to_string();

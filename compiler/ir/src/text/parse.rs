@@ -26,8 +26,8 @@ pub fn parse(text: &str) -> Parsed<Module> {
             module.mesh = p.mesh()?;
         } else if p.eat("level ") {
             module.level = p.level()?;
-        } else if p.eat("wish ") {
-            module.wishes.push((p.json()?, diag::PlaceId::NONE));
+        } else if p.eat("hint ") {
+            module.hints.push((p.json()?, diag::PlaceId::NONE));
         } else if p.eat("param ") {
             let name: Name = p.string()?.into();
             p.expect(":")?;
@@ -311,7 +311,7 @@ impl<'t> Parser<'t> {
             "get" => Some(Inst::Get(self.number()?)),
             "chunk" => Some(Inst::Chunk { count: self.number()? }),
             "unchunk" => Some(Inst::Unchunk),
-            "spread" => Some(Inst::Spread { count: self.number()? }),
+            "repeat" => Some(Inst::Repeat { count: self.number()? }),
             "call" => Some(Inst::Call(self.call()?)),
             _ => None,
         };

@@ -19,8 +19,8 @@ impl Display for Module {
             Level::Sharded => writeln!(f, "level sharded")?,
             Level::Local => writeln!(f, "level local")?,
         }
-        for (wish, _) in &self.wishes {
-            writeln!(f, "wish {}", json(wish))?;
+        for (hint, _) in &self.hints {
+            writeln!(f, "hint {}", json(hint))?;
         }
         if !self.parameters.is_empty() {
             writeln!(f)?;
@@ -86,7 +86,7 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
             Inst::Get(i) => write!(f, "get {i}")?,
             Inst::Chunk { count } => write!(f, "chunk {count}")?,
             Inst::Unchunk => f.write_str("unchunk")?,
-            Inst::Spread { count } => write!(f, "spread {count}")?,
+            Inst::Repeat { count } => write!(f, "repeat {count}")?,
             Inst::Call(call) => write_call(f, call, module)?,
             Inst::Op(op) => f.write_str(op.name())?,
         }

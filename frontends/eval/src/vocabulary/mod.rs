@@ -4,6 +4,7 @@
 
 mod attention;
 mod axes;
+mod directives;
 mod elementwise;
 mod modules;
 mod numbers;
@@ -11,7 +12,6 @@ mod reductions;
 mod schedules;
 mod sources;
 mod stacks;
-mod wishes;
 
 pub use numbers::truncated;
 pub use schedules::words as schedules;
@@ -91,8 +91,8 @@ pub fn words() -> impl Iterator<Item = &'static str> {
         stacks::ON_STACKS,
         modules::METHODS,
         modules::ON_PARAMS,
-        wishes::METHODS,
-        wishes::ON_RUNS,
+        directives::METHODS,
+        directives::ON_RUNS,
     ];
     own_names().chain(ASSOCIATED.iter().map(|(_, n)| *n)).chain(methods.into_iter().flatten().copied())
 }
@@ -147,8 +147,8 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         Value::Int(_) | Value::Float(_) | Value::Dim(_) => &[numbers::ON_NUMBERS],
         Value::Array(_) | Value::Tuple(_) => &[numbers::ON_ARRAYS],
         Value::Option(_) => &[numbers::ON_OPTIONS],
-        Value::Plan => &[wishes::METHODS],
-        Value::Run => &[wishes::ON_RUNS],
+        Value::Plan => &[directives::METHODS],
+        Value::Run => &[directives::ON_RUNS],
         _ => &[],
     };
     let name = args.name.as_str();
@@ -186,8 +186,8 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         Value::Int(_) | Value::Float(_) | Value::Dim(_) => numbers::on_number(&receiver, args),
         Value::Array(items) | Value::Tuple(items) => numbers::on_array(ev, &items, at, args),
         Value::Option(inner) => numbers::on_option(ev, inner, at, args),
-        Value::Run => wishes::on_run(ev, args),
-        _ => wishes::method(ev, args),
+        Value::Run => directives::on_run(ev, args),
+        _ => directives::method(ev, args),
     }
 }
 

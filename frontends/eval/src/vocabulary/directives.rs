@@ -1,14 +1,14 @@
-//! The plan's wishes, written down as data: which dims to shard over which mesh axes, where to cut a pipeline. And
+//! The plan's directives, written down as data: which dims to shard over which mesh axes, where to cut a pipeline. And
 //! the programs of a task that has several.
 
 use diag::Diagnostic;
 
 use crate::args::Args;
+use crate::directives::PlanDirective;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
 use crate::suggest::listed;
 use crate::value::{Function, Value};
-use crate::wishes::Wish;
 
 pub const METHODS: &[&str] = &["shard", "pipeline", "fsdp", "recompute", "offload"];
 
@@ -43,10 +43,10 @@ pub fn on_run<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
 
 pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let axis = |i| Ok::<_, crate::stop::Stop<'a>>(args.text(i)?.to_string());
-    let wish = match args.name.as_str() {
+    let directive = match args.name.as_str() {
         "shard" => {
             args.expect(2, "p.shard(DIM, \"tp\")")?;
-            Wish::Shard { dim: args.dim(0)?.name, axis: axis(1)? }
+            PlanDirective::Shard { dim: args.dim(0)?.name, axis: axis(1)? }
         }
         "pipeline" => {
             let example = super::schedules().next().unwrap_or_default();
@@ -57,11 +57,11 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
                     .help(format!("the schedules are {}", listed(super::schedules())))
                     .into());
             };
-            Wish::Pipeline { dim: args.dim(0)?.name, axis: axis(1)?, schedule: schedule.into() }
+            PlanDirective::Pipeline { dim: args.dim(0)?.name, axis: axis(1)?, schedule: schedule.into() }
         }
         "fsdp" => {
             args.expect(1, "p.fsdp([\"fsdp\", \"cp\"])")?;
-            if ev.wishes.0.iter().any(|(wish, _)| matches!(wish, Wish::Fsdp { .. })) {
+            if ev.directives.0.iter().any(|(directive, _)| matches!(directive, PlanDirective::Fsdp { .. })) {
                 return Err(Diagnostic::error("a plan says `fsdp` once")
                     .at(args.site.span, "the second time")
                     .help("name all axes in one: `p.fsdp([\"fsdp\", \"cp\"])`")
@@ -81,17 +81,17 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
                     .collect::<Result<_, crate::stop::Stop<'a>>>()?,
                 _ => vec![axis(0)?],
             };
-            Wish::Fsdp { axes }
+            PlanDirective::Fsdp { axes }
         }
         "recompute" => {
             args.expect(1, "p.recompute(\"auto\")")?;
-            Wish::Recompute(axis(0)?)
+            PlanDirective::Recompute(axis(0)?)
         }
         _ => {
             args.expect(1, "p.offload(\"none\")")?;
-            Wish::Offload(axis(0)?)
+            PlanDirective::Offload(axis(0)?)
         }
     };
-    ev.wishes.0.push((wish, args.site.span));
+    ev.directives.0.push((directive, args.site.span));
     Ok(Value::Plan)
 }

@@ -1,9 +1,9 @@
-//! Random meshes of up to eight ranks, and what a module may wish of them.
+//! Random meshes of up to eight ranks, and what a module may hint of them.
 
 use std::collections::BTreeSet;
 
 use diag::PlaceId;
-use ir::{Module, Stored, Wish};
+use ir::{Module, ShardingHint, Stored};
 use types::{Axis, Mesh, Name};
 
 use plan_tests::tape::Tape;
@@ -28,8 +28,8 @@ pub fn mesh(tape: &mut Tape<'_>) -> Mesh {
 }
 
 /// Either what the command line asks for, or anything.
-pub fn wishes(tape: &mut Tape<'_>, module: &Module) -> Vec<(Wish, PlaceId)> {
-    let mut wishes = if tape.one_in(2) { usual() } else { vec![] };
+pub fn hints(tape: &mut Tape<'_>, module: &Module) -> Vec<(ShardingHint, PlaceId)> {
+    let mut hints = if tape.one_in(2) { usual() } else { vec![] };
     let dims: Vec<Name> = dims(module).into_iter().collect();
     let axes: Vec<Name> = module.mesh.axes.iter().filter(|a| a.size > 1).map(|a| a.name.clone()).collect();
     let some = |tape: &mut Tape<'_>| {
@@ -40,26 +40,26 @@ pub fn wishes(tape: &mut Tape<'_>, module: &Module) -> Vec<(Wish, PlaceId)> {
     };
     if tape.one_in(5) {
         // Keys alone: parts of a softmax are merged.
-        wishes.push(Wish::Shard { dim: "M".into(), axes: some(tape), exact: false });
+        hints.push(ShardingHint::Shard { dim: "M".into(), axes: some(tape), exact: false });
     }
     for _ in 0..tape.below(5) {
         let (dim, of) = (tape.pick(&dims), tape.pick(&dims));
         let axes = some(tape);
-        wishes.push(match tape.below(8) {
-            0..5 => Wish::Shard { dim, axes, exact: false },
-            5 => Wish::Fill { dim, of, axes },
-            6 => Wish::Store { what: tape.pick(&[Stored::Parameters, Stored::Optimizer]), axes },
-            _ => Wish::Exchange { axes },
+        hints.push(match tape.below(8) {
+            0..5 => ShardingHint::Shard { dim, axes, exact: false },
+            5 => ShardingHint::SequenceParallel { dim, of, axes },
+            6 => ShardingHint::Store { what: tape.pick(&[Stored::Parameters, Stored::Optimizer]), axes },
+            _ => ShardingHint::Exchange { axes },
         });
     }
-    wishes.into_iter().map(|wish| (wish, PlaceId::NONE)).collect()
+    hints.into_iter().map(|hint| (hint, PlaceId::NONE)).collect()
 }
 
 /// Samples over replicas, tokens over cp, heads and wide dims over tp, and parameters stored over fsdp.
-fn usual() -> Vec<Wish> {
+fn usual() -> Vec<ShardingHint> {
     let names = |axes: &[&str]| axes.iter().map(|a| Name::new(a)).collect::<Vec<_>>();
-    let shard = |dim: &str, axes: &[&str]| Wish::Shard { dim: dim.into(), axes: names(axes), exact: false };
-    let fill = |dim: &str| Wish::Fill { dim: dim.into(), of: "B".into(), axes: names(&["tp"]) };
+    let shard = |dim: &str, axes: &[&str]| ShardingHint::Shard { dim: dim.into(), axes: names(axes), exact: false };
+    let fill = |dim: &str| ShardingHint::SequenceParallel { dim: dim.into(), of: "B".into(), axes: names(&["tp"]) };
     vec![
         shard("B", &["dp", "fsdp"]),
         shard("L", &["cp.ring", "cp.ulysses"]),
@@ -69,9 +69,9 @@ fn usual() -> Vec<Wish> {
         shard("F", &["tp"]),
         fill("L"),
         fill("M"),
-        Wish::Exchange { axes: names(&["cp.ulysses"]) },
-        Wish::Store { what: Stored::Parameters, axes: names(&["fsdp"]) },
-        Wish::Store { what: Stored::Optimizer, axes: names(&["dp"]) },
+        ShardingHint::Exchange { axes: names(&["cp.ulysses"]) },
+        ShardingHint::Store { what: Stored::Parameters, axes: names(&["fsdp"]) },
+        ShardingHint::Store { what: Stored::Optimizer, axes: names(&["dp"]) },
     ]
 }
 

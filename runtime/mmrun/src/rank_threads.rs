@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A rank goes to its thread for a step and comes back, so that between steps all ranks are at hand.
-pub struct Crew {
+pub struct RankThreads {
     orders: Vec<Sender<(Rank, usize)>>,
     done: Receiver<Done>,
     threads: Vec<JoinHandle<()>>,
@@ -28,7 +28,7 @@ struct Done {
     result: Result<Run, ExecError>,
 }
 
-impl Crew {
+impl RankThreads {
     pub fn new(ranks: usize) -> Result<Self, ExecError> {
         let (send, done) = channel();
         let (mut orders, mut threads) = (Vec::new(), Vec::new());

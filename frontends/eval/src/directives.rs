@@ -1,10 +1,10 @@
-//! What a model's `plan` function asks for: data for the passes, which may say why a wish cannot be met.
+//! What a model's `plan` function asks for: data for the passes, which may say why a directive cannot be met.
 
 use diag::Span;
 use types::Name;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
+pub enum PlanDirective {
     /// Cut this dim over this mesh axis wherever it occurs.
     Shard {
         dim: Name,
@@ -26,4 +26,4 @@ pub enum Wish {
 
 /// In the order written, with where each stands.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wishes(pub Vec<(Wish, Span)>);
+pub struct PlanDirectives(pub Vec<(PlanDirective, Span)>);
