@@ -57,7 +57,7 @@ fn interpreted(task: &str) -> HashMap<String, Vec<f64>> {
     let text = std::fs::read_to_string(towers()).expect("a model");
     let file = sources.add("towers.mm", text);
     let options = eval::Options { task: task.into(), batch: Some(4), default_batch: 1, ..eval::Options::default() };
-    let evaluated = eval::evaluate(&mut sources, file, &options, &mut |_| None);
+    let evaluated = eval::evaluate(&mut sources, file, &options, &mut |_, _| None);
     let module: Module = evaluated.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false))).module;
     let (weights, inputs) = (weights(), inputs());
     let array = |ty: &TensorType, (_, values): &(Vec<usize>, Vec<f32>)| {

@@ -61,7 +61,7 @@ fn case(root: &Path, folder: &Path) -> Case {
     let model = std::fs::read_to_string(root.join("../models").join(field("model"))).expect("a model");
     let mut sources = diag::Sources::default();
     let file = sources.add(field("model"), model);
-    let evaluated = eval::evaluate(&mut sources, file, &options, &mut |_| None)
+    let evaluated = eval::evaluate(&mut sources, file, &options, &mut crate::used)
         .unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false)));
     ir::verify(&evaluated.module).expect("a sound module");
     Case {

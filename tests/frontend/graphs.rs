@@ -121,7 +121,7 @@ fn every_node_knows_where_it_was_written() {
     let mut sources = diag::Sources::default();
     let file = sources.add("wan2.2.mm", &*text);
     let asked = options("train", Some("tiny"), &[]);
-    let module = eval::evaluate(&mut sources, file, &asked, &mut |_| None).expect("a module").module;
+    let module = eval::evaluate(&mut sources, file, &asked, &mut crate::used).expect("a module").module;
     for (_, function) in module.functions.iter() {
         let lost = function.nodes.iter().find(|(_, n)| module.places.get(n.place).is_none());
         assert!(lost.is_none(), "@{}: {lost:?}", function.name);

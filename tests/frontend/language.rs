@@ -114,9 +114,13 @@ pub fn train(net: &Net, x: Tensor![B, L, DIM; f32]) -> Tensor![; f32] { scaled(x
     let mut sources = diag::Sources::default();
     let file = sources.add("net.mm", main);
     let mut asked = vec![];
-    let evaluated = eval::evaluate(&mut sources, file, &options("train", None, &[]), &mut |name| {
+    let evaluated = eval::evaluate(&mut sources, file, &options("train", None, &[]), &mut |name, _| {
         asked.push(name.to_string());
-        (name == "part_1.5.mm").then(|| eval::Sibling { path: name.into(), text: part.into() })
+        (name == "part_1.5.mm").then(|| eval::Sibling {
+            path: name.into(),
+            text: part.into(),
+            origin: eval::Origin::Folder,
+        })
     });
     let text = evaluated.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false))).module.to_string();
     assert!(text.contains("\"value\":3.0"), "{text}");
@@ -157,7 +161,7 @@ pub fn plan(p: &mut Plan) { p.shard(OTHER, \"tp\").pipeline(L, \"pp\", ZbH1); }
     let model = sources.add("net.mm", around("x.cast(f32).mean()"));
     let plan = sources.add("plan.mm", plan);
     let asked = options("train", None, &[]);
-    let directives = eval::directives(&mut sources, model, plan, &asked, &mut |_| None);
+    let directives = eval::directives(&mut sources, model, plan, &asked, &mut |_, _| None);
     let directives = directives.unwrap_or_else(|e| panic!("{}", diag::render(&e, &sources, false)));
     let directives: Vec<String> = directives.0.iter().map(|(w, _)| format!("{w:?}")).collect();
     assert_eq!(

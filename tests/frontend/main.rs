@@ -5,11 +5,12 @@ mod errors;
 mod goldens;
 mod graphs;
 mod language;
+mod libraries;
 mod mutations;
 mod sampling;
 
 use diag::Sources;
-use eval::{Evaluated, Options};
+use eval::{Evaluated, Options, Origin, Sibling};
 
 /// A published model's text.
 fn model(name: &str) -> String {
@@ -17,11 +18,18 @@ fn model(name: &str) -> String {
     std::fs::read_to_string(path).expect("a published model")
 }
 
+/// Reads a file that a published model uses.
+fn used(name: &str, _: Origin) -> Option<Sibling> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(Sibling { path: name.into(), text, origin: Origin::BuiltIn })
+}
+
 /// What a file evaluates to, or its rendered errors.
 fn evaluate(name: &str, text: &str, options: &Options) -> Result<Evaluated, String> {
     let mut sources = Sources::default();
     let file = sources.add(name, text);
-    eval::evaluate(&mut sources, file, options, &mut |_| None).map_err(|errors| diag::render(&errors, &sources, false))
+    eval::evaluate(&mut sources, file, options, &mut used).map_err(|errors| diag::render(&errors, &sources, false))
 }
 
 fn options(task: &str, preset: Option<&str>, set: &[(&str, &str)]) -> Options {

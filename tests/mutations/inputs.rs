@@ -113,12 +113,19 @@ fn pass(mut form: Form, pipeline: &str) {
     }
 }
 
+/// Reads a file that a published model uses.
+fn used(name: &str, _: eval::Origin) -> Option<eval::Sibling> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(eval::Sibling { path: name.into(), text, origin: eval::Origin::BuiltIn })
+}
+
 fn model(text: &str) {
     for task in ["forward", "train"] {
         let mut sources = Sources::default();
         let file = sources.add("mutated.mm", text);
         let options = eval::Options { preset: Some("tiny".into()), task: task.into(), ..eval::Options::default() };
-        match eval::evaluate(&mut sources, file, &options, &mut |_| None) {
+        match eval::evaluate(&mut sources, file, &options, &mut used) {
             Ok(evaluated) => ir::verify(&evaluated.module).unwrap_or_else(|e| panic!("unsound: {e:?}")),
             Err(errors) => {
                 let said = diag::render(&errors, &sources, false);

@@ -139,7 +139,7 @@ pub fn stages(args: &MeshOptions, directives: &PlanDirectives) -> Option<Stages>
     (ranks > 1).then_some(Stages { ranks, chunks, schedule, at })
 }
 
-/// Tokens of a sample: the sizes of the dims that the plan cuts over cp.
+/// Tokens of a sample: the sizes of the dims that the plan cuts over cp, which are those of different tensors.
 pub fn tokens(directives: &PlanDirectives, dims: &IndexMap<Name, usize>) -> u64 {
     let cut = directives.0.iter().filter_map(|(directive, _)| match directive {
         PlanDirective::Shard { dim, axis } if axis == "cp" => Some(dim),
@@ -147,18 +147,22 @@ pub fn tokens(directives: &PlanDirectives, dims: &IndexMap<Name, usize>) -> u64 
     });
     let cut: BTreeSet<&Name> = cut.collect();
     let sizes = cut.into_iter().filter_map(|dim| dims.get(dim));
-    sizes.fold(1, |tokens, size| tokens.saturating_mul(*size as u64))
+    sizes.fold(0, |tokens: u64, size| tokens.saturating_add(*size as u64)).max(1)
 }
 
-/// The most ranks that exchange heads in all attention of the model, on a rank of tp.
-fn exchangeable(module: &Module, cp: usize, tp: usize) -> usize {
+/// The most ranks that exchange heads in all attention of the model, on a rank of tp where the plan cuts them.
+fn exchangeable(module: &Module, directives: &PlanDirectives, cp: usize, tp: usize) -> usize {
+    let cut = |heads: &Name| {
+        let mut directives = directives.0.iter().map(|(directive, _)| directive);
+        directives.any(|d| matches!(d, PlanDirective::Shard { dim, axis } if dim == heads && axis == "tp"))
+    };
     let mut most = None;
     for (_, function) in module.functions.iter() {
         for (_, node) in function.nodes.iter() {
             let Inst::Op(Op::Attention(attention)) = &node.inst else { continue };
             let keys = node.args.get(1).and_then(|keys| function.nodes[*keys].ty.tensor());
             let heads = keys.and_then(|keys| keys.dims.iter().find(|dim| dim.name == attention.kv_heads));
-            let heads = heads.map_or(1, |dim| dim.size / tp);
+            let heads = heads.map_or(1, |dim| if cut(&dim.name) { dim.size / tp } else { dim.size });
             most = Some(gcd(most.unwrap_or(cp), heads));
         }
     }
@@ -175,7 +179,7 @@ fn mesh(args: &MeshOptions, evaluated: &Evaluated) -> Result<Mesh, Diagnostics> 
                 .into());
         }
         Some(u) => u as usize,
-        None => exchangeable(&evaluated.module, cp, args.tp as usize),
+        None => exchangeable(&evaluated.module, &evaluated.directives, cp, args.tp as usize),
     };
     let mut axes: Vec<(Name, usize)> = vec![];
     for (name, size) in args.axes() {

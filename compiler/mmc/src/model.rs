@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
-use eval::{Evaluated, Published};
+use eval::{Evaluated, Origin, Published, Sibling};
 use ir::Module;
 use passes::{MeshOptions, SizedConstants};
 
@@ -24,10 +24,31 @@ pub fn read(path: &Path, what: &str, most: u64) -> Result<String, Diagnostics> {
 
 /// The model's text: the file, or the built-in model of that name where there is no such file.
 pub fn load(path: &Path, sources: &mut Sources) -> Result<SourceId, Diagnostics> {
-    let built_in = path.to_str().filter(|_| !path.exists()).and_then(|name| Some((name, built_in::text(name)?)));
-    match built_in {
+    match named(path) {
         Some((name, text)) => Ok(sources.add(name, text)),
         None => Ok(sources.add(path.display().to_string(), read(path, "the model", input::MOST_TEXT)?)),
+    }
+}
+
+/// The built-in model of that name, where there is no such file.
+fn named(path: &Path) -> Option<(&str, &'static str)> {
+    path.to_str().filter(|_| !path.exists()).and_then(|name| Some((name, built_in::text(name)?)))
+}
+
+/// Reads what a model uses: beside it, else among the built-in files, where what built-in files use is.
+fn siblings(model: &Path) -> impl FnMut(&str, Origin) -> Option<Sibling> + Send {
+    let is_file = !model.is_dir() && named(model).is_none();
+    let folder = is_file.then(|| model.parent().unwrap_or(Path::new("")).to_owned());
+    move |name, of| {
+        let beside = folder.as_ref().filter(|_| of == Origin::Folder).map(|folder| folder.join(name));
+        let read = beside.and_then(|path| Some((input::text(&path, input::MOST_TEXT).ok()?, path)));
+        match read {
+            Some((text, path)) => Some(Sibling { path: path.display().to_string(), text, origin: Origin::Folder }),
+            None => {
+                let text = built_in::text(name)?.to_owned();
+                Some(Sibling { path: name.to_owned(), text, origin: Origin::BuiltIn })
+            }
+        }
     }
 }
 
@@ -133,7 +154,6 @@ fn evaluate(
 ) -> Result<Evaluated, Diagnostics> {
     let _span = tracing::info_span!("evaluate").entered();
     let (file, published) = find(args, sources)?;
-    let folder = args.model.parent().filter(|_| !args.model.is_dir()).unwrap_or(Path::new("")).to_owned();
     let micro_batch = crate::mesh::micro_batch(mesh, microbatches, args.batch)?;
     let options = eval::Options {
         preset: args.preset.clone(),
@@ -143,12 +163,7 @@ fn evaluate(
         batch: args.batch.map(|_| micro_batch),
         default_batch: micro_batch,
     };
-    let mut sibling = |name: &str| {
-        let beside = folder.join(name);
-        let built_in = || built_in::text(name).map(|text| (name.to_owned(), text.to_owned()));
-        let read = input::text(&beside, input::MOST_TEXT).ok().map(|text| (beside.display().to_string(), text));
-        read.or_else(built_in).map(|(path, text)| eval::Sibling { path, text })
-    };
+    let mut sibling = siblings(&args.model);
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;
     if let Some(path) = &args.plan {
         let plan = load(path, sources)?;

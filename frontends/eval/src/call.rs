@@ -11,6 +11,7 @@ use crate::args::Args;
 use crate::contract::FreeDims;
 use crate::evaluator::{CLOSURE, Callee, Evaluator, Memo, Scope};
 use crate::file::StructDeclaration;
+use crate::instance::InstanceId;
 use crate::leaves::{fingerprint, leaves, map_leaves};
 use crate::stop::{Eval, Stop};
 use crate::suggest::nearest;
@@ -21,7 +22,7 @@ use crate::vocabulary;
 /// A function's syntax and where it stands.
 #[derive(Clone, Copy)]
 pub struct Body<'a> {
-    pub file: usize,
+    pub instance: InstanceId,
     pub owner: Option<&'a StructDeclaration>,
     pub sig: &'a Signature,
     pub block: &'a syn::Block,
@@ -37,7 +38,7 @@ impl<'a> Evaluator<'a> {
         match callee {
             // A closure called by its name shows as a caller; one that the vocabulary runs stands in the call itself.
             Value::Closure(ref closure) => {
-                let declared = self.span_in(closure.file, closure.syntax);
+                let declared = self.span_in(closure.instance, closure.syntax);
                 let closure = Callee { name: CLOSURE, declared };
                 self.call_in(closure, site.span, |this| this.invoke(callee, items, site))
             }
@@ -51,12 +52,12 @@ impl<'a> Evaluator<'a> {
 
     pub fn invoke(&mut self, callee: Value<'a>, mut items: Given<'a>, site: Site) -> Eval<'a, Value<'a>> {
         match callee {
-            Value::Function(Function::Free { file, syntax }) => {
-                let body = Body { file, owner: None, sig: &syntax.sig, block: &syntax.block };
+            Value::Function(Function::Free { instance, syntax }) => {
+                let body = Body { instance, owner: None, sig: &syntax.sig, block: &syntax.block };
                 self.run_inline(body, None, items, site)
             }
-            Value::Function(Function::Associated { file, owner, syntax }) => {
-                let body = Body { file, owner: Some(owner), sig: &syntax.sig, block: &syntax.block };
+            Value::Function(Function::Associated { instance, owner, syntax }) => {
+                let body = Body { instance, owner: Some(owner), sig: &syntax.sig, block: &syntax.block };
                 if syntax.sig.receiver().is_none() {
                     return self.run_inline(body, None, items, site);
                 }
@@ -86,10 +87,10 @@ impl<'a> Evaluator<'a> {
         span.end = self.span(scope, call).end.max(span.end);
         let site = self.site(scope, span);
         if let Value::Struct(s) = &receiver
-            && let StructKind::User { file, declaration } = s.kind
+            && let StructKind::User { instance, declaration } = s.kind
         {
             if let Some(syntax) = declaration.methods.get(&name) {
-                let body = Body { file, owner: Some(declaration), sig: &syntax.sig, block: &syntax.block };
+                let body = Body { instance, owner: Some(declaration), sig: &syntax.sig, block: &syntax.block };
                 return self.run_method(body, receiver, items, site);
             }
             if !vocabulary::any_value_has(&name) {
@@ -113,15 +114,15 @@ impl<'a> Evaluator<'a> {
                 items.len()
             ))
             .at(site.span, "called here")
-            .at(self.span_in(closure.file, syntax), "the closure")
+            .at(self.span_in(closure.instance, syntax), "the closure")
             .into());
         }
         let caller = self.trace.module.places.add(site.span, site.caller);
-        let mut scope = Scope::new(closure.file, caller);
+        let mut scope = Scope::new(closure.instance, caller);
         scope.vars.clone_from(&closure.captured);
         scope.floor = scope.vars.len();
         scope.self_type = closure.self_type;
-        let declared = self.span_in(closure.file, syntax);
+        let declared = self.span_in(closure.instance, syntax);
         self.nested(Callee { name: CLOSURE, declared }, site.span, |this| {
             for (pattern, (value, span)) in syntax.inputs.iter().zip(items) {
                 match pattern {
@@ -145,7 +146,7 @@ impl<'a> Evaluator<'a> {
         site: Site,
     ) -> Eval<'a, Value<'a>> {
         let caller = self.trace.module.places.add(site.span, site.caller);
-        let mut scope = Scope::new(body.file, caller);
+        let mut scope = Scope::new(body.instance, caller);
         scope.self_type = body.owner;
         let items = self.check_arguments(&mut scope, body, items, site, FreeDims::Alias)?;
         self.run_body(scope, body, receiver, items, site)
@@ -170,11 +171,30 @@ impl<'a> Evaluator<'a> {
                 if items.len() == 1 { "1 is".into() } else { format!("{} are", items.len()) }
             ))
             .at(site.span, "in this call")
-            .at(self.span_in(body.file, &body.sig.ident), "declared here")
+            .at(self.span_in(body.instance, &body.sig.ident), "declared here")
             .into());
         }
         let pairs = declared.into_iter().zip(items);
-        pairs.map(|(p, (value, span))| Ok((self.check(scope, &p.ty, value, span, free)?, span))).collect()
+        pairs
+            .map(|(p, (value, span))| {
+                let checked = self.check(scope, &p.ty, value, span, free);
+                Ok((checked.map_err(|stop| self.in_instance(stop, body))?, span))
+            })
+            .collect()
+    }
+
+    /// A violated contract says whose it is, where a file has instances.
+    fn in_instance(&self, stop: Stop<'a>, body: Body<'a>) -> Stop<'a> {
+        let instance = &self.instances[body.instance];
+        match stop {
+            Stop::Error(mut error) if !instance.name.is_empty() => {
+                let owner = body.owner.map_or(String::new(), |owner| format!("{}::", owner.name));
+                let function = format!("`{owner}{}`", body.sig.ident);
+                error.notes.push(format!("{function} of `{}`, an instance of {}", instance.name, instance.file.path));
+                Stop::Error(error)
+            }
+            stop => stop,
+        }
     }
 
     fn run_body(
@@ -192,7 +212,7 @@ impl<'a> Evaluator<'a> {
             Some(owner) => format!("{}::{}", owner.name, body.sig.ident),
             None => body.sig.ident.to_string(),
         };
-        let callee = Callee { name: &name, declared: self.span_in(body.file, &body.sig.ident) };
+        let callee = Callee { name: &name, declared: self.span_in(body.instance, &body.sig.ident) };
         self.call_in(callee, site.span, |this| {
             for (declared, (value, _)) in typed_inputs(body.sig).into_iter().zip(items) {
                 this.bind(&mut scope, &declared.pat, value)?;
@@ -202,8 +222,9 @@ impl<'a> Evaluator<'a> {
                 ReturnType::Default => Ok(value),
                 ReturnType::Type(_, ty) => {
                     let last = body.block.stmts.last();
-                    let at = last.map_or(this.span_in(body.file, &body.sig.ident), |s| this.span_in(body.file, s));
-                    this.check_type(&mut scope, ty, value, at)
+                    let at =
+                        last.map_or(this.span_in(body.instance, &body.sig.ident), |s| this.span_in(body.instance, s));
+                    this.check_type(&mut scope, ty, value, at).map_err(|stop| this.in_instance(stop, body))
                 }
             }
         })
@@ -220,7 +241,7 @@ impl<'a> Evaluator<'a> {
             return self.run_inline(body, Some(receiver), items, site);
         };
         let caller = self.trace.module.places.add(site.span, site.caller);
-        let mut scope = Scope::new(body.file, caller);
+        let mut scope = Scope::new(body.instance, caller);
         scope.self_type = body.owner;
         // Arguments first, then the module's parameters: each leaf becomes an argument of the new function.
         let mut outside: Vec<(Leaf, Span)> = vec![];
@@ -228,7 +249,7 @@ impl<'a> Evaluator<'a> {
             outside.extend(leaves(value).into_iter().map(|l| (l, *span)));
         }
         let items = self.check_arguments(&mut scope, body, items, site, FreeDims::Rename)?;
-        let mut key = format!("{}.{}.{}:", body.file, owner.name, body.sig.ident);
+        let mut key = format!("{}.{}.{}:", body.instance.index(), owner.name, body.sig.ident);
         let mut shareable = items.iter().all(|(v, _)| fingerprint(v, &mut key));
         shareable &= fingerprint(&receiver, &mut key);
         if let Some(memo) = self.memo.get(&key).filter(|_| shareable).cloned() {

@@ -50,8 +50,8 @@ pub struct Entry {
 }
 
 pub enum Wanted {
-    /// A dim or a constant of the file.
-    Named(Ident),
+    /// A dim or a constant of the file, or of an instance.
+    Named(syn::Path),
     Equal(Box<Expr>),
 }
 
@@ -71,8 +71,8 @@ impl Parse for ClassConfig {
         syn::braced!(body in input);
         let (mut entries, mut ignored) = (vec![], vec![]);
         while !body.is_empty() {
-            let name: Ident = body.parse()?;
-            if name == "ignore" {
+            let name = syn::Path::parse_mod_style(&body)?;
+            if name.is_ident("ignore") {
                 let inside;
                 parenthesized!(inside in body);
                 let keys = Punctuated::<Name, Token![,]>::parse_terminated_with(&inside, parse_pattern)?;
@@ -89,8 +89,8 @@ impl Parse for ClassConfig {
 }
 
 impl Entry {
-    fn parse(name: Ident, input: ParseStream<'_>) -> syn::Result<Self> {
-        if name != "expect" {
+    fn parse(name: syn::Path, input: ParseStream<'_>) -> syn::Result<Self> {
+        if !name.is_ident("expect") {
             input.parse::<Token![=]>()?;
             let (keys, default) = parse_keys(input)?;
             return Ok(Self { keys, default, wanted: Wanted::Named(name) });

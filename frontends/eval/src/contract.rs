@@ -6,7 +6,8 @@ use types::{DType, Dim, Name, TensorType};
 
 use crate::evaluator::{Evaluator, Found, Scope};
 use crate::file::StructDeclaration;
-use crate::macros::{ContractDim, DimValue, TensorContract};
+use crate::instance::InstanceId;
+use crate::macros::{ContractDim, DimValue, TensorContract, dotted};
 use crate::stop::{Eval, Stop};
 use crate::suggest::nearest;
 use crate::trace::in_place_of;
@@ -54,7 +55,7 @@ impl<'a> Evaluator<'a> {
             (Type::Paren(p), value) => self.check(scope, &p.elem, value, at, free),
             (Type::Macro(m), Value::Tensor(leaf)) => {
                 let declared = self.span(scope, m);
-                let Some(contract) = self.files[scope.file].contracts.get(&declared.start) else {
+                let Some(contract) = self.file(scope.instance).contracts.get(&declared.start) else {
                     return Ok(Value::Tensor(leaf));
                 };
                 Ok(Value::Tensor(self.check_tensor(scope, contract, leaf, at, declared, free)?))
@@ -111,7 +112,7 @@ impl<'a> Evaluator<'a> {
                 (StructKind::User { declaration, .. }, Some(own)) => std::ptr::eq(declaration, own),
                 _ => false,
             },
-            (_, Value::Struct(s)) => match (s.kind, self.struct_named(scope.file, &name)) {
+            (_, Value::Struct(s)) => match (s.kind, self.struct_at(scope.instance, &path.path)) {
                 (StructKind::User { declaration, .. }, Some(found)) => std::ptr::eq(declaration, found),
                 (kind, None) => kind.name() == name,
                 _ => false,
@@ -121,8 +122,8 @@ impl<'a> Evaluator<'a> {
         if fits { Ok(value) } else { Err(self.type_mismatch(scope, path, &value, at)) }
     }
 
-    fn struct_named(&self, file: usize, name: &str) -> Option<&'a StructDeclaration> {
-        match self.find(file, name) {
+    fn struct_at(&self, instance: InstanceId, path: &syn::Path) -> Option<&'a StructDeclaration> {
+        match self.find_path(instance, path) {
             Some(Found::Struct(_, declared)) => Some(declared),
             _ => None,
         }
@@ -190,7 +191,10 @@ impl<'a> Evaluator<'a> {
                 (Entry::Free(name), Some(found)) => {
                     let dim = match free {
                         FreeDims::Alias => found.clone(),
-                        FreeDims::Rename => Dim { name: Name::new(name), size: found.size },
+                        FreeDims::Rename => {
+                            let name = self.instances.full_name(scope.instance, name);
+                            Dim { name: Name::from(name), size: found.size }
+                        }
                     };
                     match scope.get(name) {
                         Some(Value::Dim(known)) if known.size != dim.size => {
@@ -216,7 +220,7 @@ impl<'a> Evaluator<'a> {
     fn entries(&mut self, scope: &mut Scope<'a>, contract: &'a TensorContract) -> Eval<'a, Vec<Entry>> {
         let mut out = vec![];
         for dim in &contract.dims {
-            let ContractDim::Named { ident, condition } = dim else {
+            let ContractDim::Named { path, condition } = dim else {
                 out.push(Entry::Any);
                 continue;
             };
@@ -225,18 +229,18 @@ impl<'a> Evaluator<'a> {
             {
                 continue;
             }
-            let name = ident.to_string();
-            let span = self.span(scope, ident);
+            let name = dotted(path);
+            let span = self.span(scope, path);
             if let Some(Value::Dim(bound)) = scope.get(&name) {
                 out.push(Entry::Fixed(bound.clone()));
                 continue;
             }
-            match self.find(scope.file, &name) {
+            match self.find_path(scope.instance, path) {
                 Some(Found::Dim(_, d)) if matches!(d.value, DimValue::Free) => out.push(Entry::Free(name)),
-                Some(Found::Dim(file, d)) => out.push(Entry::Fixed(self.dim(file, d, span)?)),
+                Some(Found::Dim(instance, d)) => out.push(Entry::Fixed(self.dim(instance, d, span)?)),
                 _ => {
                     let mut error = Diagnostic::error(format!("there is no dim `{name}`")).at(span, "not found");
-                    if let Some(near) = nearest(&name, self.files[scope.file].dims.keys().map(String::as_str)) {
+                    if let Some(near) = nearest(&name, self.file(scope.instance).dims.keys().map(String::as_str)) {
                         error = error.help(format!("did you mean `{near}`?"));
                     }
                     let help =
@@ -257,7 +261,7 @@ impl<'a> Evaluator<'a> {
     /// an optional input may have no elements.
     pub fn feed_type(&mut self, scope: &mut Scope<'a>, ty: &'a syn::TypeMacro) -> Eval<'a, TensorType> {
         let span = self.span(scope, ty);
-        let Some(contract) = self.files[scope.file].contracts.get(&span.start) else {
+        let Some(contract) = self.file(scope.instance).contracts.get(&span.start) else {
             return Err(Diagnostic::error("this type does not read").at(span, "").into());
         };
         let dtype = self.contract_dtype(scope, contract)?;

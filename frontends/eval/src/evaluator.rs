@@ -1,13 +1,13 @@
 //! The evaluator's state, its limits, and how names find their items.
 
-use diag::{Diagnostic, PlaceId, Span};
-use indexmap::IndexMap;
+use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Span};
 use ir::Id;
 use rustc_hash::FxHashMap;
 use syn::spanned::Spanned;
 use types::{Name, Runs};
 
-use crate::file::{File, StructDeclaration};
+use crate::file::{File, Link, StructDeclaration};
+use crate::instance::{InstanceId, Instances};
 use crate::macros::DimDeclaration;
 use crate::span::span_of;
 use crate::stop::{Eval, Stop};
@@ -39,19 +39,17 @@ pub enum Number<'a> {
 }
 
 pub struct Evaluator<'a> {
-    pub files: &'a [File],
-    /// For each file, which file each of its siblings is.
-    pub siblings: &'a [FxHashMap<String, usize>],
+    pub instances: Instances<'a>,
     pub options: &'a Options,
     pub preset: Option<usize>,
     pub trace: Tracer,
     pub directives: PlanDirectives,
-    pub numbers: FxHashMap<(usize, String), Number<'a>>,
+    pub numbers: FxHashMap<(InstanceId, String), Number<'a>>,
     pub memo: FxHashMap<String, Memo<'a>>,
-    /// Models that programs take, by file and name: programs share their parameters.
-    pub models: FxHashMap<(usize, String), Value<'a>>,
-    /// The file that holds a plan only.
-    pub plan_file: Option<usize>,
+    /// Models that programs take, by instance and name: programs share their parameters.
+    pub models: FxHashMap<(InstanceId, String), Value<'a>>,
+    /// The instance of a file that holds a plan only.
+    pub plan_file: Option<InstanceId>,
     /// Where each parameter is made.
     pub made: Vec<(Name, Span)>,
     /// Programs and how often each runs, in order.
@@ -109,7 +107,8 @@ fn too_deep(calls: &[Frame], at: Span) -> Diagnostic {
 
 /// The variables of one function's activation.
 pub struct Scope<'a> {
-    pub file: usize,
+    /// That of the file where the code stands.
+    pub instance: InstanceId,
     pub vars: Vec<(String, Value<'a>)>,
     /// Variables below this index belong to the place where a closure was written; they cannot be assigned.
     pub floor: usize,
@@ -118,8 +117,8 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn new(file: usize, caller: PlaceId) -> Self {
-        Self { file, vars: vec![], floor: 0, caller, self_type: None }
+    pub fn new(instance: InstanceId, caller: PlaceId) -> Self {
+        Self { instance, vars: vec![], floor: 0, caller, self_type: None }
     }
 
     pub fn set(&mut self, name: impl Into<String>, value: Value<'a>) {
@@ -133,22 +132,18 @@ impl<'a> Scope<'a> {
 
 #[derive(Clone, Copy)]
 pub enum Found<'a> {
-    Dim(usize, &'a DimDeclaration),
-    Constant(usize, &'a syn::ItemConst),
-    Struct(usize, &'a StructDeclaration),
-    Function(usize, &'a syn::ItemFn),
+    Dim(InstanceId, &'a DimDeclaration),
+    Constant(InstanceId, &'a syn::ItemConst),
+    Struct(InstanceId, &'a StructDeclaration),
+    Function(InstanceId, &'a syn::ItemFn),
+    Module(InstanceId),
 }
 
 impl<'a> Evaluator<'a> {
-    pub fn new(
-        files: &'a [File],
-        siblings: &'a [FxHashMap<String, usize>],
-        options: &'a Options,
-        preset: Option<usize>,
-    ) -> Self {
-        Self {
-            files,
-            siblings,
+    /// The first of the files is the model's.
+    pub fn new(files: &'a [File], options: &'a Options, preset: Option<usize>) -> Result<Self, Diagnostics> {
+        Ok(Self {
+            instances: Instances::of(files).map_err(Diagnostics)?,
             options,
             preset,
             trace: Tracer::default(),
@@ -163,15 +158,23 @@ impl<'a> Evaluator<'a> {
             prepared: vec![],
             calls: vec![],
             steps: 0,
-        }
+        })
+    }
+
+    pub fn file(&self, instance: InstanceId) -> &'a File {
+        self.instances[instance].file
+    }
+
+    pub fn source(&self, instance: InstanceId) -> SourceId {
+        self.file(instance).source
     }
 
     pub fn span(&self, scope: &Scope<'a>, syntax: &impl Spanned) -> Span {
-        self.span_in(scope.file, syntax)
+        self.span_in(scope.instance, syntax)
     }
 
-    pub fn span_in(&self, file: usize, syntax: &impl Spanned) -> Span {
-        span_of(self.files[file].source, syntax)
+    pub fn span_in(&self, instance: InstanceId, syntax: &impl Spanned) -> Span {
+        span_of(self.source(instance), syntax)
     }
 
     pub fn site(&self, scope: &Scope<'a>, span: Span) -> Site {
@@ -224,53 +227,72 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The item called `name` as file number `file` sees it.
-    pub fn find(&self, file: usize, name: &str) -> Option<Found<'a>> {
+    /// The item called `name` as the file of an instance sees it.
+    pub fn find(&self, instance: InstanceId, name: &str) -> Option<Found<'a>> {
         // A plan of its own file speaks the model's names.
-        let model = || (self.plan_file == Some(file)).then(|| self.find_through(0, name, 0)).flatten();
-        model().or_else(|| self.find_through(file, name, 0))
+        let model = || (self.plan_file == Some(instance)).then(|| self.find_in(InstanceId::MODEL, name)).flatten();
+        model().or_else(|| self.find_in(instance, name))
     }
 
-    fn find_through(&self, file: usize, name: &str, hops: usize) -> Option<Found<'a>> {
-        let f = &self.files[file];
+    fn find_in(&self, instance: InstanceId, name: &str) -> Option<Found<'a>> {
+        let f = self.file(instance);
         if let Some(d) = f.dims.get(name) {
-            return Some(Found::Dim(file, d));
+            return Some(Found::Dim(instance, d));
         }
         if let Some(c) = f.constants.get(name) {
-            return Some(Found::Constant(file, c));
+            return Some(Found::Constant(instance, c));
         }
         if let Some(s) = f.structs.get(name) {
-            return Some(Found::Struct(file, s));
+            return Some(Found::Struct(instance, s));
         }
         if let Some(function) = f.functions.get(name) {
-            return Some(Found::Function(file, function));
+            return Some(Found::Function(instance, function));
         }
-        if hops >= 4 {
-            return None;
-        }
-        f.uses.iter().find_map(|u| {
-            let sibling = *self.siblings[file].get(&u.sibling)?;
-            match &u.names {
-                Some((local, original)) if local == name => self.find_through(sibling, original, hops + 1),
-                Some(_) => None,
-                None => self.find_through(sibling, name, hops + 1),
+        let modules = &self.instances[instance].modules;
+        f.links.iter().find_map(|link| match link {
+            Link::Module { local, .. } if local == name => modules.get(name).map(|of| Found::Module(*of)),
+            Link::Item { local, name: there, module } if local == name => {
+                self.find_in(*modules.get(module.as_str())?, there)
             }
+            Link::All { module } => self.find_in(*modules.get(module.as_str())?, name),
+            _ => None,
         })
     }
 
-    /// Every name that file number `file` declares.
-    pub fn known_names(&self, file: usize) -> Vec<&'a str> {
-        let f = &self.files[file];
-        fn keys<V>(map: &IndexMap<String, V>) -> impl Iterator<Item = &str> {
-            map.keys().map(String::as_str)
+    /// The instance that a path of modules leads to from another.
+    pub fn module_at<S: AsRef<str>>(&self, from: InstanceId, modules: &[S]) -> Option<InstanceId> {
+        modules.iter().try_fold(from, |at, module| match self.find(at, module.as_ref()) {
+            Some(Found::Module(of)) => Some(of),
+            _ => None,
+        })
+    }
+
+    /// The item at a path such as `visual::Tower`.
+    pub fn find_path(&self, from: InstanceId, path: &syn::Path) -> Option<Found<'a>> {
+        let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        let (name, modules) = segments.split_last()?;
+        self.find(self.module_at(from, modules)?, name)
+    }
+
+    /// The struct, or what else, that a type names.
+    pub fn type_at(&self, from: InstanceId, ty: &syn::Type) -> Option<Found<'a>> {
+        match ty {
+            syn::Type::Path(path) => self.find_path(from, &path.path),
+            _ => None,
         }
-        let mut names: Vec<&str> = keys(&f.dims).chain(keys(&f.constants)).chain(keys(&f.structs)).collect();
-        names.extend(keys(&f.functions));
-        for u in &f.uses {
-            match (&u.names, self.siblings[file].get(&u.sibling)) {
-                (Some((local, _)), _) => names.push(local),
-                (None, Some(&sibling)) => names.extend(keys(&self.files[sibling].dims)),
-                _ => {}
+    }
+
+    /// Every name that the file of an instance knows.
+    pub fn known_names(&self, instance: InstanceId) -> Vec<&'a str> {
+        let file = self.file(instance);
+        let mut names: Vec<&str> = file.names().collect();
+        let modules = &self.instances[instance].modules;
+        for link in &file.links {
+            match link {
+                Link::Module { local, .. } | Link::Item { local, .. } => names.push(local),
+                Link::All { module } => {
+                    names.extend(modules.get(module.as_str()).iter().flat_map(|of| self.file(**of).names()));
+                }
             }
         }
         names

@@ -4,6 +4,7 @@ use diag::{Diagnostic, Span};
 use syn::{Expr, Lit, UnOp};
 
 use crate::evaluator::{Evaluator, Found, Scope};
+use crate::instance::InstanceId;
 use crate::stop::{Eval, Stop};
 use crate::suggest::{listed, nearest};
 use crate::value::{Bound, Closure, Function, Range, Struct, StructKind, Value};
@@ -50,7 +51,7 @@ impl<'a> Evaluator<'a> {
             }
             Expr::Closure(closure) => Ok(Value::Closure(std::rc::Rc::new(Closure {
                 syntax: closure,
-                file: scope.file,
+                instance: scope.instance,
                 captured: scope.vars.clone(),
                 self_type: scope.self_type,
             }))),
@@ -98,35 +99,70 @@ impl<'a> Evaluator<'a> {
                 if let Some(value) = scope.get(name) {
                     return Ok(value.clone());
                 }
-                match self.find(scope.file, name) {
-                    Some(Found::Dim(file, d)) => return Ok(Value::Dim(self.dim(file, d, span)?)),
-                    Some(Found::Constant(file, c)) => return self.constant(file, c, span),
-                    Some(Found::Function(file, syntax)) => {
-                        return Ok(Value::Function(Function::Free { file, syntax }));
+                match self.find(scope.instance, name) {
+                    Some(Found::Module(_)) => {
+                        return Err(Diagnostic::error(format!("`{name}` is a file, not a value"))
+                            .at(span, "")
+                            .help(format!("name what is in it: `{name}::NAME`"))
+                            .into());
                     }
-                    Some(Found::Struct(..)) | None => {}
+                    Some(found) => {
+                        if let Some(value) = self.item(found, span)? {
+                            return Ok(value);
+                        }
+                    }
+                    None => {}
                 }
                 vocabulary::name(name).ok_or_else(|| self.unknown_name(scope, name, span))
             }
-            [owner, name] => self.associated(scope, owner, name, span),
-            _ => Err(Diagnostic::error("this path leads nowhere")
-                .at(span, "")
-                .help("names from siblings are brought in with `use`")
-                .into()),
+            [module @ .., name] => match self.module_at(scope.instance, module) {
+                Some(of) => self.item_of(of, name, span),
+                None => self.associated(scope, &path.path, span),
+            },
+            [] => Err(leads_nowhere(span)),
         }
     }
 
-    fn associated(&mut self, scope: &Scope<'a>, owner: &str, name: &str, span: Span) -> Eval<'a, Value<'a>> {
-        let found = match (owner, scope.self_type) {
-            ("Self", Some(declared)) => Some((scope.file, declared)),
-            _ => match self.find(scope.file, owner) {
-                Some(Found::Struct(file, declared)) => Some((file, declared)),
-                _ => None,
+    /// What an item is as a value; nothing for types and modules.
+    fn item(&mut self, found: Found<'a>, span: Span) -> Eval<'a, Option<Value<'a>>> {
+        Ok(Some(match found {
+            Found::Dim(instance, d) => Value::Dim(self.dim(instance, d, span)?),
+            Found::Constant(instance, c) => self.constant(instance, c, span)?,
+            Found::Function(instance, syntax) => Value::Function(Function::Free { instance, syntax }),
+            Found::Struct(..) | Found::Module(_) => return Ok(None),
+        }))
+    }
+
+    /// `visual::HEADS`: what the file of an instance declares.
+    fn item_of(&mut self, instance: InstanceId, name: &str, span: Span) -> Eval<'a, Value<'a>> {
+        if let Some(found) = self.find(instance, name)
+            && let Some(value) = self.item(found, span)?
+        {
+            return Ok(value);
+        }
+        let file = self.file(instance);
+        let mut error = Diagnostic::error(format!("{} has no `{name}`", file.path)).at(span, "not found");
+        if let Some(near) = nearest(name, file.names()) {
+            error = error.help(format!("did you mean `{near}`?"));
+        }
+        Err(error.into())
+    }
+
+    /// `Tower::new`, `visual::Tower::new`, `Param::ones`.
+    fn associated(&mut self, scope: &Scope<'a>, path: &syn::Path, span: Span) -> Eval<'a, Value<'a>> {
+        let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        let [module @ .., owner, name] = segments.as_slice() else { return Err(leads_nowhere(span)) };
+        let found = match (owner.as_str(), scope.self_type) {
+            ("Self", Some(declared)) if module.is_empty() => Some((scope.instance, declared)),
+            _ => match self.module_at(scope.instance, module).and_then(|of| self.find(of, owner)) {
+                Some(Found::Struct(instance, declared)) => Some((instance, declared)),
+                _ if module.is_empty() => None,
+                _ => return Err(leads_nowhere(span)),
             },
         };
-        if let Some((file, declared)) = found {
+        if let Some((instance, declared)) = found {
             return match declared.methods.get(name) {
-                Some(syntax) => Ok(Value::Function(Function::Associated { file, owner: declared, syntax })),
+                Some(syntax) => Ok(Value::Function(Function::Associated { instance, owner: declared, syntax })),
                 None => {
                     let mut error = Diagnostic::error(format!("`{owner}` has no function `{name}`")).at(span, "");
                     if let Some(near) = nearest(name, declared.methods.keys().map(String::as_str)) {
@@ -141,7 +177,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn unknown_name(&self, scope: &Scope<'a>, name: &str, span: Span) -> Stop<'a> {
-        let mut known: Vec<String> = self.known_names(scope.file).into_iter().map(Into::into).collect();
+        let mut known: Vec<String> = self.known_names(scope.instance).into_iter().map(Into::into).collect();
         known.extend(scope.vars.iter().map(|(n, _)| n.clone()));
         known.extend(vocabulary::names().map(Into::into));
         let mut error = Diagnostic::error(format!("there is no `{name}` here")).at(span, "not found");
@@ -187,10 +223,10 @@ impl<'a> Evaluator<'a> {
     fn struct_literal(&mut self, scope: &mut Scope<'a>, s: &'a syn::ExprStruct) -> Eval<'a, Value<'a>> {
         let span = self.span(scope, &s.path);
         let name = s.path.segments.last().map(|p| p.ident.to_string()).unwrap_or_default();
-        let (file, declared) = match (name.as_str(), scope.self_type) {
-            ("Self", Some(declared)) => (scope.file, declared),
-            _ => match self.find(scope.file, &name) {
-                Some(Found::Struct(file, declared)) => (file, declared),
+        let (instance, declared) = match (name.as_str(), scope.self_type) {
+            ("Self", Some(declared)) => (scope.instance, declared),
+            _ => match self.find_path(scope.instance, &s.path) {
+                Some(Found::Struct(instance, declared)) => (instance, declared),
                 _ => return Err(self.unknown_name(scope, &name, span)),
             },
         };
@@ -235,12 +271,12 @@ impl<'a> Evaluator<'a> {
             if let Some(i) = given.iter().position(|(n, ..)| *n == f.ident) {
                 let (name, value, at) = given.swap_remove(i);
                 // The field's type stands in the file that declares the struct.
-                let mut home = Scope::new(file, scope.caller);
+                let mut home = Scope::new(instance, scope.caller);
                 home.self_type = Some(declared);
                 fields.push((name.into(), self.check_type(&mut home, &f.ty, value, at)?));
             }
         }
-        let kind = StructKind::User { file, declaration: declared };
+        let kind = StructKind::User { instance, declaration: declared };
         Ok(Value::Struct(std::rc::Rc::new(Struct { kind, fields, renamed: None })))
     }
 
@@ -322,6 +358,13 @@ impl<'a> Evaluator<'a> {
             .help(instead)
             .into()
     }
+}
+
+fn leads_nowhere<'a>(span: Span) -> Stop<'a> {
+    Diagnostic::error("this path leads nowhere")
+        .at(span, "")
+        .help("names from siblings are brought in with `use`")
+        .into()
 }
 
 /// A stack remembers the field it was read from: that is the name of its folds.

@@ -7,11 +7,17 @@ use syn::visit::Visit;
 use syn::{Expr, Ident, Item, Type};
 
 use crate::config::{ClassConfig, parse_config};
-use crate::macros::{DimDeclaration, Preset, TensorContract, parse_aliases, parse_contract, parse_dims, parse_presets};
+use crate::macros::{
+    DimDeclaration, Preset, Settings, TensorContract, parse_aliases, parse_contract, parse_dims, parse_instances,
+    parse_presets,
+};
 use crate::span::{span_in, span_of};
+use crate::uses::{self, Use};
 
 pub struct File {
     pub source: SourceId,
+    /// As messages call it.
+    pub path: String,
     pub dims: IndexMap<String, DimDeclaration>,
     pub presets: Vec<Preset>,
     pub configs: Vec<ClassConfig>,
@@ -20,17 +26,24 @@ pub struct File {
     pub constants: IndexMap<String, syn::ItemConst>,
     pub structs: IndexMap<String, StructDeclaration>,
     pub functions: IndexMap<String, syn::ItemFn>,
-    /// Names brought in by `use`: the local name, the sibling file's name, the name there (`None`: all of them).
+    /// What it gives the dims and constants of the instances that it uses.
+    pub instances: Vec<Settings>,
     pub uses: Vec<Use>,
+    /// What its uses bring in, once they are found.
+    pub links: Vec<Link>,
     /// Every `Tensor![..]` in a type, by where its macro starts.
     pub contracts: FxHashMap<u32, TensorContract>,
 }
 
-pub struct Use {
-    pub sibling: String,
-    /// Local and original name; `None` for `*`.
-    pub names: Option<(String, String)>,
-    pub span: Span,
+/// What a `use` brings into a file. Of a module, each file that uses it has an instance of its own.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// The file of that number, by its name here.
+    Module { local: String, file: usize, span: Span },
+    /// An item of a module.
+    Item { local: String, name: String, module: String },
+    /// All items of a module.
+    All { module: String },
 }
 
 pub struct StructDeclaration {
@@ -52,7 +65,7 @@ pub struct FieldDeclaration {
 }
 
 impl File {
-    pub fn parse(source: SourceId, text: &str) -> Result<File, Vec<Diagnostic>> {
+    pub fn parse(source: SourceId, path: &str, text: &str) -> Result<File, Vec<Diagnostic>> {
         let whole = Span::new(source, 0, 0);
         crate::bounds::check_text(text).map_err(|message| vec![Diagnostic::error(message).at(whole, "")])?;
         let tokens: proc_macro2::TokenStream = text.parse().map_err(|e: proc_macro2::LexError| {
@@ -67,6 +80,7 @@ impl File {
             .map_err(|e| e.into_iter().map(|e| syntax_error(source, e.span(), &e.to_string())).collect::<Vec<_>>())?;
         let mut file = File {
             source,
+            path: path.into(),
             dims: IndexMap::new(),
             presets: vec![],
             configs: vec![],
@@ -74,7 +88,9 @@ impl File {
             constants: IndexMap::new(),
             structs: IndexMap::new(),
             functions: IndexMap::new(),
+            instances: vec![],
             uses: vec![],
+            links: vec![],
             contracts: FxHashMap::default(),
         };
         let mut collector = Contracts { source, found: FxHashMap::default(), errors: vec![] };
@@ -114,7 +130,7 @@ impl File {
                 self.functions.insert(item.sig.ident.to_string(), item);
             }
             Item::Impl(item) => impls.push(item),
-            Item::Use(item) => flatten_use(&item.tree, &mut vec![], span, &mut self.uses)?,
+            Item::Use(item) => self.uses.extend(uses::read(source, &item.tree)?),
             Item::Macro(item) if item.mac.path.is_ident("dims") => {
                 for d in parse_dims(source, span, item.mac.tokens)? {
                     self.fresh(&d.ident)?;
@@ -123,6 +139,9 @@ impl File {
             }
             Item::Macro(item) if item.mac.path.is_ident("presets") => {
                 self.presets.extend(parse_presets(source, span, item.mac.tokens)?);
+            }
+            Item::Macro(item) if item.mac.path.is_ident("instances") => {
+                self.instances.extend(parse_instances(source, span, item.mac.tokens)?);
             }
             Item::Macro(item) if item.mac.path.is_ident("config") => {
                 self.configs.extend(parse_config(source, span, item.mac.tokens)?);
@@ -169,13 +188,30 @@ impl File {
         self.functions.iter().filter(|(_, f)| public(f)).map(|(n, _)| n.as_str()).collect()
     }
 
+    pub fn declares(&self, name: &str) -> bool {
+        self.dims.contains_key(name)
+            || self.constants.contains_key(name)
+            || self.structs.contains_key(name)
+            || self.functions.contains_key(name)
+    }
+
+    /// Every name that it declares.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let numbers = self.dims.keys().chain(self.constants.keys());
+        numbers.chain(self.structs.keys()).chain(self.functions.keys()).map(String::as_str)
+    }
+
+    /// Where the module of this name is brought in, and the number of its file.
+    pub fn module(&self, name: &str) -> Option<(Span, usize)> {
+        self.links.iter().find_map(|link| match link {
+            Link::Module { local, file, span } if local == name => Some((*span, *file)),
+            _ => None,
+        })
+    }
+
     fn fresh(&self, ident: &Ident) -> Result<(), Diagnostic> {
         let name = ident.to_string();
-        let taken = self.dims.contains_key(&name)
-            || self.constants.contains_key(&name)
-            || self.structs.contains_key(&name)
-            || self.functions.contains_key(&name);
-        if !taken {
+        if !self.declares(&name) {
             return Ok(());
         }
         Err(Diagnostic::error(format!("`{name}` is declared twice")).at(span_of(self.source, ident), "the second time"))
@@ -212,11 +248,13 @@ fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
         Item::Trait(_) | Item::TraitAlias(_) => ("traits", "write the methods in a plain `impl` block"),
         Item::Static(_) => ("statics", "write `const`"),
         Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
-        Item::Macro(_) => ("macros other than `dims!`, `presets!`, `config!` and `aliases!`", "write a function"),
+        Item::Macro(_) => {
+            ("macros other than `dims!`, `instances!`, `presets!`, `config!` and `aliases!`", "write a function")
+        }
         Item::Type(_) => ("type aliases", "write the type itself"),
         _ => (
             "such items",
-            "a file holds `use`, `dims!`, `presets!`, `config!`, `aliases!`, `const`, structs, `impl` blocks and functions",
+            "a file holds `use`, `dims!`, `instances!`, `presets!`, `config!`, `aliases!`, `const`, structs, `impl` blocks and functions",
         ),
     };
     Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)
@@ -267,34 +305,4 @@ fn attribute_text(source: SourceId, field: &syn::Field, name: &str) -> Result<Op
     Err(Diagnostic::error(format!("`{name}` takes a string"))
         .at(span_of(source, attribute), "")
         .help(format!("write `#[{name} = \"..\"]`")))
-}
-
-fn flatten_use(tree: &syn::UseTree, path: &mut Vec<String>, span: Span, out: &mut Vec<Use>) -> Result<(), Diagnostic> {
-    let mut leaf = |path: &[String], names: Option<(String, String)>| {
-        let sibling = match path {
-            [first, ..] if first == "mm" => return Ok(()),
-            [first, sibling] if first == "crate" || first == "super" => sibling.clone(),
-            _ => {
-                return Err(Diagnostic::error("a .mm file uses the vocabulary and its siblings only")
-                    .at(span, "")
-                    .help("write `use mm::prelude::*;` or `use super::other::Name;`"));
-            }
-        };
-        out.push(Use { sibling, names, span });
-        Ok(())
-    };
-    match tree {
-        syn::UseTree::Path(p) => {
-            path.push(p.ident.to_string());
-            let result = flatten_use(&p.tree, path, span, out);
-            path.pop();
-            result
-        }
-        syn::UseTree::Name(n) => leaf(path, Some((n.ident.to_string(), n.ident.to_string()))),
-        syn::UseTree::Rename(r) => leaf(path, Some((r.rename.to_string(), r.ident.to_string()))),
-        syn::UseTree::Glob(_) => leaf(path, None),
-        syn::UseTree::Group(group) => group.items.iter().try_for_each(|t| flatten_use(t, path, span, out)),
-        #[allow(unreachable_patterns)]
-        _ => Err(Diagnostic::error("this form of `use` is not in the subset").at(span, "")),
-    }
 }

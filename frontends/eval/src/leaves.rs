@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::rc::Rc;
 
-use crate::value::{Leaf, Stack, Struct, Value};
+use crate::value::{Leaf, Stack, Struct, StructKind, Value};
 
 /// The same value with every tensor and parameter leaf replaced. What a closure captured stays as it is.
 pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<Leaf, E>) -> Result<Value<'a>, E> {
@@ -66,6 +66,9 @@ pub fn fingerprint(value: &Value<'_>, out: &mut String) -> bool {
         }
         Value::Struct(s) => {
             out.push_str(s.kind.name());
+            if let StructKind::User { instance, .. } = s.kind {
+                let _ = write!(out, " of {}", instance.index());
+            }
             out.push('{');
             let all = s.fields.iter().all(|(_, v)| fingerprint(v, out));
             out.push('}');

@@ -15,7 +15,9 @@ mod ends;
 mod evaluator;
 mod expr;
 mod file;
+mod files;
 mod fold;
+mod instance;
 mod leaves;
 mod macros;
 mod model;
@@ -29,23 +31,26 @@ mod stop;
 mod suggest;
 mod tables;
 mod trace;
+mod uses;
 mod value;
 mod vocabulary;
 
 use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Sources, Span};
 use indexmap::IndexMap;
 use ir::{Input, Module};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use types::{Config, Name};
 
 use crate::evaluator::{Evaluator, Scope};
 use crate::file::File;
+use crate::instance::InstanceId;
 use crate::macros::DimValue;
 use crate::stop::Stop;
 use crate::value::Value;
 
 pub use config::Published;
 pub use directives::{PlanDirective, PlanDirectives};
+pub use files::{Load, Origin, Sibling};
 pub use vocabulary::{schedules, words};
 
 /// What to evaluate of a file, and under which settings.
@@ -69,7 +74,7 @@ pub struct Evaluated {
     /// One program called as the task, or several.
     pub module: Module,
     pub warnings: Diagnostics,
-    /// Every dim of the file with its size, in the order of declaration.
+    /// Every dim with its size, in the order of declaration: the model's, then those of its instances, `visual.HEADS`.
     pub dims: IndexMap<Name, usize>,
     /// Empty if the file has no presets.
     pub preset: String,
@@ -80,13 +85,6 @@ pub struct Evaluated {
     pub directives: PlanDirectives,
     /// What the configs of the classes that the file declares say, with the values under this preset.
     pub configs: Vec<Config>,
-}
-
-/// Another file that a model names with `use`.
-pub struct Sibling {
-    /// As messages call it.
-    pub path: String,
-    pub text: String,
 }
 
 /// What a file offers, by name.
@@ -101,7 +99,7 @@ pub struct Offer {
 /// What a file offers; it is parsed, not evaluated.
 pub fn offer(sources: &Sources, file: SourceId) -> Result<Offer, Diagnostics> {
     with_stack(|| {
-        let file = File::parse(file, sources.text(file)).map_err(Diagnostics)?;
+        let file = File::parse(file, sources.path(file), sources.text(file)).map_err(Diagnostics)?;
         Ok(Offer {
             classes: file.configs.iter().map(|c| c.class()).collect(),
             presets: file.presets.iter().map(|p| p.name.clone()).collect(),
@@ -113,18 +111,18 @@ pub fn offer(sources: &Sources, file: SourceId) -> Result<Offer, Diagnostics> {
 /// Stack for parsing and evaluation, both of which recurse; their depth is bounded well below it.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Evaluates one task of a model. `load` reads a sibling file by its name, such as `other.mm`.
+/// Evaluates one task of a model. `load` reads a file that it uses by its path from the model's folder, such as
+/// `layers/norm.mm`.
 pub fn evaluate(
     sources: &mut Sources,
     file: SourceId,
     options: &Options,
-    load: &mut dyn FnMut(&str) -> Option<Sibling>,
+    load: &mut Load<'_>,
 ) -> Result<Evaluated, Diagnostics> {
-    let (texts, siblings) = gather(sources, file, load);
     with_stack(|| {
-        let files = parse(&texts, &siblings)?;
-        let mut ev = prepare(&files, &siblings, options)?;
-        finish(&mut ev, options, &files).map_err(diagnostics)
+        let files = files::read(sources, file, load).map_err(Diagnostics)?;
+        let mut ev = prepare(&files, options)?;
+        finish(&mut ev, options).map_err(diagnostics)
     })
 }
 
@@ -135,25 +133,22 @@ pub fn directives(
     model: SourceId,
     plan: SourceId,
     options: &Options,
-    load: &mut dyn FnMut(&str) -> Option<Sibling>,
+    load: &mut Load<'_>,
 ) -> Result<PlanDirectives, Diagnostics> {
-    let (mut texts, mut siblings) = gather(sources, model, load);
-    texts.push((plan, sources.text(plan).to_string()));
-    // All it may name is the model's.
-    siblings.push(used_siblings(sources.text(plan)).into_iter().map(|name| (name, 0)).collect());
     with_stack(|| {
-        let files = parse(&texts, &siblings)?;
-        let mut ev = prepare(&files, &siblings, options)?;
-        let last = files.len() - 1;
-        ev.plan_file = Some(last);
-        if !files[last].functions.contains_key("plan") {
-            let whole = Span::new(files[last].source, 0, 0);
+        let files = files::read(sources, model, load).map_err(Diagnostics)?;
+        let plan = files::read_plan(sources, plan).map_err(Diagnostics)?;
+        let mut ev = prepare(&files, options)?;
+        if !plan.functions.contains_key("plan") {
+            let whole = Span::new(plan.source, 0, 0);
             return Err(Diagnostic::error("this file has no plan")
                 .at(whole, "")
                 .help("write `pub fn plan(p: &mut Plan) { .. }`")
                 .into());
         }
-        run_plan(&mut ev, last).map_err(diagnostics)?;
+        let instance = ev.instances.add_plan(&plan);
+        ev.plan_file = Some(instance);
+        run_plan(&mut ev, instance).map_err(diagnostics)?;
         Ok(std::mem::take(&mut ev.directives))
     })
 }
@@ -186,97 +181,12 @@ fn unused_parameters(ev: &Evaluator<'_>) -> Vec<Diagnostic> {
     unused.into_iter().map(warn).collect()
 }
 
-/// The file and its siblings, with for each the position of the siblings it names.
-#[allow(clippy::type_complexity)]
-fn gather(
-    sources: &mut Sources,
-    file: SourceId,
-    load: &mut dyn FnMut(&str) -> Option<Sibling>,
-) -> (Vec<(SourceId, String)>, Vec<FxHashMap<String, usize>>) {
-    const MAX_FILES: usize = 64;
-    let mut texts = vec![(file, sources.text(file).to_string())];
-    let mut known: IndexMap<String, usize> = IndexMap::new();
-    let mut siblings = vec![];
-    let mut at = 0;
-    while at < texts.len() {
-        let mut named = FxHashMap::default();
-        for module in used_siblings(&texts[at].1) {
-            if let Some(&i) = known.get(&module) {
-                named.insert(module, i);
-            } else if texts.len() < MAX_FILES
-                && let Some(Sibling { path, text }) = file_names(&module).into_iter().find_map(|name| load(&name))
-            {
-                let id = sources.add(path, text.clone());
-                texts.push((id, text));
-                known.insert(module.clone(), texts.len() - 1);
-                named.insert(module, texts.len() - 1);
-            }
-        }
-        siblings.push(named);
-        at += 1;
-    }
-    (texts, siblings)
-}
-
-/// Modules after `use super::` or `use crate::`. A name that is no `use` after all only costs a look.
-fn used_siblings(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = vec![];
-    for line in text.lines() {
-        let line = line.trim_start().trim_start_matches("pub ").trim_start();
-        let Some(path) = line.strip_prefix("use ").map(str::trim_start) else { continue };
-        let Some(rest) = path.strip_prefix("super::").or_else(|| path.strip_prefix("crate::")) else { continue };
-        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        if !name.is_empty() && !found.contains(&name) {
-            found.push(name);
-        }
-    }
-    found
-}
-
-/// `wan2_2` is `wan2_2.mm`, or `wan2.2.mm`.
-fn file_names(module: &str) -> Vec<String> {
-    let chars: Vec<char> = module.chars().collect();
-    let dotted: String = (0..chars.len())
-        .map(|i| {
-            let between_digits =
-                i > 0 && chars[i - 1].is_ascii_digit() && chars.get(i + 1).is_some_and(char::is_ascii_digit);
-            if chars[i] == '_' && between_digits { '.' } else { chars[i] }
-        })
-        .collect();
-    let mut names = vec![format!("{module}.mm"), format!("{dotted}.mm")];
-    names.dedup();
-    names
-}
-
-fn parse(texts: &[(SourceId, String)], siblings: &[FxHashMap<String, usize>]) -> Result<Vec<File>, Diagnostics> {
-    let mut files = vec![];
-    let mut errors = vec![];
-    for (i, (id, text)) in texts.iter().enumerate() {
-        match File::parse(*id, text) {
-            Ok(file) => {
-                for u in file.uses.iter().filter(|u| !siblings[i].contains_key(&u.sibling)) {
-                    let names = file_names(&u.sibling).join("` or `");
-                    errors
-                        .push(Diagnostic::error(format!("there is no file `{names}` beside this one")).at(u.span, ""));
-                }
-                files.push(file);
-            }
-            Err(found) => errors.extend(found),
-        }
-    }
-    if errors.is_empty() { Ok(files) } else { Err(Diagnostics(errors)) }
-}
-
-fn prepare<'a>(
-    files: &'a [File],
-    siblings: &'a [FxHashMap<String, usize>],
-    options: &'a Options,
-) -> Result<Evaluator<'a>, Diagnostics> {
+fn prepare<'a>(files: &'a [File], options: &'a Options) -> Result<Evaluator<'a>, Diagnostics> {
     let preset = match options.published {
         Some(_) => None,
         None => numbers::choose_preset(&files[0], options.preset.as_deref())?,
     };
-    let ev = Evaluator::new(files, siblings, options, preset);
+    let ev = Evaluator::new(files, options, preset)?;
     ev.check_class()?;
     ev.check_settings().map_err(Diagnostics)?;
     Ok(ev)
@@ -289,10 +199,9 @@ fn diagnostics(stop: Stop<'_>) -> Diagnostics {
     }
 }
 
-fn run_plan<'a>(ev: &mut Evaluator<'a>, file: usize) -> Result<(), Stop<'a>> {
-    let files = ev.files;
-    let Some(plan) = files[file].functions.get("plan") else { return Ok(()) };
-    let mut scope = Scope::new(file, PlaceId::NONE);
+fn run_plan<'a>(ev: &mut Evaluator<'a>, instance: InstanceId) -> Result<(), Stop<'a>> {
+    let Some(plan) = ev.file(instance).functions.get("plan") else { return Ok(()) };
+    let mut scope = Scope::new(instance, PlaceId::NONE);
     for input in call::typed_inputs(&plan.sig) {
         ev.bind(&mut scope, &input.pat, Value::Plan)?;
     }
@@ -300,24 +209,31 @@ fn run_plan<'a>(ev: &mut Evaluator<'a>, file: usize) -> Result<(), Stop<'a>> {
     Ok(())
 }
 
-fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options, files: &'a [File]) -> Result<Evaluated, Stop<'a>> {
+/// The sizes of all dims, by their names; what a dim of a used file is given, it is.
+fn sizes<'a>(ev: &mut Evaluator<'a>) -> Result<IndexMap<Name, usize>, Stop<'a>> {
     let mut dims = IndexMap::new();
-    for (name, declared) in &files[0].dims {
-        if !matches!(declared.value, DimValue::Free) {
-            let at = ev.span_in(0, &declared.ident);
-            dims.insert(Name::new(name), ev.dim(0, declared, at)?.size);
+    let instances: Vec<(InstanceId, &'a File)> = ev.instances.iter().map(|(id, of)| (id, of.file)).collect();
+    for (instance, file) in instances {
+        for declared in file.dims.values().filter(|declared| !matches!(declared.value, DimValue::Free)) {
+            let dim = ev.dim(instance, declared, ev.span_in(instance, &declared.ident))?;
+            dims.entry(dim.name).or_insert(dim.size);
+        }
+        for declared in file.constants.values() {
+            ev.constant(instance, declared, ev.span_in(instance, &declared.ident))?;
         }
     }
-    for declared in files[0].constants.values() {
-        let at = ev.span_in(0, &declared.ident);
-        ev.constant(0, declared, at)?;
-    }
-    let preset = ev.preset.and_then(|i| files[0].presets.get(i)).map_or(String::new(), |p| p.name.clone());
+    Ok(dims)
+}
+
+fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, Stop<'a>> {
+    let dims = sizes(ev)?;
+    let presets = &ev.file(InstanceId::MODEL).presets;
+    let preset = ev.preset.and_then(|i| presets.get(i)).map_or(String::new(), |p| p.name.clone());
     let path = if preset.is_empty() { options.task.clone() } else { format!("{preset}.{}", options.task) };
     ev.trace.module.name = Name::from(path);
     let unread = ev.check_published()?;
     ev.task()?;
-    run_plan(ev, 0)?;
+    run_plan(ev, InstanceId::MODEL)?;
     let configs = ev.configs()?;
     let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());
     Ok(Evaluated {

@@ -1,11 +1,14 @@
-//! The macros of the language: `dims!`, `presets!` and `Tensor![..]`.
+//! The macros of the language: `dims!`, `instances!`, `presets!` and `Tensor![..]`.
 
 use crate::span::span_in;
 use diag::{Diagnostic, SourceId, Span};
 use proc_macro2::TokenStream;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Expr, Ident, LitStr, Token};
+use syn::{Expr, Ident, LitStr, Path, Token};
+
+/// The dim of samples.
+pub const BATCH: &str = "B";
 
 /// `B` (given from outside), `T: free` (bound at each call) or `L = F * H` in `dims!`.
 pub struct DimDeclaration {
@@ -21,6 +24,13 @@ pub enum DimValue {
 
 pub struct Preset {
     pub name: String,
+    /// Of dims and constants of the file, and of instances: `visual::HEADS`.
+    pub values: Vec<(Path, Expr)>,
+}
+
+/// What `instances!` gives to one of them.
+pub struct Settings {
+    pub name: Ident,
     pub values: Vec<(Ident, Expr)>,
 }
 
@@ -33,10 +43,8 @@ pub struct TensorContract {
 pub enum ContractDim {
     /// Any number of dims.
     Any,
-    Named {
-        ident: Ident,
-        condition: Option<Box<Expr>>,
-    },
+    /// `L`, `visual::L`, `L if PER_TOKEN`.
+    Named { path: Path, condition: Option<Box<Expr>> },
 }
 
 pub fn parse_dims(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<DimDeclaration>, Diagnostic> {
@@ -63,6 +71,21 @@ pub fn parse_aliases(source: SourceId, whole: Span, tokens: TokenStream) -> Resu
     })
 }
 
+/// `instances! { visual { DIM = V_DIM, HEADS = 16, EPS } }`, in which `EPS` is short for `EPS = EPS`.
+pub fn parse_instances(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Settings>, Diagnostic> {
+    let list = Punctuated::<Settings, Token![,]>::parse_terminated.parse2(tokens);
+    list.map(|l| l.into_iter().collect()).map_err(|e| {
+        Diagnostic::error(format!("`instances!` does not read: {e}"))
+            .at(place(source, whole, e.span()), "")
+            .help("write `instances! { visual { DIM = V_DIM, HEADS = 16, EPS }, .. }`")
+    })
+}
+
+/// A path as messages and settings have it: `visual.HEADS`.
+pub fn dotted(path: &Path) -> String {
+    path.segments.iter().map(|s| s.ident.to_string()).collect::<Vec<_>>().join(".")
+}
+
 pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
     let parser = |input: ParseStream<'_>| {
         let mut presets = vec![];
@@ -71,11 +94,11 @@ pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Resu
             let body;
             syn::braced!(body in input);
             let pair = |input: ParseStream<'_>| {
-                let ident: Ident = input.parse()?;
+                let path = Path::parse_mod_style(input)?;
                 input.parse::<Token![=]>()?;
-                Ok((ident, input.parse::<Expr>()?))
+                Ok((path, input.parse::<Expr>()?))
             };
-            let values = Punctuated::<(Ident, Expr), Token![,]>::parse_terminated_with(&body, pair)?;
+            let values = Punctuated::<(Path, Expr), Token![,]>::parse_terminated_with(&body, pair)?;
             presets.push(Preset { name: name.value(), values: values.into_iter().collect() });
             if input.peek(Token![,]) {
                 input.parse::<Token![,]>()?;
@@ -101,6 +124,25 @@ pub fn parse_contract(source: SourceId, whole: Span, tokens: TokenStream) -> Res
 /// Where an error is; the macro itself if its end came too soon.
 pub fn place(source: SourceId, whole: Span, found: proc_macro2::Span) -> Span {
     if found.byte_range().is_empty() { whole } else { span_in(source, found) }
+}
+
+impl Parse for Settings {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let name = input.parse()?;
+        let body;
+        syn::braced!(body in input);
+        let value = |input: ParseStream<'_>| {
+            let ident: Ident = input.parse()?;
+            if !input.peek(Token![=]) {
+                let path = syn::ExprPath { attrs: vec![], qself: None, path: ident.clone().into() };
+                return Ok((ident, Expr::Path(path)));
+            }
+            input.parse::<Token![=]>()?;
+            Ok((ident, input.parse()?))
+        };
+        let values = Punctuated::<_, Token![,]>::parse_terminated_with(&body, value)?;
+        Ok(Self { name, values: values.into_iter().collect() })
+    }
 }
 
 impl Parse for DimDeclaration {
@@ -131,14 +173,14 @@ impl Parse for TensorContract {
                 input.parse::<Token![..]>()?;
                 dims.push(ContractDim::Any);
             } else {
-                let ident = input.parse()?;
+                let path = Path::parse_mod_style(input)?;
                 let condition = if input.peek(Token![if]) {
                     input.parse::<Token![if]>()?;
                     Some(Box::new(input.parse()?))
                 } else {
                     None
                 };
-                dims.push(ContractDim::Named { ident, condition });
+                dims.push(ContractDim::Named { path, condition });
             }
             if !input.is_empty() && !input.peek(Token![;]) {
                 input.parse::<Token![,]>()?;

@@ -8,6 +8,7 @@ use types::Name;
 
 use crate::evaluator::Evaluator;
 use crate::file::StructDeclaration;
+use crate::instance::InstanceId;
 use crate::stop::Eval;
 use crate::trace::Site;
 use crate::value::{Function, Param, Source, Stack, Struct, StructKind, Value};
@@ -39,8 +40,8 @@ fn joined(path: &str, segment: &str) -> String {
 }
 
 impl<'a> Evaluator<'a> {
-    pub fn model(&mut self, file: usize, owner: &'a StructDeclaration, at: Span) -> Eval<'a, Value<'a>> {
-        let key = (file, owner.name.clone());
+    pub fn model(&mut self, instance: InstanceId, owner: &'a StructDeclaration, at: Span) -> Eval<'a, Value<'a>> {
+        let key = (instance, owner.name.clone());
         if let Some(model) = self.models.get(&key) {
             return Ok(model.clone());
         }
@@ -52,7 +53,7 @@ impl<'a> Evaluator<'a> {
                 .help(format!("write `impl {} {{ pub fn new() -> Self {{ .. }} }}`", owner.name))
                 .into());
         };
-        let made = self.invoke(Value::Function(Function::Associated { file, owner, syntax }), vec![], site)?;
+        let made = self.invoke(Value::Function(Function::Associated { instance, owner, syntax }), vec![], site)?;
         let model = self.place(&made, &Path::default())?;
         self.models.insert(key, model.clone());
         Ok(model)

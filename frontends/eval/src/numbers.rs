@@ -7,17 +7,15 @@ use types::{Dim, Name};
 
 use crate::evaluator::{Callee, Evaluator, Found, Number, Scope};
 use crate::file::File;
-use crate::macros::{DimDeclaration, DimValue};
+use crate::instance::InstanceId;
+use crate::macros::{BATCH, DimDeclaration, DimValue, dotted};
 use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::suggest::{listed, nearest};
-use crate::value::Value;
+use crate::value::{Value, whole};
 
 /// One axis, not a whole tensor: 2^40, so that products of two stay inside 64 bits for messages.
 const MAX_SIZE: i64 = 1 << 40;
-
-/// The dim of samples.
-const BATCH: &str = "B";
 
 /// The position of the preset asked for; the first is the default.
 pub fn choose_preset(file: &File, asked: Option<&str>) -> Result<Option<usize>, Diagnostic> {
@@ -41,7 +39,7 @@ pub fn choose_preset(file: &File, asked: Option<&str>) -> Result<Option<usize>, 
 impl<'a> Evaluator<'a> {
     /// That every name of `--set` and of the presets is a dim or constant that may be set.
     pub fn check_settings(&self) -> Result<(), Vec<Diagnostic>> {
-        let main = &self.files[0];
+        let main = self.file(InstanceId::MODEL);
         let mut errors = vec![];
         for (name, _) in &self.options.set {
             errors.extend(self.check_setting(name, None).err());
@@ -55,73 +53,110 @@ impl<'a> Evaluator<'a> {
             errors.extend(if known { self.check_setting(BATCH, None).err() } else { Some(missing()) });
         }
         for preset in &main.presets {
-            for (ident, _) in &preset.values {
-                errors.extend(self.check_setting(&ident.to_string(), Some(span_of(main.source, ident))).err());
+            for (path, _) in &preset.values {
+                errors.extend(self.check_setting(&dotted(path), Some(span_of(main.source, path))).err());
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Why a name cannot be set, if it cannot.
-    pub fn check_setting(&self, name: &str, at: Option<Span>) -> Result<(), Diagnostic> {
-        let main = &self.files[0];
+    /// Why a name cannot be set, if it cannot. Names of instances are `visual.HEADS`.
+    pub fn check_setting(&self, full: &str, at: Option<Span>) -> Result<(), Diagnostic> {
         let place = |error: Diagnostic| match at {
             Some(span) => error.at(span, ""),
             None => error,
         };
-        if let Some(d) = main.dims.get(name) {
-            let span = span_of(main.source, &d.ident);
-            return match &d.value {
-                DimValue::Free => Err(place(Diagnostic::error(format!("`{name}` cannot be set")))
-                    .at(span, "a free dim has a new size at each call")),
-                DimValue::Computed(e) => match names_in(e).as_slice() {
-                    [] => Ok(()),
-                    names => Err(place(Diagnostic::error(format!("`{name}` cannot be set: it follows from others")))
-                        .at(span, "computed here")
-                        .help(format!("set {} instead", listed(names.iter().map(String::as_str))))),
-                },
-                DimValue::Given => Ok(()),
-            };
+        let follows = |declared: Span, what: &str, instance: InstanceId, names: &[String]| {
+            let names: Vec<String> = names.iter().map(|name| self.instances.full_name(instance, name)).collect();
+            Err(place(Diagnostic::error(format!("`{full}` cannot be set: it follows from others")))
+                .at(declared, what)
+                .help(format!("set {} instead", listed(names.iter().map(String::as_str)))))
+        };
+        if let Some((instance, name)) = self.instances.named(full) {
+            let file = self.file(instance);
+            let dim = file.dims.get(&name);
+            if let Some(d) = dim.filter(|d| matches!(d.value, DimValue::Free)) {
+                let span = span_of(file.source, &d.ident);
+                return Err(place(Diagnostic::error(format!("`{full}` cannot be set")))
+                    .at(span, "a free dim has a new size at each call"));
+            }
+            let known = dim.is_some() || file.constants.contains_key(&name);
+            if known && instance != InstanceId::MODEL && name == BATCH {
+                return Err(place(Diagnostic::error(format!("`{full}` is the model's `{BATCH}`")))
+                    .help(format!("set `{BATCH}`, or give --batch")));
+            }
+            if let Some((ident, e)) = self.instances.given(instance, &name)
+                && let names = names_in(e)
+                && !names.is_empty()
+            {
+                let user = self.instances[instance].user;
+                return follows(self.span_in(user, ident), "given here", user, &names);
+            }
+            if let Some(DimDeclaration { ident, value: DimValue::Computed(e) }) = dim
+                && let names = names_in(e)
+                && !names.is_empty()
+            {
+                return follows(span_of(file.source, ident), "computed here", instance, &names);
+            }
+            if known {
+                return Ok(());
+            }
         }
-        if main.constants.contains_key(name) {
-            return Ok(());
-        }
-        let known = || main.dims.keys().chain(main.constants.keys()).map(String::as_str);
-        let mut error = place(Diagnostic::error(format!("there is no dim or constant `{name}` to set")));
-        if let Some(near) = nearest(name, known()) {
+        let main = self.file(InstanceId::MODEL);
+        let own = || main.dims.keys().chain(main.constants.keys()).map(String::as_str);
+        let instances = self.instances.iter().skip(1).filter(|_| full.contains('.')).flat_map(|(id, instance)| {
+            let dims =
+                instance.file.dims.iter().filter(|(name, d)| *name != BATCH && !matches!(d.value, DimValue::Free));
+            let names = dims.map(|(name, _)| name).chain(instance.file.constants.keys());
+            let open = names.filter(move |name| self.instances.given(id, name).is_none());
+            open.map(move |name| self.instances.full_name(id, name))
+        });
+        let instances: Vec<String> = instances.collect();
+        let mut error = place(Diagnostic::error(format!("there is no dim or constant `{full}` to set")));
+        if let Some(near) = nearest(full, own().chain(instances.iter().map(String::as_str))) {
             error = error.help(format!("did you mean `{near}`?"));
         }
-        Err(error.help(format!("there are {}", listed(known()))))
+        Err(error.help(format!("there are {}", listed(own().chain(instances.iter().map(String::as_str))))))
     }
 
-    pub fn dim(&mut self, file: usize, declared: &'a DimDeclaration, used: Span) -> Eval<'a, Dim> {
+    pub fn dim(&mut self, instance: InstanceId, declared: &'a DimDeclaration, used: Span) -> Eval<'a, Dim> {
         let name = declared.ident.to_string();
-        let value = self.number(file, &name, used, |this| this.compute_dim(file, declared, used))?;
+        let value = self.number(instance, &name, used, |this| this.compute_dim(instance, declared, used))?;
         match value {
             Value::Dim(dim) => Ok(dim),
             other => Err(Diagnostic::error(format!("`{name}` is {}", other.describe())).at(used, "").into()),
         }
     }
 
-    fn compute_dim(&mut self, file: usize, declared: &'a DimDeclaration, used: Span) -> Eval<'a, Value<'a>> {
-        let name = declared.ident.to_string();
-        let at = self.span_in(file, &declared.ident);
-        let value = match (self.setting(file, &name)?, &declared.value) {
-            (Some(value), _) => value,
-            (None, DimValue::Computed(e)) => self.expr(&mut Scope::new(file, PlaceId::NONE), e)?,
-            (None, DimValue::Given) if name == BATCH => {
+    fn compute_dim(&mut self, instance: InstanceId, declared: &'a DimDeclaration, used: Span) -> Eval<'a, Value<'a>> {
+        let own = declared.ident.to_string();
+        let at = self.span_in(instance, &declared.ident);
+        if own == BATCH
+            && instance != InstanceId::MODEL
+            && let Some(Found::Dim(_, batch)) = self.find(InstanceId::MODEL, BATCH)
+        {
+            return Ok(Value::Dim(self.dim(InstanceId::MODEL, batch, used)?));
+        }
+        let name = self.instances.full_name(instance, &own);
+        let value = match (self.setting(&name)?, self.instances.given(instance, &own), &declared.value) {
+            (Some(value), ..) => value,
+            (None, Some((ident, e)), value) => {
+                let user = self.instances[instance].user;
+                let given = self.expr(&mut Scope::new(user, PlaceId::NONE), e)?;
+                let place = self.span_in(user, ident);
+                self.check_formula(instance, &name, value, &given, (place, at))?;
+                // A dim is given as it is: it stays the using file's axis.
+                if let Value::Dim(dim) = given {
+                    return Ok(Value::Dim(dim));
+                }
+                given
+            }
+            (None, None, DimValue::Computed(e)) => self.expr(&mut Scope::new(instance, PlaceId::NONE), e)?,
+            (None, None, DimValue::Given) if name == BATCH => {
                 Value::Int(i64::try_from(self.options.default_batch.max(1)).unwrap_or(i64::MAX))
             }
-            (None, DimValue::Given) => {
-                let mut error = Diagnostic::error(format!("`{name}` has no size")).at(at, "declared without one");
-                if used != at {
-                    error = error.at(used, "needed here");
-                }
-                return Err(error
-                    .help(format!("give one with `--set {name}=..`, or choose a preset that does"))
-                    .into());
-            }
-            (None, DimValue::Free) => {
+            (None, None, DimValue::Given) => return Err(self.without_size(instance, &name, at, used).into()),
+            (None, None, DimValue::Free) => {
                 return Err(Diagnostic::error(format!("`{name}` has no size here"))
                     .at(used, "")
                     .at(at, "a free dim has a size only where a signature binds it")
@@ -147,27 +182,83 @@ impl<'a> Evaluator<'a> {
         Ok(Value::Dim(Dim { name: Name::from(name), size: size as usize }))
     }
 
-    pub fn constant(&mut self, file: usize, declared: &'a syn::ItemConst, used: Span) -> Eval<'a, Value<'a>> {
+    /// What is given for a dim that follows from others has the size that they make.
+    fn check_formula(
+        &mut self,
+        instance: InstanceId,
+        name: &str,
+        declared: &'a DimValue,
+        given: &Value<'a>,
+        (place, at): (Span, Span),
+    ) -> Eval<'a, ()> {
+        let DimValue::Computed(e) = declared else { return Ok(()) };
+        if names_in(e).is_empty() {
+            return Ok(());
+        }
+        let computed = self.expr(&mut Scope::new(instance, PlaceId::NONE), e)?;
+        match (whole(&computed), whole(given)) {
+            (Some(computed), Some(given)) if computed != given => Err(Diagnostic::error(format!(
+                "`{name}` is given as {given}, and {computed} follows from its other dims"
+            ))
+            .at(place, "given here")
+            .at(at, "computed here")
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn without_size(&self, instance: InstanceId, name: &str, at: Span, used: Span) -> Diagnostic {
+        let mut error = Diagnostic::error(format!("`{name}` has no size")).at(at, "declared without one");
+        if used != at {
+            error = error.at(used, "needed here");
+        }
+        let of = &self.instances[instance];
+        let Some((local, own)) = of.name.rsplit('.').next().zip(name.rsplit('.').next()) else { return error };
+        if instance == InstanceId::MODEL {
+            return error.help(format!("give one with `--set {name}=..`, or choose a preset that does"));
+        }
+        if own == BATCH {
+            return error.help(format!("declare `{BATCH}` in the model's `dims!`"));
+        }
+        let brought = self.file(of.user).module(local);
+        let error = brought.into_iter().fold(error, |error, (brought, _)| error.at(brought, "the instance"));
+        error.help(format!("give it where the file is used: `instances! {{ {local} {{ {own} = .. }} }}`"))
+    }
+
+    pub fn constant(&mut self, instance: InstanceId, declared: &'a syn::ItemConst, used: Span) -> Eval<'a, Value<'a>> {
         let name = declared.ident.to_string();
-        self.number(file, &name, used, |this| {
-            let own = this.expr(&mut Scope::new(file, PlaceId::NONE), &declared.expr)?;
-            let value = match this.constant_setting(file, &name, declared)? {
-                Some(value) => value,
-                None => own,
+        self.number(instance, &name, used, |this| {
+            let own = this.expr(&mut Scope::new(instance, PlaceId::NONE), &declared.expr)?;
+            if let Some(value) = this.constant_setting(&this.instances.full_name(instance, &name), declared)? {
+                return this.coerce_number(value, &declared.ty, this.span_in(instance, &declared.expr));
+            }
+            let Some((ident, e)) = this.instances.given(instance, &name) else {
+                return this.coerce_number(own, &declared.ty, this.span_in(instance, &declared.expr));
             };
-            let at = this.span_in(file, &declared.expr);
-            this.coerce_number(value, &declared.ty, at)
+            let user = this.instances[instance].user;
+            let given = this.expr(&mut Scope::new(user, PlaceId::NONE), e)?;
+            let at = this.span_in(user, ident);
+            let choices = choices(&declared.expr);
+            match &given {
+                Value::Str(text) if !choices.is_empty() && !choices.iter().any(|choice| **choice == **text) => {
+                    let choices = listed(choices.iter().map(String::as_str));
+                    Err(Diagnostic::error(format!("`{name}` takes one of {choices}, this is {}", given.describe()))
+                        .at(at, "given here")
+                        .into())
+                }
+                _ => this.coerce_number(given, &declared.ty, at),
+            }
         })
     }
 
     fn number(
         &mut self,
-        file: usize,
+        instance: InstanceId,
         name: &str,
         used: Span,
         compute: impl FnOnce(&mut Self) -> Eval<'a, Value<'a>>,
     ) -> Eval<'a, Value<'a>> {
-        let key = (file, name.to_string());
+        let key = (instance, name.to_string());
         match self.numbers.get(&key) {
             Some(Number::Done(value)) => return Ok(value.clone()),
             Some(Number::Pending) => {
@@ -181,11 +272,8 @@ impl<'a> Evaluator<'a> {
         Ok(value)
     }
 
-    /// The value of a dim under `--set` or the preset.
-    fn setting(&mut self, file: usize, name: &str) -> Eval<'a, Option<Value<'a>>> {
-        if file != 0 {
-            return Ok(None);
-        }
+    /// The value of a dim under `--set`, the config or the preset.
+    fn setting(&mut self, name: &str) -> Eval<'a, Option<Value<'a>>> {
         if let Some((_, text)) = self.options.set.iter().rev().find(|(n, _)| n == name) {
             let value = text.trim().replace('_', "").parse::<i64>();
             return value
@@ -202,23 +290,15 @@ impl<'a> Evaluator<'a> {
     }
 
     fn preset_value(&mut self, name: &str) -> Eval<'a, Option<Value<'a>>> {
-        let files = self.files;
-        let Some(preset) = self.preset.and_then(|i| files[0].presets.get(i)) else { return Ok(None) };
-        match preset.values.iter().find(|(n, _)| n == name) {
-            Some((_, e)) => Ok(Some(self.expr(&mut Scope::new(0, PlaceId::NONE), e)?)),
+        let file = self.file(InstanceId::MODEL);
+        let Some(preset) = self.preset.and_then(|i| file.presets.get(i)) else { return Ok(None) };
+        match preset.values.iter().find(|(path, _)| dotted(path) == name) {
+            Some((_, e)) => Ok(Some(self.expr(&mut Scope::new(InstanceId::MODEL, PlaceId::NONE), e)?)),
             None => Ok(None),
         }
     }
 
-    fn constant_setting(
-        &mut self,
-        file: usize,
-        name: &str,
-        declared: &'a syn::ItemConst,
-    ) -> Eval<'a, Option<Value<'a>>> {
-        if file != 0 {
-            return Ok(None);
-        }
+    fn constant_setting(&mut self, name: &str, declared: &'a syn::ItemConst) -> Eval<'a, Option<Value<'a>>> {
         let Some((_, text)) = self.options.set.iter().rev().find(|(n, _)| n == name) else {
             return match self.published_value(name)? {
                 Some(value) => Ok(Some(value)),
@@ -268,9 +348,9 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// A dim or constant by name, for messages and contracts.
-    pub fn named_number(&mut self, file: usize, name: &str, used: Span) -> Eval<'a, Option<Value<'a>>> {
-        match self.find(file, name) {
+    /// A dim or constant by its path, `visual::HEADS`.
+    pub fn number_at(&mut self, from: InstanceId, path: &syn::Path, used: Span) -> Eval<'a, Option<Value<'a>>> {
+        match self.find_path(from, path) {
             Some(Found::Dim(at, d)) => Ok(Some(Value::Dim(self.dim(at, d, used)?))),
             Some(Found::Constant(at, c)) => Ok(Some(self.constant(at, c, used)?)),
             _ => Ok(None),

@@ -26,7 +26,7 @@ pub enum Arithmetic {
 impl<'a> Evaluator<'a> {
     pub fn unary(&mut self, scope: &mut Scope<'a>, unary: &'a syn::ExprUnary) -> Eval<'a, Value<'a>> {
         let value = self.expr(scope, &unary.expr)?;
-        let span = ends::of_unary(self.files[scope.file].source, unary);
+        let span = ends::of_unary(self.source(scope.instance), unary);
         match (unary.op, value) {
             (UnOp::Neg(_), Value::Int(v)) => v.checked_neg().map(Value::Int).ok_or_else(|| overflow(span)),
             (UnOp::Neg(_), Value::Float(v)) => Ok(Value::Float(-v)),
@@ -43,7 +43,7 @@ impl<'a> Evaluator<'a> {
     }
 
     pub fn binary(&mut self, scope: &mut Scope<'a>, binary: &'a syn::ExprBinary) -> Eval<'a, Value<'a>> {
-        let source = self.files[scope.file].source;
+        let source = self.source(scope.instance);
         let span = ends::of_binary(source, binary);
         if let BinOp::And(_) | BinOp::Or(_) = binary.op {
             let left = self.condition(scope, &binary.left)?;

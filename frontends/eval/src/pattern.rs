@@ -32,9 +32,9 @@ impl<'a> Evaluator<'a> {
                     return Ok(matches!(value, Value::Option(None)));
                 }
                 if ident.subpat.is_none()
-                    && let Some(Found::Constant(..) | Found::Dim(..)) = self.find(scope.file, &name)
+                    && let Some(Found::Constant(..) | Found::Dim(..)) = self.find(scope.instance, &name)
                 {
-                    let known = self.named_number(scope.file, &name, span)?;
+                    let known = self.number_at(scope.instance, &ident.ident.clone().into(), span)?;
                     return Ok(known.is_some_and(|k| same(&k, &value)));
                 }
                 if let Some((_, inner)) = &ident.subpat
@@ -81,8 +81,7 @@ impl<'a> Evaluator<'a> {
                 Ok(same(&known, &value))
             }
             Pat::Path(path) => {
-                let name = path.path.segments.last().map(|s| s.ident.to_string()).unwrap_or_default();
-                let known = self.named_number(scope.file, &name, span)?;
+                let known = self.number_at(scope.instance, &path.path, span)?;
                 Ok(known.is_some_and(|k| same(&k, &value)))
             }
             Pat::Range(range) => {

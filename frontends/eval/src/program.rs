@@ -6,6 +6,7 @@ use types::{DType, Init, Name, Runs, TensorType};
 
 use crate::call::{returned, typed_inputs};
 use crate::evaluator::{Evaluator, Found, Scope};
+use crate::instance::InstanceId;
 use crate::stop::Eval;
 use crate::suggest::{listed, nearest};
 use crate::trace::FeedDeclaration;
@@ -13,10 +14,10 @@ use crate::value::{Leaf, Source, Value};
 
 impl<'a> Evaluator<'a> {
     pub fn task(&mut self) -> Eval<'a, ()> {
-        let (files, options) = (self.files, self.options);
+        let (file, options) = (self.file(InstanceId::MODEL), self.options);
         let name = options.task.as_str();
-        let tasks = files[0].tasks();
-        let Some(task) = files[0].functions.get(name).filter(|_| tasks.contains(&name)) else {
+        let tasks = file.tasks();
+        let Some(task) = file.functions.get(name).filter(|_| tasks.contains(&name)) else {
             let mut error = Diagnostic::error(format!("this model has no task `{name}`"));
             if let Some(near) = nearest(name, tasks.iter().copied()) {
                 error = error.help(format!("did you mean `{near}`?"));
@@ -25,12 +26,12 @@ impl<'a> Evaluator<'a> {
         };
         match typed_inputs(&task.sig).as_slice() {
             [run] if crate::numbers::type_name(&run.ty).as_deref() == Some("Run") => {
-                let mut scope = Scope::new(0, PlaceId::NONE);
+                let mut scope = Scope::new(InstanceId::MODEL, PlaceId::NONE);
                 self.bind(&mut scope, &run.pat, Value::Run)?;
                 returned(self.block(&mut scope, &task.block))?;
                 if self.runs.is_empty() {
                     return Err(Diagnostic::error(format!("`{name}` repeats no program"))
-                        .at(self.span_in(0, &task.sig.ident), "")
+                        .at(self.span_in(InstanceId::MODEL, &task.sig.ident), "")
                         .help("write `run.repeat(step, STEPS);`")
                         .into());
                 }
@@ -39,7 +40,7 @@ impl<'a> Evaluator<'a> {
             }
             _ => {
                 self.runs.push((Name::new(name), 1));
-                self.trace_program(0, task)
+                self.trace_program(InstanceId::MODEL, task)
             }
         }
     }
@@ -57,49 +58,49 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `run.prepare(function)`: its results are values that the programs after it read as states.
-    pub fn prepare(&mut self, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
-        self.trace_as(Runs::Prepare, file, function, at)
+    pub fn prepare(&mut self, instance: InstanceId, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+        self.trace_as(Runs::Prepare, instance, function, at)
     }
 
     /// `run.offer(function)`.
-    pub fn offer(&mut self, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
-        self.trace_as(Runs::OnDemand, file, function, at)
+    pub fn offer(&mut self, instance: InstanceId, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+        self.trace_as(Runs::OnDemand, instance, function, at)
     }
 
-    fn trace_as(&mut self, runs: Runs, file: usize, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
+    fn trace_as(&mut self, runs: Runs, instance: InstanceId, function: &'a syn::ItemFn, at: Span) -> Eval<'a, ()> {
         let name = function.sig.ident.to_string();
         if self.trace.module.program(&name).is_some() {
             return Err(Diagnostic::error(format!("`{name}` is a program of this task already")).at(at, "").into());
         }
         self.runs_as = runs;
-        let traced = self.trace_program(file, function);
+        let traced = self.trace_program(instance, function);
         self.runs_as = Runs::Asked;
         self.runs.push((Name::from(name), 0));
         traced
     }
 
     /// `run.repeat(function, times)`.
-    pub fn repeat(&mut self, file: usize, function: &'a syn::ItemFn, times: usize) -> Eval<'a, ()> {
+    pub fn repeat(&mut self, instance: InstanceId, function: &'a syn::ItemFn, times: usize) -> Eval<'a, ()> {
         let name = Name::from(function.sig.ident.to_string());
         if self.trace.module.program(&name).is_none() {
-            self.trace_program(file, function)?;
+            self.trace_program(instance, function)?;
         }
         self.runs.push((name, times));
         Ok(())
     }
 
     /// Traces a function with the program's inputs as arguments.
-    fn trace_program(&mut self, file: usize, task: &'a syn::ItemFn) -> Eval<'a, ()> {
+    fn trace_program(&mut self, instance: InstanceId, task: &'a syn::ItemFn) -> Eval<'a, ()> {
         let name = task.sig.ident.to_string();
         self.trace.feeds.clear();
         self.trace.open(false);
-        let mut scope = Scope::new(file, PlaceId::NONE);
+        let mut scope = Scope::new(instance, PlaceId::NONE);
         for input in typed_inputs(&task.sig) {
             let value = self.input(&mut scope, input)?;
             self.bind(&mut scope, &input.pat, value)?;
         }
         let value = returned(self.block(&mut scope, &task.block))?;
-        let at = task.block.stmts.last().map_or(self.span_in(file, &task.sig.ident), |s| self.span_in(file, s));
+        let at = task.block.stmts.last().map_or(self.span_in(instance, &task.sig.ident), |s| self.span_in(instance, s));
         let value = match &task.sig.output {
             syn::ReturnType::Default => value,
             syn::ReturnType::Type(_, ty) => self.check_type(&mut scope, ty, value, at)?,
@@ -116,8 +117,8 @@ impl<'a> Evaluator<'a> {
         match &*input.ty {
             syn::Type::Reference(r) => {
                 let model = crate::numbers::type_name(&r.elem).unwrap_or_default();
-                match self.find(scope.file, &model) {
-                    Some(Found::Struct(file, declared)) if declared.module => self.model(file, declared, at),
+                match self.type_at(scope.instance, &r.elem) {
+                    Some(Found::Struct(instance, declared)) if declared.module => self.model(instance, declared, at),
                     _ => Err(Diagnostic::error(format!("a task takes a model by reference, `{model}` is none"))
                         .at(at, "")
                         .help("a model is a struct with `#[derive(Module)]`")
@@ -168,7 +169,7 @@ impl<'a> Evaluator<'a> {
 
     /// Other names that data may have for an input, but for those of other inputs.
     fn aliases(&self, feed: &str) -> Vec<Name> {
-        let declared = self.files[0].aliases.iter().filter(|(name, _)| name == feed);
+        let declared = self.file(InstanceId::MODEL).aliases.iter().filter(|(name, _)| name == feed);
         let aliases = declared.map(|(_, alias)| Name::from(alias.to_string()));
         aliases.filter(|alias| self.trace.feeds.iter().all(|other| other.name != *alias)).collect()
     }

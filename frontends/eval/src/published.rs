@@ -5,6 +5,8 @@ use types::{Config, Fact, Figure, Name};
 
 use crate::config::{ClassConfig, Entry, Published, Wanted};
 use crate::evaluator::{Evaluator, Scope};
+use crate::instance::InstanceId;
+use crate::macros::dotted;
 use crate::numbers::type_name;
 use crate::span::span_of;
 use crate::stop::{Eval, Stop};
@@ -19,16 +21,16 @@ fn told(published: &Published, key: &str, said: &Fact, what: &str) -> Diagnostic
 impl<'a> Evaluator<'a> {
     /// The classes that the main file declares.
     pub fn classes(&self) -> impl Iterator<Item = String> {
-        self.files[0].configs.iter().map(|c| c.class.value())
+        self.file(InstanceId::MODEL).configs.iter().map(|c| c.class.value())
     }
 
     /// The given config, and what the file declares of its class.
     fn published(&self) -> Option<(&'a Published, &'a ClassConfig)> {
-        let (files, published) = (self.files, self.options.published.as_ref()?);
+        let (file, published) = (self.file(InstanceId::MODEL), self.options.published.as_ref()?);
         let there = |c: &&ClassConfig| c.entries.iter().filter(|e| e.value(&published.facts).is_some()).count();
         let class = match &published.class {
-            Some(class) => files[0].configs.iter().find(|c| c.class.value() == **class),
-            None => files[0].configs.iter().rev().max_by_key(there),
+            Some(class) => file.configs.iter().find(|c| c.class.value() == **class),
+            None => file.configs.iter().rev().max_by_key(there),
         }?;
         Some((published, class))
     }
@@ -58,16 +60,17 @@ impl<'a> Evaluator<'a> {
     /// What the given config says of a dim or a constant.
     pub fn published_value(&self, name: &str) -> Eval<'a, Option<Value<'a>>> {
         let Some((published, class)) = self.published() else { return Ok(None) };
-        let named = |entry: &&Entry| matches!(&entry.wanted, Wanted::Named(ident) if ident == name);
+        let named = |entry: &&Entry| matches!(&entry.wanted, Wanted::Named(path) if dotted(path) == name);
         let Some(entry) = class.entries.iter().find(named) else { return Ok(None) };
         let (key, said) = match (entry.value(&published.facts), &entry.default) {
             (Some((key, said)), _) => (key, said),
             (None, Some(default)) => (&entry.keys[0], default.clone()),
             (None, None) => return Ok(None),
         };
-        let Wanted::Named(ident) = &entry.wanted else { return Ok(None) };
-        let at = span_of(self.files[0].source, ident);
-        let constant = self.files[0].constants.get(name).and_then(|c| type_name(&c.ty));
+        let Wanted::Named(path) = &entry.wanted else { return Ok(None) };
+        let at = span_of(self.source(InstanceId::MODEL), path);
+        let declared = self.instances.named(name).and_then(|(of, name)| self.file(of).constants.get(&name));
+        let constant = declared.and_then(|c| type_name(&c.ty));
         let wrong = match (constant.as_deref(), said) {
             (None | Some("i64"), Fact::Integer(v)) => return Ok(Some(Value::Int(v))),
             (Some("f64"), Fact::Integer(v)) => return Ok(Some(Value::Float(v as f64))),
@@ -97,7 +100,7 @@ impl<'a> Evaluator<'a> {
         for entry in &class.entries {
             let Wanted::Equal(e) = &entry.wanted else { continue };
             let computed = self.figure(entry)?.value;
-            let at = span_of(self.files[0].source, e);
+            let at = span_of(self.source(InstanceId::MODEL), e);
             match (entry.value(&published.facts), &entry.default) {
                 (Some((key, said)), _) if !said.equals(&computed) => {
                     let what = format!("this model computes {computed}");
@@ -124,19 +127,19 @@ impl<'a> Evaluator<'a> {
         let (some, path) = (if unread.len() == 1 { "a key that" } else { "keys that" }, &published.path);
         Ok(Some(
             Diagnostic::warning(format!("{path} has {some} the model does not read: {}", listed(unread.into_iter())))
-                .at(span_of(self.files[0].source, &class.class), "the class")
+                .at(span_of(self.source(InstanceId::MODEL), &class.class), "the class")
                 .help("where they change what is computed, this is another model; else list them in `ignore(..)`"),
         ))
     }
 
     /// The figures of the main file's classes, with their values.
     pub fn configs(&mut self) -> Eval<'a, Vec<Config>> {
-        let files = self.files;
+        let file = self.file(InstanceId::MODEL);
         let mut configs: Vec<Config> = vec![];
-        for declared in &files[0].configs {
+        for declared in &file.configs {
             let class = Name::from(declared.class.value());
             if configs.iter().any(|c| c.class == class) {
-                let at = span_of(files[0].source, &declared.class);
+                let at = span_of(file.source, &declared.class);
                 return Err(Diagnostic::error(format!("the class `{class}` is declared twice"))
                     .at(at, "the second time")
                     .into());
@@ -150,13 +153,15 @@ impl<'a> Evaluator<'a> {
     fn figure(&mut self, entry: &'a Entry) -> Eval<'a, Figure> {
         let (keys, default) = (entry.keys.clone(), entry.default.clone());
         let (value, setting, at) = match &entry.wanted {
-            Wanted::Equal(e) => {
-                (self.expr(&mut Scope::new(0, PlaceId::NONE), e)?, None, span_of(self.files[0].source, e))
-            }
-            Wanted::Named(ident) => {
-                let (name, at) = (ident.to_string(), span_of(self.files[0].source, ident));
+            Wanted::Equal(e) => (
+                self.expr(&mut Scope::new(InstanceId::MODEL, PlaceId::NONE), e)?,
+                None,
+                span_of(self.source(InstanceId::MODEL), e),
+            ),
+            Wanted::Named(path) => {
+                let (name, at) = (dotted(path), span_of(self.source(InstanceId::MODEL), path));
                 let value = self
-                    .named_number(0, &name, at)?
+                    .number_at(InstanceId::MODEL, path, at)?
                     .ok_or_else(|| Diagnostic::error(format!("there is no dim or constant `{name}`")).at(at, ""))?;
                 (value, self.check_setting(&name, None).is_ok().then(|| Name::from(name)), at)
             }

@@ -7,6 +7,7 @@ use ir::{Array, NodeId, Type};
 use types::{DType, Dim, Distribution, Init, Name, TensorType};
 
 use crate::file::StructDeclaration;
+use crate::instance::InstanceId;
 
 #[derive(Clone)]
 pub enum Value<'a> {
@@ -61,7 +62,7 @@ pub struct Struct<'a> {
 #[derive(Clone, Copy)]
 pub enum StructKind<'a> {
     User {
-        file: usize,
+        instance: InstanceId,
         declaration: &'a StructDeclaration,
     },
     /// A module of the vocabulary: `Linear` ...
@@ -160,15 +161,15 @@ pub struct Stack<'a> {
 
 pub struct Closure<'a> {
     pub syntax: &'a syn::ExprClosure,
-    pub file: usize,
+    pub instance: InstanceId,
     pub captured: Vec<(String, Value<'a>)>,
     pub self_type: Option<&'a StructDeclaration>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Function<'a> {
-    Free { file: usize, syntax: &'a syn::ItemFn },
-    Associated { file: usize, owner: &'a StructDeclaration, syntax: &'a syn::ImplItemFn },
+    Free { instance: InstanceId, syntax: &'a syn::ItemFn },
+    Associated { instance: InstanceId, owner: &'a StructDeclaration, syntax: &'a syn::ImplItemFn },
     Vocabulary(&'static str),
 }
 

@@ -14,13 +14,33 @@ macro_rules! dims {
     };
 }
 
-/// Named sets of values for dims and constants; the first is the default. `--set NAME=V` goes over them.
+/// Named sets of values for dims and constants, `visual::HEADS` of an instance; the first is the default. `--set NAME=V`
+/// goes over them.
 #[macro_export]
 macro_rules! presets {
-    ($($name:literal { $($key:ident = $value:expr),* $(,)? }),* $(,)?) => {
+    ($($name:literal { $($($key:ident)::+ = $value:expr),* $(,)? }),* $(,)?) => {
         const _: fn() = || {
-            $($($crate::Setting::set(&$key, $value);)*)*
+            $($($crate::Setting::set(&$($key)::+, $value);)*)*
         };
+    };
+}
+
+/// Gives the dims and constants of files that this one uses: after `use super::layers::vision as visual;`,
+/// `instances! { visual { DIM = WIDTH, HEADS = 16, EPS } }`. Each name that a file is used by is an instance with sizes of
+/// its own. A dim that is given a dim is that axis under this file's name; one that is given a number, or keeps its default, is
+/// called `visual.HEADS`. `EPS` is short for `EPS = EPS`.
+#[macro_export]
+macro_rules! instances {
+    ($($name:ident { $($key:ident $(= $value:expr)?),* $(,)? }),* $(,)?) => {
+        const _: fn() = || {
+            $($($crate::instances!(@ $name $key $($value)?);)*)*
+        };
+    };
+    (@ $name:ident $key:ident) => {
+        $crate::Setting::set(&$name::$key, $key)
+    };
+    (@ $name:ident $key:ident $value:expr) => {
+        $crate::Setting::set(&$name::$key, $value)
     };
 }
 
@@ -59,13 +79,17 @@ macro_rules! State {
     };
 }
 
-/// What a preset may set, and to what.
+/// What presets and `instances!` may set, and to what.
 pub trait Setting<V> {
     fn set(&self, value: V);
 }
 
 impl Setting<i64> for Size {
     fn set(&self, _: i64) {}
+}
+
+impl Setting<Size> for Size {
+    fn set(&self, _: Size) {}
 }
 
 impl Setting<f64> for f64 {

@@ -22,19 +22,19 @@ pub fn on_run<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
         _ => ("offer", 1, "run.offer(step)"),
     };
     args.expect(count, example)?;
-    let (Value::Function(Function::Free { file, syntax }), _) = args.get(0)? else {
+    let (Value::Function(Function::Free { instance, syntax }), _) = args.get(0)? else {
         return Err(Diagnostic::error(format!("`{what}` takes a function of this file"))
             .at(args.span(0), "")
             .help(format!("write `{example}`, with `pub fn step(model: &Model, ..)`"))
             .into());
     };
     match what {
-        "prepare" => ev.prepare(file, syntax, args.span(0))?,
-        "offer" => ev.offer(file, syntax, args.span(0))?,
+        "prepare" => ev.prepare(instance, syntax, args.span(0))?,
+        "offer" => ev.offer(instance, syntax, args.span(0))?,
         _ => {
             let times = args.count(1)?;
             if times > 0 {
-                ev.repeat(file, syntax, times)?;
+                ev.repeat(instance, syntax, times)?;
             }
         }
     }
