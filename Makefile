@@ -42,11 +42,15 @@ test: lint
 bench: build
 	$(or $(MMC_PYTHON),python3) scripts/bench.py
 
-# The Ascend target against what installs from PyPI: the torch-npu wheel, and pyhccl.
+# The Ascend target against what installs from PyPI: the torch-npu wheel, and pyhccl. Saved models against the classes
+# that open them, where Python has torch, transformers and diffusers; MMC_PYTHON names it.
+PYTHON = $(or $(MMC_PYTHON),python3)
 oracle: build
 	@sh scripts/setup-oracle.sh
 	cargo build --release -p emulator-hccl
 	sh scripts/ascend-oracle.sh
+	@if $(PYTHON) -c "import torch, transformers, diffusers" 2>/dev/null; then $(PYTHON) scripts/pretrained_oracle.py; \
+	else echo "oracle: $(PYTHON) has no torch, transformers and diffusers, so no saved model was opened"; fi
 
 clean:
 	cargo clean

@@ -583,10 +583,11 @@ config! {
         expect(cross_attn_norm | true == true),
         expect(qk_norm | "rms_norm_across_heads" == "rms_norm_across_heads"),
         IMAGE = image_dim | 0,
+        expect(added_kv_proj_dim | 0 == if IMAGE > 0 { DIM } else { 0 }),
         // First and last frame: two pictures a sample, with positions.
         expect(pos_embed_seq_len | 0 == 0),
         TI2V = model_index.expand_timesteps | false, BOUNDARY = model_index.boundary_ratio | 0.0,
-        ignore(added_kv_proj_dim, rope_max_seq_len, model_index.*),
+        ignore(rope_max_seq_len, model_index.*),
     },
     // The original release.
     "WanModel" {

@@ -49,7 +49,7 @@ fn a_bad_record_costs_no_step() {
             let step = step.expect("a step");
             assert!(said.contains(&format!("saved c/{latest}")) && said.contains("go on with"), "{said}");
             run(&mut mmrun(&format!("--data data --steps {step} --save whole"))).expect("runs as far");
-            for file in ["model.safetensors", "optimizer.safetensors"] {
+            for file in ["model.safetensors", "state/optimizer.safetensors"] {
                 let read = |run: &str| fs::read(here.join(run).join(latest).join(file)).expect("a checkpoint");
                 assert!(read("c") == read("whole"), "{mesh}: {file} of step {step}");
             }

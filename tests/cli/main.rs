@@ -5,6 +5,7 @@ mod docs;
 mod folders;
 mod levels;
 mod programs;
+mod saves;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

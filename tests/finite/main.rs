@@ -156,7 +156,7 @@ fn a_record_that_is_not_finite_ends_the_run() {
         let name = std::fs::read_to_string(folder.join(format!("{at}/latest"))).expect("a checkpoint");
         let checkpoint = folder.join(format!("{at}/{}", name.trim()));
         let whole = read(&folder.join(format!("{at}.safetensors"))).get("loss").map_or(0, Vec::len);
-        for file in ["model.safetensors", "optimizer.safetensors"] {
+        for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors"] {
             let tensors = read(&checkpoint.join(file));
             assert!(tensors.values().flatten().all(|x| x.is_finite()), "{flags}: {file}");
             if let Some(step) = tensors.get("step") {
@@ -192,22 +192,23 @@ fn skipped_steps_change_nothing() {
         // Around the step, every tensor of the checkpoint is the same to the bit.
         let of =
             |step: usize, file: &str| std::fs::read(folder.join(format!("{at}/step-{step:06}/{file}.safetensors")));
-        for file in ["model", "optimizer"] {
+        for file in ["diffusion_pytorch_model", "state/optimizer"] {
             let after = of(skipped, file).expect("a checkpoint");
             if skipped > 1 {
                 assert!(of(skipped - 1, file).expect("a checkpoint") == after, "{flags}: {file}");
             }
             assert!(skipped == 7 || of(skipped + 1, file).expect("a checkpoint") != after, "{flags}: {file}");
         }
-        let optimizer = read(&folder.join(format!("{at}/step-000007/optimizer.safetensors")));
+        let optimizer = read(&folder.join(format!("{at}/step-000007/state/optimizer.safetensors")));
         assert_eq!(optimizer["step"], [6.0], "{flags}");
         // Broken off behind the skipped step, or at it, the run ends with the same bits.
-        let unbroken = std::fs::read(folder.join(format!("{at}/step-000007/model.safetensors"))).expect("a checkpoint");
+        let unbroken = std::fs::read(folder.join(format!("{at}/step-000007/diffusion_pytorch_model.safetensors")))
+            .expect("a checkpoint");
         said(go(&format!("--steps {skipped} --save broken{at}")));
         if skipped < 7 {
             said(go(&format!("--steps {} --resume broken{at} --save broken{at}", 7 - skipped)));
         }
-        let broken = std::fs::read(folder.join(format!("broken{at}/step-000007/model.safetensors")));
+        let broken = std::fs::read(folder.join(format!("broken{at}/step-000007/diffusion_pytorch_model.safetensors")));
         assert!(broken.expect("a checkpoint") == unbroken, "{flags}: a resumed run differs");
     }
 }

@@ -1,8 +1,9 @@
 //! Checkpoints: folders `step-000120` that appear whole or not at all, and a pointer to the latest.
 //!
-//! A folder holds `model.safetensors` (the checkpoint's names), `optimizer.safetensors` (state) and `trainer.json`, which
-//! is written last and holds the hashes of the others. What is large falls into several files with an index, in Hugging
-//! Face's layout. The folder is made under a temporary name, synced and renamed; all processes of a run write into it at
+//! A folder is what `save_pretrained` of the model's class writes (see [`crate::Pretrained`]), and `state` in it is what a
+//! run goes on from: `optimizer.safetensors`, `parameters.safetensors` for parameters that the model's files hold rounded,
+//! and `trainer.json`, which is written last and holds the hashes of the others. What is large falls into several files
+//! with an index. The folder is made under a temporary name, synced and renamed; all processes of a run write into it at
 //! once, and no other run does.
 
 mod folder;
@@ -12,21 +13,25 @@ mod save;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub use folder::{Begin, Folder, has_checkpoints, latest};
 pub use room::needed;
-pub use save::LARGEST_FILE;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data_file::DataFile;
+use crate::pretrained::Origin;
 use crate::{DataError, Problem, Share, TensorFile, TensorView};
 
-const MODEL: &str = "model";
+/// The folder of a checkpoint for what is not the model.
+pub(crate) const STATE: &str = "state";
 pub(crate) const OPTIMIZER: &str = "optimizer";
+pub(crate) const MASTERS: &str = "parameters";
 const TRAINER: &str = "trainer.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The first format, which had the model, the optimiser and `trainer.json` side by side.
+const FLAT: u32 = 1;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +64,16 @@ struct Trainer {
     files: Vec<Part>,
 }
 
+/// A file of tensors.
 #[derive(Serialize, Deserialize)]
 struct Part {
+    /// Path in the checkpoint.
     name: String,
     bytes: u64,
     blake3: String,
+    /// Before the names of its tensors in the plan.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    prefix: String,
 }
 
 /// No list of a checkpoint's files comes near.
@@ -75,37 +85,62 @@ pub struct Checkpoint {
     pub position: Position,
     /// Hash of the list of its files, and with it of all that is in them.
     pub content: String,
-    model: Vec<TensorFile>,
+    /// Files with the prefix that the plan has before their names.
+    model: Vec<(String, TensorFile)>,
+    /// Parameters that the model's files hold rounded.
+    masters: Vec<TensorFile>,
     state: Vec<TensorFile>,
+    /// Folders of the model with their prefixes.
+    parts: Vec<(String, String)>,
 }
 
 impl Checkpoint {
     /// Opens a checkpoint and compares its files with their hashes.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         let _span = tracing::info_span!("open checkpoint").entered();
-        let path = folder.join(TRAINER);
+        let path = trainer(folder);
         let text = DataFile::whole(&path, LONGEST_LIST)?;
         let trainer: Trainer =
             serde_json::from_slice(&text).map_err(|e| DataError::format(&path, format!("no {TRAINER}: {e}")))?;
-        if trainer.format != FORMAT {
+        if ![FORMAT, FLAT].contains(&trainer.format) {
             return Err(DataError::format(
                 &path,
-                format!("checkpoint format {}; this program reads {FORMAT}", trainer.format),
+                format!("checkpoint format {}; this program reads {FORMAT} and {FLAT}", trainer.format),
             ));
         }
-        let (mut model, mut state) = (Vec::new(), Vec::new());
-        for part in &trainer.files {
-            // A name, and no way out of the folder.
-            let path = folder.join(Path::new(&part.name).file_name().unwrap_or_default());
+        let (mut model, mut masters, mut state, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for part in trainer.files {
+            let name = Path::new(&part.name);
+            if !name.components().all(|c| matches!(c, Component::Normal(_))) {
+                return Err(DataError::format(&path, format!("`{}` is no file in the checkpoint", part.name)));
+            }
+            let path = folder.join(name);
             let file = DataFile::open(&path)?;
             if part.bytes != file.bytes() || part.blake3 != file.hash()?.to_hex().as_str() {
                 return Err(DataError::format(&path, "damaged: not what was written"));
             }
-            let files = if part.name.starts_with(OPTIMIZER) { &mut state } else { &mut model };
-            files.push(TensorFile::open(&path)?);
+            let file = TensorFile::open(&path)?;
+            let own = if trainer.format == FLAT { Some(part.name.as_str()) } else { part.name.strip_prefix("state/") };
+            match own {
+                Some(name) if name.starts_with(OPTIMIZER) => state.push(file),
+                Some(name) if name.starts_with(MASTERS) => masters.push(file),
+                _ => {
+                    let inside = name.parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
+                    let place = (inside, part.prefix.clone());
+                    if !parts.contains(&place) {
+                        parts.push(place);
+                    }
+                    model.push((part.prefix, file));
+                }
+            }
         }
         let content = crate::fingerprint::of_bytes(&text);
-        Ok(Self { folder: folder.into(), position: trainer.position, content, model, state })
+        Ok(Self { folder: folder.into(), position: trainer.position, content, model, masters, state, parts })
+    }
+
+    /// The folder as one of a published model.
+    pub fn origin(&self) -> Origin {
+        Origin { root: self.folder.clone(), parts: self.parts.clone() }
     }
 
     /// The names of the state tensors.
@@ -120,8 +155,10 @@ impl Checkpoint {
         states: impl IntoIterator<Item = (&'a str, &'a types::TensorType)>,
     ) -> Result<(), DataError> {
         let mut problems = Vec::new();
-        compare(&self.model, parameters.into_iter().collect(), &mut problems);
-        compare(&self.state, states.into_iter().collect(), &mut problems);
+        let model = self.model.iter().flat_map(|(prefix, file)| file.names().map(move |n| format!("{prefix}{n}")));
+        compare(parameters.into_iter().collect(), model, |name| self.held(name), &mut problems);
+        let names = self.states().map(String::from);
+        compare(states.into_iter().collect(), names, |name| find(&self.state, name), &mut problems);
         if problems.is_empty() {
             return Ok(());
         }
@@ -136,23 +173,35 @@ impl Checkpoint {
 
     /// Writes a rank's share of a parameter to `out`. The checkpoint must have passed `check`.
     pub fn parameter(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        self.read(&self.model, name, share, out)
+        self.read(self.held(name), name, share, out)
     }
 
     /// The same of a state tensor.
     pub fn state(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        self.read(&self.state, name, share, out)
+        self.read(find(&self.state, name), name, share, out)
     }
 
-    fn read(&self, files: &[TensorFile], name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        let view = find(files, name).ok_or_else(|| DataError::format(&self.folder, format!("no `{name}`")))?;
+    /// A parameter as the run held it.
+    fn held(&self, name: &str) -> Option<TensorView<'_>> {
+        let model = || self.model.iter().find_map(|(prefix, file)| file.get(name.strip_prefix(prefix.as_str())?));
+        find(&self.masters, name).or_else(model)
+    }
+
+    fn read(&self, view: Option<TensorView<'_>>, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
+        let view = view.ok_or_else(|| DataError::format(&self.folder, format!("no `{name}`")))?;
         view.read(share, out).map_err(|e| e.of(&self.folder, name))
     }
 }
 
-fn compare(files: &[TensorFile], want: Vec<(&str, &types::TensorType)>, problems: &mut Vec<Problem>) {
+/// Compares what is wanted with what there is, which has these names.
+fn compare<'f>(
+    want: Vec<(&str, &types::TensorType)>,
+    names: impl Iterator<Item = String>,
+    find: impl Fn(&str) -> Option<TensorView<'f>>,
+    problems: &mut Vec<Problem>,
+) {
     for (name, ty) in &want {
-        match find(files, name) {
+        match find(name) {
             None => problems.push(Problem::Missing { name: name.to_string(), ty: ty.to_string(), near: Vec::new() }),
             // A resumed run is the same to the bit, or it is refused: types do not convert here.
             Some(view) if view.shape != ty.sizes().as_slice() || view.dtype != crate::convert::stored(ty.dtype) => {
@@ -162,9 +211,9 @@ fn compare(files: &[TensorFile], want: Vec<(&str, &types::TensorType)>, problems
         }
     }
     let wanted: rustc_hash::FxHashSet<&str> = want.iter().map(|(name, _)| *name).collect();
-    for name in files.iter().flat_map(TensorFile::names).filter(|n| !wanted.contains(n)) {
-        let ty = find(files, name).map(|v| v.text()).unwrap_or_default();
-        problems.push(Problem::Surplus { name: name.into(), ty });
+    for name in names.filter(|n| !wanted.contains(n.as_str())) {
+        let ty = find(&name).map(|v| v.text()).unwrap_or_default();
+        problems.push(Problem::Surplus { name, ty });
     }
 }
 
@@ -172,7 +221,14 @@ fn find<'f>(files: &'f [TensorFile], name: &str) -> Option<TensorView<'f>> {
     files.iter().find_map(|f| f.get(name))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+/// Where the list of a checkpoint's files lies: in its state, or in itself if it is of the first format.
+fn trainer(folder: &Path) -> PathBuf {
+    let flat = folder.join(TRAINER);
+    let inside = folder.join(STATE).join(TRAINER);
+    if flat.exists() && !inside.exists() { flat } else { inside }
+}
+
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let write = || {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;

@@ -10,7 +10,7 @@ use crate::data_file::DataFile;
 use crate::{DataError, Problem, foreign};
 
 /// Configs are short texts.
-const LONGEST: usize = 16 << 20;
+pub const LONGEST: usize = 16 << 20;
 
 /// Compares a config with those that the model declares; gives what is to be told of it.
 pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError> {

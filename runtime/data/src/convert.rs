@@ -10,6 +10,8 @@ pub enum ConvertError {
     Types(Dtype, DType),
     #[error("element {0} does not fit into {1}")]
     Range(usize, DType),
+    #[error("element {0} is not finite, or is too large for {1}")]
+    Overflow(usize, DType),
     #[error("{0} bytes are not what the shape needs")]
     Size(usize),
 }

@@ -5,6 +5,12 @@ use std::borrow::Cow;
 use plan::Layout;
 use types::{DType, Mesh, Region, TensorType};
 
+use crate::convert::{ConvertError, convert_values};
+use crate::finite::first_not_finite;
+
+/// Values that are converted at a time.
+const CHUNK: usize = 1 << 16;
+
 /// A rank's part of a logical tensor, in a buffer of the capacity that every rank reserves. What a region that is
 /// shorter leaves of the buffer is padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +154,7 @@ pub fn owners(
     owners
 }
 
-/// A logical tensor in the pieces that ranks hold of it.
+/// A logical tensor in the pieces that ranks hold of it. A file may hold it in another type than they do.
 pub struct Pieces<'a> {
     pub name: &'a str,
     pub ty: &'a TensorType,
@@ -167,7 +173,49 @@ impl<'a> Pieces<'a> {
         self.pieces.iter().map(|(share, _)| share.region.elements()).sum::<usize>() == self.ty.elements()
     }
 
-    /// The bytes of the whole tensor, row-major; those of missing pieces are zero.
+    /// The bytes of the whole tensor in the type that a file holds it in. Values that this type does not reach are refused.
+    pub(crate) fn stored(&self) -> Result<Cow<'a, [u8]>, ConvertError> {
+        if self.pieces.iter().all(|(share, _)| share.ty.dtype == self.ty.dtype) {
+            return Ok(self.bytes());
+        }
+        let mut whole = vec![0; self.ty.bytes()];
+        let size = self.ty.dtype.bytes();
+        self.each_run(|at, bytes| {
+            whole[at * size..][..bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(Cow::Owned(whole))
+    }
+
+    /// Calls `take` with the pieces in the type that a file holds, each with the element of the tensor that it begins at.
+    pub(crate) fn each_run<E: From<ConvertError>>(
+        &self,
+        mut take: impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut converted = Vec::new();
+        for (share, bytes) in &self.pieces {
+            let (from, to) = (share.ty.dtype, self.ty.dtype);
+            for run in share.runs() {
+                let piece = &bytes[run.local * from.bytes()..][..run.count * from.bytes()];
+                if from == to {
+                    take(run.logical, piece)?;
+                    continue;
+                }
+                for (i, piece) in piece.chunks(CHUNK * from.bytes()).enumerate() {
+                    let first = run.logical + i * CHUNK;
+                    converted.resize(piece.len() / from.bytes() * to.bytes(), 0);
+                    convert_values(from, piece, to, &mut converted)?;
+                    if let Some(at) = first_not_finite(to, &converted) {
+                        return Err(ConvertError::Overflow(first + at, to).into());
+                    }
+                    take(first, &converted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the whole tensor as it is held, row-major; those of missing pieces are zero.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         if let [(share, bytes)] = self.pieces.as_slice()
             && share.is_whole()

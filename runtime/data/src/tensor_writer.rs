@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 use types::TensorType;
 
-use crate::convert::stored;
+use crate::convert::{ConvertError, stored};
 use crate::work::Sink;
 use crate::{DataError, Pieces};
 
@@ -76,7 +76,7 @@ impl TensorWriter {
         let mut sink = Sink::new(&self.file);
         for (place, tensor) in self.header.in_order(tensors).map_err(file)? {
             if tensor.is_complete() {
-                let bytes = tensor.bytes();
+                let bytes = tensor.stored().map_err(|e| file(refused(tensor, e)))?;
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&bytes);
                 }
@@ -121,13 +121,26 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 fn write_pieces(sink: &mut Sink<'_>, tensor: &Pieces<'_>, place: u64) -> io::Result<()> {
     let size = tensor.ty.dtype.bytes();
-    for (share, bytes) in &tensor.pieces {
-        for run in share.runs() {
-            let piece = &bytes[run.local * size..][..run.count * size];
-            sink.write(piece, place + (run.logical * size) as u64)?;
-        }
+    tensor.each_run(|at, piece| sink.write(piece, place + (at * size) as u64).map_err(Fault::File)).map_err(|e| match e
+    {
+        Fault::File(error) => error,
+        Fault::Convert(error) => refused(tensor, error),
+    })
+}
+
+enum Fault {
+    File(io::Error),
+    Convert(ConvertError),
+}
+
+impl From<ConvertError> for Fault {
+    fn from(error: ConvertError) -> Self {
+        Self::Convert(error)
     }
-    Ok(())
+}
+
+fn refused(tensor: &Pieces<'_>, error: ConvertError) -> io::Error {
+    io::Error::other(format!("`{}`: {error}", tensor.name))
 }
 
 /// Writes tensors to a new file and makes sure that they are on disk. One tensor at a time is made whole.

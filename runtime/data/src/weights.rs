@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use plan::Parameter;
 use types::{Config, Fact, nearest};
 
+use crate::checkpoint::STATE;
 use crate::convert::converts;
 use crate::data_file::DataFile;
+use crate::pretrained::Origin;
 use crate::weight_names::{Prefix, buffer, is_average};
 use crate::weights_folder::{self, Set};
 use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check, hub_cache};
@@ -23,6 +25,7 @@ pub struct Weights {
     tensors: BTreeMap<String, (usize, String)>,
     /// Configs beside the weights.
     configs: Vec<PathBuf>,
+    origin: Origin,
     /// What is worth a line: a prefix, buffers that were passed over, variants that were not taken.
     notes: Vec<String>,
 }
@@ -37,20 +40,22 @@ impl Weights {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             configs: Vec::new(),
+            origin: Origin { root: path.parent().unwrap_or(Path::new("")).into(), parts: Vec::new() },
             notes: Vec::new(),
         };
         if !path.is_dir() {
             let set = weights_folder::of_file(path)?;
-            weights.add(path.parent().unwrap_or(Path::new("")), set, "", parameters)?;
+            weights.add("", set, "", parameters)?;
             return Ok(weights);
         }
         let path = &hub_cache::snapshot(path)?;
         // A folder of our own checkpoints.
         let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok();
         let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim()));
-        let here = latest.filter(|l| l.is_dir()).unwrap_or(path.into());
-        if let Some(set) = weights_folder::in_folder(&here)? {
-            weights.add(&here, set, "", parameters)?;
+        let path = &latest.filter(|l| l.is_dir()).unwrap_or(path.into());
+        weights.origin.root = path.clone();
+        if let Some(set) = weights_folder::in_folder(path)? {
+            weights.add("", set, "", parameters)?;
             return Ok(weights);
         }
         let inner = sub_folders(path)?;
@@ -60,7 +65,7 @@ impl Weights {
         let transformers: Vec<_> = inner.iter().filter(|name| name.starts_with("transformer")).collect();
         let candidates = if transformers.is_empty() { inner.iter().collect() } else { transformers };
         match (chosen.as_slice(), candidates.as_slice()) {
-            ([], [name]) => weights.add_folder(&path.join(name), "", parameters)?,
+            ([], [name]) => weights.add_folder(name, "", parameters)?,
             ([], []) => {
                 let others = others(path)?;
                 return Err(DataError::format(
@@ -78,22 +83,24 @@ impl Weights {
             }
             (chosen, _) => {
                 for name in chosen {
-                    weights.add_folder(&path.join(name), &format!("{name}."), parameters)?;
+                    weights.add_folder(name, &format!("{name}."), parameters)?;
                 }
             }
         }
         Ok(weights)
     }
 
-    fn add_folder(&mut self, folder: &Path, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
-        match weights_folder::in_folder(folder)? {
-            Some(set) => self.add(folder, set, scope, parameters),
+    fn add_folder(&mut self, name: &str, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
+        match weights_folder::in_folder(&self.origin.root.join(name))? {
+            Some(set) => self.add(name, set, scope, parameters),
             None => Ok(()),
         }
     }
 
-    /// Adds the tensors of a set; the model calls them as the files do, with `scope` before.
-    fn add(&mut self, folder: &Path, set: Set, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
+    /// Adds the tensors of a set in the folder called `name`; the model calls them as the files do, with `scope` before.
+    fn add(&mut self, name: &str, set: Set, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
+        let folder = &self.origin.root.join(name);
+        self.origin.parts.push((name.into(), scope.into()));
         let first = self.files.len();
         for file in &set.files {
             self.files.push(TensorFile::open(file)?);
@@ -192,6 +199,11 @@ impl Weights {
     /// The files, in the order in which they were opened.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// The folder that the weights lie in, with its folders that were read.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     fn get(&self, name: &str) -> Option<TensorView<'_>> {
@@ -329,7 +341,9 @@ fn sub_folders(folder: &Path) -> Result<Vec<String>, DataError> {
     };
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|e| DataError::file(folder, e))?;
-    let found = entries.into_iter().filter(|e| holds(&e.path()));
+    // The state of a run is no part of its model.
+    let is_state = |path: &Path| path.ends_with(STATE) && path.join("trainer.json").exists();
+    let found = entries.into_iter().filter(|e| holds(&e.path()) && !is_state(&e.path()));
     let mut names: Vec<_> = found.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)

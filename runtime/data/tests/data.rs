@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use data::{
-    Begin, Checkpoint, DataError, Dataset, Feeds, Folder, Inputs, LARGEST_FILE, Pieces, Position, Share, TensorFile,
+    Begin, Checkpoint, DataError, Dataset, Feeds, Folder, Inputs, Pieces, Position, Pretrained, Share, TensorFile,
     Together, Weights, latest, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
@@ -218,7 +218,7 @@ fn save_at(folder: &Path, step: u64) {
     let (w, s) = (Pieces::whole("w", &types[0], &w), Pieces::whole("step", &types[1], &s));
     let together = Together::alone();
     let folder = Folder::open(folder, Begin::GoOn, 0, &together).expect("taken");
-    folder.save(&position(step), (&[w], &[s]), (LARGEST_FILE, 9), &together).expect("saved");
+    folder.save(&position(step), (&[w], &[s]), (&Pretrained::default(), 9), &together).expect("saved");
 }
 
 /// A folder that was moved away under a run: what another run writes under its name stays that run's.
@@ -228,7 +228,7 @@ fn a_folder_that_is_replaced_is_left_alone() {
     let (dir, together) = (folder.path().join("c"), Together::alone());
     let save = |to: &Folder, step: u64| {
         let (w, ty) = ([step as u8; 24], "f32[O:2, I:3]".parse().expect("a type"));
-        to.save(&position(step), (&[Pieces::whole("w", &ty, &w)], &[]), (LARGEST_FILE, 9), &together)
+        to.save(&position(step), (&[Pieces::whole("w", &ty, &w)], &[]), (&Pretrained::default(), 9), &together)
     };
     let first = Folder::open(&dir, Begin::Fresh, 0, &together).expect("taken");
     save(&first, 1).expect("saved");
@@ -288,12 +288,13 @@ fn a_checkpoint_is_found_whatever_a_crash_left() {
     for (step, expect) in [(20, 10), (30, 20)] {
         let name = format!("step-{step:06}");
         save_at(dir, step);
-        fs::rename(dir.join(&name).join("trainer.json"), dir.join("aside")).expect("moved");
+        fs::rename(dir.join(&name).join("state/trainer.json"), dir.join("aside")).expect("moved");
         assert_eq!(found().expect("the one before"), expect);
-        fs::rename(dir.join("aside"), dir.join(&name).join("trainer.json")).expect("moved");
+        fs::rename(dir.join("aside"), dir.join(&name).join("state/trainer.json")).expect("moved");
     }
     // Each kind of damage is passed over and told.
-    for (file, damage) in [("trainer.json", "{"), ("optimizer.safetensors", "x"), ("model.safetensors", "")] {
+    for (file, damage) in [("state/trainer.json", "{"), ("state/optimizer.safetensors", "x"), ("model.safetensors", "")]
+    {
         save_at(dir, 40);
         fs::write(dir.join("step-000040").join(file), damage).expect("written");
         let (checkpoint, damaged) = latest(dir).expect("an older one");

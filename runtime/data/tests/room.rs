@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use data::{Begin, DataError, Folder, LARGEST_FILE, Pieces, Position, Together, latest, needed};
+use data::{Begin, DataError, Folder, Pieces, Position, Pretrained, Together, latest, needed};
 use tempfile::tempdir;
 use types::TensorType;
 
@@ -30,7 +30,7 @@ fn save(folder: &Path, (step, keep): (u64, usize), checkpoints: f64) -> Result<(
     open.check_room(step - 1, keep, &together)?;
     let (plan_hash, model, preset) = ("ab".into(), "m.mm".into(), "tiny".into());
     let position = Position { step, samples: 0, seed: 7, plan_hash, model, preset, data: None };
-    open.save(&position, (&[w], &[s]), (LARGEST_FILE, keep), &together).map(drop)
+    open.save(&position, (&[w], &[s]), (&Pretrained::default(), keep), &together).map(drop)
 }
 
 fn steps(folder: &Path) -> Vec<String> {
@@ -83,7 +83,7 @@ fn the_latest_good_one_stays() {
     let folder = tempdir().expect("a folder");
     (1..=4).for_each(|step| save(folder.path(), (step, 9), 99.0).expect("saved"));
     for step in [3, 4] {
-        fs::write(folder.path().join(format!("step-{step:06}/trainer.json")), "{").expect("damaged");
+        fs::write(folder.path().join(format!("step-{step:06}/state/trainer.json")), "{").expect("damaged");
     }
     save(folder.path(), (5, 1), 4.2).expect("in the room of the first");
     assert_eq!(steps(folder.path()), ["step-000002", "step-000003", "step-000004", "step-000005"]);

@@ -3,8 +3,8 @@
 use std::fs;
 
 use data::{
-    Begin, Dataset, Feeds, Folder, Inputs, LARGEST_FILE, Pieces, Position, Share, Together, Weights, initialise,
-    latest, owners, write_tensors,
+    Begin, Dataset, Feeds, Folder, Inputs, Pieces, Position, Pretrained, Share, Together, Weights, initialise, latest,
+    owners, write_tensors,
 };
 use plan::{Feed, FeedId, Layout, Source, sample};
 use proptest::prelude::*;
@@ -191,7 +191,7 @@ proptest! {
         let folder = tempdir().expect("a folder");
         let together = Together::alone();
         let to = Folder::open(folder.path(), Begin::Fresh, 0, &together).expect("taken");
-        to.save(&position(), (&[tensor("w")], &[tensor("exp_avg/w")]), (LARGEST_FILE, 9), &together).expect("saved");
+        to.save(&position(), (&[tensor("w")], &[tensor("exp_avg/w")]), (&Pretrained::default(), 9), &together).expect("saved");
         let (checkpoint, damaged) = latest(folder.path()).expect("opens");
         prop_assert!(damaged.is_empty());
         checkpoint.check([("w", &b.ty)], [("exp_avg/w", &b.ty)]).expect("the same logical tensors");

@@ -10,7 +10,8 @@ use crate::cli::{Args, Resume};
 use crate::failure::Failure;
 
 /// How the names begin that files of weights and checkpoints have, wherever they lie in their folder.
-const PUBLISHED: [&str; 6] = ["model", "diffusion_pytorch_model", "optimizer", "config.json", "trainer.json", "latest"];
+const PUBLISHED: [&str; 7] =
+    ["model", "diffusion_pytorch_model", "optimizer", "parameters.", "config.json", "trainer.json", "latest"];
 /// How the names end of files that lie in a folder of records or weights itself.
 const READ: [&str; 2] = [".safetensors", ".tar"];
 

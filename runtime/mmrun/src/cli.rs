@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use data::{MeetingAt, MeetingFault};
 use runtime_core::{Fault, FaultKind};
+use types::DType;
 
 use crate::finite::OnNan;
 
@@ -63,6 +64,10 @@ pub struct Args {
     /// Keep the newest N checkpoints [default: 3]
     #[arg(long, value_name = "N", requires = "save", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,
+
+    /// The type of the weights in a checkpoint's model; what a run goes on from stays exact [default: as the plan holds them]
+    #[arg(long, value_name = "bf16|f16|f32", requires = "save", value_parser = save_dtype)]
+    pub save_dtype: Option<DType>,
 
     /// Replace the checkpoints of another run that are in the folder of --save
     #[arg(long, requires = "save")]
@@ -137,6 +142,11 @@ impl Resume {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
     seconds.ok_or_else(|| "a number of seconds above zero is expected".into())
+}
+
+fn save_dtype(text: &str) -> Result<DType, String> {
+    let dtype = text.parse().ok().filter(|dtype| [DType::BF16, DType::F16, DType::F32].contains(dtype));
+    dtype.ok_or_else(|| format!("expected bf16, f16 or f32, found `{text}`"))
 }
 
 /// `rank=3,at=120,kind=stall`

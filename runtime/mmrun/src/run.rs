@@ -52,7 +52,8 @@ fn train(args: &Args, begin: Instant, mut world: World, hash: PlanHash, signals:
     let first = start.step;
     let runs = runs(args, &plan, &order, first);
     let steps = runs.last().and_then(|(_, end)| *end).map(|end| end - first.min(end));
-    let saver = folder.map(|folder| Saver::new(args, folder, hash, start.clone(), (batch, data)));
+    let saver =
+        folder.map(|folder| Saver::new(args, (folder, &world), hash, start.clone(), (batch, data))).transpose()?;
     if let Some(saver) = saver.as_ref().filter(|_| steps != Some(0)) {
         saver.check_room(world.together())?;
     }

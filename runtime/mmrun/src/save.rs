@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use data::{Begin, DataError, Folder, LARGEST_FILE, Pieces, Position, Records, Snapshot, Together, needed};
+use data::{Begin, DataError, Folder, Pieces, Position, Pretrained, Records, Snapshot, Together};
 use plan::PlanHash;
 
 use crate::cli::{Args, Resume};
@@ -19,6 +19,7 @@ const KEEP: u32 = 3;
 pub struct Saver<'a> {
     args: &'a Args,
     folder: Arc<Folder>,
+    model: Arc<Pretrained>,
     hash: PlanHash,
     start: Start,
     /// Samples a step.
@@ -52,10 +53,14 @@ pub fn folder(args: &Args, world: &World) -> Result<Option<Folder>, Failure> {
         (false, true) => Begin::Over,
         (false, false) => Begin::Fresh,
     };
+    Ok(Some(Folder::open(path, begin, needed(&Pretrained::default(), world), world.together())?))
+}
+
+/// About how many bytes a checkpoint takes.
+fn needed(model: &Pretrained, world: &World) -> u64 {
     let manifest = &world.plan().manifest;
-    let parameters = manifest.parameters.iter().map(|p| (p.name.as_str(), &p.ty));
     let states = manifest.states.iter().filter(|s| is_lasting(s)).map(|s| (s.name.as_str(), &s.ty));
-    Ok(Some(Folder::open(path, begin, needed(parameters.chain(states)), world.together())?))
+    model.needed(manifest.parameters.iter().map(|p| (p.name.as_str(), &p.ty)), states)
 }
 
 /// How many checkpoints stay.
@@ -72,15 +77,20 @@ fn is_of(from: &Path, folder: &Path) -> bool {
 impl<'a> Saver<'a> {
     pub fn new(
         args: &'a Args,
-        folder: Folder,
+        (folder, world): (Folder, &World),
         hash: PlanHash,
         start: Start,
         (batch, data): (u64, Option<Records>),
-    ) -> Self {
+    ) -> Result<Self, Failure> {
+        let plan = world.plan();
+        let (parameters, configs) = (&plan.manifest.parameters, &plan.header.configs);
+        let model = Pretrained::new(start.origin.as_ref(), parameters, configs, args.save_dtype)?;
+        let folder = folder.needing(needed(&model, world));
         // A checkpoint that the run begins with need not be written again.
         let own = start.from.as_ref().filter(|from| is_of(from, folder.path()));
         let last = own.map(|from| (start.step, from.clone()));
-        Self { args, folder: Arc::new(folder), hash, start, batch, data, behind: None, last }
+        let (folder, model) = (Arc::new(folder), Arc::new(model));
+        Ok(Self { args, folder, model, hash, start, batch, data, behind: None, last })
     }
 
     /// Finds a disk that is full before the first step.
@@ -154,7 +164,7 @@ impl<'a> Saver<'a> {
             preset: header.preset.to_string(),
             data: self.data.clone(),
         };
-        Task { folder: self.folder.clone(), position, keep: keep(self.args) }
+        Task { folder: self.folder.clone(), model: self.model.clone(), position, keep: keep(self.args) }
     }
 
     /// The newest checkpoint.
@@ -173,6 +183,7 @@ impl<'a> Saver<'a> {
         for (flag, given) in more {
             command.extend(given.iter().map(|p| format!(" --{flag} {}", path(p))));
         }
+        command.extend(self.args.save_dtype.map(|dtype| format!(" --save-dtype {dtype}")));
         command + &self.args.until.map_or(" --steps N".into(), |until| format!(" --until {until}"))
     }
 }
@@ -180,14 +191,15 @@ impl<'a> Saver<'a> {
 /// One checkpoint to be written.
 struct Task {
     folder: Arc<Folder>,
+    model: Arc<Pretrained>,
     position: Position,
     keep: usize,
 }
 
 impl Task {
     fn write(self, tensors: (&[Pieces<'_>], &[Pieces<'_>]), together: &Together) -> Written {
-        let Self { folder, position, keep } = self;
-        let saved = folder.save(&position, tensors, (LARGEST_FILE, keep), together);
+        let Self { folder, model, position, keep } = self;
+        let saved = folder.save(&position, tensors, (&model, keep), together);
         let prune = saved.is_ok() && together.is_first();
         let unremoved = if prune { folder.prune(position.step, keep).err() } else { None };
         Written { step: position.step, folder: saved, unremoved }

@@ -22,6 +22,8 @@ pub struct Start {
     pub samples: u64,
     /// The checkpoint, if it is one.
     pub from: Option<PathBuf>,
+    /// The published folder that the model came from, if it came from one.
+    pub origin: Option<data::Origin>,
 }
 
 /// Where values come from.
@@ -74,16 +76,22 @@ fn origin(
         if args.weights.is_some() {
             told.push("--weights is not read: the run goes on from its checkpoint".into());
         }
-        let start = Start { step: at.step, samples: at.samples, from: Some(checkpoint.folder.clone()) };
+        let start = Start {
+            step: at.step,
+            samples: at.samples,
+            from: Some(checkpoint.folder.clone()),
+            origin: Some(checkpoint.origin()),
+        };
         return Ok((Origin::Checkpoint(checkpoint), start, told));
     }
     let values: usize = m.parameters.iter().map(|p| p.ty.elements()).sum();
     let all = format!("{} ({} values)", plural(m.parameters.len(), "parameter"), count(values as f64));
-    let start = Start { step: 0, samples: 0, from: None };
+    let start = Start { step: 0, samples: 0, from: None, origin: None };
     if let Some(path) = &args.weights {
         let weights = Weights::open(path, &m.parameters)?;
         let mut told = weights.check(&m.parameters, &plan.header.configs)?;
         told.push(format!("{all} from {}", path.display()));
+        let start = Start { origin: Some(weights.origin().clone()), ..start };
         return Ok((Origin::Weights(weights), start, told));
     }
     let told = format!("{all} from the initialisers, seed {}", plan.header.seed);

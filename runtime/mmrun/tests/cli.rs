@@ -43,7 +43,7 @@ fn a_resumed_run_is_the_unbroken_one_to_the_bit() {
     let parts = [loss("a.safetensors"), loss("b.safetensors"), loss("c.safetensors")].concat();
     assert_eq!(parts, loss("whole.safetensors"));
     assert_eq!(place.tensors("c.safetensors")["param/w"], place.tensors("whole.safetensors")["param/w"]);
-    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors", "state/trainer.json"] {
         let read = |folder: &str| fs::read(place.path(folder).join("step-000009").join(file)).expect("a file");
         assert_eq!(read("whole"), read("parts"), "{file}");
     }
@@ -57,7 +57,7 @@ fn a_resumed_run_is_the_unbroken_one_to_the_bit() {
 fn a_damaged_checkpoint_is_passed_over() {
     let place = Place::new();
     place.good("plan.bin --steps 3 --save c --save-every 1");
-    let model = place.path("c/step-000003/model.safetensors");
+    let model = place.path("c/step-000003/diffusion_pytorch_model.safetensors");
     let mut bytes = fs::read(&model).expect("there");
     *bytes.last_mut().expect("bytes") ^= 1;
     fs::write(&model, bytes).expect("written");

@@ -36,7 +36,7 @@ fn a_full_disk_is_told_before_the_first_step() {
     let Some(said) = on_disk(&place, TWO, &format!("{fill}; $MMRUN plan.bin --save d/c; echo rc $?; ls d")) else {
         return;
     };
-    assert!(said.contains("d/c: the disk is full: a checkpoint needs 16.4 KiB, and 0 B are free"), "{said}");
+    assert!(said.contains("d/c: the disk is full: a checkpoint needs 16.5 KiB, and 0 B are free"), "{said}");
     assert!(said.contains("free space there") && !said.contains("ready after"), "{said}");
     assert!(said.ends_with("rc 1\nfill\n"), "{said}");
     // A run that goes on may take the room of what it need not keep.

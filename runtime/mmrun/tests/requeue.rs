@@ -66,7 +66,7 @@ fn plans_of(folder: &Path) -> Vec<String> {
 fn last(place: &Place, folder: &str) -> Vec<Vec<u8>> {
     let folder = place.path(folder).join(format!("step-{STEPS:06}"));
     let read = |file| fs::read(folder.join(file)).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    vec![read("model.safetensors"), read("optimizer.safetensors")]
+    vec![read("diffusion_pytorch_model.safetensors"), read("state/optimizer.safetensors")]
 }
 
 /// Step and bits of the loss, in the order of the file.

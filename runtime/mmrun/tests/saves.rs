@@ -60,7 +60,7 @@ fn data(place: &Place) {
 }
 
 fn same_checkpoint(place: &Place, a: &str, b: &str) {
-    for file in ["model.safetensors", "optimizer.safetensors"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors"] {
         let read = |folder: &str| fs::read(place.path(folder).join(file)).unwrap_or_else(|e| panic!("{folder}: {e}"));
         assert_eq!(read(a), read(b), "{file} of {a} and {b}");
     }
@@ -159,7 +159,7 @@ fn nobody_needs_to_read_what_is_printed() {
         let line = format!("set -o pipefail; RUST_LOG=debug $MMRUN plan.bin --steps 30 --save c{number} {told}");
         let output = shell(&place, &line);
         assert!(output.status.success(), "{line}: {:?} {}", output.status, text(&output.stderr));
-        assert!(place.path(&format!("c{number}/step-000030/trainer.json")).exists(), "{line}");
+        assert!(place.path(&format!("c{number}/step-000030/state/trainer.json")).exists(), "{line}");
     }
     for args in ["plan.bin --check", "--help"] {
         let full = shell(&place, &format!("$MMRUN {args} > /dev/full"));
@@ -184,7 +184,7 @@ fn a_full_disk_costs_no_checkpoint() {
         let said = place.bad(&format!("plan.bin --steps 3 --save c{number} {flag} /dev/full"));
         assert!(said.contains(told), "{said}");
         assert!(said.contains("error: the run ended at step 3, and not all that was asked for is written"), "{said}");
-        assert!(place.path(&format!("c{number}/step-000003/trainer.json")).exists(), "{said}");
+        assert!(place.path(&format!("c{number}/step-000003/state/trainer.json")).exists(), "{said}");
     }
 }
 
@@ -271,7 +271,7 @@ fn a_pipe_without_a_reader_ends_with_a_signal() {
         let expect = "pipe: nobody reads from this pipe, and the run was stopped by SIGTERM";
         assert!(rest.iter().any(|line| line.ends_with(expect)), "{args}: {rest:?}");
     }
-    assert!(place.path("c/step-000002/trainer.json").exists());
+    assert!(place.path("c/step-000002/state/trainer.json").exists());
     let mut child = mmrun(&place, "plan.bin --steps 100000000 --metrics pipe --threads 1").spawn().expect("runs");
     let silent = fs::File::open(place.path("pipe")).expect("a reader");
     let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
@@ -329,20 +329,23 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let line = "plan.bin --save c --save-every 1 --resume auto";
     place.good(&format!("{line} --until 4"));
     let damage = |step: u64| {
-        let path = place.path(&format!("c/step-{step:06}/optimizer.safetensors"));
+        let path = place.path(&format!("c/step-{step:06}/state/optimizer.safetensors"));
         let mut bytes = fs::read(&path).expect("there");
         *bytes.last_mut().expect("bytes") ^= 1;
         fs::write(&path, bytes).expect("written");
     };
     damage(4);
     let said = place.good(&format!("{line} --until 6"));
-    assert!(said.contains("passed over a damaged checkpoint: c/step-000004/optimizer.safetensors"), "{said}");
+    assert!(said.contains("passed over a damaged checkpoint: c/step-000004/state/optimizer.safetensors"), "{said}");
     assert!(said.contains("resumed at step 3 from c/step-000003"), "{said}");
     place.good("plan.bin --save whole --until 6");
     same_checkpoint(&place, "c/step-000006", "whole/step-000006");
     (4..=6).for_each(damage);
     let said = place.bad(&format!("{line} --until 7"));
-    assert!(said.contains("c/step-000006/optimizer.safetensors: damaged"), "nothing begins anew in silence: {said}");
+    assert!(
+        said.contains("c/step-000006/state/optimizer.safetensors: damaged"),
+        "nothing begins anew in silence: {said}"
+    );
 }
 
 #[test]
@@ -385,7 +388,8 @@ fn outputs_have_places_of_their_own() {
     symlink("data.tar", place.path("link.tar")).expect("linked");
     fs::hard_link(place.path("plan.bin"), place.path("hard.bin")).expect("linked");
     place.good("plan.bin --save c");
-    let files = ["plan.bin", "data.tar", "records/a.tar", "w.safetensors", "c/latest", "c/step-000001/trainer.json"];
+    let files =
+        ["plan.bin", "data.tar", "records/a.tar", "w.safetensors", "c/latest", "c/step-000001/state/trainer.json"];
     let contents = || files.map(|name| fs::read(place.path(name)).expect("there"));
     let before = contents();
     for (line, expect) in [
@@ -399,7 +403,7 @@ fn outputs_have_places_of_their_own() {
         ("--outputs ./same --trace same", "--trace same is the file of --outputs"),
         ("--save new --outputs new", "--outputs new is --save new"),
         ("--resume c --metrics c/latest", "--metrics c/latest is a file of --resume c"),
-        ("--resume c --trace c/step-000001/trainer.json", "trainer.json is a file of --resume c"),
+        ("--resume c --trace c/step-000001/state/trainer.json", "state/trainer.json is a file of --resume c"),
     ] {
         let said = place.bad(&format!("plan.bin {line}"));
         assert!(said.contains(expect), "{line}: {said}");
@@ -424,7 +428,7 @@ fn places_that_lead_nowhere_are_named() {
     assert!(shell(&place, line).status.success());
     let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).expect("a socket");
     place.good("plan.bin --save c");
-    for folder in ["damaged/step-000001/trainer.json", "d/latest"] {
+    for folder in ["damaged/step-000001/state/trainer.json", "d/latest"] {
         fs::create_dir_all(place.path(folder)).expect("made");
     }
     for (line, expect) in [
@@ -438,7 +442,7 @@ fn places_that_lead_nowhere_are_named() {
         ("--metrics socket", ["socket: is a socket, and a file or a pipe is to be written", ""]),
         ("--data round", ["round/x.tar: Too many levels of symbolic links", ""]),
         ("--save d --save-over", ["d/latest: a folder, where the name of the latest", "give --save another folder"]),
-        ("--resume damaged", ["trainer.json: is a folder", "begin anew in this one with --save-over"]),
+        ("--resume damaged", ["state/trainer.json: is a folder", "begin anew in this one with --save-over"]),
         ("--save dangling", ["--save dangling is a link to gone, which is not there", "remove the link"]),
         ("--outputs deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),
         ("--trace deep", ["deep is a link to gone/x, and there is no folder gone", "make the folder first"]),

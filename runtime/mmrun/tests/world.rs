@@ -82,13 +82,13 @@ fn a_resumed_world_is_the_unbroken_one_to_the_bit() {
     run("--steps 6 --save whole --outputs a.safetensors --emit params");
     run("--steps 4 --save parts");
     run("--steps 2 --save parts --resume parts --outputs b.safetensors --emit params");
-    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors", "state/trainer.json"] {
         let read = |folder: &str| fs::read(place.path(folder).join("step-000006").join(file)).expect("a file");
         assert_eq!(read("whole"), read("parts"), "{file}");
     }
     assert_eq!(place.tensors("a.safetensors")["param/w"], place.tensors("b.safetensors")["param/w"]);
     // Whole tensors under the checkpoint's names, each once; a rank's coordinate is not among them.
-    let state = fs::read(place.path("whole/step-000006/optimizer.safetensors")).expect("a file");
+    let state = fs::read(place.path("whole/step-000006/state/optimizer.safetensors")).expect("a file");
     let state = safetensors::SafeTensors::deserialize(&state).expect("safetensors");
     let mut names = state.names();
     names.sort_unstable();

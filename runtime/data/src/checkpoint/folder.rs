@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lock::{Lock, is_at, unique};
-use super::{Checkpoint, TRAINER, discard, remove, sync, write_synced};
+use super::{Checkpoint, discard, remove, sync, trainer, write_synced};
 use crate::data_file::DataFile;
 use crate::{DataError, Together};
 
@@ -76,6 +76,12 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A checkpoint will take so many bytes.
+    pub fn needing(mut self, bytes: u64) -> Self {
+        self.need = bytes;
+        self
     }
 
     fn take(&mut self, begin: Begin) -> Result<(), DataError> {
@@ -215,7 +221,7 @@ impl Drop for Folder {
 /// The latest good checkpoint of a directory, or the checkpoint that the path itself is. Damaged ones are passed over,
 /// and come back with the reason.
 pub fn latest(path: &Path) -> Result<(Checkpoint, Vec<DataError>), DataError> {
-    if path.join(TRAINER).exists() {
+    if trainer(path).exists() {
         return Ok((Checkpoint::open(path)?, Vec::new()));
     }
     let mut damaged = Vec::new();

@@ -6,27 +6,25 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::folder::Folder;
 use super::lock::unique;
-use super::{FORMAT, MODEL, OPTIMIZER, Part, Position, TRAINER, Trainer, remove, sync, write_synced};
-use crate::{DataError, Pieces, TensorWriter, Together};
-
-/// No file of a checkpoint gets much larger, unless a single tensor is.
-pub const LARGEST_FILE: usize = 5_000_000_000;
+use super::{FORMAT, Part, Position, STATE, TRAINER, Trainer, remove, sync, write_synced};
+use crate::pretrained::FileSet;
+use crate::{DataError, Pieces, Pretrained, TensorWriter, Together};
 
 impl Folder {
-    /// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. What is written are logical tensors, so that
-    /// any other mesh can go on from them. All processes of a run call this, each with its own pieces of all tensors. What
+    /// Writes `DIR/step-N` and points `DIR/latest` at it; gives the folder. The model's files are those of `model`. What is
+    /// written are logical tensors, so that any other mesh can go on from them. All processes of a run call this, each with its own pieces of all tensors. What
     /// fails in one of them fails in all, and nothing of it stays. Where the disk is full, checkpoints go that would go
     /// behind it, with `keep` of them to be kept.
     pub fn save(
         &self,
         position: &Position,
         tensors: (&[Pieces<'_>], &[Pieces<'_>]),
-        (largest, keep): (usize, usize),
+        (model, keep): (&Pretrained, usize),
         together: &Together,
     ) -> Result<PathBuf, DataError> {
         let _span = tracing::info_span!("save", step = position.step).entered();
         loop {
-            match self.attempt(position, tensors, (largest, keep), together) {
+            match self.attempt(position, tensors, (model, keep), together) {
                 Err(error @ DataError::Peers(_)) => return Err(error),
                 Err(error) => match self.room_after(&error, position.step, keep, together)? {
                     true => {}
@@ -57,7 +55,7 @@ impl Folder {
         &self,
         position: &Position,
         tensors: (&[Pieces<'_>], &[Pieces<'_>]),
-        (largest, keep): (usize, usize),
+        (model, keep): (&Pretrained, usize),
         together: &Together,
     ) -> Result<PathBuf, DataError> {
         let name = format!("step-{:06}", position.step);
@@ -66,13 +64,14 @@ impl Folder {
         let begin = || {
             self.hold()?;
             self.make_room(position.step, keep)?;
-            self.begin(&unique(&name, attempt))
+            self.begin(&unique(&name, attempt), model)
         };
         let begun = if together.is_first() { begin() } else { Ok(Vec::new()) };
         let begun = together.agree(&format!("begin {} ({attempt})", folder.display()), begun)?;
         let temporary = self.path.join(String::from_utf8_lossy(&begun[0]).as_ref());
-        let saved = write(&temporary, tensors, largest, together).and_then(|files| {
-            let shown = if together.is_first() { self.finish(position, files, &name, &temporary) } else { Ok(()) };
+        let saved = write(&temporary, tensors, model, together).and_then(|files| {
+            let finish = || self.finish(position, files, model, (&name, &temporary));
+            let shown = if together.is_first() { finish() } else { Ok(()) };
             together.agree(&format!("show {}", temporary.display()), shown.map(|()| Vec::new()))
         });
         if saved.is_err() && together.is_first() {
@@ -82,18 +81,29 @@ impl Folder {
         saved.map(|_| folder)
     }
 
-    fn begin(&self, name: &str) -> Result<Vec<u8>, DataError> {
+    fn begin(&self, name: &str, model: &Pretrained) -> Result<Vec<u8>, DataError> {
         let temporary = self.path.join(name);
         fs::create_dir(&temporary).map_err(|e| DataError::file(&temporary, e))?;
+        for folder in model.folders().iter().map(|folder| temporary.join(folder)) {
+            fs::create_dir_all(&folder).map_err(|e| DataError::file(&folder, e))?;
+        }
         Ok(name.as_bytes().to_vec())
     }
 
-    fn finish(&self, position: &Position, files: Vec<Part>, name: &str, temporary: &Path) -> Result<(), DataError> {
+    fn finish(
+        &self,
+        position: &Position,
+        files: Vec<Part>,
+        model: &Pretrained,
+        (name, temporary): (&str, &Path),
+    ) -> Result<(), DataError> {
+        model.beside().iter().try_for_each(|file| file.write(temporary))?;
         let trainer = Trainer { format: FORMAT, position: position.clone(), files };
-        let path = temporary.join(TRAINER);
+        let path = temporary.join(STATE).join(TRAINER);
         let mut text = serde_json::to_vec_pretty(&trainer).map_err(|e| DataError::format(&path, e))?;
         text.push(b'\n');
         write_synced(&path, &text)?;
+        model.folders().iter().try_for_each(|folder| sync(&temporary.join(folder)))?;
         sync(temporary)?;
         self.show(name, temporary)
     }
@@ -102,14 +112,15 @@ impl Folder {
 /// Writes the files of tensors; gives what they hold.
 fn write(
     folder: &Path,
-    (parameters, states): (&[Pieces<'_>], &[Pieces<'_>]),
-    largest: usize,
+    tensors: (&[Pieces<'_>], &[Pieces<'_>]),
+    model: &Pretrained,
     together: &Together,
 ) -> Result<Vec<Part>, DataError> {
+    let types = model.types(tensors.0);
     let (mut parts, mut writers, mut order, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Ok(()));
-    for (stem, tensors) in [(MODEL, parameters), (OPTIMIZER, states)] {
-        let groups = groups(tensors, largest);
-        let names: Vec<String> = (1..=groups.len()).map(|i| file_name(stem, i, groups.len())).collect();
+    for set in model.files(tensors, &types) {
+        let groups = groups(&set.tensors, set.largest);
+        let names: Vec<String> = (1..=groups.len()).map(|i| file_name(&set.stem, i, groups.len())).collect();
         order.extend(names.iter().cloned());
         for (name, group) in names.iter().zip(&groups) {
             let path = folder.join(name);
@@ -123,15 +134,16 @@ fn write(
             // A process that has all tensors of a file knows its hash.
             let hashes = together.agree(&format!("write {}", path.display()), hash.map(String::into_bytes))?;
             let hash = hashes.iter().find(|h| !h.is_empty()).map(|h| String::from_utf8_lossy(h).into_owned());
-            match (hash, writer) {
-                (Some(hash), Some(writer)) => {
-                    parts.push(Part { name: name.clone(), bytes: writer.bytes(), blake3: hash })
-                }
-                (_, writer) => writers.extend(writer.map(|w| (name.clone(), w))),
+            let Some(writer) = writer else { continue };
+            let part =
+                Part { name: name.clone(), bytes: writer.bytes(), blake3: String::new(), prefix: set.prefix.into() };
+            match hash {
+                Some(blake3) => parts.push(Part { blake3, ..part }),
+                None => writers.push((part, writer)),
             }
         }
         if together.is_first() && groups.len() > 1 && indexed.is_ok() {
-            indexed = write_index(&folder.join(format!("{stem}.safetensors.index.json")), &names, &groups);
+            indexed = write_index(folder, &set, &names, &groups);
         }
     }
     let hashed = indexed.and_then(|()| hashes(folder, &writers, together));
@@ -164,21 +176,29 @@ fn file_name(stem: &str, number: usize, of: usize) -> String {
     if of == 1 { format!("{stem}.safetensors") } else { format!("{stem}-{number:05}-of-{of:05}.safetensors") }
 }
 
-fn write_index(path: &Path, names: &[String], groups: &[Vec<&Pieces<'_>>]) -> Result<(), DataError> {
+fn write_index(
+    folder: &Path,
+    set: &FileSet<'_>,
+    names: &[String],
+    groups: &[Vec<&Pieces<'_>>],
+) -> Result<(), DataError> {
+    let path = folder.join(format!("{}.safetensors.index.json", set.stem));
     let total: usize = groups.iter().flatten().map(|t| t.ty.bytes()).sum();
+    // An index has the names of files that lie beside it.
+    let beside = |name: &String| name.rsplit('/').next().unwrap_or(name).to_string();
     let files = names.iter().zip(groups).flat_map(|(name, group)| group.iter().map(move |t| (t.name, name)));
-    let map: serde_json::Map<_, _> = files.map(|(tensor, file)| (tensor.to_string(), file.as_str().into())).collect();
+    let map: serde_json::Map<_, _> = files.map(|(tensor, file)| (tensor.to_string(), beside(file).into())).collect();
     let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
-    let text = serde_json::to_vec_pretty(&index).map_err(|e| DataError::format(path, e))?;
-    write_synced(path, &text)
+    let text = serde_json::to_vec_pretty(&index).map_err(|e| DataError::format(&path, e))?;
+    write_synced(&path, &text)
 }
 
 /// Sizes and hashes of files that several processes wrote, which these share out among them.
-fn hashes(folder: &Path, files: &[(String, TensorWriter)], together: &Together) -> Result<Vec<u8>, DataError> {
+fn hashes(folder: &Path, files: &[(Part, TensorWriter)], together: &Together) -> Result<Vec<u8>, DataError> {
     let mut own = Vec::new();
-    for (_, (name, writer)) in files.iter().enumerate().filter(|(i, _)| i % together.count() == together.number()) {
-        let blake3 = writer.read_back()?.to_hex().to_string();
-        own.push(Part { name: name.clone(), bytes: writer.bytes(), blake3 });
+    for (_, (part, writer)) in files.iter().enumerate().filter(|(i, _)| i % together.count() == together.number()) {
+        let (name, prefix) = (part.name.clone(), part.prefix.clone());
+        own.push(Part { name, bytes: part.bytes, blake3: writer.read_back()?.to_hex().to_string(), prefix });
     }
     serde_json::to_vec(&own).map_err(|e| DataError::format(folder, e))
 }

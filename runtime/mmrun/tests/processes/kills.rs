@@ -106,7 +106,7 @@ fn a_signal_to_one_rank_ends_all_after_one_step() {
     let step = latest(&place, "s");
     place.good(&format!("plan.bin --until {} --save s --resume auto", step + 2));
     place.good(&format!("plan.bin --until {} --save whole", step + 2));
-    for file in ["model.safetensors", "optimizer.safetensors"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors"] {
         let read = |folder: &str| fs::read(place.path(&format!("{folder}/step-{:06}/{file}", step + 2))).expect(file);
         assert_eq!(read("s"), read("whole"), "{file}");
     }
@@ -116,7 +116,7 @@ fn a_signal_to_one_rank_ends_all_after_one_step() {
 fn a_damaged_folder_is_told_by_every_rank() {
     let place = grid();
     good(&mut mpirun(place.0.path(), 4, "plan.bin --steps 1 --save s"));
-    fs::write(place.path("s/step-000001/model.safetensors"), b"no").expect("written");
+    fs::write(place.path("s/step-000001/diffusion_pytorch_model.safetensors"), b"no").expect("written");
     let told = bad(&mut mpirun(place.0.path(), 4, "plan.bin --resume s"));
     assert!(told.contains("damaged: not what was written"), "{told}");
 }
@@ -134,7 +134,7 @@ fn losses(place: &Place, file: &str) -> Vec<(u64, u64)> {
 fn saved(place: &Place, folder: &str) -> Vec<Vec<u8>> {
     let folder = place.path(folder).join(format!("step-{STEPS:06}"));
     let read = |file| fs::read(folder.join(file)).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    vec![read("model.safetensors"), read("optimizer.safetensors")]
+    vec![read("diffusion_pytorch_model.safetensors"), read("state/optimizer.safetensors")]
 }
 
 /// The step of the checkpoint that a folder points at; 0 without one.

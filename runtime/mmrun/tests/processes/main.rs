@@ -151,7 +151,7 @@ fn processes_give_the_bytes_that_threads_give() {
         assert_eq!(fs::read(place.path(a)).expect(a), fs::read(place.path(b)).expect(b), "{a} and {b}");
     };
     same("a.safetensors", "b.safetensors");
-    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors", "state/trainer.json"] {
         same(&format!("a/step-000005/{file}"), &format!("b/step-000005/{file}"));
     }
     assert_eq!(told.matches("ready after").count(), 1, "one rank speaks:\n{told}");
@@ -168,7 +168,7 @@ fn a_checkpoint_of_processes_resumes_in_threads() {
     good(&mut mpirun(place.0.path(), 4, "plan.bin --steps 4 --save parts --save-every 1"));
     place.good("plan.bin --steps 2 --resume parts --save parts");
     good(&mut mpirun(place.0.path(), 4, "plan.bin --steps 2 --resume parts/step-000004 --save again"));
-    for file in ["model.safetensors", "optimizer.safetensors"] {
+    for file in ["diffusion_pytorch_model.safetensors", "state/optimizer.safetensors"] {
         let whole = fs::read(place.path(&format!("whole/step-000006/{file}"))).expect("whole");
         for folder in ["parts", "again"] {
             assert_eq!(fs::read(place.path(&format!("{folder}/step-000006/{file}"))).expect(file), whole, "{folder}");

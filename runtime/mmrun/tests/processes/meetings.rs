@@ -81,5 +81,7 @@ fn a_rank_that_is_killed_or_stopped_in_a_save_is_named() {
 fn is_saving(place: &Place) -> bool {
     let folders = fs::read_dir(place.path("s")).into_iter().flatten().flatten();
     let begun = |name: &str| name.starts_with("step-000001.tmp");
-    folders.into_iter().any(|f| begun(&f.file_name().to_string_lossy()) && f.path().join("model.safetensors").exists())
+    folders.into_iter().any(|f| {
+        begun(&f.file_name().to_string_lossy()) && f.path().join("diffusion_pytorch_model.safetensors").exists()
+    })
 }
