@@ -221,11 +221,11 @@ config! {
         // transformers 5 has one table of rope's figures, transformers 4 two keys.
         THETA = rope_parameters.rope_theta | rope_scaling.rope_theta | rope_theta | 1e4,
         expect(rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type | "default" == "default"),
-        expect(model_type | "qwen3" == "qwen3"),
         expect(hidden_act | "silu" == "silu"),
         expect(attention_bias | false == false),
         expect(use_sliding_window | false == false),
         expect(attention_dropout | 0.0 == 0.0),
+        expect(model_type | "qwen3" == "qwen3"),
         ignore(
             bos_token_id, eos_token_id, initializer_range, layer_types, max_position_embeddings, max_window_layers,
             sliding_window, use_cache,
