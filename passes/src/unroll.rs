@@ -22,7 +22,7 @@ use plan::{
 use program::{Instruction, Origin, RankModule, RankProgram, Turn, Update};
 use rustc_hash::{FxHashMap, FxHashSet};
 use target::{KernelFacts, Target};
-use types::{DType, Name, TensorType};
+use types::{DType, Dim, GROUPS, Name, Ragged, TensorType};
 
 use self::kernels::kernel;
 use self::persistent::{coordinate, members, persistent};
@@ -62,6 +62,22 @@ fn joined(part: &TensorType, parts: usize) -> TensorType {
         samples.size *= parts;
     }
     ty
+}
+
+/// A feed in which data have one row a sample is that of all data groups together; in others, each group has rows of its own.
+fn ungrouped(ty: TensorType, mut layout: Layout, ragged: &[Ragged]) -> Option<(TensorType, Layout)> {
+    let is_grouped = ty.dims.first().is_some_and(|dim| dim.name == *GROUPS);
+    let Some(rows) = ty.dims.get(1).filter(|dim| is_grouped && ragged.iter().all(|r| r.axis != dim.name)) else {
+        return Some((ty, layout));
+    };
+    if layout.cuts.get(1).is_some_and(|cut| !cut.axes.is_empty()) {
+        return None;
+    }
+    let samples = Dim { name: rows.name.clone(), size: ty.dims[0].size * rows.size };
+    if !layout.cuts.is_empty() {
+        layout.cuts.remove(1);
+    }
+    Some((TensorType::new(ty.dtype, [samples].into_iter().chain(ty.dims[2..].iter().cloned())), layout))
 }
 
 /// Where a value lies.
@@ -276,17 +292,26 @@ impl Unroller<'_> {
                 let part =
                     ty.element().ok_or_else(|| Diagnostic::internal(format!("feed `{}` is no tensor", feed.name)))?;
                 let parts = ty.count();
-                let ty = &joined(part, parts);
+                let ragged = &self.module.ragged;
                 let data = feed.indices.map_or(Source::Data, Source::Indices);
                 let source = feed.draw.map_or(data, Source::Draw);
-                let (name, (of, layout)) = (feed.name.clone(), whole(part, logical));
+                let (of, layout) = whole(part, logical);
+                let place = function.nodes[param].place;
+                let cut = || {
+                    let error = Diagnostic::error(format!("`{}` is cut along the samples of a data group", feed.name))
+                        .help("cut samples over dp and fsdp alone, or leave ragged axes out of `dims!`");
+                    crate::diagnostics::at(self.module, place, error)
+                };
+                let (of, layout) = ungrouped(joined(&of, parts), layout, ragged).ok_or_else(cut)?;
+                let (ty, _) = ungrouped(joined(part, parts), Layout::whole(), ragged).ok_or_else(cut)?;
+                let name = feed.name.clone();
                 let known = self.feeds.iter().position(|f| f.name == name);
                 let id = known.unwrap_or_else(|| {
                     let aliases = feed.aliases.clone();
-                    self.feeds.push(plan::Feed { name, aliases, ty: joined(&of, parts), layout, source });
+                    self.feeds.push(plan::Feed { name, aliases, ty: of, layout, source });
                     self.feeds.len() - 1
                 });
-                let to = self.tensor(&feed.name, BufferKind::Feed, ty);
+                let to = self.tensor(&feed.name, BufferKind::Feed, &ty);
                 let what = format!("feed {}", feed.name);
                 self.push(Op::Feed { feed: FeedId::new(id), to }, function.nodes[param].place, &what);
                 if let ir::Type::Tensor(_) = function.ty(param) {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use tests::binaries::{command, model, run as finish};
+use tests::outputs::{near, read};
 
 /// A model with its sizes, and the meshes it is tried on.
 struct Case {
@@ -214,26 +215,7 @@ fn compare(case: &Case, mesh: &str) -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
     let one = train(work.path(), case, "")?;
     let many = train(work.path(), case, mesh)?;
-    let names = |t: &BTreeMap<String, Vec<f64>>| t.keys().cloned().collect::<Vec<_>>();
-    if names(&one) != names(&many) {
-        return Err(format!("one rank gives {:?}, the mesh {:?}", names(&one), names(&many)).into());
-    }
-    let norm = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>().sqrt();
-    for (kind, tolerance) in [("loss", 1e-6), ("grad_norm", 1e-5), ("grad/", 1e-5), ("param/", 5e-5)] {
-        let of_kind = || one.iter().filter(|(name, _)| name.starts_with(kind));
-        let mut norms: Vec<f64> = of_kind().map(|(_, x)| norm(x)).collect();
-        norms.sort_by(f64::total_cmp);
-        let Some(&median) = norms.get(norms.len() / 2) else { return Err(format!("no {kind} came out").into()) };
-        for (name, x) in of_kind().filter(|(_, x)| norm(x) > 1e-6 * median) {
-            let y = &many[name];
-            let apart: Vec<f64> = x.iter().zip(y).map(|(a, b)| a - b).collect();
-            let relative = norm(&apart) / norm(x);
-            if x.len() != y.len() || relative.is_nan() || relative > tolerance {
-                return Err(format!("{name} is {relative:.1e} away from one rank's, more than {tolerance:.0e}").into());
-            }
-        }
-    }
-    Ok(())
+    Ok(near(&one, &many, &[("loss", 1e-6), ("grad_norm", 1e-5), ("grad/", 1e-5), ("param/", 5e-5)])?)
 }
 
 fn train(work: &Path, case: &Case, mesh: &str) -> Result<BTreeMap<String, Vec<f64>>, Failed> {
@@ -251,12 +233,7 @@ fn train(work: &Path, case: &Case, mesh: &str) -> Result<BTreeMap<String, Vec<f6
         execute.arg("--inputs").arg(tokens(work, case.flags)?);
     }
     finish(&mut execute)?;
-    let bytes = std::fs::read(&out)?;
-    let tensors = SafeTensors::deserialize(&bytes)?;
-    let values = |view: TensorView<'_>| -> Vec<f64> {
-        view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
-    };
-    Ok(tensors.tensors().into_iter().map(|(name, view)| (name, values(view))).collect())
+    Ok(read(&out)?)
 }
 
 /// Token ids and labels of the sizes that the flags ask for; without them all tokens would be alike.

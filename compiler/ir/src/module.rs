@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, Runs, TensorType};
+use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, Ragged, Runs, TensorType};
 
 use crate::{Arena, Function, Id, Type};
 
@@ -20,6 +20,8 @@ pub struct Module {
     pub level: Level,
     /// What the model's plan and the flags ask of the `shard` pass.
     pub hints: Vec<(ShardingHint, PlaceId)>,
+    /// Axes of feeds on which samples have any number of rows.
+    pub ragged: Vec<Ragged>,
     pub places: Places,
 }
 

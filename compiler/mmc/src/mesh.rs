@@ -7,7 +7,7 @@ use eval::{Evaluated, PlanDirective, PlanDirectives};
 use indexmap::IndexMap;
 use ir::{Inst, MAX_OPERATORS, Module, Op, ShardingHint, Stored};
 use passes::{Grid, MeshOptions, Stages};
-use types::{MAX_RANKS, Mesh, Name};
+use types::{GROUPS, MAX_RANKS, Mesh, Name};
 
 use crate::args::MAX_BATCH;
 
@@ -55,6 +55,12 @@ pub fn micro_batch(args: &MeshOptions, parts: u32, batch: Option<u32>) -> Result
         error = error.help(format!("or --microbatches {}", legal.join(", ")));
     }
     Err(error.into())
+}
+
+/// Data groups of a micro-batch of so many samples, if a step has several. Fewer samples than replicas are one.
+pub fn groups(args: &MeshOptions, microbatches: u32, samples: usize) -> Option<usize> {
+    let replicas = args.replicas() as usize;
+    (replicas as u64 * u64::from(microbatches) > 1 && samples >= replicas).then_some(replicas)
 }
 
 /// Gives the module its mesh and its sharding hints.
@@ -202,7 +208,7 @@ fn hints(
     evaluated: &mut Evaluated,
     few: bool,
 ) -> Result<Vec<(ShardingHint, PlaceId)>, Diagnostics> {
-    let Evaluated { module, directives, .. } = evaluated;
+    let Evaluated { module, directives, groups, .. } = evaluated;
     let mut out: Vec<(ShardingHint, PlaceId)> = vec![];
     let mut fsdp = None;
     for (directive, span) in &directives.0 {
@@ -210,13 +216,17 @@ fn hints(
         match directive {
             PlanDirective::Shard { dim, axis } => {
                 let mut axes = axes(module, axis, place)?;
+                let mut dim = dim.clone();
                 if DATA.contains(&axis.as_str()) {
                     axes = DATA.iter().flat_map(|a| module.mesh.parts(a)).collect();
                     if few {
                         continue;
                     }
+                    if groups.is_some() {
+                        dim = GROUPS.into();
+                    }
                 }
-                out.push((ShardingHint::Shard { dim: dim.clone(), axes, exact: axis == "tp" }, place));
+                out.push((ShardingHint::Shard { dim, axes, exact: axis == "tp" }, place));
             }
             PlanDirective::Fsdp { axes: over } => {
                 let mut parts = vec![];

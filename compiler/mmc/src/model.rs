@@ -120,7 +120,12 @@ pub fn agree(args: &mut Model) -> Result<(), Diagnostics> {
 pub fn trace(args: &Model, mesh: &MeshOptions, sources: &mut Sources) -> Result<Traced, Diagnostics> {
     crate::mesh::refuse(mesh, args.batch)?;
     let microbatches = crate::mesh::microbatches(mesh, args.batch);
-    let mut traced = Traced { evaluated: evaluate(args, mesh, microbatches, sources)?, microbatches, sized: None };
+    let groups = |microbatches| {
+        let samples = crate::mesh::micro_batch(mesh, microbatches, args.batch)?;
+        Ok::<_, Diagnostics>(crate::mesh::groups(mesh, microbatches, samples))
+    };
+    let evaluated = evaluate(args, mesh, microbatches, groups(microbatches)?, sources)?;
+    let mut traced = Traced { evaluated, microbatches, sized: None };
     if microbatches > 1 && traced.evaluated.module.trains() {
         traced.sized = sized(args, mesh, microbatches, &traced.evaluated.module, sources);
     }
@@ -128,7 +133,8 @@ pub fn trace(args: &Model, mesh: &MeshOptions, sources: &mut Sources) -> Result<
     if microbatches == 1 || mesh.microbatches.is_some() || traced.evaluated.module.trains() {
         return Ok(traced);
     }
-    Ok(Traced { evaluated: evaluate(args, mesh, 1, sources)?, microbatches: 1, sized: None })
+    let evaluated = evaluate(args, mesh, 1, groups(1)?, sources)?;
+    Ok(Traced { evaluated, microbatches: 1, sized: None })
 }
 
 /// The constants of a micro-batch that are others in the whole batch, which is traced to find them.
@@ -142,7 +148,8 @@ fn sized(
     let samples = crate::mesh::micro_batch(mesh, microbatches, args.batch).ok()?;
     let batch = u32::try_from(samples).ok()?.checked_mul(microbatches)?;
     let whole = Model { batch: Some(batch), ..args.clone() };
-    let evaluated = evaluate(&whole, mesh, 1, &mut sources.clone()).ok()?;
+    let groups = crate::mesh::groups(mesh, microbatches, samples).map(|groups| groups * microbatches as usize);
+    let evaluated = evaluate(&whole, mesh, 1, groups, &mut sources.clone()).ok()?;
     SizedConstants::of(part, &evaluated.module, microbatches as usize)
 }
 
@@ -150,6 +157,7 @@ fn evaluate(
     args: &Model,
     mesh: &MeshOptions,
     microbatches: u32,
+    groups: Option<usize>,
     sources: &mut Sources,
 ) -> Result<Evaluated, Diagnostics> {
     let _span = tracing::info_span!("evaluate").entered();
@@ -162,6 +170,7 @@ fn evaluate(
         task: args.task.clone(),
         batch: args.batch.map(|_| micro_batch),
         default_batch: micro_batch,
+        groups,
     };
     let mut sibling = siblings(&args.model);
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;

@@ -1,7 +1,7 @@
 //! The manifest: every parameter and state of the plan, and every feed and emit of its programs, by global name and type.
 
 use serde::{Deserialize, Serialize};
-use types::{Distribution, Indices, Init, Name, TensorType};
+use types::{Distribution, GROUPS, Indices, Init, Name, Ragged, TensorType};
 
 use crate::{BufferId, ClassId, Layout};
 
@@ -10,6 +10,9 @@ use crate::{BufferId, ClassId, Layout};
 pub struct Manifest {
     pub parameters: Vec<Parameter>,
     pub states: Vec<State>,
+    /// Axes of feeds on which samples have any number of rows. With several data groups such a feed has [`types::GROUPS`]
+    /// before that axis.
+    pub ragged: Vec<Ragged>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,5 +121,13 @@ impl Manifest {
 
     pub fn state(&self, name: &str) -> Option<&State> {
         self.states.iter().find(|s| s.name == *name)
+    }
+
+    /// The ragged axis of a feed, if it has one, and the number of its data groups.
+    pub fn ragged_axis(&self, feed: &Feed) -> Option<(&Ragged, usize)> {
+        let mut dims = feed.ty.dims.iter().peekable();
+        let groups = dims.next_if(|dim| dim.name == *GROUPS).map_or(1, |dim| dim.size);
+        let axis = &dims.next()?.name;
+        self.ragged.iter().find(|ragged| ragged.axis == *axis).map(|ragged| (ragged, groups))
     }
 }

@@ -20,6 +20,7 @@ mod expanded;
 mod lives;
 mod prepared;
 mod races;
+mod ragged;
 mod rendezvous;
 mod standstill;
 mod structure;

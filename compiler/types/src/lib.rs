@@ -9,6 +9,7 @@ mod mesh;
 mod name;
 mod nearest;
 mod philox;
+mod ragged;
 mod runs;
 mod shape;
 
@@ -21,5 +22,6 @@ pub use mesh::{Axis, Cut, Mesh, MeshError, Region};
 pub use name::Name;
 pub use nearest::nearest;
 pub use philox::{Key, philox4x32_10};
+pub use ragged::{Count, GROUPS, Owner, Ragged};
 pub use runs::Runs;
 pub use shape::{Dim, TensorType, TypeParseError};

@@ -2,7 +2,7 @@
 
 use diag::{Diagnostic, Span};
 use syn::Type;
-use types::{DType, Dim, Name, TensorType};
+use types::{DType, Dim, GROUPS, Name, TensorType};
 
 use crate::evaluator::{Evaluator, Found, Scope};
 use crate::file::StructDeclaration;
@@ -153,7 +153,9 @@ impl<'a> Evaluator<'a> {
     ) -> Eval<'a, Leaf> {
         let entries = self.entries(scope, contract)?;
         let dtype = self.contract_dtype(scope, contract)?;
-        let ty = leaf.tensor().clone();
+        let mut ty = leaf.tensor().clone();
+        let groups = ty.position(GROUPS).map(|at| (at, ty.dims.remove(at)));
+        let ty = ty;
         let expected = || written(&entries, dtype);
         let refuse = |message: String| {
             Diagnostic::error(message)
@@ -209,6 +211,9 @@ impl<'a> Evaluator<'a> {
                 _ => {}
             }
             at_dim += 1;
+        }
+        if let Some((at, groups)) = groups {
+            bound.dims.insert(at, groups);
         }
         if let Some(i) = (1..bound.rank()).find(|&i| bound.dims[..i].iter().any(|d| d.name == bound.dims[i].name)) {
             return Err(refuse(format!("dim {} would stand twice", bound.dims[i].name)).into());

@@ -9,7 +9,7 @@ use syn::{Expr, Ident, Item, Type};
 use crate::config::{ClassConfig, parse_config};
 use crate::macros::{
     DimDeclaration, Preset, Settings, TensorContract, parse_aliases, parse_contract, parse_dims, parse_instances,
-    parse_presets,
+    parse_owners, parse_presets,
 };
 use crate::span::{span_in, span_of};
 use crate::uses::{self, Use};
@@ -23,6 +23,8 @@ pub struct File {
     pub configs: Vec<ClassConfig>,
     /// Inputs of tasks with the other names that data may have for them.
     pub aliases: Vec<(Ident, Ident)>,
+    /// Ragged axes with whose the rows along them are.
+    pub owners: Vec<(Ident, Expr)>,
     pub constants: IndexMap<String, syn::ItemConst>,
     pub structs: IndexMap<String, StructDeclaration>,
     pub functions: IndexMap<String, syn::ItemFn>,
@@ -85,6 +87,7 @@ impl File {
             presets: vec![],
             configs: vec![],
             aliases: vec![],
+            owners: vec![],
             constants: IndexMap::new(),
             structs: IndexMap::new(),
             functions: IndexMap::new(),
@@ -148,6 +151,9 @@ impl File {
             }
             Item::Macro(item) if item.mac.path.is_ident("aliases") => {
                 self.aliases.extend(parse_aliases(source, span, item.mac.tokens)?);
+            }
+            Item::Macro(item) if item.mac.path.is_ident("owners") => {
+                self.owners.extend(parse_owners(source, span, item.mac.tokens)?);
             }
             other => return Err(unsupported_item(span, &other)),
         }
@@ -248,13 +254,14 @@ fn unsupported_item(span: Span, item: &Item) -> Diagnostic {
         Item::Trait(_) | Item::TraitAlias(_) => ("traits", "write the methods in a plain `impl` block"),
         Item::Static(_) => ("statics", "write `const`"),
         Item::Mod(_) => ("modules", "a file is a module: move it to a sibling .mm file and `use` it"),
-        Item::Macro(_) => {
-            ("macros other than `dims!`, `instances!`, `presets!`, `config!` and `aliases!`", "write a function")
-        }
+        Item::Macro(_) => (
+            "macros other than `dims!`, `instances!`, `presets!`, `config!`, `aliases!` and `owners!`",
+            "write a function",
+        ),
         Item::Type(_) => ("type aliases", "write the type itself"),
         _ => (
             "such items",
-            "a file holds `use`, `dims!`, `instances!`, `presets!`, `config!`, `aliases!`, `const`, structs, `impl` blocks and functions",
+            "a file holds `use`, `dims!`, `instances!`, `presets!`, `config!`, `aliases!`, `owners!`, `const`, structs, `impl` blocks and functions",
         ),
     };
     Diagnostic::error(format!("{what} are not in the subset of .mm files")).at(span, "").help(instead)

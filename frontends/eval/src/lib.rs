@@ -26,6 +26,7 @@ mod operator;
 mod pattern;
 mod program;
 mod published;
+mod ragged;
 mod span;
 mod stop;
 mod suggest;
@@ -67,6 +68,9 @@ pub struct Options {
     pub batch: Option<usize>,
     /// The size of `B` where neither the options nor the file give it one; at least 1.
     pub default_batch: usize,
+    /// Data groups that the samples fall into, where a step has several: replicas of a micro-batch. Models without ragged axes
+    /// do not need them.
+    pub groups: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +83,10 @@ pub struct Evaluated {
     /// Empty if the file has no presets.
     pub preset: String,
     pub task: String,
+    /// Samples of all data groups.
     pub batch: usize,
+    /// Data groups in the graph, if it has them.
+    pub groups: Option<usize>,
     /// The task's programs, and how often each runs before the next: one program once, unless the task says otherwise.
     pub runs: Vec<(Name, usize)>,
     pub directives: PlanDirectives,
@@ -234,12 +241,14 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
     let unread = ev.check_published()?;
     ev.task()?;
     run_plan(ev, InstanceId::MODEL)?;
+    ev.trace.module.ragged = ev.ragged_axes()?;
     let configs = ev.configs()?;
     let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
         warnings,
-        batch: dims.get("B").copied().unwrap_or(1),
+        batch: dims.get(macros::BATCH).copied().unwrap_or(1) * ev.groups().unwrap_or(1),
+        groups: ev.groups(),
         dims,
         preset,
         task: options.task.clone(),

@@ -10,9 +10,11 @@ use syn::{Expr, Ident, LitStr, Path, Token};
 /// The dim of samples.
 pub const BATCH: &str = "B";
 
-/// `B` (given from outside), `T: free` (bound at each call) or `L = F * H` in `dims!`.
+/// `B` (given from outside), `T: free` (bound at each call), `L = F * H` or `PATCHES: ragged = 256` in `dims!`.
 pub struct DimDeclaration {
     pub ident: Ident,
+    /// Samples have any number of rows along it; its size is what a data group has room for.
+    pub ragged: bool,
     pub value: DimValue,
 }
 
@@ -53,6 +55,21 @@ pub fn parse_dims(source: SourceId, whole: Span, tokens: TokenStream) -> Result<
         Diagnostic::error(format!("`dims!` does not read: {e}"))
             .at(place(source, whole, e.span()), "")
             .help("write `dims! { B, S = 512, L = F * S, T: free }`")
+    })
+}
+
+/// `owners! { PATCHES = rows(IMAGES, product(image_grid_thw)) }`: whose the rows along a ragged axis are.
+pub fn parse_owners(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<(Ident, Expr)>, Diagnostic> {
+    let pair = |input: ParseStream<'_>| {
+        let name: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        Ok((name, input.parse()?))
+    };
+    let list = (|input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, pair)).parse2(tokens);
+    list.map(|l| l.into_iter().collect()).map_err(|e| {
+        Diagnostic::error(format!("`owners!` does not read: {e}"))
+            .at(place(source, whole, e.span()), "")
+            .help("write `owners! { PATCHES = rows(IMAGES, product(image_grid_thw)) }`")
     })
 }
 
@@ -148,20 +165,23 @@ impl Parse for Settings {
 impl Parse for DimDeclaration {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let ident: Ident = input.parse()?;
-        let value = if input.peek(Token![=]) {
-            input.parse::<Token![=]>()?;
-            DimValue::Computed(Box::new(input.parse()?))
-        } else if input.peek(Token![:]) {
-            input.parse::<Token![:]>()?;
-            let word: Ident = input.parse()?;
-            if word != "free" {
-                return Err(syn::Error::new(word.span(), "expected `free`"));
-            }
-            DimValue::Free
-        } else {
-            DimValue::Given
+        let kind: Option<Ident> = match input.parse::<Option<Token![:]>>()? {
+            Some(_) => Some(input.parse()?),
+            None => None,
         };
-        Ok(Self { ident, value })
+        let is = |word: &str| kind.as_ref().is_some_and(|kind| kind == word);
+        let (ragged, free) = (is("ragged"), is("free"));
+        if let Some(kind) = kind.filter(|_| !ragged && !free) {
+            return Err(syn::Error::new(kind.span(), "expected `free` or `ragged`"));
+        }
+        let value = match free {
+            true => DimValue::Free,
+            false => match input.parse::<Option<Token![=]>>()? {
+                Some(_) => DimValue::Computed(Box::new(input.parse()?)),
+                None => DimValue::Given,
+            },
+        };
+        Ok(Self { ident, ragged, value })
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Evaluator<'a> {
                 let user = self.instances[instance].user;
                 return follows(self.span_in(user, ident), "given here", user, &names);
             }
-            if let Some(DimDeclaration { ident, value: DimValue::Computed(e) }) = dim
+            if let Some(DimDeclaration { ident, value: DimValue::Computed(e), .. }) = dim
                 && let names = names_in(e)
                 && !names.is_empty()
             {
@@ -152,9 +152,7 @@ impl<'a> Evaluator<'a> {
                 given
             }
             (None, None, DimValue::Computed(e)) => self.expr(&mut Scope::new(instance, PlaceId::NONE), e)?,
-            (None, None, DimValue::Given) if name == BATCH => {
-                Value::Int(i64::try_from(self.options.default_batch.max(1)).unwrap_or(i64::MAX))
-            }
+            (None, None, DimValue::Given) if name == BATCH => self.samples(self.options.default_batch.max(1))?,
             (None, None, DimValue::Given) => return Err(self.without_size(instance, &name, at, used).into()),
             (None, None, DimValue::Free) => {
                 return Err(Diagnostic::error(format!("`{name}` has no size here"))
@@ -281,12 +279,24 @@ impl<'a> Evaluator<'a> {
                 .map_err(|_| Diagnostic::error(format!("`--set {name}={text}`: a dim takes a whole number")).into());
         }
         if let Some(batch) = self.options.batch.filter(|_| name == BATCH) {
-            return Ok(Some(Value::Int(i64::try_from(batch).unwrap_or(i64::MAX))));
+            return Ok(Some(self.samples(batch)?));
         }
         match self.published_value(name)? {
             Some(value) => Ok(Some(value)),
             None => self.preset_value(name),
         }
+    }
+
+    /// The samples of a data group.
+    fn samples(&self, batch: usize) -> Eval<'a, Value<'a>> {
+        let groups = self.groups().unwrap_or(1);
+        if !batch.is_multiple_of(groups) {
+            return Err(Diagnostic::error(format!("{batch} samples do not fall into {groups} equal data groups"))
+                .note("a model with ragged axes computes the micro-batch of each replica for itself")
+                .help(format!("give --batch a multiple of {groups}"))
+                .into());
+        }
+        Ok(Value::Int(i64::try_from(batch / groups).unwrap_or(i64::MAX)))
     }
 
     fn preset_value(&mut self, name: &str) -> Eval<'a, Option<Value<'a>>> {

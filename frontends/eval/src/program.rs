@@ -161,6 +161,7 @@ impl<'a> Evaluator<'a> {
         // The working type is the model's own affair: data comes in f32.
         let work = declared.dtype == DType::Work;
         let ty = if work { declared.with_dtype(DType::F32) } else { declared };
+        let ty = self.grouped(ty);
         let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state }, at)?;
         self.trace.node(&leaf, at)?;
         let site = self.site(scope, at);
@@ -251,7 +252,7 @@ impl<'a> Evaluator<'a> {
                     }
                 }
                 outputs.push(Output::Emit(name));
-                results.push((leaf, at));
+                results.push((self.ungrouped(leaf, at, crate::trace::Site { span: at, caller: PlaceId::NONE })?, at));
             }
         }
         self.close_program(task, outputs, &results, at)

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use diag::{Diagnostic, PlaceId, Span};
-use ir::{Arena, Array, Builder, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
+use ir::{Arena, Array, Builder, Class, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
 use rustc_hash::FxHashMap;
-use types::{DType, Distribution, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
+use types::{DType, Dim, Distribution, GROUPS, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
 use crate::tables;
 use crate::value::{Leaf, Operand, Source};
@@ -85,6 +85,12 @@ impl Tracer {
         let types: Vec<&TensorType> = operands.iter().map(|o| o.leaf.tensor()).collect();
         let results = op.infer(&types).map_err(explain)?;
         results.iter().try_for_each(|ty| self.check_size(ty, site.span))?;
+        if op.class() == Class::Elementwise && results[0].position(GROUPS).is_some_and(|at| at > 0) {
+            let wide = self.in_all_groups(operands, site)?;
+            let wide: Vec<Operand<'_>> =
+                wide.iter().zip(operands).map(|(leaf, o)| Operand { leaf, span: o.span }).collect();
+            return self.ops(op, &wide, site);
+        }
         // A gradient takes up to two and a half times what its operator does.
         if op.flops(&types, &results) > MAX_FLOP / 4 {
             return Err(too_much_work(&op, operands, site));
@@ -117,6 +123,26 @@ impl Tracer {
         let ids = frame.builder.results(id);
         let leaf = |id: NodeId| Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) };
         Ok(ids.into_iter().map(leaf).collect())
+    }
+
+    /// Operands of an elementwise operator with the dim of data groups first in each, so that it is first in the result.
+    fn in_all_groups(&mut self, operands: &[Operand<'_>], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
+        let groups = operands.iter().find_map(|o| o.leaf.tensor().dims.iter().find(|d| d.name == *GROUPS).cloned());
+        let wide = |operand: &Operand<'_>| match (&groups, operand.leaf.tensor()) {
+            (Some(groups), ty) if ty.rank() > 0 && ty.position(GROUPS) != Some(0) => {
+                let own = ty.dims.iter().filter(|d| d.name != *GROUPS);
+                let dims: Vec<Dim> = [groups].into_iter().chain(own).cloned().collect();
+                match ty.position(GROUPS) {
+                    Some(_) => {
+                        let order = dims.iter().map(|d| d.name.clone()).collect();
+                        self.op(ir::ops::Transpose { order }, &[*operand], site)
+                    }
+                    None => self.op(ir::ops::Broadcast { dims }, &[*operand], site),
+                }
+            }
+            _ => Ok(operand.leaf.clone()),
+        };
+        operands.iter().map(wide).collect()
     }
 
     /// Keeps where elements that are no numbers come up. They may vanish in what is computed of the table, so it is refused

@@ -3,10 +3,12 @@
 use crate::Size;
 
 /// Declares the named axes of a model. `B` alone has its size from outside (`--batch`, a preset, `--set`), `S = 512`
-/// has a default, `L = F * H` follows from others, and `T: free` takes the size of an argument at each call.
+/// has a default, `L = F * H` follows from others, and `T: free` takes the size of an argument at each call. Along
+/// `PATCHES: ragged = 256` samples have any number of rows, 256 at most in a data group (a micro-batch of one replica);
+/// [`owners!`](crate::owners) says whose they are.
 #[macro_export]
 macro_rules! dims {
-    ($($name:ident $(: $free:ident)? $(= $value:expr)?),* $(,)?) => {
+    ($($name:ident $(: $kind:ident)? $(= $value:expr)?),* $(,)?) => {
         $(pub const $name: $crate::Size = $crate::Size;)*
         const _: fn() = || {
             $($(let _: $crate::Size = $crate::Size::from($value);)?)*
@@ -59,6 +61,17 @@ macro_rules! config {
 #[macro_export]
 macro_rules! aliases {
     ($($input:ident = $alias:ident),* $(,)?) => {};
+}
+
+/// Whose the rows along ragged axes are, in the order of their owners: `IMAGES = tokens(input_ids, IMAGE_TOKEN,
+/// product(image_grid_thw) / 4)` belong to the sample whose tokens they take up, so many each; `PATCHES = rows(IMAGES,
+/// product(image_grid_thw))` to the row of another axis; `ROWS = samples(count)` to samples, so many each. A count is made
+/// of numbers, `product(input)` and `sum(input)` of the input's row, and `+ - * /`.
+#[macro_export]
+macro_rules! owners {
+    ($($axis:ident = $owner:ident($($rule:tt)*)),* $(,)?) => {
+        $(const _: $crate::Size = $axis;)*
+    };
 }
 
 /// A tensor whose dims are checked: `Tensor![B, L, DIM]` is in the working type, `Tensor![B; f32]` in f32,

@@ -32,7 +32,7 @@ pub mod prelude {
     pub use crate::{
         Chunks, DType, Embedding, Init, LayerNorm, Linear, Module, Param, Plan, Random, RmsNorm, Run, Schedule, Size,
         Stack, State, Tensor, aliases, attend, attend_causal, concat, config, constant, cross_entropy, dims, draw,
-        embedding, f32, f64, i32, i64, instances, iota, layer_norm, linear, normal, normal_like, one_of, powers,
-        presets, require, rms_norm, select, stack, swiglu, uniform, work, zeros,
+        embedding, f32, f64, i32, i64, instances, iota, layer_norm, linear, normal, normal_like, one_of, owners,
+        powers, presets, require, rms_norm, select, stack, swiglu, uniform, work, zeros,
     };
 }

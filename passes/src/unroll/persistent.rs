@@ -41,7 +41,7 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
     let layout = |parameter: bool, name| cuts.get(&(parameter, name)).cloned().unwrap_or_else(Layout::whole);
     let (mut buffers, mut owner) = (vec![], vec![]);
     let mut homes: HashMap<Name, BufferId> = HashMap::new();
-    let mut manifest = Manifest::default();
+    let mut manifest = Manifest { ragged: module.ragged.clone(), ..Manifest::default() };
     let mut add = |name: Name, kind: BufferKind, of: Option<BufferId>, ty: &TensorType, layout: &Layout| {
         let ty = &module.mesh.local(ty, &layout.cuts);
         let bytes = (ty.bytes() as u64).next_multiple_of(alignment);

@@ -1,5 +1,7 @@
 //! A dataset: records of tensors in tars (webdataset layout) or in single safetensors files, indexed once.
 
+mod ragged;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use crate::shuffle::Shuffle;
 use crate::tar_index::{self, Member, Tally, shown};
 use crate::tensors::{ReadFault, Tensors, text};
 use crate::{DataError, Share};
+
+pub use self::ragged::{RaggedFeed, rows_of};
 
 /// Copies share the index and the files.
 #[derive(Clone)]

@@ -2,11 +2,13 @@
 
 use plan::{Feed, FeedId, Source};
 use runtime_core::{FeedError, FeedSource};
-use types::{Distribution, Indices, Key, Mesh, fill};
+use types::{Distribution, Indices, Key, Mesh, Ragged, fill};
 
 use crate::convert::narrow;
+use crate::dataset::RaggedFeed;
+use crate::ragged::Groups;
 use crate::watch::{Watch, not_finite};
-use crate::{Dataset, Inputs, Share, Strange};
+use crate::{DataError, Dataset, Inputs, Share, Strange};
 
 /// One rank's shares of the feeds; copies for other ranks share the inputs and the data.
 #[derive(Clone)]
@@ -17,6 +19,7 @@ pub struct Feeds {
     seed: u64,
     inputs: Inputs,
     data: Option<Dataset>,
+    groups: Option<Groups>,
     /// The first step of this run, and the sample that it begins with.
     start: (u64, u64),
     watch: Watch,
@@ -27,7 +30,22 @@ impl Feeds {
     /// Whole feeds of a run that begins with step 0.
     pub fn new(feeds: Vec<Feed>, seed: u64, inputs: Inputs, data: Option<Dataset>) -> Self {
         let shares = feeds.iter().map(|f| Share::whole(&f.ty)).collect();
-        Self { feeds, shares, seed, inputs, data, start: (0, 0), watch: Watch::default(), scratch: Vec::new() }
+        let (start, watch, scratch) = ((0, 0), Watch::default(), Vec::new());
+        Self { feeds, shares, seed, inputs, data, groups: None, start, watch, scratch }
+    }
+
+    /// The same with the plan's ragged axes.
+    pub fn ragged(self, axes: &[Ragged]) -> Self {
+        Self { groups: Groups::of(axes, &self.feeds), ..self }
+    }
+
+    /// Compares a feed with all records of the data, and tries it on the first, so that what fits nowhere is found before a
+    /// run begins.
+    pub fn check(&self, data: &Dataset, feed: &Feed) -> Result<(), DataError> {
+        match self.groups.as_ref().filter(|groups| groups.axis(feed).is_some()) {
+            Some(groups) => data.check_ragged(RaggedFeed { feed, feeds: &self.feeds, groups }),
+            None => data.check(feed),
+        }
     }
 
     /// What the rank at `coordinates` gets of them.
@@ -67,7 +85,10 @@ impl Feeds {
 
     /// Samples that one step takes from the data, on all ranks together: the batch of its data feeds.
     pub fn batch(&self, used: impl Fn(usize) -> bool) -> u64 {
-        let data = self.feeds.iter().enumerate().filter(|(i, f)| used(*i) && f.source.is_data());
+        let mut data = self.feeds.iter().enumerate().filter(|(i, f)| used(*i) && f.source.is_data());
+        if let Some(groups) = &self.groups {
+            return if data.next().is_some() { groups.samples as u64 } else { 0 };
+        }
         data.filter_map(|(_, f)| f.ty.dims.first()).map(|d| d.size as u64).max().unwrap_or(0)
     }
 
@@ -96,6 +117,17 @@ impl FeedSource for Feeds {
             return Ok(());
         }
         let feed = &self.feeds[at];
+        if let Some(groups) = self.groups.as_ref().filter(|groups| groups.axis(feed).is_some()) {
+            let Some(data) = &mut self.data else {
+                to.fill(0);
+                return Ok(());
+            };
+            let first = self.start.1 + (step - self.start.0) * groups.samples as u64;
+            let of = RaggedFeed { feed, feeds: &self.feeds, groups };
+            return Ok(data.groups(of, &self.shares[at], first, to, |rows| {
+                self.watch.look_at(step, rows.ty, rows.bytes, || rows.tensor);
+            })?);
+        }
         match feed.source {
             Source::Draw(distribution) => {
                 let key = Key::new(self.seed, &feed.name);

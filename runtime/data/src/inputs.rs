@@ -1,12 +1,15 @@
 //! `--inputs`: feeds and draws of a run's programs by name from one safetensors file, the same at every step.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use plan::{Feed, Source};
-use types::nearest;
+use types::{Ragged, nearest};
 
 use crate::convert::{convert, converts, out_of_range};
+use crate::dataset::{RaggedFeed, rows_of};
+use crate::ragged::{Groups, Rows, Table, integers};
 use crate::{DataError, Problem, TensorFile, TensorView};
 
 #[derive(Clone)]
@@ -21,12 +24,24 @@ pub struct Taker<'a> {
     pub feeds: &'a [Feed],
     /// By feed: whether the run takes it.
     pub used: Vec<bool>,
+    /// The plan's ragged axes.
+    pub ragged: &'a [Ragged],
 }
 
 impl Taker<'_> {
     fn used(&self) -> impl Iterator<Item = (usize, &Feed)> {
         self.feeds.iter().enumerate().zip(&self.used).filter(|(_, used)| **used).map(|(feed, _)| feed)
     }
+
+    fn groups(&self) -> Option<Groups> {
+        Groups::of(self.ragged, self.feeds)
+    }
+}
+
+/// Rows that a file gives for a ragged feed, in the feed's type.
+struct Given {
+    rows: usize,
+    bytes: Vec<u8>,
 }
 
 impl Inputs {
@@ -38,7 +53,7 @@ impl Inputs {
     /// Reads all that the file has; `used` tells which feeds the run takes.
     pub fn open(path: &Path, feeds: &[Feed], used: impl Fn(usize) -> bool) -> Result<Self, DataError> {
         let used = (0..feeds.len()).map(used).collect();
-        let mut inputs = Self::of_programs(path, &[Taker { program: "", feeds, used }])?;
+        let mut inputs = Self::of_programs(path, &[Taker { program: "", feeds, used, ragged: &[] }])?;
         Ok(inputs.pop().unwrap_or_else(|| Self::none(feeds)))
     }
 
@@ -53,6 +68,8 @@ impl Inputs {
         };
         let mut problems = Vec::new();
         let mut all: Vec<Self> = programs.iter().map(|p| Self::none(p.feeds)).collect();
+        let groups: Vec<Option<Groups>> = programs.iter().map(Taker::groups).collect();
+        let mut ragged: Vec<BTreeMap<usize, Given>> = programs.iter().map(|_| BTreeMap::new()).collect();
         for name in file.names() {
             let feeds = || programs.iter().enumerate().flat_map(|(p, taker)| taker.used().map(move |f| (p, taker, f)));
             // The feed's own name before its aliases, and that of its program before both.
@@ -74,6 +91,13 @@ impl Inputs {
                 if own != *name && file.get(&own).is_some() {
                     continue;
                 }
+                if let Some(groups) = groups[p].as_ref().filter(|groups| groups.axis(feed).is_some()) {
+                    match given(&view, RaggedFeed { feed, feeds: programs[p].feeds, groups })? {
+                        Ok(given) => drop(ragged[p].insert(at, given)),
+                        Err(what) => problems.push(Problem::Other { name: own, what }),
+                    }
+                    continue;
+                }
                 if let Some(problem) = mismatch(&view, &own, feed) {
                     problems.push(problem);
                     continue;
@@ -81,6 +105,14 @@ impl Inputs {
                 match value(&view, &view.data()?, feed) {
                     Ok(bytes) => all[p].values[at] = Some(bytes),
                     Err(what) => problems.push(Problem::Other { name: own, what }),
+                }
+            }
+        }
+        if problems.is_empty() {
+            for ((taker, inputs), (groups, given)) in programs.iter().zip(&mut all).zip(groups.iter().zip(&ragged)) {
+                let Some(groups) = groups else { continue };
+                if let Err(what) = inputs.divide(taker, groups, given) {
+                    problems.push(Problem::Other { name: "rows of ragged axes".into(), what });
                 }
             }
         }
@@ -94,6 +126,46 @@ impl Inputs {
             });
         }
         Ok(all)
+    }
+
+    /// Rows of ragged feeds by data groups, if the file gives any input that these hang together with.
+    fn divide(&mut self, taker: &Taker<'_>, groups: &Groups, given: &BTreeMap<usize, Given>) -> Result<(), String> {
+        let parts = || taker.feeds.iter().enumerate().filter(|(_, feed)| groups.is_part(feed));
+        if given.is_empty() && parts().all(|(at, _)| self.values[at].is_none()) {
+            return Ok(());
+        }
+        let mut rows: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
+        let none = Given { rows: 0, bytes: vec![] };
+        for (at, feed) in parts() {
+            let (count, bytes) = match groups.axis(feed) {
+                Some(axis) => {
+                    let Given { rows: count, bytes } = given.get(&at).unwrap_or(&none);
+                    let (first, other) = *rows.entry(&axis.axis).or_insert((*count, &feed.name));
+                    if first != *count {
+                        let (name, axis) = (&feed.name, &axis.axis);
+                        return Err(format!("`{other}` has {first} rows of {axis}, and `{name}` has {count}"));
+                    }
+                    (*count, bytes.as_slice())
+                }
+                None => match &self.values[at] {
+                    Some(bytes) => (feed.ty.dims.first().map_or(1, |d| d.size), &**bytes),
+                    None => continue,
+                },
+            };
+            if !feed.ty.dtype.is_float() {
+                tables.insert(&feed.name, Table { rows: count, data: integers(feed.ty.dtype, bytes) });
+            }
+        }
+        let count = |axis: &str| rows.get(axis).map_or(0, |(n, _)| *n);
+        let owned = groups.rows(groups.samples, count, |name| tables.get(name))?;
+        for (at, feed) in parts() {
+            let Some(axis) = groups.axis(feed) else { continue };
+            let bytes = &given.get(&at).unwrap_or(&none).bytes;
+            let padded = groups.padded(feed, bytes, owned.get(&axis.axis).unwrap_or(&Rows::default()))?;
+            self.values[at] = Some(padded.into());
+        }
+        Ok(())
     }
 
     /// By feed.
@@ -113,6 +185,19 @@ fn mismatch(view: &TensorView<'_>, name: &str, feed: &Feed) -> Option<Problem> {
         return Some(Problem::Shape { name, want, have });
     }
     (!converts(view.dtype, feed.ty.dtype)).then_some(Problem::Type { name, want, have })
+}
+
+/// The rows of a tensor for a ragged feed.
+fn given(view: &TensorView<'_>, of: RaggedFeed<'_>) -> Result<Result<Given, String>, DataError> {
+    let feed = of.feed;
+    let rows = match rows_of(view.shape, of) {
+        Ok(rows) if converts(view.dtype, feed.ty.dtype) => rows,
+        Ok(_) => return Ok(Err(format!("is {}, and {} is needed", view.text(), feed.ty.dtype))),
+        Err(what) => return Ok(Err(what)),
+    };
+    let mut bytes = vec![0; rows * of.groups.row(feed).bytes()];
+    let converted = convert(view.dtype, &view.data()?, feed.ty.dtype, &mut bytes).map_err(|e| e.to_string());
+    Ok(converted.and_then(|()| stray(feed, &bytes).map_or(Ok(()), Err)).map(|()| Given { rows, bytes }))
 }
 
 /// Its values in the feed's type.

@@ -20,6 +20,7 @@ mod parallel;
 mod pretrained;
 mod pretrained_config;
 mod pretrained_files;
+mod ragged;
 pub mod same_folder;
 mod share;
 mod shuffle;

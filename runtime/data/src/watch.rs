@@ -42,8 +42,17 @@ impl Watch {
     pub(crate) fn look(&self, step: u64, share: &Share, bytes: &[u8], tensor: impl FnOnce(usize) -> (String, String)) {
         let Some(Strange { value, at }) = not_finite(share, bytes) else { return };
         let (row, within) = at.split_first().map_or((0, &[][..]), |(row, within)| (*row, within));
-        let tensor = tensor(row);
-        let strange = Strange { value, at: within.to_vec() };
+        self.note(step, tensor(row), Strange { value, at: within.to_vec() });
+    }
+
+    /// Looks through a whole tensor of a record.
+    pub(crate) fn look_at(&self, step: u64, ty: &TensorType, bytes: &[u8], tensor: impl FnOnce() -> (String, String)) {
+        if let Some(strange) = not_finite(&Share::whole(ty), bytes) {
+            self.note(step, tensor(), strange);
+        }
+    }
+
+    fn note(&self, step: u64, tensor: Tensor, strange: Strange) {
         let found = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = found.new.entry((step, tensor)).or_insert(strange.clone());
         if strange.at < first.at {

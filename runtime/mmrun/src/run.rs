@@ -178,8 +178,10 @@ fn feeds(args: &Args, world: &World, programs: &[usize]) -> Result<(Vec<Feeds>, 
     if let Some(path) = &args.inputs {
         let takers = programs.iter().map(|&p| {
             let program = &plan.programs[p];
-            let used = (0..program.feeds.len()).map(|feed| world.takes(p, feed)).collect();
-            Taker { program: &program.name, feeds: &program.feeds, used }
+            // Whose the rows of a ragged feed are follows from feeds that other ranks may take.
+            let tells = |feed: &Feed| plan.manifest.ragged.iter().any(|r| r.owner.inputs().contains(&&feed.name));
+            let used = program.feeds.iter().enumerate().map(|(i, feed)| world.takes(p, i) || tells(feed)).collect();
+            Taker { program: &program.name, feeds: &program.feeds, used, ragged: &plan.manifest.ragged }
         });
         let given = Inputs::of_programs(path, &takers.collect::<Vec<_>>())?;
         programs.iter().zip(given).for_each(|(&p, given)| inputs[p] = given);
@@ -192,7 +194,9 @@ fn feeds(args: &Args, world: &World, programs: &[usize]) -> Result<(Vec<Feeds>, 
     agreement::feeds(world.together(), args, &inputs, data.as_ref())?;
     let found = args.data.as_ref().zip(data.as_ref().map(|d| (d.records(), d.left_out().join(", "))));
     let feeds = plan.programs.iter().zip(inputs);
-    let feeds = feeds.map(|(p, inputs)| Feeds::new(p.feeds.clone(), plan.header.seed, inputs, data.clone()));
+    let ragged = &plan.manifest.ragged;
+    let feeds =
+        feeds.map(|(p, inputs)| Feeds::new(p.feeds.clone(), plan.header.seed, inputs, data.clone()).ragged(ragged));
     let feeds: Vec<Feeds> = feeds.collect();
     let from_data = programs.iter().flat_map(|&p| feeds[p].from_data(|feed| world.takes(p, feed)));
     let from_data: Vec<&Feed> = from_data.collect();
@@ -200,7 +204,12 @@ fn feeds(args: &Args, world: &World, programs: &[usize]) -> Result<(Vec<Feeds>, 
         Some(_) if from_data.is_empty() => {
             return Err(Failure::new("the program takes nothing from data").help("leave out --data"));
         }
-        Some(data) => from_data.iter().try_for_each(|feed| data.check(feed))?,
+        Some(data) => {
+            for &p in programs {
+                let taken = feeds[p].from_data(|feed| world.takes(p, feed));
+                taken.into_iter().try_for_each(|feed| feeds[p].check(data, feed))?;
+            }
+        }
         None => {}
     }
     let kept = found.as_ref().map(|(path, (n, _))| Records { path: path.display().to_string(), records: *n });

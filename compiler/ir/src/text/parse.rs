@@ -28,6 +28,8 @@ pub fn parse(text: &str) -> Parsed<Module> {
             module.level = p.level()?;
         } else if p.eat("hint ") {
             module.hints.push((p.json()?, diag::PlaceId::NONE));
+        } else if p.eat("ragged ") {
+            module.ragged.push(p.json()?);
         } else if p.eat("param ") {
             let name: Name = p.string()?.into();
             p.expect(":")?;

@@ -22,6 +22,9 @@ impl Display for Module {
         for (hint, _) in &self.hints {
             writeln!(f, "hint {}", json(hint))?;
         }
+        for ragged in &self.ragged {
+            writeln!(f, "ragged {}", json(ragged))?;
+        }
         if !self.parameters.is_empty() {
             writeln!(f)?;
         }

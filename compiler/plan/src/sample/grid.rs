@@ -136,6 +136,7 @@ fn manifest() -> Manifest {
             state("step", "i64[]", Layout::whole(), zeros(), STEP),
             state("coordinate/tp", "i64[]", Layout::whole(), StateInit::Coordinate("tp".into()), AT),
         ],
+        ragged: vec![],
     }
 }
 

@@ -62,6 +62,7 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
                 buffers: one(STEP),
             },
         ],
+        ragged: vec![],
     };
     let copy = LaneId::new(lanes.len() - 1);
     let programs = vec![

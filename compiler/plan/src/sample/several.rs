@@ -3,7 +3,7 @@
 //! `fold` makes `twice w` of `w`. `high` and `low` have a feed `x` and an emit `out` each, of types of their own; their
 //! parameters share bytes of the arena. Their kernels are `predict` and `double`.
 
-use types::{DType, Init, Name, Runs};
+use types::{Count, DType, Init, Name, Owner, Ragged, Runs};
 
 use super::{at, buffer, close, emit, header, kernels, launch, ty};
 use crate::{
@@ -55,6 +55,7 @@ pub fn several() -> Plan {
             parameter("low", "f32[OUT:2, IN:9]", LOW),
         ],
         states: vec![twice],
+        ragged: ragged(),
     };
     let mut kernels = kernels();
     let double =
@@ -152,4 +153,19 @@ fn run(weight: BufferId, folded: bool) -> Vec<Instruction> {
         out.push(at(compute, 1, Op::Emit { emit: EmitId(1), from: Slice::whole(Z, 0) }));
     }
     out
+}
+
+/// Axes that no feed of the programs has: pictures of samples, and their patches.
+fn ragged() -> Vec<Ragged> {
+    let two = |a, b| Box::new([a, b]);
+    let patches = || Count::Product("grid".into());
+    let count = Count::Div(two(patches(), Count::Number(4)));
+    vec![
+        Ragged {
+            axis: "IMAGES".into(),
+            capacity: 2,
+            owner: Owner::Tokens { input: "input_ids".into(), token: 9, count },
+        },
+        Ragged { axis: "PATCHES".into(), capacity: 64, owner: Owner::Rows { of: "IMAGES".into(), count: patches() } },
+    ]
 }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 use types::{DType, Mesh, Name, Runs, TensorType};
 
-use super::collectives;
+use super::{collectives, ragged};
 use crate::violation::{Findings, Rule};
 use crate::{
     Buffer, BufferId, BufferKind, Class, Instruction, LaneKind, Layout, Life, Op, Plan, Program, Scope, Slice,
@@ -23,9 +23,11 @@ pub fn structure(plan: &Plan) -> Result<(), Vec<Violation>> {
     if findings.list.is_empty() {
         whole(plan, &mut findings);
         manifest(plan, &mut findings);
+        ragged::axes(plan, &mut findings);
         for program in &plan.programs {
             findings.scope = program.name.to_string();
             interface(plan, program, &mut findings);
+            ragged::feeds(plan, program, &mut findings);
         }
         for (c, class) in plan.classes.iter().enumerate() {
             findings.scope = class.name.to_string();

@@ -37,6 +37,8 @@ pub fn parse(text: &str) -> Parsed<RankModule> {
             manifest.parameters.push(p.json()?);
         } else if p.eat("state") {
             manifest.states.push(p.json()?);
+        } else if p.eat("ragged") {
+            manifest.ragged.push(p.json()?);
         } else if p.eat("residency") {
             residencies.push(Residency { name: p.json()? });
         } else {

@@ -22,6 +22,7 @@ impl Display for RankModule {
         let m = &self.manifest;
         m.parameters.iter().try_for_each(|x| json_line(f, "parameter", x))?;
         m.states.iter().try_for_each(|x| json_line(f, "state", x))?;
+        m.ragged.iter().try_for_each(|x| json_line(f, "ragged", x))?;
         self.residencies.iter().try_for_each(|x| json_line(f, "residency", &x.name))?;
         self.programs.iter().try_for_each(|program| program_lines(f, program))
     }

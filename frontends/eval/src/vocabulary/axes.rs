@@ -2,7 +2,7 @@
 
 use diag::{Diagnostic, Span};
 use ir::ops;
-use types::{Dim, Name, TensorType};
+use types::{Dim, GROUPS, Name, TensorType};
 
 use crate::args::Args;
 use crate::evaluator::Evaluator;
@@ -29,7 +29,9 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         "merge" => {
             args.expect(2, "x.merge([A, B], DIM)")?;
             let (from, into) = (args.dims(0)?, args.dim(1)?);
-            let at = run(&ty, &from, args, x)?;
+            let first = ev.groups_first(x, args.site)?;
+            let (x, ty) = (Operand { leaf: &first, ..x }, first.tensor());
+            let at = run(ty, &from, args, x)?;
             let own: Vec<Dim> = ty.dims[at..at + from.len()].to_vec();
             if product(&own) != Some(into.size) {
                 return Err(parts(&into, &own, args.span(1), x));
@@ -65,7 +67,10 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         }
         "transpose" => {
             args.expect(1, "x.transpose([B, A])")?;
-            let order = args.names(0)?;
+            let mut order = args.names(0)?;
+            if ty.position(GROUPS).is_some() && !order.iter().any(|name| *name == *GROUPS) {
+                order.insert(0, GROUPS.into());
+            }
             if ty.dims.iter().map(|d| &d.name).eq(order.iter()) {
                 x.leaf.clone()
             } else {
@@ -75,7 +80,12 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         "expand" => {
             args.expect(1, "x.expand([A, B])")?;
             let own = |d: Dim| ty.size_of(&d.name).map_or(d.clone(), |size| Dim { name: d.name, size });
+            let own_groups = ty.dims.iter().find(|d| d.name == *GROUPS).cloned();
             let dims: Vec<Dim> = args.dims(0)?.into_iter().map(own).collect();
+            let dims = match own_groups {
+                Some(groups) => [groups].into_iter().chain(dims).collect(),
+                None => ev.with_groups(dims),
+            };
             ev.trace.check_size(&TensorType::new(ty.dtype, dims.iter().cloned()), args.site.span)?;
             if ty.dims.as_slice() == dims {
                 x.leaf.clone()
@@ -131,6 +141,18 @@ pub fn concat<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
     let mut leaves: Vec<(Leaf, Span)> = vec![];
     for (value, span) in args.array(1)? {
         leaves.push((ev.leaf(value, span, args.site)?, span));
+    }
+    let groups = leaves.iter().find_map(|(leaf, _)| leaf.tensor().dims.iter().find(|d| d.name == *GROUPS).cloned());
+    if let Some(groups) = groups {
+        for (leaf, span) in &mut leaves {
+            let dims = &leaf.tensor().dims;
+            if leaf.tensor().position(GROUPS).is_none() {
+                let dims = [groups.clone()].into_iter().chain(dims.iter().cloned()).collect();
+                *leaf = ev.trace.op(ops::Broadcast { dims }, &[Operand { leaf, span: *span }], args.site)?;
+            } else {
+                *leaf = ev.groups_first(Operand { leaf, span: *span }, args.site)?;
+            }
+        }
     }
     let operands: Vec<Operand<'_>> = leaves.iter().map(|(leaf, span)| Operand { leaf, span: *span }).collect();
     Ok(Value::Tensor(ev.trace.op(ops::Concat { dim }, &operands, args.site)?))

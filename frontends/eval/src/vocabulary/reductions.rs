@@ -2,7 +2,7 @@
 
 use diag::Diagnostic;
 use ir::ops;
-use types::{DType, Name, TensorType};
+use types::{DType, GROUPS, Name, TensorType};
 
 use super::axes::{no_dim, position};
 use super::tensor;
@@ -135,7 +135,8 @@ pub fn contract<'a>(
     let letter = |name: &Name| names.iter().position(|n| *n == name).map_or('a', |i| (b'a' + i as u8) as char);
     let spell = |ty: &TensorType| ty.dims.iter().map(|d| letter(&d.name)).collect::<String>();
     let (left, right) = (spell(a), spell(b));
-    let kept: Vec<Name> = names.iter().filter(|n| !over.contains(n)).map(|n| (*n).clone()).collect();
+    let mut kept: Vec<Name> = names.iter().filter(|n| !over.contains(n)).map(|n| (*n).clone()).collect();
+    kept.sort_by_key(|name| *name != *GROUPS);
     let out: String = kept.iter().map(letter).collect();
     let op = ops::Matmul { spec: format!("{left},{right}->{out}"), dims: kept, dtype: None };
     Ok(ev.trace.op(op, &[x, y], args.site)?)

@@ -25,7 +25,7 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
         }
         "zeros" => {
             args.expect(2, "zeros([A, B], f32)")?;
-            let (dims, dtype) = (args.dims(0)?, args.dtype(1)?);
+            let (dims, dtype) = (ev.with_groups(args.dims(0)?), args.dtype(1)?);
             let zero = number_like(&Value::Int(0), dtype, args.site.span)?;
             if dims.is_empty() {
                 return Ok(Value::Tensor(zero));
@@ -111,7 +111,7 @@ fn draw<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
             .into());
     }
     let (distribution, dims) = &*spec;
-    let ty = TensorType::new(DType::F32, dims.iter().cloned());
+    let ty = ev.grouped(TensorType::new(DType::F32, dims.iter().cloned()));
     ev.trace.check_size(&ty, args.site.span)?;
     let feed = FeedDeclaration { name: (&*name).into(), ty, draw: Some(*distribution), state: false };
     Ok(Value::Tensor(ev.declare_feed(feed, args.site.span)?))

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
-use types::MAX_STACK;
+use ir::ops;
+use types::{GROUPS, MAX_STACK, Name};
 
 use super::axes::position;
 use crate::args::Args;
@@ -17,7 +18,14 @@ pub const ON_STACKS: &[&str] = &["fold", "zip", "recompute"];
 /// `x.chunks(DIM, N)`: N equal pieces along the first dim.
 pub fn chunks<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     args.expect(2, "x.chunks(DIM, N)")?;
-    let ty = x.leaf.tensor().clone();
+    let mut leaf = x.leaf.clone();
+    if position(leaf.tensor(), args, 0, x)? == 1 && leaf.tensor().dims[0].name == *GROUPS {
+        let mut order: Vec<Name> = leaf.tensor().dims.iter().map(|d| d.name.clone()).collect();
+        order.swap(0, 1);
+        leaf = ev.trace.op(ops::Transpose { order }, &[x], args.site)?;
+    }
+    let x = Operand { leaf: &leaf, ..x };
+    let ty = leaf.tensor().clone();
     let at = position(&ty, args, 0, x)?;
     let count = args.count(1)?;
     let dim = &ty.dims[at];
