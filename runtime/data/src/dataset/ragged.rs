@@ -81,6 +81,9 @@ impl Dataset {
     }
 }
 
+/// A tensor's shape, and its bytes.
+type Shaped = (Vec<usize>, Vec<u8>);
+
 impl Index {
     /// The rows that a record has, none where it has no such tensor; and that they are its own.
     fn rows(&self, record: usize, of: RaggedFeed<'_>) -> Result<(usize, Vec<u8>), DataError> {
@@ -91,7 +94,7 @@ impl Index {
         let members: Vec<_> =
             record.members.iter().map(|range| read(&file, range, &self.name(record))).collect::<Result<_, _>>()?;
         // A tensor in the feed's type, as it lies in the record.
-        let tensor = |feed: &Feed| -> Result<Option<(Vec<usize>, Vec<u8>)>, DataError> {
+        let tensor = |feed: &Feed| -> Result<Option<Shaped>, DataError> {
             let find = |name: &str| members.iter().find_map(|tensors| tensors.get(&file, name));
             let Some(view) = feed.names().find_map(find) else { return Ok(None) };
             if !converts(view.dtype, feed.ty.dtype) {
