@@ -52,12 +52,13 @@ def wide(*values):
 # ---------------------------------------------------------------- elementwise
 
 UNARY = {
-    "Neg": torch.neg, "Abs": torch.abs, "Exp": torch.exp, "Expm1": torch.expm1, "Log": torch.log, "Sqrt": torch.sqrt,
+    "Neg": torch.neg, "Abs": torch.abs, "Exp": torch.exp, "Expm1": torch.expm1, "Log": torch.log, "Log1p": torch.log1p, "Floor": torch.floor, "Rint": torch.round, "Sqrt": torch.sqrt,
     "Rsqrt": torch.rsqrt, "Tanh": torch.tanh, "Sin": torch.sin, "Cos": torch.cos, "Sigmoid": torch.sigmoid, "Erf": torch.erf,
 }
-POSITIVE = ("Log", "Sqrt", "Rsqrt")
+POSITIVE = ("Log", "Log1p", "Sqrt", "Rsqrt")
 BINARY = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "RealDiv": torch.div, "Maximum": torch.maximum, "Minimum": torch.minimum,
+    "FloorDiv": torch.floor_divide, "FloorMod": torch.remainder,
     "Less": torch.lt, "LessEqual": torch.le, "Equal": torch.eq, "Greater": torch.gt, "GreaterEqual": torch.ge, "NotEqual": torch.ne,
 }
 
@@ -72,6 +73,11 @@ def elementwise():
         a, b = normal(op + "a", 3, 1, 7), normal(op + "b", 5, 7)
         if op in ("Less", "LessEqual", "Equal", "Greater", "GreaterEqual", "NotEqual"):
             a, b = a.round(), b.round()
+        if op in ("FloorDiv", "FloorMod"):
+            a, b = (9 * a).long(), (4 * b).long()
+            b[b == 0] = -3
+            case(op, op, [a, b], [fn(a, b)])
+            continue
         case(op, op, [a, b], [fn(*wide(a, b))])
     a, b = (normal("or" + s, 5, 7) > 0 for s in "ab")
     case("LogicalOr", "LogicalOr", [a, b], [a | b])
@@ -120,6 +126,8 @@ def movement():
     picked = torch.stack([x.index_select(1, row) for row in ids], 1)
     flags = dict(batch_dims=0, is_preprocessed=False, negative_index_support=False)
     case("GatherV2", "GatherV2", [x, ids, torch.tensor([1])], [picked], **flags)
+    picked = x.gather(1, ids[:1].expand(3, 4)[:, :, None].expand(3, 4, 7))
+    case("GatherV2 batched", "GatherV2", [x, ids[:1].expand(3, 4), torch.tensor([1])], [picked], **flags | dict(batch_dims=1))
     at = torch.randint(7, (3, 5, 2), generator=rng("at"))
     case("GatherElements", "GatherElements", [x, at], [x.gather(2, at)], dim=2)
     on, off = torch.tensor(1.0), torch.tensor(0.0)
@@ -137,6 +145,12 @@ def products():
     for keep in (False, True):
         case(f"ReduceSum {keep}", "ReduceSum", [x, torch.tensor([0, 2])], [x.double().sum((0, 2), keepdim=keep)], keep_dims=keep)
         case(f"ReduceMax {keep}", "ReduceMax", [x, torch.tensor([1])], [x.amax(1, keepdim=keep)], keep_dims=keep)
+    for reverse in (False, True):
+        sums = x.double().flip(1).cumsum(1).flip(1) if reverse else x.double().cumsum(1)
+        case(f"Cumsum {reverse}", "Cumsum", [x, torch.tensor(1)], [sums], exclusive=False, reverse=reverse)
+        few = (2 * normal(f"few {reverse}", 5, 11)).round()
+        values, places = few.sort(dim=-1, descending=reverse, stable=True)
+        case(f"Sort {reverse}", "Sort", [few], [values, places], axis=-1, descending=reverse, stable=True)
     rows, ids = normal("rows", 2, 6, 7), torch.randint(4, (2, 6), generator=rng("segments"))
     sums = torch.zeros(4, 7, dtype=torch.float64).index_add(0, ids.flatten(), rows.double().flatten(0, 1))
     case("UnsortedSegmentSum", "UnsortedSegmentSum", [rows, ids, torch.tensor(4)], [sums], is_preprocessed=False)

@@ -77,6 +77,9 @@ def spread(name, shape, low, high):
 UNARY = {  # name: (function, lowest argument, highest argument)
     "exp": (torch.exp, -80, 80),
     "log": (torch.log, 1e-3, 50),
+    "log1p": (torch.log1p, -0.9, 50),
+    "floor": (torch.floor, -5, 5),
+    "round": (torch.round, -5, 5),
     "sqrt": (torch.sqrt, 0, 50),
     "rsqrt": (torch.rsqrt, 1e-3, 50),
     "tanh": (torch.tanh, -10, 10),
@@ -284,6 +287,39 @@ def adamw():
              lr=o["lr"], beta1=o["betas"][0], beta2=o["betas"][1], eps=o["eps"], weight_decay=o["weight_decay"])
 
 
+# ---------------------------------------------------------------- indices
+
+
+def indices():
+    x = torch.randn((3, 7, 5), generator=rng("cumsum"))
+    few = torch.randint(-3, 4, (3, 7, 5), generator=rng("few"))
+    for axis, dim in enumerate("ABC"):
+        emit(f"cumsum_{dim}", "cumsum", lambda t: t.cumsum(axis), {"x: A B C": x}, ["*y: A B C"], ["x"], axes=[dim])
+        emit(f"cumsum_whole_{dim}", "cumsum", lambda t: t.cumsum(axis), {"x: A B C": few}, ["y: A B C"], axes=[dim])
+        order = lambda t: t.argsort(dim=axis, stable=True)
+        emit(f"argsort_{dim}", "argsort", order, {"x: A B C": x}, ["y: A B C"], axes=[dim])
+        emit(f"argsort_whole_{dim}", "argsort", order, {"x: A B C": few}, ["y: A B C"], axes=[dim])
+    # Equal elements, zeros of both signs, infinities and NaN.
+    odd = few.float() * torch.where(torch.rand(few.shape, generator=rng("sign")) < 0.5, -1, 1)
+    odd[0, 3], odd[1, 2], odd[2, 5, :2] = torch.nan, torch.inf, -torch.inf
+    emit("argsort_odd", "argsort", lambda t: t.argsort(dim=1, stable=True), {"x: A B C": odd}, ["y: A B C"], axes=["B"])
+    # PyTorch leaves open which of equal elements come first, so there are none.
+    for axis, dim, k in ((1, "B", 3), (2, "C", 5), (0, "A", 1)):
+        dims = " ".join("K" if d == dim else d for d in "ABC")
+        emit(f"top_k_{dim}", "top_k", lambda t: tuple(t.topk(k, dim=axis)), {"x: A B C": x}, [f"*y: {dims}", f"ids: {dims}"], ["x"], axes=[dim])
+    a, b = torch.randint(-40, 41, (5, 7), generator=rng("whole")), torch.randint(-6, 7, (7,), generator=rng("divisor"))
+    b[b == 0] = 4
+    for op, fn in {"floor_div": torch.floor_divide, "remainder": torch.remainder}.items():
+        emit(op, op, fn, {"a: A B": a, "b: B": b}, ["y: A B"])
+    ids = torch.randint(7, (3, 4), generator=rng("picked"))
+    pick = lambda t, i: t.gather(1, i[:, :, None].expand(3, 4, 5))
+    emit("gather_batched", "gather", pick, {"table: A B C": x, "ids: A K": ids}, ["*y: A K C"], ["table"], axes=["B"])
+    last = torch.randint(5, (3, 7, 2), generator=rng("last"))
+    emit("gather_last", "gather", lambda t, i: t.gather(2, i), {"table: A B C": x, "ids: A B K": last}, ["*y: A B K"], ["table"], axes=["C"])
+    first = torch.randint(3, (4, 7, 5), generator=rng("first"))
+    emit("gather_first", "gather", lambda t, i: t.gather(0, i), {"table: A B C": x, "ids: K B C": first}, ["*y: K B C"], ["table"], axes=["A"])
+
+
 # ---------------------------------------------------------------- the ends of Wan
 
 
@@ -305,7 +341,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for group in (unary, binary, matmul, reductions, norms, rope, attention, embedding, cross_entropy, adamw, wan_ends):
+    for group in (unary, binary, matmul, reductions, norms, rope, attention, embedding, cross_entropy, adamw, indices, wan_ends):
         group()
     files = sorted(OUT.iterdir())
     print(f"{len(files)} files, {sum(f.stat().st_size for f in files) // 1024} KiB")

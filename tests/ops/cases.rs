@@ -93,6 +93,7 @@ pub fn all(seed: u64, float: DType) -> Vec<Case> {
     out.attentions();
     out.losses();
     out.between_ranks();
+    out.orders();
     out.out
 }
 
@@ -139,12 +140,13 @@ impl Cases {
 
     fn elementwise(&mut self) {
         let (a, b, c) = (self.n(), self.n(), self.n());
-        let unary: [(Op, Values); 17] = [
+        let unary: [(Op, Values); 18] = [
             (Neg {}.into(), Values::Normal),
             (Abs {}.into(), Values::Away(0.1)),
             (Exp {}.into(), Values::Normal),
             (Expm1 {}.into(), Values::Normal),
             (Log {}.into(), Values::Within(0.2, 3.0)),
+            (Log1p {}.into(), Values::Within(-0.5, 3.0)),
             (Sqrt {}.into(), Values::Within(0.2, 3.0)),
             (Rsqrt {}.into(), Values::Within(0.2, 3.0)),
             (Tanh {}.into(), Values::Normal),
@@ -161,6 +163,10 @@ impl Cases {
         for (op, values) in unary {
             let x = self.with(&[("A", a), ("B", b)], values);
             self.add(op, vec![x]);
+        }
+        for op in [Op::from(Floor {}), Round {}.into()] {
+            let x = self.with(&[("A", a), ("B", b)], Values::Within(-4.0, 4.0));
+            self.add(op, vec![x]).constant = vec![0];
         }
         let binary: [Op; 7] = [
             Add {}.into(),
@@ -185,6 +191,14 @@ impl Cases {
             for [x, y] in forms {
                 let (x, y) = (self.of(x), self.with(y, Values::Away(0.3)));
                 self.add(op.clone(), vec![x, y]);
+            }
+        }
+        for op in [Op::from(Div {}), FloorDiv {}.into(), Remainder {}.into()] {
+            for dtype in [DType::I64, DType::I32] {
+                for [x, y] in forms {
+                    let whole = |dims, most: i64| Operand { ty: ty(dtype, dims), values: Values::Between(-most, most) };
+                    self.add(op.clone(), vec![whole(x, 9), whole(y, 3)]);
+                }
             }
         }
         for dims in [abc, &[("B", b)], &[]] {
@@ -228,10 +242,44 @@ impl Cases {
         self.add(Gather { dim: "B".into() }, vec![x.clone(), ids]);
         self.add(Gather { dim: "B".into() }, vec![x.clone(), one.clone()]);
         let ids = self.ids(&[("B", b), ("C", c)], 4);
-        self.add(ScatterAdd { dim: dim("V", 4) }, vec![x.clone(), ids]);
+        let scatter = |dim: Dim, batch: &[&str]| ScatterAdd { dim, batch: batch.iter().map(|&n| n.into()).collect() };
+        self.add(scatter(dim("V", 4), &[]), vec![x.clone(), ids]);
         let ids = self.ids(&[("A", a)], 2);
-        self.add(ScatterAdd { dim: dim("A", 2) }, vec![x.clone(), ids]);
-        self.add(ScatterAdd { dim: dim("V", b) }, vec![x, one]);
+        self.add(scatter(dim("A", 2), &[]), vec![x.clone(), ids]);
+        self.add(scatter(dim("V", b), &[]), vec![x.clone(), one]);
+        // Tables and ids of their own at each index of the dims that both have.
+        for (of, dims) in [("C", [("A", a), ("S", 3)]), ("C", [("B", b), ("A", a)]), ("A", [("S", 2), ("C", c)])] {
+            let below = if of == "C" { c } else { a };
+            let ids = self.ids(&dims, below);
+            self.add(Gather { dim: of.into() }, vec![x.clone(), ids]);
+        }
+        let ids = self.ids(&[("C", c), ("B", b), ("A", a)], b);
+        self.add(Gather { dim: "B".into() }, vec![x.clone(), ids]);
+        let ids = self.ids(&[("B", b), ("A", a)], 4);
+        self.add(scatter(dim("V", 4), &["A"]), vec![x.clone(), ids.clone()]);
+        self.add(scatter(dim("V", 4), &["A", "B"]), vec![x.clone(), ids]);
+        let ids = self.ids(&[("C", c), ("A", a)], 2);
+        self.add(scatter(dim("V", 2), &["A"]), vec![x, ids]);
+    }
+
+    /// Along a dim of each place, of floats and of whole numbers, some of which are equal.
+    fn orders(&mut self) {
+        let (a, b, c) = (self.n(), self.n(), self.n() + 2);
+        let dims = [("A", a), ("C", c), ("B", b)];
+        let x = self.of(&dims);
+        let few = |dtype| Operand { ty: ty(dtype, &dims), values: Values::Between(-2, 2) };
+        for x in [x.clone(), few(DType::I64), few(DType::I32)] {
+            for (dim, down) in [("C", false), ("A", true), ("B", true)] {
+                self.add(Cumsum { dim: dim.into(), reverse: down }, vec![x.clone()]);
+                self.add(Argsort { dim: dim.into(), descending: down }, vec![x.clone()]);
+            }
+            self.add(TopK { dim: "C".into(), to: Dim::new("K", 2) }, vec![x.clone()]);
+            self.add(TopK { dim: "C".into(), to: Dim::new("C", c - 1) }, vec![x.clone()]);
+            self.add(TopK { dim: "A".into(), to: Dim::new("K", a) }, vec![x.clone()]);
+        }
+        let equal = few(self.float);
+        self.add(Argsort { dim: "C".into(), descending: true }, vec![equal.clone()]);
+        self.add(Argsort { dim: "B".into(), descending: false }, vec![equal]);
     }
 
     fn contractions(&mut self) {

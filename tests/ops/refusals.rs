@@ -54,7 +54,7 @@ fn moves() {
     refused("concat {\"dim\":\"A\"}", &[x, "i64[A:2, B:3]"], "do not join along A");
     refused("gather {\"dim\":\"C\"}", &[x, "i64[S:2]"], "no dim C");
     refused("gather {\"dim\":\"A\"}", &[x, "f32[S:2]"], "operand 1 of `gather` is f32");
-    refused("gather {\"dim\":\"A\"}", &[x, "i64[B:2]"], "dim B twice");
+    refused("gather {\"dim\":\"A\"}", &[x, "i64[B:2]"], "dim B is 3 in `f32[A:2, B:3]` and 2 in `i64[B:2]`");
     let v = "{\"dim\":{\"name\":\"V\",\"size\":4}}";
     refused(&format!("scatter_add {v}"), &[x, "i64[C:2]"], "do not stand together");
     refused(&format!("scatter_add {v}"), &["f32[A:2, C:5, B:3]", "i64[A:2, B:3]"], "do not stand together");
@@ -62,6 +62,10 @@ fn moves() {
     refused(&format!("scatter_add {v}"), &[x, "f32[A:2]"], "operand 1 of `scatter_add` is f32");
     refused(&format!("scatter_add {v}"), &["i64[A:2]", "i64[A:2]"], "`scatter_add` of i64");
     refused("scatter_add {\"dim\":{\"name\":\"B\",\"size\":4}}", &[x, "i64[A:2]"], "dim B twice");
+    let batch = |names: &str| format!("scatter_add {{\"dim\":{{\"name\":\"V\",\"size\":4}},\"batch\":[{names}]}}");
+    refused(&batch("\"C\""), &[x, "i64[A:2]"], "`i64[A:2]` has no batch dim C");
+    refused(&batch("\"B\""), &[x, "i64[A:2, B:3]"], "batch dims come before the others");
+    refused(&batch("\"A\""), &["f32[A:2, B:3, V:4]", "i64[A:2, B:3]"], "dim V twice");
     refused("table {\"dims\":[{\"name\":\"A\",\"size\":2}],\"dtype\":\"f32\",\"data\":[1]}", &[], "1 numbers");
     let nan = "table {\"dims\":[{\"name\":\"A\",\"size\":2}],\"dtype\":\"f32\",\"data\":[1,\"NaN\"]}";
     refused(nan, &[], "element 1 of a table `f32[A:2]` is not a number");
@@ -85,6 +89,25 @@ fn reductions_and_products() {
     refused(&matmul("ak,kb->b", "\"B\""), &[x, w], "sums a dim that only one operand has");
     refused(&matmul("ak,kb->a", "\"A\""), &[x, w], "sums a dim that only one operand has");
     refused(&matmul("ak,kb->abz", "\"A\",\"B\",\"Z\""), &[x, w], "a result letter that no operand has");
+}
+
+#[test]
+fn orders_and_whole_numbers() {
+    refused("cumsum {\"dim\":\"C\",\"reverse\":false}", &["f32[A:2]"], "no dim C to sum along");
+    refused("cumsum {\"dim\":\"A\",\"reverse\":false}", &["bool[A:2]"], "a sum of bool");
+    refused("argsort {\"dim\":\"C\",\"descending\":false}", &["f32[A:2]"], "no dim C for `argsort`");
+    refused("argsort {\"dim\":\"A\",\"descending\":false}", &["bool[A:2]"], "`argsort` of bool");
+    let top =
+        |name: &str, size: usize| format!("top_k {{\"dim\":\"A\",\"to\":{{\"name\":\"{name}\",\"size\":{size}}}}}");
+    refused(&top("K", 3), &["f32[A:2]"], "the 3 largest of A:2");
+    refused(&top("K", 0), &["f32[A:2]"], "the 0 largest of A:2");
+    refused(&top("B", 1), &["f32[A:2, B:3]"], "dim B twice");
+    refused(&top("K", 1), &["bool[A:2]"], "`top_k` of bool");
+    for name in ["floor_div", "remainder"] {
+        refused(name, &["f32[A:2]", "f32[A:2]"], &format!("`{name}` of f32"));
+        refused(name, &["i64[A:2]", "i32[A:2]"], &format!("`{name}` of i64 and i32"));
+    }
+    refused("floor", &["i64[A:2]"], "`floor` of i64");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn ids_out_of_range_are_loud() {
     let table: (&str, &[f64]) = ("f32[V:2, D:2]", &[1.0, 2.0, 3.0, 4.0]);
     let found = eval(Gather { dim: "V".into() }, &[table, ("i64[S:4]", &[1.0, 2.0, -1.0, 0.0])]);
     assert_eq!(text(&found[0]), "[3.0, 4.0, NaN, NaN, NaN, NaN, 1.0, 2.0]");
-    let add = ScatterAdd { dim: Dim::new("V", 3) };
+    let add = ScatterAdd { dim: Dim::new("V", 3), batch: vec![] };
     let updates: (&str, &[f64]) = ("f32[D:2, S:3]", &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
     let found = eval(add.clone(), &[updates, ("i64[S:3]", &[2.0, 0.0, 2.0])]);
     assert_eq!(found[0], [2.0, 0.0, 5.0, 16.0, 0.0, 40.0]);
@@ -64,6 +64,39 @@ fn ids_out_of_range_are_loud() {
     let logits: (&str, &[f64]) = ("f32[N:2, V:2]", &[0.0, 0.0, 0.0, 0.0]);
     let loss = CrossEntropy { dim: "V".into(), ignore: -100 };
     assert_eq!(text(&eval(loss, &[logits, ("i64[N:2]", &[2.0, -100.0])])[0]), "[NaN, 0.0]");
+}
+
+#[test]
+fn rows_are_ordered_with_nan_last_and_equal_ones_in_place() {
+    let x: &[f64] = &[2.0, NAN, -0.0, f64::INFINITY, 0.0, -1.0, NAN, f64::NEG_INFINITY];
+    let order = |descending| eval(Argsort { dim: "A".into(), descending }, &[("f32[A:8]", x)]).remove(0);
+    assert_eq!(order(false), [7.0, 5.0, 2.0, 4.0, 0.0, 3.0, 1.0, 6.0]);
+    assert_eq!(order(true), [3.0, 0.0, 2.0, 4.0, 5.0, 7.0, 1.0, 6.0]);
+    let most = eval(TopK { dim: "A".into(), to: Dim::new("K", 7) }, &[("f32[A:8]", x)]);
+    assert_eq!(text(&most[0]), "[inf, 2.0, -0.0, 0.0, -1.0, -inf, NaN]");
+    assert_eq!(most[1], [3.0, 0.0, 2.0, 4.0, 5.0, 7.0, 1.0]);
+    let sums: (&str, &[f64]) = ("i64[A:2, B:3]", &[1.0, -2.0, 5.0, 4.0, 4.0, 4.0]);
+    assert_eq!(eval(Cumsum { dim: "B".into(), reverse: false }, &[sums])[0], [1.0, -1.0, 4.0, 4.0, 8.0, 12.0]);
+    assert_eq!(eval(Cumsum { dim: "B".into(), reverse: true }, &[sums])[0], [4.0, 3.0, 5.0, 12.0, 8.0, 4.0]);
+    assert_eq!(eval(Cumsum { dim: "A".into(), reverse: false }, &[sums])[0], [1.0, -2.0, 5.0, 5.0, 2.0, 9.0]);
+}
+
+#[test]
+fn whole_numbers_divide_as_written() {
+    let (a, b): (&[f64], &[f64]) =
+        (&[7.0, -7.0, 7.0, -7.0, 6.0, -6.0, 5.0, -5.0], &[2.0, 2.0, -2.0, -2.0, 3.0, 3.0, 0.0, 0.0]);
+    let both = [("i64[A:8]", a), ("i64[A:8]", b)];
+    assert_eq!(eval(FloorDiv {}, &both)[0], [3.0, -4.0, -4.0, 3.0, 2.0, -2.0, 0.0, 0.0]);
+    assert_eq!(eval(Remainder {}, &both)[0], [1.0, 1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(eval(Div {}, &both)[0], [3.0, -3.0, -3.0, 3.0, 2.0, -2.0, 0.0, 0.0]);
+    let large: f64 = -9_007_199_254_740_991.0;
+    let found = eval(FloorDiv {}, &[("i64[]", &[large]), ("i64[]", &[2.0])]);
+    assert_eq!(found[0], [-4_503_599_627_370_496.0]);
+    let least = f64::from(i32::MIN);
+    assert_eq!(eval(FloorDiv {}, &[("i32[]", &[least]), ("i32[]", &[-1.0])])[0], [least]);
+    let halves: (&str, &[f64]) = ("f32[A:6]", &[0.5, 1.5, 2.5, -0.5, -1.5, 2.4]);
+    assert_eq!(eval(Round {}, &[halves])[0], [0.0, 2.0, 2.0, -0.0, -2.0, 2.0]);
+    assert_eq!(eval(Floor {}, &[halves])[0], [0.0, 1.0, 2.0, -1.0, -2.0, 2.0]);
 }
 
 #[test]

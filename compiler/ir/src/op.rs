@@ -21,7 +21,7 @@ pub enum Class {
     Elementwise,
     /// Elements move, none is computed.
     Move,
-    /// Some dims are summed, maximised ... away.
+    /// Elements along some dims meet: they are summed, maximised ... away, added up or put in order.
     Reduce,
     /// Products summed over shared dims.
     Contract,

@@ -103,7 +103,10 @@ impl<'a> Evaluator<'a> {
             Arithmetic::Mul => ops::Mul {}.into(),
             Arithmetic::Div => ops::Div {}.into(),
             Arithmetic::Rem => {
-                return Err(Diagnostic::error("`%` applies to whole numbers").at(site.span, "").into());
+                return Err(Diagnostic::error("`%` applies to compile-time numbers")
+                    .at(site.span, "a tensor stands here")
+                    .help("write `a.remainder(b)`, which has the sign of `b`")
+                    .into());
             }
         };
         let (left, right) = self.promote((left, at_left), (right, at_right), site)?;

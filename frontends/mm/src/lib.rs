@@ -24,7 +24,7 @@ pub use plan::{Plan, Run, Schedule};
 pub use size::{Part, Size};
 pub use sources::{Init, Random, constant, draw, iota, normal, normal_like, powers, uniform, zeros};
 pub use stack::{Chunks, Stack, stack};
-pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, i32, i64, select, swiglu, work};
+pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, geglu, i32, i64, select, swiglu, work};
 
 /// Everything a .mm file uses.
 pub mod prelude {
@@ -32,7 +32,7 @@ pub mod prelude {
     pub use crate::{
         Chunks, DType, Embedding, Init, LayerNorm, Linear, Module, Param, Plan, Random, RmsNorm, Run, Schedule, Size,
         Stack, State, Tensor, aliases, attend, attend_causal, concat, config, constant, cross_entropy, dims, draw,
-        embedding, f32, f64, i32, i64, instances, iota, layer_norm, linear, normal, normal_like, one_of, owners,
+        embedding, f32, f64, geglu, i32, i64, instances, iota, layer_norm, linear, normal, normal_like, one_of, owners,
         powers, presets, require, rms_norm, select, stack, swiglu, uniform, work, zeros,
     };
 }

@@ -108,6 +108,12 @@ impl RmsNorm {
     pub fn rounded_first(self) -> RmsNorm {
         self
     }
+
+    /// Times 1 + weight; the weight begins as 0.
+    #[must_use]
+    pub fn plus_one(self) -> RmsNorm {
+        self
+    }
 }
 
 /// A linear layer from one axis to another; its weight is [TO, FROM], or [DIM.out, DIM.in].

@@ -32,7 +32,27 @@ macro_rules! pair {
 
 /// Functions of each element.
 impl Tensor {
-    unary!(abs, exp, expm1, log, sqrt, rsqrt, tanh, sin, cos, sigmoid, erf, gelu_tanh, silu, square,);
+    unary!(
+        abs, exp, expm1, log,
+        /// log(1 + x), exact near 0.
+        log1p,
+        sqrt, rsqrt, tanh, sin, cos, sigmoid, erf, gelu_tanh, silu, square,
+        /// The largest whole number that is not above.
+        floor,
+        /// The nearest whole number, of two the even one.
+        round,
+        /// 1, 0 or -1.
+        sign,
+        relu,
+        /// x times the normal distribution's integral up to x.
+        gelu,
+        /// x sigmoid(1.702 x).
+        quick_gelu,
+        /// log(1 + e^x).
+        softplus,
+        /// False where this is true.
+        not,
+    );
 
     pair!(
         max, min,
@@ -49,6 +69,24 @@ impl Tensor {
         /// Not equal.
         ne,
     );
+
+    /// Within these bounds.
+    #[must_use]
+    pub fn clamp(self, _low: impl Operand, _high: impl Operand) -> Tensor {
+        self
+    }
+
+    /// Whether both are true.
+    #[must_use]
+    pub fn and(self, _other: Tensor) -> Tensor {
+        self
+    }
+
+    /// Whether one of both is true.
+    #[must_use]
+    pub fn or(self, _other: Tensor) -> Tensor {
+        self
+    }
 
     #[must_use]
     pub fn cast(self, _to: DType) -> Tensor {
@@ -158,6 +196,17 @@ impl Tensor {
         self
     }
 
+    #[must_use]
+    pub fn log_softmax(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    /// x / sqrt(sum x^2 + eps).
+    #[must_use]
+    pub fn l2_normalize(self, _dim: Size, _eps: f64) -> Tensor {
+        self
+    }
+
     /// Layer normalisation without weight and bias.
     #[must_use]
     pub fn normalize(self, _dim: Size, _eps: f64) -> Tensor {
@@ -176,7 +225,7 @@ impl Tensor {
         self
     }
 
-    /// Rows of this table, one for each id.
+    /// Rows of this table, one for each id. At each index of other axes that both have, of its own part of the table.
     #[must_use]
     pub fn gather(self, _dim: Size, _ids: Tensor) -> Tensor {
         self
@@ -195,6 +244,40 @@ impl Tensor {
     }
 }
 
+/// Arithmetic of indices.
+impl Tensor {
+    /// The sum of each element and those before it.
+    #[must_use]
+    pub fn cumsum(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    /// Where the elements stand in order, the least first: equal ones in their own order, NaN last.
+    #[must_use]
+    pub fn argsort(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    /// The largest elements, as many as the second axis has, and their indices; of equal ones the first.
+    #[must_use]
+    pub fn top_k(self, _dim: Size, _to: Size) -> (Tensor, Tensor) {
+        (self, self)
+    }
+
+    /// The index of the largest element, of equal ones the first.
+    #[must_use]
+    pub fn argmax(self, _dim: Size) -> Tensor {
+        self
+    }
+
+    pair!(
+        /// The quotient of whole numbers, rounded down; 0 where the divisor is 0.
+        floor_div,
+        /// What `floor_div` leaves, with the divisor's sign; 0 where the divisor is 0.
+        remainder,
+    );
+}
+
 /// `a` where the condition holds, else `b`.
 pub fn select(condition: Tensor, _a: impl Operand, _b: impl Operand) -> Tensor {
     condition
@@ -207,6 +290,11 @@ pub fn concat<const N: usize>(_dim: Size, _parts: [Tensor; N]) -> Tensor {
 
 /// `silu(gate) * up`.
 pub fn swiglu(gate: Tensor, _up: Tensor) -> Tensor {
+    gate
+}
+
+/// `gelu(gate) * up`.
+pub fn geglu(gate: Tensor, _up: Tensor) -> Tensor {
     gate
 }
 

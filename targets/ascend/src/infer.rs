@@ -33,14 +33,26 @@ pub fn infer(site: &Site<'_>) -> Answer {
     match site.op {
         Op::Data | Op::Const => Err("its type is declared, not inferred".into()),
         Op::NetOutput => Ok(vec![]),
-        Op::Add | Op::Sub | Op::Mul | Op::RealDiv | Op::Maximum | Op::Minimum => site.binary(None),
+        Op::Add | Op::Sub | Op::Mul | Op::RealDiv | Op::FloorDiv | Op::FloorMod | Op::Maximum | Op::Minimum => {
+            site.binary(None)
+        }
         Op::Less | Op::LessEqual | Op::Equal | Op::Greater | Op::GreaterEqual | Op::NotEqual | Op::LogicalOr => {
             site.binary(Some(DataType::Bool))
         }
         Op::SelectV2 => site.select(),
-        Op::Neg | Op::Abs | Op::Exp | Op::Expm1 | Op::Log | Op::Sqrt | Op::Rsqrt | Op::Tanh | Op::Sin | Op::Cos => {
-            site.like(0)
-        }
+        Op::Neg
+        | Op::Abs
+        | Op::Exp
+        | Op::Expm1
+        | Op::Log
+        | Op::Log1p
+        | Op::Floor
+        | Op::Rint
+        | Op::Sqrt
+        | Op::Rsqrt
+        | Op::Tanh
+        | Op::Sin
+        | Op::Cos => site.like(0),
         Op::Sigmoid | Op::Erf | Op::GeluV2 | Op::Swish | Op::SoftmaxV2 | Op::LogSoftmaxV2 => site.like(0),
         Op::GeluGradV2 | Op::SoftmaxGrad | Op::SwishGrad => site.all_like(0),
         Op::Cast => site.cast(),
@@ -58,6 +70,8 @@ pub fn infer(site: &Site<'_>) -> Answer {
         Op::Range => site.range(),
         Op::Fill => Ok(vec![Ty::new(site.ty(1)?.dtype, site.ints(0)?)]),
         Op::ReduceSum | Op::ReduceMax => site.reduce(),
+        Op::Cumsum => site.cumsum(),
+        Op::Sort => site.sort(),
         Op::UnsortedSegmentSum => site.segment_sum(),
         Op::MatMulV3 => site.product("transpose_x1", "transpose_x2", 2),
         Op::BatchMatMulV3 => site.product("adj_x1", "adj_x2", 3),
@@ -267,7 +281,9 @@ impl Site<'_> {
         let (x, ids) = (self.ty(0)?, self.ty(1)?);
         let axis = self.number(2, "axis")?;
         let axis = usize::try_from(axis).ok().filter(|a| *a < x.shape.len()).ok_or("no such dim to pick from")?;
-        let shape = [&x.shape[..axis], &ids.shape, &x.shape[axis + 1..]].concat();
+        let batch = usize::try_from(self.int("batch_dims")?).ok().filter(|n| *n <= axis.min(ids.shape.len()));
+        let batch = batch.filter(|n| ids.shape[..*n] == x.shape[..*n]).ok_or("batch dims that are not in both")?;
+        let shape = [&x.shape[..axis], &ids.shape[batch..], &x.shape[axis + 1..]].concat();
         Ok(vec![Ty::new(x.dtype, shape)])
     }
 
@@ -302,6 +318,22 @@ impl Site<'_> {
             false => Some(size),
         });
         Ok(vec![Ty::new(x.dtype, shape.collect::<Vec<_>>())])
+    }
+
+    fn cumsum(&self) -> Answer {
+        let (x, axis) = (self.ty(0)?, self.number(1, "axis")?);
+        if axis < 0 || axis >= x.shape.len() as i64 {
+            return Err(format!("{x} has no dim {axis}"));
+        }
+        self.like(0)
+    }
+
+    fn sort(&self) -> Answer {
+        let x = self.ty(0)?;
+        if x.shape.is_empty() || self.int("axis")? != -1 {
+            return Err("only the last dim is known here".into());
+        }
+        Ok(vec![x.clone(), Ty::new(DataType::Int32, x.shape.clone())])
     }
 
     fn segment_sum(&self) -> Answer {

@@ -63,6 +63,7 @@ const BOOL: Types = Types::of(&[Bool]);
 const MASK: Types = Types::of(&[Bool, Uint8]);
 const BYTE: Types = Types::of(&[Uint8]);
 const I64: Types = Types::of(&[Int64]);
+const I32: Types = Types::of(&[Int32]);
 /// `TensorType::IndexNumberType()`.
 const INDEX: Types = Types::of(&[Int32, Int64]);
 /// `TensorType::UnaryDataType()`.
@@ -80,6 +81,7 @@ const SOFTMAX_GRAD: Types = Types::of(&[Float16, Bf16, Float, Int32, Int8, Uint8
 const CONST: Types = Types::of(&[Float, Float16, Int8, Uint8, Int32, Int64, Bool, Double]);
 const FILL: Types = ALL;
 const ONE_HOT: Types = Types::of(&[Uint8, Int32, Int64]);
+const SORTED: Types = Types::of(&[Float16, Float, Int8, Uint8, Int32, Int64]);
 const PICKED: Types = Types::of(&[Float16, Bf16, Float, Int8, Int32, Int64, Uint8, Bool]);
 /// Offsets of quantised products, which mmc never feeds.
 const QUANTISED: Types = Types::of(&[Int8]);
@@ -138,6 +140,8 @@ operators! {
     // The wheel names the types of Mul by letters; these are of hicann/ops-math.
     Mul("x1": ALL, "x2": ALL) -> ("y": ALL) {}
     RealDiv("x1": NUMBER, "x2": NUMBER) -> ("y": NUMBER) {}
+    FloorDiv("x1": NUMBER, "x2": NUMBER) -> ("y": NUMBER) {}
+    FloorMod("x1": EXTREME, "x2": EXTREME) -> ("y": EXTREME) {}
     Maximum("x1": EXTREME, "x2": EXTREME) -> ("y": EXTREME) {}
     Minimum("x1": EXTREME, "x2": EXTREME) -> ("y": EXTREME) {}
     Less("x1": NUMBER, "x2": NUMBER) -> ("y": BOOL) {}
@@ -153,6 +157,9 @@ operators! {
     Exp("x": UNARY) -> ("y": UNARY) { "base": D::Float(-1.0), "scale": D::Float(1.0), "shift": D::Float(0.0) }
     Expm1("x": UNARY) -> ("y": UNARY) {}
     Log("x": ALL) -> ("y": UNARY) { "base": D::Float(-1.0), "scale": D::Float(1.0), "shift": D::Float(0.0) }
+    Log1p("x": UNARY) -> ("y": UNARY) {}
+    Floor("x": FLOATING) -> ("y": FLOATING) {}
+    Rint("x": FLOATING) -> ("y": FLOATING) {}
     Sqrt("x": UNARY) -> ("y": UNARY) {}
     Rsqrt("x": UNARY) -> ("y": UNARY) {}
     Tanh("x": UNARY) -> ("y": UNARY) {}
@@ -188,6 +195,10 @@ operators! {
     // Reductions and products.
     ReduceSum("x": NUMBER, "axes": INDEX) -> ("y": NUMBER) { "keep_dims": D::Bool(false) }
     ReduceMax("x": NUMBER, "axes": INDEX) -> ("y": NUMBER) { "keep_dims": D::Bool(false) }
+    Cumsum("x": NUMBER, "axis": INDEX) -> ("y": NUMBER) { "exclusive": D::Bool(false), "reverse": D::Bool(false) }
+    Sort("x": SORTED) -> ("y1": SORTED, "y2": I32) {
+        "axis": D::Int(-1), "descending": D::Bool(false), "stable": D::Bool(false),
+    }
     UnsortedSegmentSum("x": NUMBER, "segment_ids": INDEX, "num_segments": INDEX) -> ("y": NUMBER) {
         "is_preprocessed": D::Bool(false),
     }

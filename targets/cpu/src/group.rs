@@ -126,6 +126,8 @@ impl Grouping<'_> {
             | Op::Sub(_)
             | Op::Mul(_)
             | Op::Div(_)
+            | Op::FloorDiv(_)
+            | Op::Remainder(_)
             | Op::Max(_)
             | Op::Min(_)
             | Op::Compare(_)
@@ -135,6 +137,9 @@ impl Grouping<'_> {
             | Op::Exp(_)
             | Op::Expm1(_)
             | Op::Log(_)
+            | Op::Log1p(_)
+            | Op::Floor(_)
+            | Op::Round(_)
             | Op::Sqrt(_)
             | Op::Rsqrt(_)
             | Op::Tanh(_)
@@ -167,7 +172,13 @@ impl Grouping<'_> {
             Op::CrossEntropy(op) => fold(&operand, std::slice::from_ref(&op.dim)),
             Op::Adamw(_) | Op::SwigluGrad(_) => Role::Sink,
             Op::Matmul(_) => Role::Product,
-            Op::ScatterAdd(_) | Op::Attention(_) | Op::AttentionGrad(_) | Op::CrossEntropyGrad(_) => Role::Alone,
+            Op::ScatterAdd(_)
+            | Op::Cumsum(_)
+            | Op::Argsort(_)
+            | Op::TopK(_)
+            | Op::Attention(_)
+            | Op::AttentionGrad(_)
+            | Op::CrossEntropyGrad(_) => Role::Alone,
             // These are in no kernel.
             Op::Constant(_)
             | Op::Iota(_)

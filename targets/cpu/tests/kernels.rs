@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use check::{check, check_near, names, op, ty};
+use check::{check, check_arrays, check_near, names, op, random, ty};
 use ir::{Builder, NodeId, Op, ops};
 use target::Target;
 use target_cpu::cache::Cache;
@@ -45,6 +45,8 @@ fn every_unary() {
         ("expm1", ops::Expm1 {}.into()),
         ("sigmoid", ops::Sigmoid {}.into()),
         ("erf", ops::Erf {}.into()),
+        ("floor", ops::Floor {}.into()),
+        ("round", ops::Round {}.into()),
         ("sin", ops::Sin {}.into()),
         ("cos", ops::Cos {}.into()),
         ("tanh", ops::Tanh {}.into()),
@@ -57,7 +59,12 @@ fn every_unary() {
     check("roots and logs", &["f32[A:3, B:37]"], |b, p| {
         let x = b.mul(p[0], p[0]);
         let x = b.offset(x, 0.1);
-        vec![op(b, ops::Sqrt {}, &[x]), op(b, ops::Rsqrt {}, &[x]), op(b, ops::Log {}, &[x])]
+        vec![
+            op(b, ops::Sqrt {}, &[x]),
+            op(b, ops::Rsqrt {}, &[x]),
+            op(b, ops::Log {}, &[x]),
+            op(b, ops::Log1p {}, &[x]),
+        ]
     });
 }
 
@@ -152,7 +159,115 @@ fn gathers() {
     for dtype in ["f32", "bf16"] {
         check("scatter_add", &[&format!("{dtype}[B:4, L:9, D:20]"), "i64[B:4, L:9]"], |b, p| {
             let x = b.add(p[0], p[0]);
-            vec![op(b, ops::ScatterAdd { dim: Dim::new("V", 7) }, &[x, p[1]])]
+            vec![op(b, ops::ScatterAdd { dim: Dim::new("V", 7), batch: vec![] }, &[x, p[1]])]
+        });
+    }
+}
+
+#[test]
+fn gathers_with_tables_of_their_own() {
+    for dtype in ["f32", "bf16", "i64"] {
+        for (table, ids, dim) in [
+            ("[B:3, V:6, D:20]", "[B:3, L:5]", "V"),
+            ("[B:3, L:5, V:6]", "[B:3, L:5, K:2]", "V"),
+            ("[V:6, B:3, D:20]", "[L:5, B:3]", "V"),
+            ("[B:3, V:6, D:20]", "[D:20, B:3]", "V"),
+            ("[B:3, V:6, D:20]", "[V:21, B:3]", "V"),
+        ] {
+            let (table, ids) = (format!("{dtype}{table}"), format!("i64{ids}"));
+            check(&format!("{table} by {ids}"), &[&table, &ids], |b, p| {
+                vec![op(b, ops::Gather { dim: dim.into() }, p)]
+            });
+        }
+    }
+    for dtype in ["f32", "bf16"] {
+        for (updates, ids, batch) in [
+            ("[B:9, K:3]", "[B:9, K:3]", "B"),
+            ("[B:9, K:3, D:20]", "[K:3, B:9]", "B"),
+            ("[A:2, B:5, K:3, D:20]", "[B:5, K:3]", "B"),
+            ("[B:3, A:2, D:37]", "[A:2, B:3]", "A B"),
+        ] {
+            let (updates, ids) = (format!("{dtype}{updates}"), format!("i64{ids}"));
+            check(&format!("{updates} by {ids}"), &[&updates, &ids], |b, p| {
+                vec![op(b, ops::ScatterAdd { dim: Dim::new("V", 7), batch: names(batch) }, p)]
+            });
+        }
+    }
+}
+
+#[test]
+fn sums_along_a_dim() {
+    for dtype in ["f32", "bf16", "f16", "f64", "i64", "i32"] {
+        for (shape, dim) in [("[A:7]", "A"), ("[A:5, B:37]", "B"), ("[A:5, B:37]", "A"), ("[A:3, B:9, C:21]", "B")] {
+            for reverse in [false, true] {
+                let x = format!("{dtype}{shape}");
+                check(&format!("sums of {x} along {dim}"), &[&x], |b, p| {
+                    vec![op(b, ops::Cumsum { dim: dim.into(), reverse }, p)]
+                });
+            }
+        }
+    }
+}
+
+/// Numbers of which some are equal, with zeros of both signs, infinities and NaN where they are floats.
+fn odd(text: &str) -> Vec<ir::Array> {
+    let mut x = random(&ty(text), 3, 9.0);
+    if x.ty.dtype.is_float() {
+        for (i, x) in x.data.iter_mut().enumerate() {
+            *x = [(*x * 3.0).round(), -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, *x][(i * 7 / 3) % 6];
+        }
+    } else {
+        x.data.iter_mut().for_each(|x| *x -= 4.0);
+    }
+    vec![x]
+}
+
+#[test]
+fn orders() {
+    for dtype in ["f32", "bf16", "f16", "f64", "i64", "i32"] {
+        for (shape, dim) in
+            [("[A:1]", "A"), ("[A:200]", "A"), ("[A:5, B:37]", "B"), ("[A:64, B:3]", "A"), ("[A:3, B:9, C:5]", "B")]
+        {
+            let x = format!("{dtype}{shape}");
+            for descending in [false, true] {
+                check_arrays(&format!("order of {x} along {dim}"), &[&x], odd(&x), 1.0, |b, p| {
+                    vec![op(b, ops::Argsort { dim: dim.into(), descending }, p)]
+                });
+            }
+            let size = ty(&x).size_of(dim).unwrap();
+            for first in [1, size.div_ceil(3), size] {
+                check_arrays(&format!("the first {first} of {x} along {dim}"), &[&x], odd(&x), 1.0, |b, p| {
+                    let both = op(b, ops::TopK { dim: dim.into(), to: Dim::new("K", first) }, p);
+                    b.results(both).to_vec()
+                });
+            }
+        }
+    }
+    check("indices alone", &["f32[A:5, B:37]"], |b, p| {
+        let both = op(b, ops::TopK { dim: "B".into(), to: Dim::new("K", 3) }, p);
+        let ids = b.results(both)[1];
+        vec![b.reshape(ids, &ty("i64[A:5, K:3, ONE:1]"))]
+    });
+}
+
+/// Whatever the divisor is, the process goes on.
+#[test]
+fn whole_numbers_divide() {
+    for (dtype, least) in [("i64", -9_007_199_254_740_991.0), ("i32", f64::from(i32::MIN))] {
+        let x = format!("{dtype}[A:9, B:9]");
+        let numbers = [7.0, -7.0, 0.0, 1.0, -1.0, least, 12.0, -3.0, 2.0];
+        let array = |turned: bool| {
+            let at = |i: usize| numbers[if turned { i / 9 } else { i % 9 }];
+            ir::Array::new(ty(&x), (0..81).map(at).collect())
+        };
+        check_arrays("quotients", &[&x, &x], vec![array(false), array(true)], 1.0, |b, p| {
+            vec![op(b, ops::Div {}, p), op(b, ops::FloorDiv {}, p), op(b, ops::Remainder {}, p)]
+        });
+        check_arrays("quotients by numbers", &[&x], vec![array(false)], 1.0, |b, p| {
+            let by = [0.0, -1.0, 1.0, 3.0, -4.0].map(|by| b.constant(by, ty(&x).dtype));
+            let quotients = by.map(|by| op(b, ops::FloorDiv {}, &[p[0], by]));
+            let rests = by.map(|by| op(b, ops::Remainder {}, &[p[0], by]));
+            [quotients, rests].concat()
         });
     }
 }

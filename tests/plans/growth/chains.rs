@@ -67,6 +67,7 @@ pub const CASES: &[(&str, Next)] = &[
         let most = t.line(&format!("reduce_max(%{y}) {{\"dims\":[\"A\"]}}"), "f32[B:32]");
         t.op(&format!("sub(%{y}, %{most})"))
     }),
+    ("running sum", |t, y| t.op(&format!("cumsum(%{y}) {{\"dim\":\"B\",\"reverse\":false}}"))),
     ("sum of all", |t, y| {
         let sum = t.line(&format!("reduce_sum(%{y}) {{\"dims\":[\"A\",\"B\"]}}"), "f32[]");
         t.op(&format!("mul(%{y}, %{sum})"))

@@ -87,7 +87,7 @@ impl Graph<'_, '_> {
 
     /// One more value, most of the time.
     pub fn grow(&mut self) {
-        let new = match self.tape.below(31) {
+        let new = match self.tape.below(34) {
             0 | 1 => self.linear(),
             2 => self.unary(),
             3 | 4 => self.binary(),
@@ -108,6 +108,9 @@ impl Graph<'_, '_> {
             23 => self.rounded(),
             24 => self.swiglu(),
             25 => self.table(),
+            31 => self.running_sum(),
+            32 => self.largest(),
+            33 => self.reordered(),
             _ => self.linear(),
         };
         self.values.extend(new);
@@ -217,6 +220,40 @@ impl Graph<'_, '_> {
         let x = self.pick();
         let dims = self.some_dims(x)?;
         self.op(ReduceMax { dims }, &[x])
+    }
+
+    fn running_sum(&mut self) -> Option<NodeId> {
+        let x = self.pick();
+        let dim = self.a_dim(x)?.name;
+        let reverse = self.tape.one_in(2);
+        self.op(Cumsum { dim, reverse }, &[x])
+    }
+
+    /// The largest elements along a dim, apart from each other: rounding must not choose between equal ones.
+    fn largest(&mut self) -> Option<NodeId> {
+        let x = self.pick();
+        let dim = self.a_dim(x)?;
+        let data = (0..dim.size).map(|i| 0.7 / (i as f64 + 1.3)).collect();
+        let apart = self.op(Table { dims: vec![dim.clone()], dtype: self.float, data }, &[])?;
+        let x = self.op(Sin {}, &[x])?;
+        let x = self.op(Add {}, &[x, apart])?;
+        let size = 1 + self.tape.below(dim.size);
+        let both = self.op(TopK { dim: dim.name.clone(), to: Dim { name: dim.name, size } }, &[x])?;
+        Some(self.b.results(both)[0])
+    }
+
+    /// A value in the order of numbers, which each index of some of its dims has of its own.
+    fn reordered(&mut self) -> Option<NodeId> {
+        let x = self.pick();
+        let dim = self.a_dim(x)?;
+        let mut dims = self.b.ty(x).dims.to_vec();
+        dims.retain(|d| *d == dim || self.tape.one_in(2));
+        let numbers = self.indices(&dims, 5);
+        let bound = self.b.constant(self.tape.below(4) as f64, DType::I64);
+        let whole: Op = if self.tape.one_in(2) { FloorDiv {}.into() } else { Remainder {}.into() };
+        let numbers = self.op(whole, &[numbers, bound])?;
+        let order = self.op(Argsort { dim: dim.name.clone(), descending: self.tape.one_in(2) }, &[numbers])?;
+        self.op(Gather { dim: dim.name }, &[x, order])
     }
 
     /// Rows of a table, or of a value.

@@ -1,10 +1,11 @@
-//! `div`: the quotient, broadcast by name.
+//! `div`: the quotient, broadcast by name. Of whole numbers it is rounded toward 0, and 0 where the divisor is 0.
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::TensorType;
 
 use super::elementwise::{QUOTIENT, arity, same_dtype};
+use super::floor_div::integers;
 use crate::op::{Class, Semantics, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
@@ -42,6 +43,9 @@ impl Semantics for Div {
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
+        if !results[0].dtype.is_float() {
+            return smallvec![integers(args, &results[0], i64::wrapping_div)];
+        }
         smallvec![Array::zip(&results[0], args, |x| x[0] / x[1])]
     }
 }

@@ -1,6 +1,7 @@
 //! `gather`: rows of a table, picked by numbers: an embedding, a permutation.
 //!
-//! The table's dim is replaced by the dims of the ids. Ids must be in range; a row from outside is NaN.
+//! The table's dim is replaced by the dims of the ids. Dims that table and ids share, but for that one, are batch dims:
+//! each index along them has its own table and its own ids. Ids must be in range; a row from outside is NaN.
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
@@ -9,7 +10,7 @@ use types::{DType, Dim, Indices, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{arity, distinct};
 use super::{Compare, Max, Min, ScatterAdd, Select};
-use crate::array::{dot, for_each_index};
+use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
@@ -17,6 +18,14 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Gather {
     pub dim: Name,
+}
+
+impl Gather {
+    /// The dims of the ids that take the place of the table's dim; the others are batch dims.
+    pub fn picked(&self, table: &TensorType, ids: &TensorType) -> SmallVec<[Dim; 4]> {
+        let batch = |d: &&Dim| d.name != self.dim && table.position(&d.name).is_some();
+        ids.dims.iter().filter(|d| !batch(d)).cloned().collect()
+    }
 }
 
 impl Semantics for Gather {
@@ -34,10 +43,17 @@ impl Semantics for Gather {
             return Err(Mismatch::new(format!("`{table}` has no dim {} to pick from", self.dim)).of([0]));
         }
         integers(ids, 1, Self::NAME)?;
+        let differs = |d: &&Dim| d.name != self.dim && table.size_of(&d.name).is_some_and(|size| size != d.size);
+        if let Some(dim) = ids.dims.iter().find(differs) {
+            let own = table.size_of(&dim.name).unwrap_or(0);
+            return Err(Mismatch::new(format!("dim {} is {own} in `{table}` and {} in `{ids}`", dim.name, dim.size))
+                .of([0, 1])
+                .help("a dim of both has its own table and ids at each index; rename one of them to pick from all"));
+        }
         let mut ty = TensorType::scalar(table.dtype);
         for dim in &table.dims {
             if dim.name == self.dim {
-                ty.dims.extend(ids.dims.iter().cloned());
+                ty.dims.extend(self.picked(table, ids));
             } else {
                 ty.dims.push(dim.clone());
             }
@@ -75,20 +91,31 @@ impl Semantics for Gather {
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> SmallVec<[Option<NodeId>; 4]> {
-        let (table, g) = (cx.b.ty(cx.args[0]).clone(), cx.cotangent());
-        let size = table.size_of(&self.dim).unwrap_or(0);
-        let d = cx.b.op(ScatterAdd { dim: Dim { name: self.dim.clone(), size } }, &[g, cx.args[1]]);
+        let (table, ids, mut g) = (cx.b.ty(cx.args[0]).clone(), cx.b.ty(cx.args[1]).clone(), cx.cotangent());
+        let dim = Dim { name: self.dim.clone(), size: table.size_of(&self.dim).unwrap_or(0) };
+        let picked = self.picked(&table, &ids);
+        let batch: Vec<Name> = ids.dims.iter().filter(|d| !picked.contains(d)).map(|d| d.name.clone()).collect();
+        // Batch dims stand before those of the ids.
+        let last = batch.iter().filter_map(|name| table.position(name)).max();
+        if last > table.position(&self.dim) {
+            let own = cx.b.ty(g).clone();
+            let rank = |d: &Dim| if batch.contains(&d.name) { 0 } else { 1 + usize::from(!picked.contains(d)) };
+            let mut to = own.clone();
+            to.dims.sort_by_key(rank);
+            g = cx.b.arrange(g, &to);
+        }
+        let d = cx.b.op(ScatterAdd { dim, batch }, &[g, cx.args[1]]);
         smallvec![Some(cx.b.arrange(d, &table)), None]
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
         let (table, ids) = (args[0], args[1]);
         let p = table.ty.position(&self.dim).unwrap_or(0);
-        let rank = ids.ty.rank();
-        let (rows, strides) = (table.ty.dims[p].size, table.ty.strides());
+        let rank = self.picked(&table.ty, &ids.ty).len();
+        let (rows, strides, of_ids) = (table.ty.dims[p].size, table.ty.strides(), strides_in(&ids.ty, &results[0]));
         let mut data = Vec::with_capacity(results[0].elements());
         for_each_index(&results[0].sizes(), |index| {
-            let id = ids.at(&index[p..p + rank]);
+            let id = ids.data[dot(index, &of_ids)];
             let at = dot(&index[..p], &strides[..p]) + dot(&index[p + rank..], &strides[p + 1..]);
             let inside = id >= 0.0 && id < rows as f64;
             data.push(if inside { table.data[at + id as usize * strides[p]] } else { f64::NAN });

@@ -3,6 +3,7 @@
 use types::{Name, TensorType};
 
 use super::elementwise::alike_float;
+use crate::array::{dot, for_each_index};
 use crate::factors::FactorKind;
 use crate::op::Types;
 use crate::{Factors, Mismatch};
@@ -28,3 +29,17 @@ pub fn check_eps(eps: f64, name: &str) -> Result<(), Mismatch> {
 pub fn factors(args: &[&TensorType], results: &[TensorType], dim: &Name) -> Factors {
     Factors::by_name(args, results).mark(&[dim], FactorKind::Whole)
 }
+
+/// Calls `f` for each row along `dim`, in the order of the other dims, with the places of its elements.
+pub fn for_each(ty: &TensorType, dim: &Name, mut f: impl FnMut(RowPlaces)) {
+    let p = ty.position(dim).unwrap_or(0);
+    let (strides, mut sizes) = (ty.strides(), ty.sizes());
+    let (count, step) = (std::mem::replace(&mut sizes[p], 1), strides[p]);
+    for_each_index(&sizes, |index| {
+        let start = dot(index, &strides);
+        f((start..start + count * step).step_by(step));
+    });
+}
+
+/// Where the elements of a row stand.
+pub type RowPlaces = std::iter::StepBy<std::ops::Range<usize>>;

@@ -6,6 +6,8 @@ mod attention;
 mod axes;
 mod directives;
 mod elementwise;
+mod formulas;
+mod indices;
 mod modules;
 mod numbers;
 mod reductions;
@@ -50,6 +52,7 @@ const FUNCTIONS: &[&str] = &[
     "select",
     "concat",
     "swiglu",
+    "geglu",
     "cross_entropy",
     "attend",
     "attend_causal", // tensors
@@ -84,8 +87,10 @@ fn own_names() -> impl Iterator<Item = &'static str> {
 pub fn words() -> impl Iterator<Item = &'static str> {
     let methods = [
         elementwise::METHODS,
+        formulas::METHODS,
         axes::METHODS,
         reductions::METHODS,
+        indices::METHODS,
         attention::METHODS,
         stacks::ON_TENSORS,
         stacks::ON_STACKS,
@@ -116,6 +121,7 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &'static str, args: &Args<'a>) -> 
         "iota" | "powers" | "constant" | "zeros" | "draw" | "uniform" | "normal" | "normal_like" => {
             sources::call(ev, name, args)
         }
+        "geglu" => formulas::geglu(ev, args),
         "select" | "swiglu" => elementwise::call(ev, name, args),
         "concat" => axes::concat(ev, args),
         "cross_entropy" => reductions::cross_entropy(ev, args),
@@ -135,12 +141,24 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
         return Ok(receiver);
     }
     let known: &[&[&str]] = match &receiver {
-        Value::Tensor(_) => {
-            &[elementwise::METHODS, axes::METHODS, reductions::METHODS, attention::METHODS, stacks::ON_TENSORS]
-        }
-        Value::Param(_) => {
-            &[modules::ON_PARAMS, elementwise::METHODS, axes::METHODS, reductions::METHODS, attention::METHODS]
-        }
+        Value::Tensor(_) => &[
+            elementwise::METHODS,
+            formulas::METHODS,
+            axes::METHODS,
+            reductions::METHODS,
+            indices::METHODS,
+            attention::METHODS,
+            stacks::ON_TENSORS,
+        ],
+        Value::Param(_) => &[
+            modules::ON_PARAMS,
+            elementwise::METHODS,
+            formulas::METHODS,
+            axes::METHODS,
+            reductions::METHODS,
+            indices::METHODS,
+            attention::METHODS,
+        ],
         Value::Stack(_) => &[stacks::ON_STACKS],
         Value::Struct(s) if matches!(s.kind, StructKind::Vocabulary(_)) => &[modules::METHODS],
         Value::Struct(_) => &[&["named"]],
@@ -171,6 +189,10 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
             let x = Operand { leaf: &leaf, span: at };
             if elementwise::METHODS.contains(&name) {
                 elementwise::method(ev, x, args)
+            } else if formulas::METHODS.contains(&name) {
+                formulas::method(ev, x, args)
+            } else if indices::METHODS.contains(&name) {
+                indices::method(ev, x, args)
             } else if axes::METHODS.contains(&name) {
                 axes::method(ev, x, args)
             } else if attention::METHODS.contains(&name) {

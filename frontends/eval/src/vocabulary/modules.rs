@@ -11,10 +11,12 @@ use super::tensor;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::leaves::map_leaves;
+use crate::operator::number_like;
 use crate::stop::{Eval, Stop};
 use crate::value::{Leaf, Operand, Param, ParamSpec, Source, Stack, Struct, Value};
 
-pub const METHODS: &[&str] = &["forward", "keep", "no_bias", "init", "frozen", "tied_to", "rounded_first", "named"];
+pub const METHODS: &[&str] =
+    &["forward", "keep", "no_bias", "init", "frozen", "tied_to", "rounded_first", "plus_one", "named"];
 pub const ON_PARAMS: &[&str] = &["keep", "frozen", "tied_to", "init"];
 
 pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a, Value<'a>> {
@@ -46,7 +48,12 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
             args.expect(2, "rms_norm(DIM, eps)")?;
             let (dim, eps) = (args.dim(0)?, args.number(1)?);
             let weight = parameter(ev, vec![dim], Init::Ones, args)?;
-            let fields = vec![("weight", weight), ("eps", Value::Float(eps)), ("rounded_first", Value::Bool(false))];
+            let fields = vec![
+                ("weight", weight),
+                ("eps", Value::Float(eps)),
+                ("rounded_first", Value::Bool(false)),
+                ("plus_one", Value::Bool(false)),
+            ];
             Ok(Value::vocabulary("RmsNorm", fields))
         }
         "embedding" => {
@@ -170,6 +177,21 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, s: &Rc<Struct<'a>>, at: Span, args: &A
             args.expect(0, "rms_norm(DIM, eps).rounded_first()")?;
             Ok(with("rounded_first", Value::Bool(true)))
         }
+        ("plus_one", "RmsNorm") => {
+            args.expect(0, "rms_norm(DIM, eps).plus_one()")?;
+            let Some(Value::Param(mut weight)) = s.field("weight").cloned() else {
+                return Err(Diagnostic::error("this module has no weight").at(at, "").into());
+            };
+            // A weight of 0 leaves what is normalised as it is.
+            weight.spec = Rc::new(ParamSpec { init: Init::Zeros, ..(*weight.spec).clone() });
+            let new = |name: &str, value: &Value<'a>| match name {
+                "weight" => Value::Param(weight.clone()),
+                "plus_one" => Value::Bool(true),
+                _ => value.clone(),
+            };
+            let fields = s.fields.iter().map(|(name, value)| (name.clone(), new(name, value))).collect();
+            Ok(Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() })))
+        }
         ("init" | "tied_to", _) => match s.field("weight") {
             Some(Value::Param(weight)) => Ok(with("weight", param_method(weight.clone(), args)?)),
             _ => Err(Diagnostic::error("this module has no weight").at(at, "").into()),
@@ -283,7 +305,12 @@ fn layer_norm<'a>(ev: &mut Evaluator<'a>, s: &Struct<'a>, x: Operand<'_>, args: 
 /// Normal in f32; the product with the weight in f32 too (PyTorch), or after rounding (transformers).
 fn rms_norm<'a>(ev: &mut Evaluator<'a>, s: &Struct<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Leaf> {
     let rounded_first = matches!(s.field("rounded_first"), Some(Value::Bool(true)));
-    let weight = if rounded_first { own(ev, s, "weight", args)? } else { master(ev, s, "weight", args)? };
+    let mut weight = if rounded_first { own(ev, s, "weight", args)? } else { master(ev, s, "weight", args)? };
+    if matches!(s.field("plus_one"), Some(Value::Bool(true))) {
+        let one = number_like(&Value::Float(1.0), weight.tensor().dtype, args.site.span)?;
+        let operands = [&weight, &one].map(|leaf| Operand { leaf, span: x.span });
+        weight = ev.trace.op(ops::Add {}, &operands, args.site)?;
+    }
     let (dim, eps) = normalised(s, &weight, x, args)?;
     let back = x.leaf.tensor().dtype;
     let wide = ev.cast_leaf(x.leaf, DType::F32, x.span, args.site)?;

@@ -18,6 +18,8 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
         Op::CrossEntropy(_) | Op::CrossEntropyGrad(_) => {
             return Some(("CrossEntropyLoss is not in every release's headers, LogSoftmaxV2 is", false));
         }
+        Op::Argsort(_) => return Some(("Sort leaves open where NaN stands, two stable sorts do not", false)),
+        Op::TopK(_) => Some("TopKV2 leaves open which of equal elements come first, a stable sort does not"),
         Op::Window(_) => return Some(("Slice wants offsets that are known when it is compiled", false)),
         Op::Attention(_) | Op::AttentionGrad(_) => {
             let known = matches!(args[0].dtype, DType::BF16 | DType::F16);
@@ -50,6 +52,8 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
         | Op::Sub(_)
         | Op::Mul(_)
         | Op::Div(_)
+        | Op::FloorDiv(_)
+        | Op::Remainder(_)
         | Op::Max(_)
         | Op::Min(_)
         | Op::Compare(_)
@@ -59,6 +63,9 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
         | Op::Exp(_)
         | Op::Expm1(_)
         | Op::Log(_)
+        | Op::Log1p(_)
+        | Op::Floor(_)
+        | Op::Round(_)
         | Op::Sqrt(_)
         | Op::Rsqrt(_)
         | Op::Tanh(_)
@@ -83,6 +90,7 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
         | Op::ScatterAdd(_)
         | Op::ReduceSum(_)
         | Op::ReduceMax(_)
+        | Op::Cumsum(_)
         | Op::Matmul(_)
         | Op::RmsNorm(_)
         | Op::RmsNormGrad(_)

@@ -19,6 +19,20 @@ pub fn combine(cx: &mut Cx<'_>, op: Op) -> Vec<Tensor> {
     vec![cx.through(op, &args, 2, &[])]
 }
 
+/// A quotient, or what it leaves; of whole numbers 0 where the divisor is.
+pub fn divide(cx: &mut Cx<'_>, op: Op) -> Vec<Tensor> {
+    let (to, dtype) = (cx.result(0), cx.dtype(cx.arg(1)));
+    if to.dtype.is_float() {
+        return combine(cx, op);
+    }
+    let [x, y] = [0, 1].map(|i| cx.align(cx.arg(i), cx.of(i), to));
+    let [zero, one] = [0.0, 1.0].map(|value| cx.scalar(value, dtype));
+    let by_zero = cx.g.op(Op::Equal, &[y, zero], &[]);
+    let safe = cx.g.op(Op::SelectV2, &[by_zero, one, y], &[]);
+    let quotient = cx.g.op(op, &[x, safe], &[]);
+    vec![cx.g.op(Op::SelectV2, &[by_zero, zero, quotient], &[])]
+}
+
 pub fn compare(cx: &mut Cx<'_>, op: &Compare) -> Vec<Tensor> {
     combine(
         cx,

@@ -12,6 +12,7 @@ mod norm;
 mod product;
 mod reduce;
 mod rope;
+mod sort;
 mod source;
 
 use ir::{Function, Inst, Op as Ir, Type};
@@ -98,7 +99,9 @@ fn lower(cx: &mut Cx<'_>, op: &Ir) -> Vec<Tensor> {
         Ir::Add(_) => elementwise::combine(cx, Op::Add),
         Ir::Sub(_) => elementwise::combine(cx, Op::Sub),
         Ir::Mul(_) => elementwise::combine(cx, Op::Mul),
-        Ir::Div(_) => elementwise::combine(cx, Op::RealDiv),
+        Ir::Div(_) => elementwise::divide(cx, Op::RealDiv),
+        Ir::FloorDiv(_) => elementwise::divide(cx, Op::FloorDiv),
+        Ir::Remainder(_) => elementwise::divide(cx, Op::FloorMod),
         Ir::Max(_) => elementwise::combine(cx, Op::Maximum),
         Ir::Min(_) => elementwise::combine(cx, Op::Minimum),
         Ir::Compare(op) => elementwise::compare(cx, op),
@@ -108,6 +111,9 @@ fn lower(cx: &mut Cx<'_>, op: &Ir) -> Vec<Tensor> {
         Ir::Exp(_) => elementwise::map(cx, Op::Exp),
         Ir::Expm1(_) => elementwise::map(cx, Op::Expm1),
         Ir::Log(_) => elementwise::map(cx, Op::Log),
+        Ir::Log1p(_) => elementwise::map(cx, Op::Log1p),
+        Ir::Floor(_) => elementwise::map(cx, Op::Floor),
+        Ir::Round(_) => elementwise::map(cx, Op::Rint),
         Ir::Sqrt(_) => elementwise::map(cx, Op::Sqrt),
         Ir::Rsqrt(_) => elementwise::map(cx, Op::Rsqrt),
         Ir::Tanh(_) => elementwise::map(cx, Op::Tanh),
@@ -133,6 +139,8 @@ fn lower(cx: &mut Cx<'_>, op: &Ir) -> Vec<Tensor> {
         Ir::ScatterAdd(op) => reduce::scatter_add(cx, op),
         Ir::ReduceSum(op) => reduce::reduce(cx, Op::ReduceSum, &op.dims),
         Ir::ReduceMax(op) => reduce::reduce(cx, Op::ReduceMax, &op.dims),
+        Ir::Cumsum(op) => reduce::cumsum(cx, op),
+        Ir::Argsort(op) => sort::argsort(cx, op),
         Ir::Matmul(op) => product::matmul(cx, op),
         Ir::RmsNorm(op) => norm::rms_norm(cx, op),
         Ir::RmsNormGrad(op) => norm::rms_norm_grad(cx, op),
@@ -146,6 +154,10 @@ fn lower(cx: &mut Cx<'_>, op: &Ir) -> Vec<Tensor> {
         Ir::CrossEntropy(op) => loss::cross_entropy(cx, op),
         Ir::CrossEntropyGrad(op) => loss::cross_entropy_grad(cx, op),
         Ir::Adamw(op) => adamw::adamw(cx, op),
+        Ir::TopK(_) => {
+            cx.g.fail("`top_k` is lowered in parts");
+            vec![]
+        }
         Ir::Reshard(_)
         | Ir::Coordinate(_)
         | Ir::AllReduce(_)

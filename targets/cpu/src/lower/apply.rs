@@ -4,7 +4,7 @@ use ir::ops::Comparison;
 use types::DType;
 
 use super::form::Scalar;
-use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
+use crate::emit::{Cmp, Elem, Emitter, Round, Ty, Val};
 
 /// How an element type is stored.
 pub fn stored(dtype: DType) -> Elem {
@@ -60,7 +60,10 @@ pub fn apply(e: &mut Emitter, scalar: Scalar, args: &[Val], from: DType, to: DTy
         Scalar::Add => e.add(x, y),
         Scalar::Sub => e.sub(x, y),
         Scalar::Mul => e.mul(x, y),
-        Scalar::Div => e.div(x, y),
+        Scalar::Div if x.ty.elem.is_float() => e.div(x, y),
+        Scalar::Div => Quotient::of(e, x, y).toward_zero(e),
+        Scalar::FloorDiv => Quotient::of(e, x, y).down(e)[0],
+        Scalar::Remainder => Quotient::of(e, x, y).down(e)[1],
         Scalar::Neg => e.neg(x),
         Scalar::Max => extreme(e, Cmp::Gt, x, y),
         Scalar::Min => extreme(e, Cmp::Lt, x, y),
@@ -74,6 +77,8 @@ pub fn apply(e: &mut Emitter, scalar: Scalar, args: &[Val], from: DType, to: DTy
             }
         },
         Scalar::Cast => cast(e, x, from, to),
+        Scalar::Floor => e.round(x, Round::Floor),
+        Scalar::Round => e.round(x, Round::Even),
         Scalar::Sqrt => e.sqrt(x),
         Scalar::Rsqrt => e.rsqrt(x),
         Scalar::Exp => single(e, Emitter::exp)?,
@@ -86,6 +91,47 @@ pub fn apply(e: &mut Emitter, scalar: Scalar, args: &[Val], from: DType, to: DTy
         Scalar::Erf => single(e, Emitter::erf)?,
     };
     Some(e.round_through(value, stored(to)))
+}
+
+/// A division of whole numbers that never traps: where the divisor is 0 all results are 0, and the least number by -1
+/// wraps.
+struct Quotient {
+    x: Val,
+    y: Val,
+    /// Rounded toward zero; of a divisor of 0 anything.
+    value: Val,
+    by_zero: Val,
+}
+
+impl Quotient {
+    fn of(e: &mut Emitter, x: Val, y: Val) -> Quotient {
+        let (zero, one, minus) = (e.int(y.ty, 0), e.int(y.ty, 1), e.int(y.ty, -1));
+        let (by_zero, by_minus) = (e.cmp(Cmp::Eq, y, zero), e.cmp(Cmp::Eq, y, minus));
+        let traps = e.or(by_zero, by_minus);
+        let safe = e.select(traps, one, y);
+        let value = e.div(x, safe);
+        let negative = e.neg(x);
+        Quotient { x, y, value: e.select(by_minus, negative, value), by_zero }
+    }
+
+    fn toward_zero(&self, e: &mut Emitter) -> Val {
+        let zero = e.int(self.x.ty, 0);
+        e.select(self.by_zero, zero, self.value)
+    }
+
+    /// The quotient rounded down, and what it leaves.
+    fn down(&self, e: &mut Emitter) -> [Val; 2] {
+        let (zero, one) = (e.int(self.x.ty, 0), e.int(self.x.ty, 1));
+        let product = e.mul(self.value, self.y);
+        let rest = e.sub(self.x, product);
+        let some = e.cmp(Cmp::Ne, rest, zero);
+        let signs = e.xor(rest, self.y);
+        let apart = e.cmp(Cmp::Lt, signs, zero);
+        let above = e.and(some, apart);
+        let (lower, fuller) = (e.sub(self.value, one), e.add(rest, self.y));
+        let results = [e.select(above, lower, self.value), e.select(above, fuller, rest)];
+        results.map(|result| e.select(self.by_zero, zero, result))
+    }
 }
 
 fn comparison(kind: Comparison) -> Cmp {

@@ -117,7 +117,7 @@ impl<'f> Eval<'f> {
                 at[place] = coord::add(e, at[place], Coord::one(start));
                 self.padded(e, args[0], place, outside, at)
             }
-            Form::Gather(op) => self.gather(e, &op.dim, &args, at),
+            Form::Gather(op) => self.gather(e, (ty, op), &args, at),
             Form::Fold(fold, dims) => self.reduce(e, node, args[0], dims, fold, at),
             Form::Elementwise(scalar) => {
                 let mut values = Vec::new();
@@ -289,11 +289,17 @@ impl<'f> Eval<'f> {
         Ok(widen(e, value, self.lanes))
     }
 
-    fn gather(&mut self, e: &mut Emitter, dim: &str, args: &[NodeId], at: &[Coord]) -> Result<Val, LowerError> {
+    fn gather(
+        &mut self,
+        e: &mut Emitter,
+        (ty, op): (&TensorType, &ir::ops::Gather),
+        args: &[NodeId],
+        at: &[Coord],
+    ) -> Result<Val, LowerError> {
         let (table, ids) = (self.ty(args[0])?, self.ty(args[1])?);
-        let place = table.position(dim).unwrap_or(0);
-        let rank = ids.rank();
-        let id = self.value(e, args[1], &at[place..place + rank])?;
+        let place = table.position(&op.dim).unwrap_or(0);
+        let rank = op.picked(table, ids).len();
+        let id = self.value(e, args[1], &named(ty, ids, at))?;
         let id = e.extend_signed(id, Elem::I64);
         let size = e.int(id.ty, table.dims[place].size as i64);
         let exists = e.below(id, size);
@@ -348,10 +354,9 @@ impl<'f> Eval<'f> {
                 let at = reshaped_where_known(e, ty, arg, at, self.lanes);
                 self.hoist(e, args[0], &at)
             }
-            Form::Gather(op) => {
-                let place = self.ty(args[0])?.position(&op.dim).unwrap_or(0);
-                let rank = self.ty(args[1])?.rank();
-                self.hoist(e, args[1], &at[place..place + rank])
+            Form::Gather(_) => {
+                let own = named_where_known(ty, self.ty(args[1])?, at);
+                self.hoist(e, args[1], &own)
             }
             Form::Elementwise(_)
             | Form::Renamed

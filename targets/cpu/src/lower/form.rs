@@ -2,8 +2,8 @@
 
 use ir::Op;
 use ir::ops::{
-    Attention, AttentionGrad, Comparison, Constant, Gather, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice,
-    Window,
+    Argsort, Attention, AttentionGrad, Comparison, Constant, Cumsum, Gather, Matmul, Pad, ReduceMax, ReduceSum,
+    ScatterAdd, Slice, TopK, Window,
 };
 use types::Name;
 
@@ -41,6 +41,8 @@ pub enum Scalar {
     Sub,
     Mul,
     Div,
+    FloorDiv,
+    Remainder,
     Max,
     Min,
     Select,
@@ -49,6 +51,8 @@ pub enum Scalar {
     Exp,
     Expm1,
     Log,
+    Floor,
+    Round,
     Sqrt,
     Rsqrt,
     Tanh,
@@ -65,6 +69,9 @@ pub enum Scalar {
 pub enum Whole<'o> {
     Matmul(&'o Matmul),
     ScatterAdd(&'o ScatterAdd),
+    Cumsum(&'o Cumsum),
+    Argsort(&'o Argsort),
+    TopK(&'o TopK),
     Attention(&'o Attention),
     AttentionGrad(&'o AttentionGrad),
 }
@@ -79,6 +86,8 @@ impl<'o> Form<'o> {
             Op::Sub(_) => Form::Elementwise(Scalar::Sub),
             Op::Mul(_) => Form::Elementwise(Scalar::Mul),
             Op::Div(_) => Form::Elementwise(Scalar::Div),
+            Op::FloorDiv(_) => Form::Elementwise(Scalar::FloorDiv),
+            Op::Remainder(_) => Form::Elementwise(Scalar::Remainder),
             Op::Max(_) => Form::Elementwise(Scalar::Max),
             Op::Min(_) => Form::Elementwise(Scalar::Min),
             Op::Select(_) => Form::Elementwise(Scalar::Select),
@@ -87,6 +96,8 @@ impl<'o> Form<'o> {
             Op::Exp(_) => Form::Elementwise(Scalar::Exp),
             Op::Expm1(_) => Form::Elementwise(Scalar::Expm1),
             Op::Log(_) => Form::Elementwise(Scalar::Log),
+            Op::Floor(_) => Form::Elementwise(Scalar::Floor),
+            Op::Round(_) => Form::Elementwise(Scalar::Round),
             Op::Sqrt(_) => Form::Elementwise(Scalar::Sqrt),
             Op::Rsqrt(_) => Form::Elementwise(Scalar::Rsqrt),
             Op::Tanh(_) => Form::Elementwise(Scalar::Tanh),
@@ -107,9 +118,13 @@ impl<'o> Form<'o> {
             Op::ReduceMax(ReduceMax { dims }) => Form::Fold(Fold::Max, dims),
             Op::Matmul(op) => Form::Whole(Whole::Matmul(op)),
             Op::ScatterAdd(op) => Form::Whole(Whole::ScatterAdd(op)),
+            Op::Cumsum(op) => Form::Whole(Whole::Cumsum(op)),
+            Op::Argsort(op) => Form::Whole(Whole::Argsort(op)),
+            Op::TopK(op) => Form::Whole(Whole::TopK(op)),
             Op::Attention(op) => Form::Whole(Whole::Attention(op)),
             Op::AttentionGrad(op) => Form::Whole(Whole::AttentionGrad(op)),
-            Op::GeluTanh(_)
+            Op::Log1p(_)
+            | Op::GeluTanh(_)
             | Op::GeluTanhGrad(_)
             | Op::Silu(_)
             | Op::SiluGrad(_)

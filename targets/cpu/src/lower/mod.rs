@@ -4,12 +4,15 @@
 //! |---|---|
 //! | one product and what follows it elementwise | [`product`] |
 //! | one scatter-add | [`scatter`] |
+//! | one cumulative sum | [`cumsum`] |
+//! | one sort, or the first few of one | [`sort`] |
 //! | attention, its gradient | [`flash`] |
 //! | one transpose of the last dim | [`transpose`] |
 //! | all else, fused | [`nest`] over [`eval`] |
 
 mod apply;
 mod coord;
+mod cumsum;
 mod eval;
 mod expand;
 mod flash;
@@ -18,7 +21,9 @@ mod nest;
 mod pairs;
 mod product;
 mod reduce;
+mod rows;
 mod scatter;
+mod sort;
 mod table;
 mod transpose;
 
@@ -29,11 +34,13 @@ use ir::{Function, Inst, NodeId, Op};
 use crate::cpu::Cpu;
 use crate::emit::{Emitter, Kernel, Module, Val};
 
+use cumsum::CumsumKernel;
 use flash::AttentionKernel;
 use form::{Form, Whole};
 use nest::NestKernel;
 use product::ProductKernel;
 use scatter::ScatterKernel;
+use sort::SortKernel;
 use transpose::TransposeKernel;
 
 pub use expand::expand;
@@ -69,12 +76,15 @@ pub struct Needs {
 pub struct Lowering {
     function: Function,
     kind: Kind,
+    lanes: u32,
 }
 
 enum Kind {
     Nest(NestKernel),
     Product(ProductKernel),
     Scatter(ScatterKernel),
+    Cumsum(CumsumKernel),
+    Sort(SortKernel),
     Flash(AttentionKernel),
     Transpose(TransposeKernel),
 }
@@ -101,6 +111,9 @@ impl Lowering {
         let kind = match whole {
             Some((node, Whole::Matmul(op))) => Kind::Product(ProductKernel::new(&function, node, op, cpu)?),
             Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(ScatterKernel::new(&function, node, op)?),
+            Some((node, Whole::Cumsum(op))) => Kind::Cumsum(CumsumKernel::new(&function, node, op)?),
+            Some((node, Whole::Argsort(op))) => Kind::Sort(SortKernel::whole(&function, node, op)?),
+            Some((node, Whole::TopK(op))) => Kind::Sort(SortKernel::first(&function, node, op)?),
             Some((node, Whole::Attention(op))) => Kind::Flash(AttentionKernel::forward(&function, node, op, cpu)?),
             Some((node, Whole::AttentionGrad(op))) => Kind::Flash(AttentionKernel::backward(&function, node, op, cpu)?),
             None => match TransposeKernel::new(&function, cpu) {
@@ -108,7 +121,7 @@ impl Lowering {
                 None => Kind::Nest(NestKernel::new(&function, cpu)?),
             },
         };
-        Ok(Lowering { function, kind })
+        Ok(Lowering { function, kind, lanes: cpu.lanes })
     }
 
     pub fn needs(&self) -> Needs {
@@ -116,6 +129,8 @@ impl Lowering {
             Kind::Nest(plan) => plan.needs(&self.function),
             Kind::Product(plan) => plan.needs(),
             Kind::Scatter(plan) => plan.needs(),
+            Kind::Cumsum(plan) => plan.needs(self.lanes),
+            Kind::Sort(plan) => plan.needs(),
             Kind::Flash(plan) => plan.needs(),
             Kind::Transpose(plan) => plan.needs(),
         }
@@ -132,6 +147,8 @@ impl Lowering {
                 Kind::Nest(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Product(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Scatter(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Cumsum(plan) => plan.emit(e, kernel, &pointers),
+                Kind::Sort(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Flash(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Transpose(plan) => plan.emit(e, kernel, &pointers),
             };

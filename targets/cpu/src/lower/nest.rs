@@ -209,17 +209,13 @@ impl Reductions {
                 }
                 Form::Gather(op) => {
                     let table = tensor(function, data.args[0])?;
-                    let place = table.position(&op.dim).unwrap_or(0);
-                    let rank = tensor(function, data.args[1])?.rank();
-                    match index {
-                        0 => {
-                            let mut inner = at[..place].to_vec();
-                            inner.push(at[place..place + rank].iter().flatten().copied().collect());
-                            inner.extend_from_slice(&at[place + rank..]);
-                            inner
-                        }
-                        _ => at[place..place + rank].to_vec(),
+                    let ids = tensor(function, data.args[1])?;
+                    let mut inner = by_name;
+                    if let (0, Some(place)) = (index, table.position(&op.dim)) {
+                        let of_ids = ids.dims.iter().filter_map(|dim| ty.position(&dim.name));
+                        inner[place] = of_ids.flat_map(|dim| at[dim].iter().copied()).collect();
                     }
+                    inner
                 }
                 Form::Constant(_)
                 | Form::Iota

@@ -1,4 +1,5 @@
-//! Kernels of one scatter-add: parts share the rows of the result, and each walks all updates in order.
+//! Kernels of one scatter-add: parts share the rows of the result, and each walks all updates in order; where there are
+//! more tables than rows in each, parts share the tables.
 //!
 //! A row is then summed in the order of the updates, by one part. Sums are `f32`, in scratch where the result is narrower.
 
@@ -20,6 +21,10 @@ pub struct ScatterKernel {
     picked: Vec<u64>,
     after: Vec<u64>,
     rows: u64,
+    /// For each dim of the ids, the place of its coordinate among those before and picked.
+    of_ids: Vec<usize>,
+    /// Parts share what is before the rows.
+    by_table: bool,
     dtype: DType,
 }
 
@@ -30,7 +35,8 @@ impl ScatterKernel {
             function.ty(node).tensor().ok_or_else(|| LowerError::new("a scatter-add of what is no tensor"))
         };
         let (updates, ids, out) = (tensor(args[0])?, tensor(args[1])?, tensor(node)?);
-        let place = out.position(&op.dim.name).unwrap_or(0);
+        let dims = op.picked(updates, ids).ok_or_else(|| LowerError::new("a scatter-add whose ids do not fit"))?;
+        let of_ids = ids.dims.iter().filter_map(|dim| updates.position(&dim.name)).collect();
         let size = |dims: &[types::Dim]| dims.iter().map(|dim| dim.size as u64).collect::<Vec<u64>>();
         if function.results.len() != 1 || function.results[0] != node || stored(out.dtype) == Elem::F64 {
             return Err(LowerError::new("a scatter-add stands alone in its kernel, and not in f64"));
@@ -39,10 +45,13 @@ impl ScatterKernel {
             node,
             updates: args[0],
             ids: args[1],
-            before: size(&updates.dims[..place]),
-            picked: size(&updates.dims[place..place + ids.rank()]),
-            after: size(&updates.dims[place + ids.rank()..]),
+            before: size(&updates.dims[..dims.start]),
+            picked: size(&updates.dims[dims.clone()]),
+            after: size(&updates.dims[dims.end..]),
             rows: op.dim.size as u64,
+            of_ids,
+            by_table: !op.batch.is_empty()
+                && updates.dims[..dims.start].iter().map(|d| d.size).product::<usize>() > op.dim.size,
             dtype: out.dtype,
         })
     }
@@ -51,13 +60,17 @@ impl ScatterKernel {
         stored(self.dtype) == Elem::F32
     }
 
+    fn shares(&self) -> u64 {
+        if self.by_table { self.before.iter().product() } else { self.rows }
+    }
+
     fn elements(&self) -> u64 {
         self.before.iter().product::<u64>() * self.rows * self.after.iter().product::<u64>()
     }
 
     pub fn needs(&self) -> Needs {
         let workspace = if self.wide() { 0 } else { self.elements() * 4 };
-        Needs { workspace, parts: self.rows.min(256), in_place: Vec::new() }
+        Needs { workspace, parts: self.shares().min(256), in_place: Vec::new() }
     }
 
     pub fn emit(
@@ -69,11 +82,16 @@ impl ScatterKernel {
     ) -> Result<(), LowerError> {
         let out = pointers.results[0];
         let sums = if self.wide() { out } else { Pointers::workspace(e, function, kernel) };
-        let (from, to) = e.share(kernel, self.rows, self.rows.min(256));
+        let share = e.share(kernel, self.shares(), self.shares().min(256));
         let mut eval = Eval::new(function, pointers.bases.clone());
         let (outer, row) = (self.before.iter().product::<u64>(), self.after.iter().product::<u64>());
         let mut result = Ok(());
-        e.for_count(outer, 1, |e, outer_index| {
+        let zero = e.i64(0);
+        let [tables, (from, to)] = match self.by_table {
+            true => [share, (zero, e.i64(self.rows as i64))],
+            false => [(zero, e.i64(outer as i64)), share],
+        };
+        e.for_range((tables.0, tables.1, 1), |e, outer_index| {
             let size = e.i64(self.rows as i64);
             let first = e.mul(outer_index, size);
             let zero = e.float(Ty::F32, 0.0);
@@ -83,7 +101,9 @@ impl ScatterKernel {
                 result = eval.scope(|eval| {
                     let picked: Vec<Coord> = e.unravel(index, &self.picked).into_iter().map(Coord::one).collect();
                     let before: Vec<Coord> = e.unravel(outer_index, &self.before).into_iter().map(Coord::one).collect();
-                    let id = eval.value(e, self.ids, &picked)?;
+                    let all = [&before[..], &picked].concat();
+                    let own: Vec<Coord> = self.of_ids.iter().map(|&place| all[place]).collect();
+                    let id = eval.value(e, self.ids, &own)?;
                     let id = e.extend_signed(id, Elem::I64);
                     let exists = e.below(id, size);
                     let mine = {

@@ -7,6 +7,7 @@ mod movement;
 mod norm;
 mod product;
 mod rotary;
+mod sort;
 
 use activation::{erf, gelu, silu, slope, swiglu, swiglu_grad};
 use adamw::adamw;
@@ -15,6 +16,7 @@ use movement::{concat, reduce};
 use norm::{layer_norm, layer_norm_grad, rms_norm, rms_norm_grad, softmax, softmax_grad};
 use product::product;
 use rotary::rotary;
+use sort::{cumsum, sort};
 
 use crate::Tensor;
 use crate::proto::{Attribute, OpDef};
@@ -31,6 +33,8 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
         "Sub" => pair(|x, y| x - y),
         "Mul" => pair(|x, y| x * y),
         "RealDiv" => pair(|x, y| x / y),
+        "FloorDiv" => pair(|x, y| (x / y).floor()),
+        "FloorMod" => pair(|x, y| x - y * (x / y).floor()),
         "Maximum" => pair(f64::max),
         "Minimum" => pair(f64::min),
         "Less" => zip(op, &a, |v| is(v[0] < v[1])),
@@ -46,6 +50,9 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
         "Exp" => map(f64::exp),
         "Expm1" => map(f64::exp_m1),
         "Log" => map(f64::ln),
+        "Log1p" => map(f64::ln_1p),
+        "Floor" => map(f64::floor),
+        "Rint" => map(f64::round_ties_even),
         "Sqrt" => map(f64::sqrt),
         "Rsqrt" => map(|x| 1.0 / x.sqrt()),
         "Tanh" => map(f64::tanh),
@@ -84,10 +91,10 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
             })
         }
         "GatherV2" => {
-            let axis = a[2].data[0] as usize;
-            let rank = a[1].shape.len();
+            let (axis, batch) = (a[2].data[0] as usize, int(op, "batch_dims") as usize);
+            let rank = a[1].shape.len() - batch;
             each(op, |index| {
-                let id = a[1].at(&index[axis..axis + rank]) as usize;
+                let id = a[1].at(&[&index[..batch], &index[axis..axis + rank]].concat()) as usize;
                 a[0].at(&[&index[..axis], &[id], &index[axis + rank..]].concat())
             })
         }
@@ -107,6 +114,8 @@ pub(crate) fn node(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
         "Fill" => each(op, |_| a[1].data[0]),
         "ReduceSum" => reduce(op, a[0], &a[1].ints(), 0.0, |x, y| x + y),
         "ReduceMax" => reduce(op, a[0], &a[1].ints(), f64::NEG_INFINITY, f64::max),
+        "Cumsum" => cumsum(op, &a),
+        "Sort" => sort(op, a[0]),
         "UnsortedSegmentSum" => {
             let row = a[0].data.len() / a[1].data.len().max(1);
             let mut out = vec![0.0; out_shape(op).iter().product()];
