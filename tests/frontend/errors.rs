@@ -158,6 +158,22 @@ fn values() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
+#[test]
+fn indices_and_truth_values() {
+    let kept = "dims! { KEPT = 9, TWO = 2 }";
+    let messages = [
+        small(kept, "    x.cast(f32).top_k(DIM, KEPT).0.sum()"),
+        small(kept, "    x.cast(f32).cumsum(TWO).sum()"),
+        small(kept, "    x.floor_div(2).cast(f32).sum()"),
+        small(kept, "    (ids % 2).cast(f32).sum()"),
+        small(kept, "    ids.and(ids).cast(f32).sum()"),
+        small(kept, "    x.clamp(1.0, 0.0).cast(f32).sum()"),
+        small(kept, "    ids.gelu().cast(f32).sum()"),
+        small(kept, "    x.pad(L, 0, 1, 0.0).gather(DIM, ids).cast(f32).sum()"),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
 /// A dim may be 0, an axis may not: every way to make one is refused where it is made.
 #[test]
 fn axes_of_size_0() {

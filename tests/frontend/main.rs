@@ -8,6 +8,7 @@ mod language;
 mod libraries;
 mod mutations;
 mod sampling;
+mod words;
 
 use diag::Sources;
 use eval::{Evaluated, Options, Origin, Sibling};

@@ -320,6 +320,40 @@ def indices():
     emit("gather_first", "gather", lambda t, i: t.gather(0, i), {"table: A B C": x, "ids: K B C": first}, ["*y: K B C"], ["table"], axes=["A"])
 
 
+# ---------------------------------------------------------------- words of the language that are formulas
+
+F = torch.nn.functional
+WORDS = {  # as a model says it, of x with the dims A and B
+    "x.relu()": F.relu,
+    "x.gelu()": F.gelu,
+    "x.quick_gelu()": lambda x: x * torch.sigmoid(1.702 * x),
+    "x.softplus()": F.softplus,
+    "x.sign()": torch.sign,
+    "x.clamp(-0.5, 1.5)": lambda x: x.clamp(-0.5, 1.5),
+    "x.log_softmax(B)": lambda x: x.log_softmax(-1),
+    "x.l2_normalize(B, 1e-6)": lambda x: (x.float() if x.dtype == torch.bfloat16 else x) * (x.double().square().sum(-1, keepdim=True) + 1e-6).rsqrt(),
+    "x.floor()": torch.floor,
+    "x.round()": torch.round,
+    "geglu(x, x)": lambda x: F.gelu(x) * x,
+}
+
+
+def words():
+    """One file: the values of each word in f64, rounded to f32, its gradient, and its values in bf16 as PyTorch has them."""
+    x = 4 * torch.randn((5, 67), generator=rng("words"))
+    x[0, :8] = torch.tensor([0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 30.0, -60.0])
+    x = x.bfloat16().float()
+    seed = torch.randn(x.shape, generator=rng("words seed"))
+    tensors = {"x": x, "seed": seed}
+    for word, fn in WORDS.items():
+        wide = x.double().requires_grad_()
+        y = fn(wide)
+        tensors[word] = y.detach().float()
+        tensors[f"{word} gradient"] = torch.autograd.grad(y, wide, seed.double())[0].float()
+        tensors[f"{word} in bf16"] = fn(x.bfloat16()).bfloat16().float()
+    save_file(tensors, OUT.parent / "words.safetensors")
+
+
 # ---------------------------------------------------------------- the ends of Wan
 
 
@@ -341,7 +375,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for group in (unary, binary, matmul, reductions, norms, rope, attention, embedding, cross_entropy, adamw, indices, wan_ends):
+    for group in (unary, binary, matmul, reductions, norms, rope, attention, embedding, cross_entropy, adamw, indices, words, wan_ends):
         group()
     files = sorted(OUT.iterdir())
     print(f"{len(files)} files, {sum(f.stat().st_size for f in files) // 1024} KiB")

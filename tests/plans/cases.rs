@@ -103,8 +103,8 @@ pub fn passes(text: &str, module: &mut Module, after: impl FnMut(&str, &Module))
 pub fn close(found: &Values, expected: &Values, noise: &Values, float: DType) -> Result<(), String> {
     let scale = |name: &str, want: &[f64]| {
         let rounding = want.iter().zip(&noise[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        // Parameters and their gradients are f32, and so is what follows from an update.
-        let exact = float == DType::F64 && name.starts_with("step 0 ") && !name.contains("grad/");
+        // Parameters, their gradients and the norm of those are f32, and so is what follows from an update.
+        let exact = float == DType::F64 && name.starts_with("step 0 ") && !name.contains("grad");
         // What adds up to nothing does so to the precision of its terms, which are of the size of one.
         30.0 * rounding + if exact { 1e-9 * largest(want) } else { 1e-5 * largest(want).max(1.0) }
     };

@@ -101,6 +101,16 @@ fn speed() {
         measure("rms_norm_grad", &[&x, &x], |b, p| vec![op(b, ops::RmsNormGrad { dim: dim.clone(), eps: 1e-6 }, p)]);
         measure("layer_norm", &[&x], |b, p| vec![op(b, ops::LayerNorm { dim: dim.clone(), eps: 1e-6 }, p)]);
         measure("softmax", &[&x], |b, p| vec![op(b, ops::Softmax { dim: dim.clone() }, p)]);
+        let scores = format!("{dtype}[T:4096, E:64]");
+        measure("first 8 of 64", &[&scores], |b, p| {
+            let both = op(b, ops::TopK { dim: "E".into(), to: types::Dim::new("K", 8) }, p);
+            b.results(both).to_vec()
+        });
+        measure("order of 32,768", &[&format!("{dtype}[T:32768]")], |b, p| {
+            vec![op(b, ops::Argsort { dim: "T".into(), descending: false }, p)]
+        });
+        measure("sums along columns", &[&x], |b, p| vec![op(b, ops::Cumsum { dim: "L".into(), reverse: false }, p)]);
+        measure("sums along rows", &[&x], |b, p| vec![op(b, ops::Cumsum { dim: "D".into(), reverse: false }, p)]);
         let (logits, rows) = (format!("{dtype}[L:256, V:32000]"), "i64[L:256]");
         let vocabulary = Name::from("V");
         measure("cross_entropy", &[&logits, rows], |b, p| {

@@ -252,7 +252,8 @@ impl Graph<'_, '_> {
         let bound = self.b.constant(self.tape.below(4) as f64, DType::I64);
         let whole: Op = if self.tape.one_in(2) { FloorDiv {}.into() } else { Remainder {}.into() };
         let numbers = self.op(whole, &[numbers, bound])?;
-        let order = self.op(Argsort { dim: dim.name.clone(), descending: self.tape.one_in(2) }, &[numbers])?;
+        let descending = self.tape.one_in(2);
+        let order = self.op(Argsort { dim: dim.name.clone(), descending }, &[numbers])?;
         self.op(Gather { dim: dim.name }, &[x, order])
     }
 

@@ -1,6 +1,6 @@
 //! Functions that are formulas of several operators: activations, bounds, truth values and norms of rows.
 //!
-//! What is floating is computed in f32 and rounded once, as PyTorch's kernels do.
+//! What PyTorch has a kernel for is computed in f32 and rounded once, as it is there.
 
 use diag::{Diagnostic, Span};
 use ir::Op;
@@ -113,11 +113,11 @@ impl<'a> Formula<'_, 'a> {
         })
     }
 
-    /// Within both bounds, at which the slope is still 1; NaN stays.
+    /// Within both bounds, at which the slope is 0 already, as in PyTorch; NaN stays.
     fn clamp(&mut self, x: &Leaf, low: f64, high: f64) -> Eval<'a, Leaf> {
         let (least, most) = (self.number(low, x)?, self.number(high, x)?);
-        let y = self.choose(x, Comparison::Greater, high, &most, x)?;
-        self.choose(x, Comparison::Less, low, &least, &y)
+        let y = self.choose(x, Comparison::GreaterEqual, high, &most, x)?;
+        self.choose(x, Comparison::LessEqual, low, &least, &y)
     }
 
     /// 1, 0 or -1; 0 for NaN.
@@ -185,11 +185,10 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         }
         "quick_gelu" => {
             plain()?;
-            f.wide(leaf, |f, x| {
-                let steep = f.scale(x, 1.702)?;
-                let gate = f.op(ops::Sigmoid {}, &[&steep])?;
-                f.op(ops::Mul {}, &[x, &gate])
-            })?
+            // Rounded at each step, as its published form is.
+            let steep = f.wide(leaf, |f, x| f.scale(x, 1.702))?;
+            let gate = f.op(ops::Sigmoid {}, &[&steep])?;
+            f.op(ops::Mul {}, &[leaf, &gate])?
         }
         "softplus" => {
             plain()?;
