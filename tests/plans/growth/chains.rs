@@ -142,7 +142,7 @@ pub fn train(count: usize, next: Next) -> String {
 
 /// On two ranks, each with a half of the columns.
 pub fn sharded(count: usize, next: Next) -> String {
-    trained(count, next, "mesh [tp:2]\nwish {\"shard\":{\"dim\":\"B\",\"axes\":[\"tp\"]}}\n")
+    trained(count, next, "mesh [tp:2]\nhint {\"shard\":{\"dim\":\"B\",\"axes\":[\"tp\"]}}\n")
 }
 
 fn trained(count: usize, next: Next, mesh: &str) -> String {
