@@ -36,10 +36,27 @@ impl<'a> Evaluator<'a> {
                 Ok(Value::Tensor(self.trace.op(ops::Neg {}, &[Operand { leaf: &leaf, span }], site)?))
             }
             (UnOp::Not(_), Value::Bool(v)) => Ok(Value::Bool(!v)),
+            (UnOp::Not(_), Value::Tensor(leaf)) => {
+                let site = self.site(scope, span);
+                Ok(Value::Tensor(self.not(&leaf, span, site)?))
+            }
             (_, other) => Err(Diagnostic::error(format!("this operator does not apply to {}", other.describe()))
                 .at(span, "")
                 .into()),
         }
+    }
+
+    fn not(&mut self, leaf: &Leaf, span: Span, site: Site) -> Eval<'a, Leaf> {
+        if leaf.tensor().dtype != DType::Bool {
+            return Err(Diagnostic::error(format!("`!` of a tensor of {}", leaf.tensor().dtype))
+                .at(span, format!("this is `{}`", leaf.ty))
+                .help("it turns truth values about: compare with `.lt(..)`, `.eq(..)` or their kin first")
+                .into());
+        }
+        let [no, yes] = [0, 1].map(|value| number_like(&Value::Int(value), DType::Bool, span));
+        let (no, yes) = (no?, yes?);
+        let operands = [leaf, &no, &yes].map(|leaf| Operand { leaf, span });
+        Ok(self.trace.op(ops::Select {}, &operands, site)?)
     }
 
     pub fn binary(&mut self, scope: &mut Scope<'a>, binary: &'a syn::ExprBinary) -> Eval<'a, Value<'a>> {

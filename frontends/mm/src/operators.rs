@@ -1,6 +1,6 @@
 //! Arithmetic of tensors, parameters and numbers: dims meet by name, and the working type meets f32 in f32.
 
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, Mul, Neg, Not, Sub};
 
 use crate::{Param, Size, Tensor};
 
@@ -47,6 +47,14 @@ macro_rules! assignment {
 }
 
 assignment!(AddAssign add_assign, SubAssign sub_assign, MulAssign mul_assign, DivAssign div_assign);
+
+/// False where this is true.
+impl Not for Tensor {
+    type Output = Tensor;
+    fn not(self) -> Tensor {
+        self
+    }
+}
 
 impl Neg for Tensor {
     type Output = Tensor;

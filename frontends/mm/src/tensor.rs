@@ -50,8 +50,6 @@ impl Tensor {
         quick_gelu,
         /// log(1 + e^x).
         softplus,
-        /// False where this is true.
-        not,
     );
 
     pair!(

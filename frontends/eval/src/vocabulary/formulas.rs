@@ -16,7 +16,7 @@ use crate::stop::Eval;
 use crate::value::{Leaf, Operand, Value};
 
 pub const METHODS: &[&str] =
-    &["relu", "gelu", "quick_gelu", "softplus", "sign", "clamp", "log_softmax", "l2_normalize", "and", "or", "not"];
+    &["relu", "gelu", "quick_gelu", "softplus", "sign", "clamp", "log_softmax", "l2_normalize", "and", "or"];
 
 /// Builds nodes at one place.
 struct Formula<'e, 'a> {
@@ -134,11 +134,6 @@ impl<'a> Formula<'_, 'a> {
         let name = self.args.name.as_str();
         let truth = |value: bool| number_like(&Value::Int(i64::from(value)), DType::Bool, self.span);
         let (yes, no) = (truth(true)?, truth(false)?);
-        if name == "not" {
-            self.args.expect(0, "x.not()")?;
-            is_bool(x, self.span, name)?;
-            return self.op(ops::Select {}, &[x, &no, &yes]);
-        }
         self.args.expect(1, &format!("x.{name}(y)"))?;
         let y = tensor(self.ev, self.args, 0)?;
         is_bool(x, self.span, name)?;
@@ -160,7 +155,7 @@ fn is_bool<'a>(x: &Leaf, span: Span, name: &str) -> Eval<'a, ()> {
 pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let (leaf, name) = (x.leaf, args.name.as_str());
     let mut f = Formula { ev, args, span: x.span };
-    if matches!(name, "and" | "or" | "not") {
+    if matches!(name, "and" | "or") {
         return Ok(Value::Tensor(f.logic(leaf)?));
     }
     let ty = leaf.tensor();
