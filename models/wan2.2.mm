@@ -1,6 +1,10 @@
 //! Wan2.1 and Wan2.2: diffusion transformers for video.
 //!
 //! Parameter names are those of diffusers' `WanTransformer3DModel`; `alias` gives the original release's.
+use super::layers::conditions::{self, Conditions};
+use super::layers::dit::{self, Block};
+use super::layers::video_patches::{self, PatchEmbedding};
+use super::layers::{flow, grid_rope};
 use mm::prelude::*;
 
 dims! {
@@ -13,14 +17,17 @@ dims! {
     PF = 1, PH = 2, PW = 2,                               // a patch
     FRAMES = F / PF, ROWS = H / PH, COLS = W / PW,        // the grid of patches
     L = FRAMES * ROWS * COLS, TOKENS = L,                 // video tokens of a sample
-    PIXELS = IN * PF * PH * PW, PATCH = PF * PH * PW * OUT,
-    PAIRS = HEAD / 2, PAIRS_H = HEAD / 6, PAIRS_W = HEAD / 6, PAIRS_F = PAIRS - PAIRS_H - PAIRS_W,
-    WAVES = FREQ / 2,
-    ONE = 1, TWO = 2, SIX = 6, SIX_DIM = SIX * DIM,       // adaLN chunks of the head, of a block
+    ONE = 1, TWO = 2, SIX = 6,                            // adaLN chunks of the head, of a block
     TIMES = 2,                                            // ti2v: the time of the given frame, and of the others
-    LEVELS = STEPS + 1,                                   // noise levels of sampling
     NEGATIVE = S * GUIDED,                                // tokens of the text to stay away from
-    T: free,
+}
+
+instances! {
+    video_patches { IN, OUT, F, H, W, PF, PH, PW, FRAMES, ROWS, COLS, L, DIM },
+    grid_rope { L, FRAMES, ROWS, COLS, HEAD, THETA },
+    conditions { S, TEXT, DIM, FREQ, SIX, IMAGE, IMAGE_TOKENS, THETA },
+    dit { L, S, DIM, HEADS, HEAD, FFN, IMAGE_TOKENS, ONE, SIX, TIMES, PICTURE = IMAGE > 0, EPS },
+    flow { STEPS, SHIFT },
 }
 
 presets! {
@@ -65,279 +72,6 @@ pub const GUIDANCE_LOW: f64 = 3.0;
 const EPS: f64 = 1e-6;
 const THETA: f64 = 10_000.0;
 
-/// Angles of the tokens on the video grid, [L, PAIRS] each: some pairs of a head turn with the frame, some with the
-/// row, some with the column; in a head of fewer than six, all with the frame.
-#[derive(Clone, Copy)]
-pub struct Rope {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rope {
-    fn new() -> Self {
-        let angles = |axis: Size, pairs: Size| {
-            let exponents = iota(pairs, f64) * 2.0 / (2 * pairs).f64();
-            (iota(axis, f64) / powers(THETA, exponents)).rename(pairs, PAIRS)
-        };
-        let over_grid = |axis: Tensor| axis.cast(f32).expand([FRAMES, ROWS, COLS, PAIRS]);
-        let tokens = |grid: Tensor| grid.merge([FRAMES, ROWS, COLS], L);
-        let f = angles(FRAMES, PAIRS_F);
-        if PAIRS_H == 0 {
-            return Self { cos: tokens(over_grid(f.cos())), sin: tokens(over_grid(f.sin())) };
-        }
-        let [h, w] = [angles(ROWS, PAIRS_H), angles(COLS, PAIRS_W)];
-        let table = |axes: [Tensor; 3]| tokens(concat(PAIRS, axes.map(over_grid)));
-        Self { cos: table([f.cos(), h.cos(), w.cos()]), sin: table([f.sin(), h.sin(), w.sin()]) }
-    }
-
-    /// `x` has the video's tokens along `tokens`.
-    fn rotate(&self, x: Tensor, tokens: Size) -> Tensor {
-        x.rotate_pairs(HEAD, self.cos.rename(L, tokens), self.sin.rename(L, tokens))
-    }
-}
-
-#[derive(Module)]
-pub struct Attention {
-    #[name = "to_q"]
-    #[alias = "q"]
-    q: Linear,
-    #[name = "to_k"]
-    #[alias = "k"]
-    k: Linear,
-    #[name = "to_v"]
-    #[alias = "v"]
-    v: Linear,
-    #[name = "to_out.0"]
-    #[alias = "o"]
-    o: Linear,
-    norm_q: RmsNorm,
-    norm_k: RmsNorm,
-    #[name = "add_k_proj"]
-    #[alias = "k_img"]
-    picture_k: Option<Linear>,
-    #[name = "add_v_proj"]
-    #[alias = "v_img"]
-    picture_v: Option<Linear>,
-    #[name = "norm_added_k"]
-    #[alias = "norm_k_img"]
-    picture_norm: Option<RmsNorm>,
-}
-
-impl Attention {
-    /// With `picture`, keys and values of the encoded picture beside those of the text.
-    fn new(picture: bool) -> Self {
-        Self {
-            q: linear(DIM, DIM),
-            k: linear(DIM, DIM),
-            v: linear(DIM, DIM),
-            o: linear(DIM, DIM),
-            norm_q: rms_norm(DIM, EPS),
-            norm_k: rms_norm(DIM, EPS),
-            picture_k: if picture { Some(linear(DIM, DIM)) } else { None },
-            picture_v: if picture { Some(linear(DIM, DIM)) } else { None },
-            picture_norm: if picture { Some(rms_norm(DIM, EPS)) } else { None },
-        }
-    }
-
-    /// `x` attends to `to`; with `rope`, both are placed on the video grid.
-    fn forward(&self, x: Tensor![B, L, DIM], to: Tensor![B, T, DIM], rope: Option<Rope>) -> Tensor![B, L, DIM] {
-        let heads = |t: Tensor| t.split(DIM, [HEADS, HEAD]);
-        let mut q = heads(self.norm_q.forward(self.q.forward(x)));
-        let mut k = heads(self.norm_k.forward(self.k.forward(to)));
-        let v = heads(self.v.forward(to));
-        if let Some(rope) = rope {
-            (q, k) = (rope.rotate(q, L), rope.rotate(k, T));
-        }
-        self.o.forward(attend(q, k, v).merge([HEADS, HEAD], DIM))
-    }
-
-    /// `x` attends to the text and, apart from it, to the picture. The published class takes the last 512 tokens of both for
-    /// the text: with a picture, S is 512.
-    fn to_context(
-        &self,
-        x: Tensor![B, L, DIM],
-        text: Tensor![B, S, DIM],
-        picture: Option<Tensor![B, IMAGE_TOKENS, DIM]>,
-    ) -> Tensor![B, L, DIM] {
-        let heads = |t: Tensor| t.split(DIM, [HEADS, HEAD]);
-        let q = heads(self.norm_q.forward(self.q.forward(x)));
-        let k = heads(self.norm_k.forward(self.k.forward(text)));
-        let seen = attend(q, k, heads(self.v.forward(text)));
-        let seen = match (&self.picture_k, &self.picture_v, &self.picture_norm, picture) {
-            (Some(to_k), Some(to_v), Some(norm), Some(picture)) => {
-                let k = heads(norm.forward(to_k.forward(picture)));
-                seen + attend(q, k, heads(to_v.forward(picture)))
-            }
-            _ => seen,
-        };
-        self.o.forward(seen.merge([HEADS, HEAD], DIM))
-    }
-}
-
-#[derive(Module)]
-pub struct Block {
-    #[name = "scale_shift_table"]
-    #[alias = "modulation"]
-    modulation: Param,
-    #[alias = "self_attn"]
-    attn1: Attention,
-    #[alias = "cross_attn"]
-    attn2: Attention,
-    #[alias = "norm3"]
-    norm2: LayerNorm,
-    #[name = "ffn.net.0.proj"]
-    #[alias = "ffn.0"]
-    up: Linear,
-    #[name = "ffn.net.2"]
-    #[alias = "ffn.2"]
-    down: Linear,
-}
-
-impl Block {
-    fn new() -> Self {
-        Self {
-            modulation: Param::normal([ONE, SIX, DIM], DIM.rsqrt()).keep(f32),
-            attn1: Attention::new(false),
-            attn2: Attention::new(IMAGE > 0),
-            norm2: layer_norm(DIM, EPS),
-            up: linear(DIM, FFN),
-            down: linear(FFN, DIM),
-        }
-    }
-
-    /// `time` is [B, SIX, DIM]; or by token; or for two times, of which each token has one, as `of_token` says.
-    fn forward(
-        &self,
-        x: Tensor![B, L, DIM],
-        time: Tensor![B, .., SIX, DIM],
-        of_token: Option<Tensor![B, L; bool]>,
-        text: Tensor![B, S, DIM],
-        picture: Option<Tensor![B, IMAGE_TOKENS, DIM]>,
-        rope: Rope,
-    ) -> Tensor![B, L, DIM] {
-        let modulation = self.modulation.squeeze(ONE) + time;
-        let [shift_a, scale_a, gate_a, shift_f, scale_f, gate_f] =
-            modulation.unstack(SIX).map(|m: Tensor| by_token(m, of_token));
-        let a = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_a) + shift_a);
-        let x = x.in_f32(|x| x + self.attn1.forward(a, a, Some(rope)) * gate_a);
-        let x = x + self.attn2.to_context(self.norm2.forward(x), text, picture);
-        let f = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale_f) + shift_f);
-        x.in_f32(|x| x + self.down.forward(self.up.forward(f).gelu_tanh()) * gate_f)
-    }
-}
-
-/// Of two values a sample, each token's own.
-fn by_token(m: Tensor, of_token: Option<Tensor>) -> Tensor {
-    match of_token {
-        Some(moving) => select(moving, m.at(TIMES, 1), m.at(TIMES, 0)),
-        None => m,
-    }
-}
-
-#[derive(Module)]
-pub struct PatchEmbedding {
-    weight: Param,
-    bias: Param,
-}
-
-impl PatchEmbedding {
-    fn new() -> Self {
-        let reach = PIXELS.rsqrt();
-        Self {
-            weight: Param::uniform([DIM, IN, PF, PH, PW], -reach..reach),
-            bias: Param::uniform([DIM], -reach..reach),
-        }
-    }
-
-    fn forward(&self, x: Tensor![B, IN, F, H, W]) -> Tensor![B, L, DIM] {
-        let patches = x.split(F, [FRAMES, PF]).split(H, [ROWS, PH]).split(W, [COLS, PW]);
-        let patches = patches.transpose([B, FRAMES, ROWS, COLS, IN, PF, PH, PW]);
-        let patches = patches.merge([FRAMES, ROWS, COLS], L).merge([IN, PF, PH, PW], PIXELS);
-        patches.contract(self.weight.merge([IN, PF, PH, PW], PIXELS), [PIXELS]) + self.bias
-    }
-}
-
-#[derive(Module)]
-pub struct Pair {
-    #[alias = "0"]
-    linear_1: Linear,
-    #[alias = "2"]
-    linear_2: Linear,
-}
-
-/// The encoded picture in the width of the blocks.
-#[derive(Module)]
-pub struct PictureEmbedding {
-    #[alias = "proj.0"]
-    norm1: LayerNorm,
-    #[name = "ff.net.0.proj"]
-    #[alias = "proj.1"]
-    up: Linear,
-    #[name = "ff.net.2"]
-    #[alias = "proj.3"]
-    down: Linear,
-    #[alias = "proj.4"]
-    norm2: LayerNorm,
-}
-
-impl PictureEmbedding {
-    fn new() -> Self {
-        Self {
-            norm1: layer_norm(IMAGE, 1e-5),
-            up: linear(IMAGE, IMAGE),
-            down: linear(IMAGE, DIM),
-            norm2: layer_norm(DIM, 1e-5),
-        }
-    }
-
-    fn forward(&self, picture: Tensor![B, IMAGE_TOKENS, IMAGE]) -> Tensor![B, IMAGE_TOKENS, DIM] {
-        let x = self.up.forward(self.norm1.forward(picture));
-        self.norm2.forward(self.down.forward(0.5 * x * (1.0 + (x * TWO.rsqrt()).erf())))
-    }
-}
-
-#[derive(Module)]
-pub struct Conditions {
-    #[alias = "time_embedding"]
-    time_embedder: Pair,
-    #[alias = "time_projection.1"]
-    time_proj: Linear,
-    #[alias = "text_embedding"]
-    text_embedder: Pair,
-    #[alias = "img_emb"]
-    image_embedder: Option<PictureEmbedding>,
-}
-
-impl Conditions {
-    fn new() -> Self {
-        Self {
-            time_embedder: Pair { linear_1: linear(FREQ, DIM).keep(f32), linear_2: linear(DIM, DIM).keep(f32) },
-            time_proj: linear(DIM, SIX_DIM),
-            text_embedder: Pair { linear_1: linear(TEXT, DIM), linear_2: linear(DIM, DIM) },
-            image_embedder: if IMAGE > 0 { Some(PictureEmbedding::new()) } else { None },
-        }
-    }
-
-    /// The time's embedding, in f32 up to its end. `t` is 0 to 1000.
-    fn time(&self, t: Tensor![B, ..; f32]) -> Tensor![B, .., DIM] {
-        let frequencies = (iota(WAVES, f32) * -THETA.ln() / WAVES.f64()).exp();
-        let angles = (t * frequencies).rename(WAVES, FREQ);
-        let waves = concat(FREQ, [angles.cos(), angles.sin()]);
-        self.time_embedder.linear_2.forward(self.time_embedder.linear_1.forward(waves).silu()).cast(work)
-    }
-
-    fn picture(&self, picture: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>) -> Option<Tensor![B, IMAGE_TOKENS, DIM]> {
-        match (&self.image_embedder, picture) {
-            (Some(embedder), Some(picture)) => Some(embedder.forward(picture)),
-            _ => None,
-        }
-    }
-
-    fn text(&self, text: Tensor![B, S, TEXT]) -> Tensor![B, S, DIM] {
-        self.text_embedder.linear_2.forward(self.text_embedder.linear_1.forward(text).gelu_tanh())
-    }
-}
-
 #[derive(Module)]
 pub struct Wan {
     patch_embedding: PatchEmbedding,
@@ -358,7 +92,7 @@ impl Wan {
             condition_embedder: Conditions::new(),
             blocks: stack(LAYERS, Block::new),
             modulation: Param::normal([ONE, TWO, DIM], DIM.rsqrt()).keep(f32),
-            proj_out: linear(DIM, PATCH),
+            proj_out: linear(DIM, video_patches::PATCH),
         }
     }
 
@@ -371,19 +105,17 @@ impl Wan {
         text: Tensor![B, S, TEXT],
         picture: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
     ) -> Tensor![B, OUT, F, H, W] {
-        let rope = Rope::new();
+        let rope = grid_rope::Rope::new();
         let x = self.patch_embedding.forward(x);
         let time = self.condition_embedder.time(t);
-        let six = self.condition_embedder.time_proj.forward(time.silu()).split(SIX_DIM, [SIX, DIM]);
+        let six = self.condition_embedder.time_proj.forward(time.silu()).split(conditions::SIX_DIM, [SIX, DIM]);
         let text = self.condition_embedder.text(text);
         let picture = self.condition_embedder.picture(picture);
         let x = self.blocks.fold(x, |x, block| block.forward(x, six, of_token, text, picture, rope));
         let head = (self.modulation.squeeze(ONE) + time).unstack(TWO);
-        let [shift, scale] = head.map(|m: Tensor| by_token(m, of_token));
+        let [shift, scale] = head.map(|m: Tensor| dit::by_token(m, of_token));
         let x = x.in_f32(|x| x.normalize(DIM, EPS) * (1.0 + scale) + shift);
-        let patches = self.proj_out.forward(x).split(L, [FRAMES, ROWS, COLS]).split(PATCH, [PF, PH, PW, OUT]);
-        let pixels = patches.transpose([B, OUT, FRAMES, PF, ROWS, PH, COLS, PW]);
-        pixels.merge([FRAMES, PF], F).merge([ROWS, PH], H).merge([COLS, PW], W)
+        video_patches::video(self.proj_out.forward(x))
     }
 }
 
@@ -456,17 +188,12 @@ pub fn sample(run: &mut Run) {
     } else {
         let mut noisy = 0;
         for step in 0..STEPS {
-            if level(1.0 - step as f64 / STEPS as f64) >= BOUNDARY {
+            if flow::level(1.0 - step as f64 / STEPS as f64) >= BOUNDARY {
                 noisy += 1;
             }
         }
         run.repeat(denoise_high, noisy).repeat(denoise_low, STEPS - noisy);
     }
-}
-
-/// The noise level of a share of the way from video to noise.
-fn level(share: f64) -> f64 {
-    SHIFT * share / (1.0 + (SHIFT - 1.0) * share)
 }
 
 /// The states after a step.
@@ -484,15 +211,8 @@ pub fn denoise(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(
-        wan,
-        GUIDANCE_HIGH,
-        latent,
-        step,
-        encoder_hidden_states,
-        negative,
-        Picture { cond, seen: encoder_hidden_states_image },
-    )
+    let picture = Picture { cond, seen: encoder_hidden_states_image };
+    euler(wan, GUIDANCE_HIGH, latent, step, encoder_hidden_states, negative, picture)
 }
 
 pub fn denoise_high(
@@ -504,15 +224,8 @@ pub fn denoise_high(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(
-        &experts.high,
-        GUIDANCE_HIGH,
-        latent,
-        step,
-        encoder_hidden_states,
-        negative,
-        Picture { cond, seen: encoder_hidden_states_image },
-    )
+    let picture = Picture { cond, seen: encoder_hidden_states_image };
+    euler(&experts.high, GUIDANCE_HIGH, latent, step, encoder_hidden_states, negative, picture)
 }
 
 pub fn denoise_low(
@@ -524,15 +237,8 @@ pub fn denoise_low(
     cond: Option<Tensor![B, COND, F, H, W; f32]>,
     encoder_hidden_states_image: Option<Tensor![B, IMAGE_TOKENS, IMAGE]>,
 ) -> Denoised {
-    euler(
-        &experts.low,
-        GUIDANCE_LOW,
-        latent,
-        step,
-        encoder_hidden_states,
-        negative,
-        Picture { cond, seen: encoder_hidden_states_image },
-    )
+    let picture = Picture { cond, seen: encoder_hidden_states_image };
+    euler(&experts.low, GUIDANCE_LOW, latent, step, encoder_hidden_states, negative, picture)
 }
 
 /// A picture that the video begins with: its latent, and what an image encoder sees in it.
@@ -550,9 +256,7 @@ fn euler(
     negative: Option<Tensor>,
     picture: Picture,
 ) -> Denoised {
-    let share = 1.0 - iota(LEVELS, f32) / STEPS as f64;
-    let levels = SHIFT * share / (1.0 + (SHIFT - 1.0) * share);
-    let (now, next) = (levels.gather(LEVELS, step), levels.gather(LEVELS, step + 1));
+    let [now, next] = flow::levels(step);
     let x = match picture.cond {
         Some(cond) => concat(IN, [latent.rename(OUT, IN), cond.rename(COND, IN)]),
         None => latent.rename(OUT, IN),

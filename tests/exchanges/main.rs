@@ -11,6 +11,7 @@ use serde_json::Value;
 use tests::binaries::{command, model, run};
 
 const WAN: &str = "wan2.2.mm --preset tiny --set LAYERS=4 --batch 8";
+const TOWERS: &str = "../tests/meshes/towers.mm";
 const QWEN: &str = "qwen3.mm --preset tiny --set LAYERS=4 --set S=64 --batch 8";
 
 fn compile(words: &str) -> Plan {
@@ -82,6 +83,23 @@ fn two_blocks_of_parameters_are_gathered_at_most() {
         let most = live.iter().max_by_key(|blocks| blocks.len()).expect("instructions");
         assert!(most.len() == 2, "{words}: parameters of {most:?} at once");
         for block in gathered::blocks(&plan) {
+            assert!(live.iter().any(|blocks| blocks.contains(&block)), "{words}: {block} is never gathered");
+        }
+    }
+}
+
+/// So it is where layers are of two kinds, in two towers of one file.
+#[test]
+fn two_blocks_of_several_kinds_are_gathered_at_most() {
+    for flags in ["", "--recompute full", "--dtype bf16", "--microbatches 2", "--cp 2 --ulysses 1"] {
+        let words = format!("{TOWERS} --batch 4 --set LAYERS=5 --set text.PLAIN=2 --fsdp 2 {flags}");
+        let plan = compile(&words);
+        let live = gathered::live(&plan);
+        let most = live.iter().max_by_key(|blocks| blocks.len()).expect("instructions");
+        assert!(most.len() == 2, "{words}: parameters of {most:?} at once");
+        let blocks = gathered::blocks(&plan);
+        assert_eq!(blocks.iter().filter(|block| block.contains("layers")).count(), 3 + 5, "{blocks:?}");
+        for block in blocks {
             assert!(live.iter().any(|blocks| blocks.contains(&block)), "{words}: {block} is never gathered");
         }
     }
@@ -161,7 +179,7 @@ fn lanes_of_fsdp() {
 /// Each rank of a ring, or of a product of rings and exchanges, holds its share of queries, keys and values.
 #[test]
 fn no_rank_holds_keys_of_the_full_length() {
-    const TOKENS: [&str; 4] = ["L", "T", "S", "RANKS"];
+    const TOKENS: [&str; 4] = ["L", "dit.T", "S", "RANKS"];
     const WIDTHS: [&str; 7] = ["B", "HEADS", "KV_HEADS", "HEAD", "DIM", "Q", "KV"];
     for (model, full) in [
         // 32 tokens of 4 heads of 12, and 64 of 4 of 8.
@@ -197,7 +215,8 @@ fn norms_over_heads_reduce_one_number_a_token() {
     let names = |buffer: &&&Buffer| -> Vec<String> {
         buffer.ty.iter().flat_map(|t| &t.dims).map(|d| d.name.to_string()).collect()
     };
-    let a_token = reduced.iter().filter(|b| [["B", "L"], ["B", "T"], ["B", "S"]].iter().any(|dims| names(b) == *dims));
+    let a_token =
+        reduced.iter().filter(|b| [["B", "L"], ["B", "dit.T"], ["B", "S"]].iter().any(|dims| names(b) == *dims));
     // Of queries and keys, in self- and cross-attention.
     assert_eq!(a_token.count(), 4 * (4 + 4), "{reduced:?}");
     let wide = reduced.iter().filter(|b| size(b, "L").is_some() && names(b).len() > 2);

@@ -2,12 +2,23 @@
 
 use crate::{evaluate, model, options};
 
-/// The message for a published model after one edit.
+/// The message for a published model after one edit, in its own file or in the first of those that it uses.
 fn edited(name: &str, task: &str, from: &str, to: &str) -> String {
-    let text = model(name);
-    assert!(text.contains(from), "`{from}` is in {name}");
-    let text = text.replacen(from, to, 1);
-    evaluate(name, &text, &options(task, Some("tiny"), &[])).map(|e| e.module.to_string()).expect_err("an error")
+    let mut edits = 0;
+    let mut edit = |text: String| {
+        let here = edits == 0 && text.contains(from);
+        edits += usize::from(here);
+        if here { text.replacen(from, to, 1) } else { text }
+    };
+    let mut sources = diag::Sources::default();
+    let file = sources.add(name, edit(model(name)));
+    let asked = options(task, Some("tiny"), &[]);
+    let evaluated = eval::evaluate(&mut sources, file, &asked, &mut |name, of| {
+        let read = crate::used(name, of)?;
+        Some(eval::Sibling { text: edit(read.text), ..read })
+    });
+    assert_eq!(edits, 1, "`{from}` is in {name} or in what it uses");
+    evaluated.map(|e| e.module.to_string()).map_err(|e| diag::render(&e, &sources, false)).expect_err("an error")
 }
 
 /// The message for an untouched model under these settings.
@@ -57,7 +68,7 @@ fn settings() {
         asked("train", None, &[("LAYERS", "two")]),
         asked("train", None, &[("LAYERS", "0")]),
         asked("train", None, &[("DIM", "64")]),
-        asked("train", None, &[("T", "64")]),
+        asked("train", None, &[("dit.T", "64")]),
         asked("train", None, &[("EXPERT", "middle")]),
         asked("train", None, &[("TI2V", "maybe")]),
         asked("train", None, &[("BOUNDARY", "much")]),

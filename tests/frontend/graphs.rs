@@ -69,7 +69,9 @@ fn narrow_heads_turn_with_the_frame_alone() {
         let nodes = module.functions.iter().flat_map(|(_, f)| f.nodes.iter().map(|(_, n)| n));
         let tables: Vec<&ir::ops::Table> = nodes
             .filter_map(|n| match &n.inst {
-                ir::Inst::Op(ir::Op::Table(table)) if table.dims.iter().any(|d| d.name == *"PAIRS") => Some(table),
+                ir::Inst::Op(ir::Op::Table(table)) if table.dims.iter().any(|d| d.name == *"grid_rope.PAIRS") => {
+                    Some(table)
+                }
                 _ => None,
             })
             .collect();
@@ -129,7 +131,7 @@ fn every_node_knows_where_it_was_written() {
     let block = &module.functions[module.function_named("Block.forward").expect("a block")];
     let (_, gelu) =
         block.nodes.iter().find(|(_, n)| matches!(n.inst, ir::Inst::Op(ir::Op::GeluTanh(_)))).expect("gelu");
-    let words = |span: diag::Span| &text[span.start as usize..span.end as usize];
+    let words = |span: diag::Span| &sources.text(span.source)[span.start as usize..span.end as usize];
     let chain: Vec<&str> = module.places.chain(gelu.place).map(words).collect();
     assert_eq!(
         chain,

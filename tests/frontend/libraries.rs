@@ -11,7 +11,7 @@ use crate::options;
 const VISION: &str = "use mm::prelude::*;
 use super::scale::scaled;
 instances! { scale { BY = 2.0 * EPS } }
-dims! { B, L, DIM = 8, HEADS = 2, HEAD = DIM / HEADS, T: free }
+dims! { B, DIM = 8, HEADS = 2, HEAD = DIM / HEADS, T: free }
 pub const EPS: f64 = 0.5;
 #[derive(Module)]
 pub struct Tower { up: Linear }
@@ -46,7 +46,7 @@ pub fn plan(p: &mut Plan) {{ p.shard(wide::HEADS, \"tp\").shard(narrow::HEADS, \
 }
 
 const USES: &str = "use super::layers::{vision as wide, vision as narrow};
-instances! { wide { L, DIM = WIDTH, HEADS = 3 }, narrow { L, EPS = 0.25 } }";
+instances! { wide { DIM = WIDTH, HEADS = 3 }, narrow { EPS = 0.25 } }";
 const BODY: &str = "net.wide.forward(x).mean() + net.narrow.forward(y).mean()";
 
 struct Files(BTreeMap<&'static str, String>);
@@ -99,7 +99,6 @@ fn instances_have_dims_of_their_own() {
         "WIDTH:12",
         "wide.HEADS:3",
         "wide.HEAD:4",
-        "wide.scale.K:4",
         "narrow.DIM:8",
         "narrow.HEADS:2",
         "narrow.HEAD:4",
@@ -206,13 +205,12 @@ fn mistakes() {
         circle("use super::a::f as g;"),
         circle("use super::net::train;"),
         // Instances and their sizes.
-        with(&USES.replace("narrow { L", "narow { L")),
+        with(&USES.replace("narrow {", "narow {")),
         with(&USES.replace("HEADS = 3", "HAEDS = 3")),
         with(&USES.replace("HEADS = 3", "T = 3")),
         with(&USES.replace("HEADS = 3", "B = 3")),
         with(&USES.replace("HEADS = 3", "HEADS = 3, HEADS = 4")),
         with(&USES.replace("EPS = 0.25", "EPS = true")),
-        with(&USES.replace("narrow { L,", "narrow {")),
         unsized_towers.refusal(&[]),
         // Settings.
         towers(USES, BODY).refusal(&[("narrow.HAEDS", "3")]),
@@ -224,5 +222,93 @@ fn mistakes() {
         towers(USES, "wide::tower(x).sum()").refusal(&[]),
         towers(USES, "wide.sum()").refusal(&[]),
     ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+/// A model of layers by position, those for which `wide` holds of another kind.
+fn layered(positions: &str, wide: &str) -> String {
+    format!(
+        "use mm::prelude::*;
+dims! {{ B, DIM = 4, WIDE = 8, LAYERS = 8 }}
+#[derive(Module)]
+pub struct Layer {{ up: Linear, down: Option<Linear>, gain: f64 }}
+impl Layer {{
+    fn new(i: i64) -> Self {{
+        let wide = {wide};
+        Self {{ up: if wide {{ linear(DIM, WIDE) }} else {{ linear(DIM, DIM) }}, down: if wide {{ Some(linear(WIDE, DIM)) }} else {{ None }}, gain: 0.5 }}
+    }}
+    fn forward(&self, x: Tensor![B, DIM]) -> Tensor![B, DIM] {{
+        let y = self.up.forward(x);
+        x + self.gain * match &self.down {{ Some(down) => down.forward(y), None => y }}
+    }}
+}}
+#[derive(Module)]
+pub struct Net {{ layers: Stack<Layer> }}
+impl Net {{ pub fn new() -> Self {{ Self {{ layers: stack_at({positions}, |i| Layer::new(i)) }} }} }}
+pub fn forward(net: &Net, x: Tensor![B, DIM]) -> Tensor![B, DIM] {{ net.layers.fold(x, |x, layer| layer.forward(x)) }}
+"
+    )
+}
+
+/// What a stack's families are called, and what the fold calls.
+fn families(text: &str, set: &[(&str, &str)]) -> (String, String, usize) {
+    let evaluated =
+        crate::evaluate("net.mm", text, &options("forward", None, set)).unwrap_or_else(|e| panic!("{text}\n{e}"));
+    ir::verify(&evaluated.module).unwrap_or_else(|e| panic!("{e:?}"));
+    let up = evaluated.module.parameters.keys().filter(|name| name.ends_with("up.weight"));
+    let names: Vec<&str> = up.map(|name| name.trim_start_matches("layers.").trim_end_matches(".up.weight")).collect();
+    let text = evaluated.module.to_string();
+    let calls = text.split("call @layers").skip(1).map(|rest| rest.split(" carry").next().unwrap_or_default());
+    let nodes = evaluated.module.functions.iter().map(|(_, f)| f.nodes.len()).sum();
+    (names.join(" "), calls.collect::<Vec<_>>().join(" "), nodes)
+}
+
+#[test]
+fn layers_of_one_kind_are_families_by_their_positions() {
+    let check = |positions: &str, wide: &str, names: &str, calls: &str| {
+        let (found, called, _) = families(&layered(positions, wide), &[]);
+        assert_eq!((found.as_str(), called.as_str()), (names, calls), "{positions} {wide}");
+    };
+    check("LAYERS.range()", "false", "{}", " x8");
+    check("LAYERS.range()", "i < 2", "{} {2..8}", " x2 .2 x6");
+    check("LAYERS.range()", "i % 4 == 3", "{0,4} {1,5} {2,6} {3,7}", " x2");
+    check("2..=4", "false", "{2..5}", " x3");
+    check("[1, 5, 9, 13, 20]", "i == 20", "{1..14:4} {20}", " x4 .2 x1");
+    check("[0, 1, 2, 3]", "i == 0 || i == 3", "{} {1..3} {3}", " x1 .2 x2 .3 x1");
+}
+
+/// A pattern is traced once: as many nodes for 40 layers as for 8.
+#[test]
+fn depth_does_not_matter_to_patterns() {
+    for wide in ["i < 2", "i % 4 == 3", "i % 8 == 7"] {
+        let nodes = |layers| families(&layered("LAYERS.range()", wide), &[("LAYERS", layers)]).2;
+        assert_eq!(nodes("40"), nodes("400"), "{wide}");
+        assert!(wide == "i % 8 == 7" || nodes("8") == nodes("40"), "{wide}");
+    }
+}
+
+/// What a layer has beside parameters makes a kind of its own.
+#[test]
+fn fields_make_kinds() {
+    let text = layered("LAYERS.range()", "false");
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        families(&text.replace(from, to), &[]).0
+    };
+    assert_eq!(with("gain: 0.5", "gain: if i == 7 { 0.25 } else { 0.5 }"), "{} {7}");
+    assert_eq!(
+        with("linear(DIM, DIM)", "if i == 0 { linear(DIM, DIM).frozen() } else { linear(DIM, DIM) }"),
+        "{} {1..8}"
+    );
+    assert_eq!(with("gain: 0.5", "gain: 1.0 / (1.0 + (i * 0) as f64)"), "{}");
+}
+
+#[test]
+fn positions_are_checked() {
+    let messages = ["[]", "3..3", "[2, 1]", "[-1, 1]", "0..100_000_000", "3", "[0.5]"].map(|positions| {
+        let text = layered(positions, "false");
+        let said = crate::evaluate("net.mm", &text, &options("forward", None, &[])).map(|e| e.module.to_string());
+        said.expect_err("an error")
+    });
     insta::assert_snapshot!(messages.join("\n"));
 }

@@ -195,7 +195,35 @@ const CASES: &[Case] = &[
         flags: "--preset tiny --batch 1 --set S=700",
         meshes: &["--tp 2", "--cp 2 --ulysses 1"],
     },
+    // Two instances of one file at two widths; the second tower has layers of two kinds, one after the other.
+    Case {
+        name: "towers",
+        model: TOWERS,
+        flags: "--batch 4",
+        meshes: &[
+            "--microbatches 4",
+            "--dp 2",
+            "--fsdp 2",
+            "--cp 2",
+            "--cp 2 --ulysses 1",
+            "--tp 2",
+            "--tp 2 --fsdp 2 --cp 2 --ulysses 1",
+            "--pp 2",
+            "--pp 2 --fsdp 2 --microbatches 2 --schedule zb-h1",
+            "--pp 4 --microbatches 4",
+            "--fsdp 2 --recompute full",
+        ],
+    },
+    // Its kinds take turns, and the other tower is the longer one: a pipeline is cut in it.
+    Case {
+        name: "towers of a pattern",
+        model: TOWERS,
+        flags: "--batch 4 --preset pattern",
+        meshes: &["--dp 2", "--fsdp 2", "--tp 2 --cp 2", "--pp 2 --microbatches 2", "--pp 4 --tp 2 --microbatches 4"],
+    },
 ];
+
+const TOWERS: &str = "../tests/meshes/towers.mm";
 
 const STEPS: &str = "5";
 

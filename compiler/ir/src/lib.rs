@@ -6,6 +6,7 @@ mod builder;
 mod call;
 mod extent;
 mod factors;
+mod family;
 mod function;
 mod indices;
 mod interpret;
@@ -26,12 +27,12 @@ pub use builder::Builder;
 pub use call::same_sizes;
 pub use extent::{MAX_BYTES, MAX_OPERATORS, Measure, TooLong, check_extent};
 pub use factors::{Factor, FactorKind, Factors};
+pub use family::{family, indexed_name};
 pub use function::{Call, Function, FunctionKind, Inst, Node, NodeId};
 pub use interpret::{Interpreter, Precision, Value};
 pub use mismatch::Mismatch;
 pub use module::{
     Feed, Holds, Input, Level, Logical, Module, Output, Parameter, ParameterInfo, Program, ShardingHint, State, Stored,
-    indexed_name,
 };
 pub use op::{Class, Collective, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 pub use ops::Op;

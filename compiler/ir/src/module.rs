@@ -164,11 +164,6 @@ impl State {
     }
 }
 
-/// The name of the `index`-th of a family: `{}` is replaced.
-pub fn indexed_name(family: &str, index: usize) -> String {
-    family.replacen("{}", &index.to_string(), 1)
-}
-
 /// (state, feeds, step) -> (state, emits): one function, and what each of its parameters and results is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {

@@ -53,8 +53,7 @@ fn pipeline(evaluated: &Evaluated, dim: &str, axis: &str, at: Span) -> Result<()
             .into());
     }
     let length = evaluated.dims.get(dim).copied().unwrap_or(1);
-    let mut stacks = evaluated.module.parameters.values().map(|p| p.ty.count());
-    if length > 1 && !stacks.any(|count| count == length) {
+    if length > 1 && !evaluated.stacks.contains(&length) {
         return Err(Diagnostic::error(format!("no stack has {dim}, which is {length}, modules"))
             .at(at, "")
             .help("name the dim that a `stack(..)` of the model is made with")

@@ -45,7 +45,7 @@ fn siblings(model: &Path) -> impl FnMut(&str, Origin) -> Option<Sibling> + Send 
         match read {
             Some((text, path)) => Some(Sibling { path: path.display().to_string(), text, origin: Origin::Folder }),
             None => {
-                let text = built_in::text(name)?.to_owned();
+                let text = built_in::used(name)?.to_owned();
                 Some(Sibling { path: name.to_owned(), text, origin: Origin::BuiltIn })
             }
         }

@@ -21,7 +21,12 @@ pub fn models(args: &Models, sources: &mut Sources) -> Done {
             out.push_str(
                 "\n`mmc models NAME` shows its commands; `mmc check DIR` takes the folder of a published checkpoint.\n",
             );
+            let layers: Vec<&str> = built_in::layers().collect();
+            let _ = writeln!(out, "Models are made of {}; `--source` prints one.", layers.join(", "));
             out
+        }
+        Some(asked) if args.source && built_in::used(asked).is_some() => {
+            built_in::used(asked).unwrap_or_default().to_owned()
         }
         Some(asked) => {
             let is_asked = |name: &str, offer: &Offer| {

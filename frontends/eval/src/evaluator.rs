@@ -56,6 +56,8 @@ pub struct Evaluator<'a> {
     pub runs: Vec<(Name, usize)>,
     /// When the program that is traced runs.
     pub runs_as: Runs,
+    /// Modules of each stack.
+    pub stacks: Vec<usize>,
     /// States that `run.prepare` made.
     pub prepared: Vec<Name>,
     calls: Vec<Frame>,
@@ -155,6 +157,7 @@ impl<'a> Evaluator<'a> {
             made: vec![],
             runs: vec![],
             runs_as: Runs::Asked,
+            stacks: vec![],
             prepared: vec![],
             calls: vec![],
             steps: 0,

@@ -370,12 +370,9 @@ fn leads_nowhere<'a>(span: Span) -> Stop<'a> {
 /// A stack remembers the field it was read from: that is the name of its folds.
 fn named_stack<'a>(value: Value<'a>, name: &str) -> Value<'a> {
     match value {
-        Value::Stack(s) if s.name.is_none() => Value::Stack(std::rc::Rc::new(crate::value::Stack {
-            count: s.count,
-            item: s.item.clone(),
-            recompute: s.recompute,
-            name: Some(name.into()),
-        })),
+        Value::Stack(s) if s.name.is_none() => {
+            Value::Stack(std::rc::Rc::new(crate::value::Stack { name: Some(name.into()), ..(*s).clone() }))
+        }
         value => value,
     }
 }

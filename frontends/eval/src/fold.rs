@@ -7,11 +7,11 @@ use crate::evaluator::Evaluator;
 use crate::leaves::{leaves, map_leaves};
 use crate::stop::{Eval, Stop};
 use crate::trace::Site;
-use crate::value::{Leaf, Source, Stack, Value};
+use crate::value::{Leaf, Run, Source, Stack, Value};
 
 impl<'a> Evaluator<'a> {
     /// `stack.fold(first, |x, item| ..)`: the tensors in `first` are carried, what the closure captures is shared, and
-    /// the item's leaves come from the stack.
+    /// the items' leaves come from the stack.
     pub fn fold(
         &mut self,
         stack: &Stack<'a>,
@@ -19,11 +19,25 @@ impl<'a> Evaluator<'a> {
         body: (Value<'a>, Span),
         site: Site,
     ) -> Eval<'a, Value<'a>> {
-        let first = self.only_tensors(first, at_first, site)?;
+        let mut value = self.only_tensors(first, at_first, site)?;
+        for run in &stack.runs {
+            value = self.fold_run(stack, run, (value, at_first), body.clone(), site)?;
+        }
+        Ok(value)
+    }
+
+    fn fold_run(
+        &mut self,
+        stack: &Stack<'a>,
+        run: &Run<'a>,
+        (first, at_first): (Value<'a>, Span),
+        body: (Value<'a>, Span),
+        site: Site,
+    ) -> Eval<'a, Value<'a>> {
         let carried = leaves(&first);
-        let elements = leaves(&stack.item);
+        let elements: Vec<Leaf> = run.slots.iter().flat_map(|slot| leaves(&slot.item)).collect();
         let frame = self.trace.open(true);
-        let result = self.fold_body(stack, &first, at_first, body, frame, site);
+        let result = self.fold_body(run, &first, at_first, body, frame, site);
         let (result, handed_on) = match result {
             Ok(value) => value,
             Err(stop) => {
@@ -52,16 +66,16 @@ impl<'a> Evaluator<'a> {
             });
         }
         let callee = self.trace.add_function(closed.function);
-        let call = Call { callee, times: Some(stack.count), carried: carried.len(), shared, reverse: false };
+        let call = Call { callee, times: Some(run.times), carried: carried.len(), shared, reverse: false };
         let mut results = self.trace.call(call, &operands, site)?.into_iter();
         map_leaves::<Stop<'a>>(&result, &mut |leaf| Ok(results.next().unwrap_or_else(|| leaf.clone())))
     }
 
-    /// Traces the body; its value, and the leaves that it hands to the next turn.
+    /// Traces the body for each element of a period; the last one's value, and the leaves that it hands to the next turn.
     #[allow(clippy::type_complexity)]
     fn fold_body(
         &mut self,
-        stack: &Stack<'a>,
+        run: &Run<'a>,
         first: &Value<'a>,
         at_first: Span,
         (body, at_body): (Value<'a>, Span),
@@ -75,28 +89,20 @@ impl<'a> Evaluator<'a> {
             Ok::<_, Stop<'a>>(Leaf::new(ty, Source::Arg(frame, count - 1)))
         };
         let start = map_leaves(first, &mut inside)?;
-        let item = map_leaves(&stack.item, &mut inside)?;
-        for leaf in leaves(&start) {
-            self.trace.node(&leaf, at_first)?;
+        let items: Vec<Value<'a>> =
+            run.slots.iter().map(|slot| map_leaves(&slot.item, &mut inside)).collect::<Eval<'a, _>>()?;
+        let before = leaves(&start);
+        for leaf in &before {
+            self.trace.node(leaf, at_first)?;
         }
-        let result = self.invoke(body, vec![(start.clone(), at_first), (item, at_body)], site)?;
-        let result = self.only_tensors(result, at_body, site)?;
-        let (before, after) = (leaves(&start), leaves(&result));
-        let differ = |what: String| {
-            Diagnostic::error("a fold hands on what it was given")
-                .at(at_body, what)
-                .at(at_first, "it starts with this")
-                .help("the closure returns the same number of tensors, each of the same type")
-        };
-        if before.len() != after.len() {
-            return Err(differ(format!("{} tensors come out, {} went in", after.len(), before.len())).into());
+        let mut result = start;
+        for item in items {
+            let given = vec![(result, at_first), (item, at_body)];
+            result = self.invoke(body.clone(), given, site)?;
+            result = self.only_tensors(result, at_body, site)?;
+            handed_on(&before, &leaves(&result), at_body, at_first)?;
         }
-        for (old, new) in before.iter().zip(&after) {
-            if old.ty != new.ty {
-                return Err(differ(format!("`{}` comes out, `{}` went in", new.ty, old.ty)).into());
-            }
-        }
-        let handed_on = after.into_iter().map(|l| (l, at_body)).collect();
+        let handed_on = leaves(&result).into_iter().map(|l| (l, at_body)).collect();
         Ok((result, handed_on))
     }
 
@@ -119,4 +125,23 @@ impl<'a> Evaluator<'a> {
                 .into()),
         }
     }
+}
+
+/// That a body's results have the types of what it was given.
+fn handed_on<'a>(before: &[Leaf], after: &[Leaf], at_body: Span, at_first: Span) -> Eval<'a, ()> {
+    let differ = |what: String| {
+        Diagnostic::error("a fold hands on what it was given")
+            .at(at_body, what)
+            .at(at_first, "it starts with this")
+            .help("the closure returns the same number of tensors, each of the same type")
+    };
+    if before.len() != after.len() {
+        return Err(differ(format!("{} tensors come out, {} went in", after.len(), before.len())).into());
+    }
+    for (old, new) in before.iter().zip(after) {
+        if old.ty != new.ty {
+            return Err(differ(format!("`{}` comes out, `{}` went in", new.ty, old.ty)).into());
+        }
+    }
+    Ok(())
 }

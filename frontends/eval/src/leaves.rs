@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::rc::Rc;
 
-use crate::value::{Leaf, Stack, Struct, StructKind, Value};
+use crate::value::{Leaf, Struct, StructKind, Value};
 
 /// The same value with every tensor and parameter leaf replaced. What a closure captured stays as it is.
 pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<Leaf, E>) -> Result<Value<'a>, E> {
@@ -25,12 +25,7 @@ pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<
             }
             Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() }))
         }
-        Value::Stack(s) => Value::Stack(Rc::new(Stack {
-            count: s.count,
-            item: map_leaves(&s.item, f)?,
-            recompute: s.recompute,
-            name: s.name.clone(),
-        })),
+        Value::Stack(s) => Value::Stack(Rc::new(s.map(|slot| map_leaves(&slot.item, f))?)),
         other => other.clone(),
     })
 }
@@ -48,6 +43,17 @@ pub fn leaves(value: &Value<'_>) -> Vec<Leaf> {
 /// What the graph of a function depends on: types of tensors, and static values. False if a closure is in it, which
 /// has no text.
 pub fn fingerprint(value: &Value<'_>, out: &mut String) -> bool {
+    written(value, false, out)
+}
+
+/// What modules of one family have in common: their graph, and all that is declared of their parameters. False if a closure
+/// is in it.
+pub fn structure(value: &Value<'_>, out: &mut String) -> bool {
+    written(value, true, out)
+}
+
+fn written(value: &Value<'_>, declared: bool, out: &mut String) -> bool {
+    let fingerprint = |value: &Value<'_>, out: &mut String| written(value, declared, out);
     let mut list = |open: &str, items: &[Value<'_>]| {
         out.push_str(open);
         let all = items.iter().all(|v| fingerprint(v, out));
@@ -56,7 +62,10 @@ pub fn fingerprint(value: &Value<'_>, out: &mut String) -> bool {
     };
     match value {
         Value::Tensor(leaf) => write!(out, "tensor {};", leaf.ty).is_ok(),
-        Value::Param(p) => write!(out, "param {} {:?};", p.leaf.ty, p.keep).is_ok(),
+        Value::Param(p) => {
+            let spec = Some((p.spec.init, p.spec.trainable, &p.spec.tied)).filter(|_| declared);
+            write!(out, "param {} {:?} {spec:?};", p.leaf.ty, p.keep).is_ok()
+        }
         Value::Tuple(items) => list("(", items),
         Value::Array(items) => list("[(", items),
         Value::Option(None) => write!(out, "none;").is_ok(),
@@ -69,14 +78,20 @@ pub fn fingerprint(value: &Value<'_>, out: &mut String) -> bool {
             if let StructKind::User { instance, .. } = s.kind {
                 let _ = write!(out, " of {}", instance.index());
             }
+            if let Some(renamed) = s.renamed.as_ref().filter(|_| declared) {
+                let _ = write!(out, " as {renamed}");
+            }
             out.push('{');
             let all = s.fields.iter().all(|(_, v)| fingerprint(v, out));
             out.push('}');
             all
         }
         Value::Stack(s) => {
-            let _ = write!(out, "stack {} {} ", s.count, s.recompute);
-            fingerprint(&s.item, out)
+            let _ = write!(out, "stack {} ", s.recompute);
+            s.runs.iter().all(|run| {
+                let _ = write!(out, "{} of {}: ", run.times, run.slots.len());
+                run.slots.iter().all(|slot| fingerprint(&slot.item, out))
+            })
         }
         Value::Range(_) | Value::Closure(_) | Value::Function(_) | Value::Draw(_) | Value::Plan | Value::Run => false,
         other => write!(out, "{};", other.describe()).is_ok(),

@@ -42,7 +42,7 @@ use ir::{Input, Module};
 use rustc_hash::FxHashSet;
 use types::{Config, Name};
 
-use crate::evaluator::{Evaluator, Scope};
+use crate::evaluator::{Evaluator, Number, Scope};
 use crate::file::File;
 use crate::instance::InstanceId;
 use crate::macros::DimValue;
@@ -78,7 +78,7 @@ pub struct Evaluated {
     /// One program called as the task, or several.
     pub module: Module,
     pub warnings: Diagnostics,
-    /// Every dim with its size, in the order of declaration: the model's, then those of its instances, `visual.HEADS`.
+    /// Every dim with its size, in the order of declaration: the model's, then `visual.HEADS` of its instances that are used.
     pub dims: IndexMap<Name, usize>,
     /// Empty if the file has no presets.
     pub preset: String,
@@ -90,6 +90,8 @@ pub struct Evaluated {
     /// The task's programs, and how often each runs before the next: one program once, unless the task says otherwise.
     pub runs: Vec<(Name, usize)>,
     pub directives: PlanDirectives,
+    /// How many modules each stack of the model has.
+    pub stacks: Vec<usize>,
     /// What the configs of the classes that the file declares say, with the values under this preset.
     pub configs: Vec<Config>,
 }
@@ -129,6 +131,7 @@ pub fn evaluate(
     with_stack(|| {
         let files = files::read(sources, file, load).map_err(Diagnostics)?;
         let mut ev = prepare(&files, options)?;
+        check_numbers(&mut ev)?;
         finish(&mut ev, options).map_err(diagnostics)
     })
 }
@@ -216,24 +219,32 @@ fn run_plan<'a>(ev: &mut Evaluator<'a>, instance: InstanceId) -> Result<(), Stop
     Ok(())
 }
 
-/// The sizes of all dims, by their names; what a dim of a used file is given, it is.
-fn sizes<'a>(ev: &mut Evaluator<'a>) -> Result<IndexMap<Name, usize>, Stop<'a>> {
+/// Every number of the model's own file has a value, used or not; those of files that it uses have one where they are used.
+fn check_numbers(ev: &mut Evaluator<'_>) -> Result<(), Diagnostics> {
+    let (model, file) = (InstanceId::MODEL, ev.file(InstanceId::MODEL));
+    for declared in file.dims.values().filter(|declared| !matches!(declared.value, DimValue::Free)) {
+        ev.dim(model, declared, ev.span_in(model, &declared.ident)).map_err(diagnostics)?;
+    }
+    for declared in file.constants.values() {
+        ev.constant(model, declared, ev.span_in(model, &declared.ident)).map_err(diagnostics)?;
+    }
+    Ok(())
+}
+
+/// The sizes of all dims that were computed, by their names; what a dim of a used file is given, it is.
+fn sizes(ev: &Evaluator<'_>) -> IndexMap<Name, usize> {
     let mut dims = IndexMap::new();
-    let instances: Vec<(InstanceId, &'a File)> = ev.instances.iter().map(|(id, of)| (id, of.file)).collect();
-    for (instance, file) in instances {
-        for declared in file.dims.values().filter(|declared| !matches!(declared.value, DimValue::Free)) {
-            let dim = ev.dim(instance, declared, ev.span_in(instance, &declared.ident))?;
-            dims.entry(dim.name).or_insert(dim.size);
-        }
-        for declared in file.constants.values() {
-            ev.constant(instance, declared, ev.span_in(instance, &declared.ident))?;
+    for (instance, of) in ev.instances.iter() {
+        for name in of.file.dims.keys() {
+            if let Some(Number::Done(Value::Dim(dim))) = ev.numbers.get(&(instance, name.clone())) {
+                dims.entry(dim.name.clone()).or_insert(dim.size);
+            }
         }
     }
-    Ok(dims)
+    dims
 }
 
 fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, Stop<'a>> {
-    let dims = sizes(ev)?;
     let presets = &ev.file(InstanceId::MODEL).presets;
     let preset = ev.preset.and_then(|i| presets.get(i)).map_or(String::new(), |p| p.name.clone());
     let path = if preset.is_empty() { options.task.clone() } else { format!("{preset}.{}", options.task) };
@@ -243,6 +254,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
     run_plan(ev, InstanceId::MODEL)?;
     ev.trace.module.ragged = ev.ragged_axes()?;
     let configs = ev.configs()?;
+    let dims = sizes(ev);
     let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
@@ -254,6 +266,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
         task: options.task.clone(),
         runs: std::mem::take(&mut ev.runs),
         directives: std::mem::take(&mut ev.directives),
+        stacks: std::mem::take(&mut ev.stacks),
         configs,
     })
 }

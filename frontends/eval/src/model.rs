@@ -11,7 +11,7 @@ use crate::file::StructDeclaration;
 use crate::instance::InstanceId;
 use crate::stop::Eval;
 use crate::trace::Site;
-use crate::value::{Function, Param, Source, Stack, Struct, StructKind, Value};
+use crate::value::{Function, Param, Slot, Source, Struct, StructKind, Value};
 
 /// A path in the model: the checkpoint's name, and the original release's.
 #[derive(Clone, Default)]
@@ -83,12 +83,10 @@ impl<'a> Evaluator<'a> {
             Value::Array(items) => Value::Array(self.place_list(items, path)?),
             Value::Tuple(items) => Value::Tuple(self.place_list(items, path)?),
             Value::Option(Some(inner)) => Value::some(self.place(inner, path)?),
-            Value::Stack(s) => Value::Stack(Rc::new(Stack {
-                count: s.count,
-                item: self.place(&s.item, &path.then("{}", None))?,
-                recompute: s.recompute,
-                name: s.name.clone(),
-            })),
+            Value::Stack(s) => {
+                let place = |slot: &Slot<'a>| self.place(&slot.item, &path.then(&ir::family(&slot.positions), None));
+                Value::Stack(Rc::new(s.map(place)?))
+            }
             other => other.clone(),
         })
     }

@@ -148,15 +148,60 @@ pub struct ParamSpec {
     pub span: Span,
 }
 
-/// Equal modules or equal pieces of a tensor, one after the other.
+/// Modules or equal pieces of a tensor, one after the other.
+#[derive(Clone)]
 pub struct Stack<'a> {
     pub count: usize,
-    /// One of them; its leaves have the type of the whole stack.
-    pub item: Value<'a>,
+    /// One after the other; equal elements are one run.
+    pub runs: Vec<Run<'a>>,
     /// The backward of a fold over it computes the body again.
     pub recompute: bool,
     /// The stack's field, for the name of a fold's function.
     pub name: Option<Name>,
+}
+
+/// Elements that are repeated in this order: one, or a period of several kinds.
+#[derive(Clone)]
+pub struct Run<'a> {
+    pub times: usize,
+    pub slots: Vec<Slot<'a>>,
+}
+
+/// An element of a period, and with it those that stand there when it is repeated: a family.
+#[derive(Clone)]
+pub struct Slot<'a> {
+    /// One of them; its leaves have the type of the whole family.
+    pub item: Value<'a>,
+    /// Their numbers in the names of parameters.
+    pub positions: Rc<[usize]>,
+}
+
+impl<'a> Stack<'a> {
+    /// Equal elements; the leaves of `item` have the type of the whole stack.
+    pub fn equal(count: usize, item: Value<'a>, recompute: bool, name: Option<Name>) -> Self {
+        let slot = Slot { item, positions: (0..count).collect() };
+        Stack { count, runs: vec![Run { times: count, slots: vec![slot] }], recompute, name }
+    }
+
+    /// The one element of a stack of equal ones.
+    pub fn only(&self) -> Option<&Value<'a>> {
+        match self.runs.as_slice() {
+            [Run { slots, .. }] => match slots.as_slice() {
+                [slot] => Some(&slot.item),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The same stack of other elements.
+    pub fn map<E>(&self, mut f: impl FnMut(&Slot<'a>) -> Result<Value<'a>, E>) -> Result<Self, E> {
+        let mut mapped = self.clone();
+        for slot in mapped.runs.iter_mut().flat_map(|run| &mut run.slots) {
+            slot.item = f(slot)?;
+        }
+        Ok(mapped)
+    }
 }
 
 pub struct Closure<'a> {

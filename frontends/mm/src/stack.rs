@@ -21,6 +21,19 @@ impl<M> Stack<M> {
     }
 }
 
+/// Positions of modules: a range or a list, each greater than the one before.
+pub trait Positions {}
+
+impl Positions for std::ops::Range<i64> {}
+impl Positions for std::ops::RangeInclusive<i64> {}
+impl<const N: usize> Positions for [i64; N] {}
+
+/// A module for each position, by which the checkpoint counts: `layers.3`, `layers.4` ... They may be of several kinds,
+/// such as every fourth with another attention: each kind is traced once where the kinds follow a pattern.
+pub fn stack_at<M>(_positions: impl Positions, make: impl FnOnce(i64) -> M) -> Stack<M> {
+    Stack(make(0))
+}
+
 /// This many of the modules that `make` makes.
 pub fn stack<M>(_count: Size, make: impl FnOnce() -> M) -> Stack<M> {
     Stack(make())

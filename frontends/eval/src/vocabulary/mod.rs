@@ -10,6 +10,7 @@ mod formulas;
 mod indices;
 mod modules;
 mod numbers;
+mod positions;
 mod reductions;
 mod schedules;
 mod sources;
@@ -60,7 +61,8 @@ const FUNCTIONS: &[&str] = &[
     "layer_norm",
     "rms_norm",
     "embedding",
-    "stack", // modules
+    "stack",
+    "stack_at", // modules
 ];
 
 const ASSOCIATED: &[(&str, &str)] = &[("Param", "normal"), ("Param", "uniform"), ("Param", "zeros"), ("Param", "ones")];

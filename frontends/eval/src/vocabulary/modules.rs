@@ -63,6 +63,7 @@ pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a,
             Ok(Value::vocabulary("Embedding", vec![("weight", weight)]))
         }
         "stack" => stack(ev, args),
+        "stack_at" => super::positions::stack_at(ev, args),
         _ => {
             let init = match name {
                 "Param::normal" => {
@@ -116,14 +117,19 @@ fn stack<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
             .into());
     }
     let item = ev.invoke(make, vec![], args.site)?;
-    let item = map_leaves::<Stop<'a>>(&item, &mut |leaf| match &leaf.ty {
+    ev.stacks.push(count);
+    Ok(Value::Stack(Rc::new(Stack::equal(count, family(&item, count, args)?, false, None))))
+}
+
+/// A module whose leaves are those of this many equal ones.
+pub fn family<'a>(module: &Value<'a>, count: usize, args: &Args<'a>) -> Eval<'a, Value<'a>> {
+    map_leaves::<Stop<'a>>(module, &mut |leaf| match &leaf.ty {
         Type::Tensor(of) => Ok(Leaf { ty: Type::Stack { count, of: of.clone() }, source: leaf.source.clone() }),
         _ => Err(Diagnostic::error("a stack within a stack")
             .at(args.site.span, "its modules hold a stack themselves")
             .help("make the inner one an array")
             .into()),
-    })?;
-    Ok(Value::Stack(Rc::new(Stack { count, item, recompute: false, name: None })))
+    })
 }
 
 pub fn param_method<'a>(mut param: Param, args: &Args<'a>) -> Eval<'a, Value<'a>> {

@@ -50,15 +50,14 @@ pub fn chunks<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
             .into());
     }
     let leaf = ev.trace.structure(x, args.site, |b, id| b.chunk(id, count))?;
-    Ok(Value::Stack(Rc::new(Stack { count, item: Value::Tensor(leaf), recompute: false, name: Some("chunks".into()) })))
+    Ok(Value::Stack(Rc::new(Stack::equal(count, Value::Tensor(leaf), false, Some("chunks".into())))))
 }
 
 pub fn method<'a>(ev: &mut Evaluator<'a>, stack: &Stack<'a>, at: Span, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     match args.name.as_str() {
         "recompute" => {
             args.expect(0, "stack.recompute()")?;
-            let Stack { count, item, name, .. } = stack;
-            Ok(Value::Stack(Rc::new(Stack { count: *count, item: item.clone(), recompute: true, name: name.clone() })))
+            Ok(Value::Stack(Rc::new(Stack { recompute: true, ..stack.clone() })))
         }
         "zip" => {
             args.expect(1, "stack.zip(other)")?;
@@ -71,10 +70,14 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, stack: &Stack<'a>, at: Span, args: &Ar
                     .at(at, format!("this has {}", stack.count))
                     .into());
             }
-            let item = Value::tuple([stack.item.clone(), other.item.clone()]);
+            let (Some(own), Some(its)) = (stack.only(), other.only()) else {
+                return Err(Diagnostic::error("`zip` pairs stacks of equal elements")
+                    .at(at, "this stack, or the other, holds several kinds of modules")
+                    .into());
+            };
+            let item = Value::tuple([own.clone(), its.clone()]);
             let recompute = stack.recompute || other.recompute;
-            let name = stack.name.clone();
-            Ok(Value::Stack(Rc::new(Stack { count: stack.count, item, recompute, name })))
+            Ok(Value::Stack(Rc::new(Stack::equal(stack.count, item, recompute, stack.name.clone()))))
         }
         _ => {
             args.expect(2, "stack.fold(first, |x, item| ..)")?;
