@@ -3,6 +3,7 @@
 mod bad_record;
 mod docs;
 mod folders;
+mod forms;
 mod levels;
 mod programs;
 mod saves;

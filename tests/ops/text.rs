@@ -106,6 +106,7 @@ pub fn module() -> Module {
         aliases: vec!["old.{}.weight".into()],
         stored: Some(DType::BF16),
         tied: vec!["head.weight".into()],
+        forms: vec![],
     };
     module.parameters.insert("blocks.{}.w".into(), Parameter { ty: Type::Stack { count: 4, of: w.clone() }, record });
     module.states.insert(

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use diag::{PlaceId, Places};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use types::{Cut, DType, Distribution, Indices, Init, Mesh, Name, Ragged, Runs, TensorType};
+use types::{Cut, DType, Distribution, FileForm, Indices, Init, Mesh, Name, Ragged, Runs, TensorType};
 
 use crate::{Arena, Function, Id, Type};
 
@@ -133,6 +133,9 @@ pub struct ParameterInfo {
     /// The checkpoint may leave it out because it equals this one (tied weights are one parameter with two names).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tied: Vec<Name>,
+    /// Other forms in which files may hold it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forms: Vec<FileForm>,
 }
 
 /// A tensor that a run keeps from step to step beside the parameters: optimiser moments, the step counter, a latent.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use diag::{Diagnostic, Diagnostics, SourceId};
 use eval::{Offer, Published};
 use serde_json::{Map, Value};
-use types::{Fact, Name};
+use types::{Fact, Name, Quantisation};
 
 use crate::input;
 
@@ -52,7 +52,19 @@ impl Config {
             _ => None,
         };
         let (class, mut facts) = (class.map(String::from), BTreeMap::new());
-        flatten("", &Value::Object(config), &mut facts);
+        let mut config = Value::Object(config);
+        if let Some(quantised) = Quantisation::of(&config) {
+            if let Quantisation::Other(what) = quantised {
+                return Err(Diagnostic::error(format!("{}: the weights are quantised: {what}", path.display()))
+                    .help(
+                        "take the release in bf16; or load the model in its library, dequantise it, and save it again",
+                    )
+                    .into());
+            }
+            // `mmrun` multiplies the weights out as it loads them.
+            config.as_object_mut().map(|config| config.remove("quantization_config"));
+        }
+        flatten("", &config, &mut facts);
         // What a pipeline says of its parts.
         let index = path.parent().and_then(Path::parent).map(|above| above.join("model_index.json"));
         if let Some(index) = index.filter(|index| index.is_file()) {

@@ -1,5 +1,6 @@
 //! `mmc check`, `ir`, `manifest` and `opt`: what a model is, without a plan.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Input, Type};
 use passes::{Context, DefaultPipeline, Form, MemoryPolicy, MeshOptions, Options, Pipeline, Stats};
 use report::quantity::{count, seconds};
+use types::FileForm;
 
 use crate::args::{Ir, Model, Opt};
 use crate::build::{self, Place};
@@ -50,19 +52,29 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
     let evaluated = model::trace(args, &MeshOptions::default(), sources)?.evaluated;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
-    let mut out = String::new();
+    let (mut out, mut told) = (String::new(), BTreeSet::new());
     for (family, parameter) in &evaluated.module.parameters {
         let Some(of) = parameter.ty.element() else { continue };
         let stored = parameter.record.stored.unwrap_or(of.dtype);
-        let shape: Vec<String> = of.dims.iter().map(|d| d.size.to_string()).collect();
-        let shape = shape.join(", ");
         let readers = readers(&evaluated.module, family);
+        let form = parameter.record.forms.iter().find(|form| form.saved);
+        let shape = form.map_or_else(|| of.sizes().to_vec(), |form| form.shape());
         for i in 0..parameter.ty.count() {
             let name = match parameter.ty {
                 Type::Stack { .. } => ir::indexed_name(family, i),
                 _ => family.to_string(),
             };
-            let _ = writeln!(out, "{name} {stored} [{shape}]{readers}");
+            // As the class saves it; a tensor that several parameters are parts of, once.
+            let tensors = match form {
+                Some(form) => {
+                    let placed = FileForm { name: ir::indexed_name(&form.name, i).into(), ..form.clone() };
+                    placed.tensors(of).collect()
+                }
+                None => vec![name],
+            };
+            for tensor in tensors.into_iter().filter(|tensor| form.is_none() || told.insert(tensor.clone())) {
+                let _ = writeln!(out, "{tensor} {stored} {shape:?}{readers}");
+            }
         }
     }
     print(&out)?;

@@ -1,7 +1,7 @@
 //! The manifest: every parameter and state of the plan, and every feed and emit of its programs, by global name and type.
 
 use serde::{Deserialize, Serialize};
-use types::{Distribution, GROUPS, Indices, Init, Name, Ragged, TensorType};
+use types::{Distribution, FileForm, GROUPS, Indices, Init, Name, Ragged, TensorType};
 
 use crate::{BufferId, ClassId, Layout};
 
@@ -54,6 +54,8 @@ pub struct Parameter {
     pub layout: Layout,
     pub init: Init,
     pub trainable: bool,
+    /// Other forms in which files may hold it.
+    pub forms: Vec<FileForm>,
     /// The persistent buffer in each class; none where the class does not hold it.
     pub buffers: Vec<Option<BufferId>>,
 }
@@ -103,6 +105,11 @@ impl Feed {
 }
 
 impl Parameter {
+    /// The form in which the class saves it, if that is not one tensor of its name.
+    pub fn saved_form(&self) -> Option<&FileForm> {
+        self.forms.iter().find(|form| form.saved)
+    }
+
     pub fn buffer(&self, class: ClassId) -> Option<BufferId> {
         self.buffers.get(class.index()).copied().flatten()
     }

@@ -50,7 +50,11 @@ fn config() -> Config {
         setting: setting.map(Into::into),
     };
     let (rate, kind) = (Fact::Number(0.5), Fact::Text("linear".into()));
-    Config { class: "Regression".into(), figures: vec![figure("rate", rate, Some("RATE")), figure("kind", kind, None)] }
+    Config {
+        class: "Regression".into(),
+        figures: vec![figure("rate", rate, Some("RATE")), figure("kind", kind, None)],
+        ignored_weights: vec![],
+    }
 }
 
 fn kernels() -> Vec<Kernel> {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Name;
+use crate::{Name, NamePattern};
 
 /// The figures that the config of one class holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Config {
     /// `Qwen3ForCausalLM`: what the config calls itself, in `architectures` or in `_class_name`.
     pub class: Name,
     pub figures: Vec<Figure>,
+    /// Tensors that the class passes over in files of weights.
+    pub ignored_weights: Vec<NamePattern>,
 }
 
 /// One figure: where a config has it, and what the model was compiled with.

@@ -8,7 +8,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{Expr, Ident, Lit, LitStr, Token, parenthesized};
-use types::{Fact, Name, fact_at};
+use types::{Fact, Name, NamePattern, fact_at};
 
 use crate::macros::place;
 
@@ -40,6 +40,8 @@ pub struct ClassConfig {
     pub entries: Vec<Entry>,
     /// Keys that are passed over; `rope.*` is all below `rope`.
     pub ignored: Vec<Name>,
+    /// Tensors that are passed over in files of weights.
+    pub ignored_weights: Vec<NamePattern>,
 }
 
 /// `NAME = key | other.key | default`, or `expect(key | default == value)`.
@@ -69,7 +71,7 @@ impl Parse for ClassConfig {
         let class = input.parse()?;
         let body;
         syn::braced!(body in input);
-        let (mut entries, mut ignored) = (vec![], vec![]);
+        let (mut entries, mut ignored, mut ignored_weights) = (vec![], vec![], vec![]);
         while !body.is_empty() {
             let name = syn::Path::parse_mod_style(&body)?;
             if name.is_ident("ignore") {
@@ -77,6 +79,13 @@ impl Parse for ClassConfig {
                 parenthesized!(inside in body);
                 let keys = Punctuated::<Name, Token![,]>::parse_terminated_with(&inside, parse_pattern)?;
                 ignored.extend(keys);
+            } else if name.is_ident("ignore_weights") {
+                let inside;
+                parenthesized!(inside in body);
+                for text in Punctuated::<LitStr, Token![,]>::parse_terminated(&inside)? {
+                    let pattern = NamePattern::new(&text.value());
+                    ignored_weights.push(pattern.map_err(|what| syn::Error::new(text.span(), what))?);
+                }
             } else {
                 entries.push(Entry::parse(name, &body)?);
             }
@@ -84,7 +93,7 @@ impl Parse for ClassConfig {
                 body.parse::<Token![,]>()?;
             }
         }
-        Ok(Self { class, entries, ignored })
+        Ok(Self { class, entries, ignored, ignored_weights })
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
 use ir::{Parameter, ParameterInfo};
-use types::Name;
+use types::{FileForm, Name};
 
 use crate::evaluator::Evaluator;
 use crate::file::StructDeclaration;
@@ -19,6 +19,8 @@ struct Path {
     name: String,
     alias: String,
     aliased: bool,
+    /// The path of the innermost struct of the model's own: names of forms begin there.
+    owner: String,
 }
 
 impl Path {
@@ -27,6 +29,7 @@ impl Path {
             name: joined(&self.name, name),
             alias: joined(&self.alias, alias.unwrap_or(name)),
             aliased: self.aliased || alias.is_some(),
+            owner: self.owner.clone(),
         }
     }
 }
@@ -64,6 +67,8 @@ impl<'a> Evaluator<'a> {
             Value::Param(p) => Value::Param(self.place_parameter(p, path)?),
             Value::Struct(s) => {
                 let mut fields = vec![];
+                let owner = if let StructKind::User { .. } = s.kind { &path.name } else { &path.owner };
+                let path = &Path { owner: owner.clone(), ..path.clone() };
                 for (name, value) in &s.fields {
                     let declared = match s.kind {
                         StructKind::User { declaration, .. } => {
@@ -97,12 +102,14 @@ impl<'a> Evaluator<'a> {
 
     fn place_parameter(&mut self, param: &Param, path: &Path) -> Eval<'a, Param> {
         let name = Name::from(path.name.clone());
+        let placed = |form: &FileForm| FileForm { name: joined(&path.owner, &form.name).into(), ..form.clone() };
         let record = ParameterInfo {
             init: param.spec.init,
             trainable: param.spec.trainable,
             aliases: if path.aliased { vec![Name::from(path.alias.clone())] } else { vec![] },
             stored: None,
             tied: param.spec.tied.clone(),
+            forms: param.spec.forms.iter().map(placed).collect(),
         };
         let entry = Parameter { ty: param.leaf.ty.clone(), record };
         if name.is_empty() || self.trace.module.parameters.insert(name.clone(), entry).is_some() {

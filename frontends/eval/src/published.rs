@@ -145,7 +145,7 @@ impl<'a> Evaluator<'a> {
                     .into());
             }
             let figures = declared.entries.iter().map(|entry| self.figure(entry)).collect::<Result<_, Stop<'a>>>()?;
-            configs.push(Config { class, figures });
+            configs.push(Config { class, figures, ignored_weights: declared.ignored_weights.clone() });
         }
         Ok(configs)
     }

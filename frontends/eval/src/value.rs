@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use diag::Span;
 use ir::{Array, NodeId, Type};
-use types::{DType, Dim, Distribution, Init, Name, TensorType};
+use types::{DType, Dim, Distribution, FileForm, Init, Name, TensorType};
 
 use crate::file::StructDeclaration;
 use crate::instance::InstanceId;
@@ -145,6 +145,8 @@ pub struct ParamSpec {
     pub init: Init,
     pub trainable: bool,
     pub tied: Vec<Name>,
+    /// Names are beside the field that holds the parameter, or its module.
+    pub forms: Vec<FileForm>,
     pub span: Span,
 }
 

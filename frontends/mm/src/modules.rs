@@ -62,6 +62,15 @@ macro_rules! with_options {
             /// The weight's second name; the checkpoint may hold either.
             #[must_use]
             pub fn tied_to(self, _name: &str) -> Self { self }
+
+            /// The class saves the weight in another form: in a tensor of this name beside the field, with these axes.
+            /// `experts.{EXPERTS}.weight` is one tensor for each index of the axis that is left out.
+            #[must_use]
+            pub fn saved_as<const N: usize>(self, _name: &str, _axes: [Size; N]) -> Self { self }
+
+            /// Files may hold the weight in this form, too.
+            #[must_use]
+            pub fn read_as<const N: usize>(self, _name: &str, _axes: [Size; N]) -> Self { self }
         })*
     };
 }

@@ -37,6 +37,12 @@ impl Size {
         self
     }
 
+    /// In a file's tensor, this axis as a part of one of `_of` elements, beginning at `_at`.
+    #[must_use]
+    pub fn within(self, _at: impl Into<Size>, _of: impl Into<Size>) -> Size {
+        self
+    }
+
     /// 0, 1, ... below it, to loop over.
     pub fn range(self) -> Range<i64> {
         0..1

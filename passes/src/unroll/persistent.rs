@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ir::{Collective, Holds, Input, Inst, Module, Output, Type};
 use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, Space, StateInit};
-use types::{DType, Name, Runs, TensorType};
+use types::{DType, FileForm, Name, Runs, TensorType};
 
 /// How parameters and states are cut, by whether it is a parameter and by name.
 fn cuts(module: &Module) -> HashMap<(bool, &Name), Layout> {
@@ -72,6 +72,7 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
                 layout: layout.clone(),
                 init: record.init,
                 trainable: record.trainable,
+                forms: record.forms.iter().map(|form| FileForm { name: expand(&form.name), ..form.clone() }).collect(),
             });
         }
     }

@@ -18,9 +18,14 @@ use std::path::{Component, Path, PathBuf};
 pub use folder::{Begin, Folder, has_checkpoints, latest};
 pub use room::needed;
 
+use indexmap::IndexMap;
+use plan::Parameter;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
+use types::{FileForm, TensorType};
 
 use crate::data_file::DataFile;
+use crate::parameter_files::{Found, Held};
 use crate::pretrained::Origin;
 use crate::{DataError, Problem, Share, TensorFile, TensorView};
 
@@ -92,6 +97,8 @@ pub struct Checkpoint {
     state: Vec<TensorFile>,
     /// Folders of the model with their prefixes.
     parts: Vec<(String, String)>,
+    /// The forms in which the model's files hold parameters, by their names.
+    forms: FxHashMap<String, FileForm>,
 }
 
 impl Checkpoint {
@@ -135,7 +142,23 @@ impl Checkpoint {
             }
         }
         let content = crate::fingerprint::of_bytes(&text);
-        Ok(Self { folder: folder.into(), position: trainer.position, content, model, masters, state, parts })
+        Ok(Self {
+            folder: folder.into(),
+            position: trainer.position,
+            content,
+            model,
+            masters,
+            state,
+            parts,
+            forms: FxHashMap::default(),
+        })
+    }
+
+    /// Takes the forms in which parameters are saved from a plan.
+    pub fn with_forms(mut self, parameters: &[Parameter]) -> Self {
+        let forms = parameters.iter().filter_map(|p| Some((p.name.to_string(), p.saved_form()?.clone())));
+        self.forms = forms.collect();
+        self
     }
 
     /// The folder as one of a published model.
@@ -151,14 +174,26 @@ impl Checkpoint {
     /// What of `want` the checkpoint does not have, or has in another form.
     pub fn check<'a>(
         &self,
-        parameters: impl IntoIterator<Item = (&'a str, &'a types::TensorType)>,
-        states: impl IntoIterator<Item = (&'a str, &'a types::TensorType)>,
+        parameters: impl IntoIterator<Item = (&'a str, &'a TensorType)>,
+        states: impl IntoIterator<Item = (&'a str, &'a TensorType)>,
     ) -> Result<(), DataError> {
         let mut problems = Vec::new();
+        let (mut want, mut beside): (IndexMap<String, TensorType>, FxHashSet<String>) = Default::default();
+        for (name, ty) in parameters {
+            let form = self.forms.get(name);
+            match form.filter(|_| find(&self.masters, name).is_none()) {
+                Some(form) => want.extend(form.tensors(ty).map(|tensor| (tensor, form.ty(ty, ty.dtype)))),
+                None => {
+                    beside.extend(form.into_iter().flat_map(|form| form.tensors(ty)));
+                    want.insert(name.into(), ty.clone());
+                }
+            }
+        }
         let model = self.model.iter().flat_map(|(prefix, file)| file.names().map(move |n| format!("{prefix}{n}")));
-        compare(parameters.into_iter().collect(), model, |name| self.held(name), &mut problems);
-        let names = self.states().map(String::from);
-        compare(states.into_iter().collect(), names, |name| find(&self.state, name), &mut problems);
+        let model = model.filter(|name| !beside.contains(name));
+        compare(&want, model, |name| self.held(name), &mut problems);
+        let want = states.into_iter().map(|(name, ty)| (name.to_string(), ty.clone())).collect();
+        compare(&want, self.states().map(String::from), |name| find(&self.state, name), &mut problems);
         if problems.is_empty() {
             return Ok(());
         }
@@ -173,7 +208,13 @@ impl Checkpoint {
 
     /// Writes a rank's share of a parameter to `out`. The checkpoint must have passed `check`.
     pub fn parameter(&self, name: &str, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        self.read(self.held(name), name, share, out)
+        match self.forms.get(name).filter(|_| find(&self.masters, name).is_none()) {
+            Some(form) => {
+                let found = |tensor: &str| Some(Ok(Found { view: self.held(tensor)?, scales: None }));
+                Held::Form(form).read(share, out, found).map_err(|(tensor, e)| e.of(&self.folder, &tensor))
+            }
+            None => self.read(self.held(name), name, share, out),
+        }
     }
 
     /// The same of a state tensor.
@@ -195,12 +236,12 @@ impl Checkpoint {
 
 /// Compares what is wanted with what there is, which has these names.
 fn compare<'f>(
-    want: Vec<(&str, &types::TensorType)>,
+    want: &IndexMap<String, TensorType>,
     names: impl Iterator<Item = String>,
     find: impl Fn(&str) -> Option<TensorView<'f>>,
     problems: &mut Vec<Problem>,
 ) {
-    for (name, ty) in &want {
+    for (name, ty) in want {
         match find(name) {
             None => problems.push(Problem::Missing { name: name.to_string(), ty: ty.to_string(), near: Vec::new() }),
             // A resumed run is the same to the bit, or it is refused: types do not convert here.
@@ -210,8 +251,7 @@ fn compare<'f>(
             Some(_) => {}
         }
     }
-    let wanted: rustc_hash::FxHashSet<&str> = want.iter().map(|(name, _)| *name).collect();
-    for name in names.filter(|n| !wanted.contains(n.as_str())) {
+    for name in names.filter(|n| !want.contains_key(n)) {
         let ty = find(&name).map(|v| v.text()).unwrap_or_default();
         problems.push(Problem::Surplus { name, ty });
     }

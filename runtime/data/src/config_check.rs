@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use types::{Config, Fact, Figure, fact_at};
+use types::{Config, Fact, Figure, Quantisation, fact_at};
 
 use crate::data_file::DataFile;
 use crate::{DataError, Problem, foreign};
@@ -111,6 +111,15 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     })
 }
 
+/// What a config says of quantised weights; what is no config is told of when it is compared.
+pub fn quantisation(path: &Path) -> Result<Option<Quantisation>, DataError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = DataFile::whole(path, LONGEST)?;
+    Ok(serde_json::from_slice::<Value>(&text).ok().and_then(|config| Quantisation::of(&config)))
+}
+
 /// The keys of a figure that the config has, with their values.
 fn found<'f>(config: &Value, figure: &'f Figure) -> Vec<(&'f str, Value)> {
     let at = |key: &str| key.split('.').try_fold(config, |value, part| value.get(part)).filter(|v| !v.is_null());
@@ -166,6 +175,7 @@ mod tests {
                 ),
                 figure(&["heads"], None, Fact::Integer(4), Some("HEADS")),
             ],
+            ignored_weights: vec![],
         };
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config.json");

@@ -2,9 +2,12 @@
 //! opens it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use indexmap::IndexMap;
 use plan::Parameter;
-use types::{Config, DType, TensorType};
+use rustc_hash::FxHashMap;
+use types::{Config, DType, FileForm, TensorType};
 
 use crate::checkpoint;
 use crate::pretrained_config::{self, Library};
@@ -23,6 +26,8 @@ pub struct Pretrained {
     /// Of the floating-point weights in the model's files; none for the types that the plan holds them in.
     dtype: Option<DType>,
     largest_state: usize,
+    /// The forms in which parameters are saved that are not one tensor of their name.
+    forms: FxHashMap<String, Arc<FileForm>>,
 }
 
 /// Weights that lie in one folder: those of a model, or of one model of a pipeline.
@@ -44,6 +49,15 @@ pub struct Origin {
     pub parts: Vec<(String, String)>,
 }
 
+/// A tensor of the model's files.
+pub(crate) struct SavedTensor {
+    name: String,
+    ty: TensorType,
+    part: usize,
+    /// The parameters that it holds or holds parts of, by number; with its own number among the tensors of their form.
+    holds: Vec<(usize, Option<(Arc<FileForm>, usize)>)>,
+}
+
 /// Tensors that one file holds, or several with an index.
 pub(crate) struct FileSet<'a> {
     /// Path in the checkpoint, without `.safetensors`.
@@ -61,6 +75,7 @@ impl Default for Pretrained {
             beside: vec![],
             dtype: None,
             largest_state: LARGEST_STATE,
+            forms: FxHashMap::default(),
         }
     }
 }
@@ -81,6 +96,9 @@ impl Pretrained {
         dtype: Option<DType>,
     ) -> Result<Self, DataError> {
         let mut saved = Self { dtype, ..Self::default() };
+        let forms = parameters.iter().filter_map(|p| Some((p.name.to_string(), Arc::new(p.saved_form()?.clone()))));
+        saved.forms = forms.collect();
+        saved.check_forms(parameters)?;
         let widest =
             parameters.iter().map(|p| saved.saved(p.ty.dtype)).filter(|t| t.is_float()).max_by_key(|t| t.bytes());
         let widest = widest.unwrap_or(DType::F32);
@@ -111,6 +129,24 @@ impl Pretrained {
         Ok(saved)
     }
 
+    /// Proves that parameters fill the tensors that they are saved in.
+    fn check_forms(&self, parameters: &[Parameter]) -> Result<(), DataError> {
+        let tensors = self.tensors(parameters.iter().map(|p| (p.name.as_str(), &p.ty)));
+        let held = |(number, form): &(usize, Option<(Arc<FileForm>, usize)>)| {
+            let ty = &parameters[*number].ty;
+            let form = form.as_ref().map(|(form, _)| form.axes.iter().map(|axis| ty.dims[axis.axis].size).product());
+            form.unwrap_or_else(|| ty.elements())
+        };
+        let unfilled = tensors.iter().find(|t| t.holds.iter().map(held).sum::<usize>() != t.ty.elements());
+        unfilled.map_or(Ok(()), |SavedTensor { name, ty, holds, .. }| {
+            let names: Vec<&str> = holds.iter().map(|(number, _)| parameters[*number].name.as_str()).collect();
+            Err(DataError::Refused {
+                what: format!("`{name}` {ty} cannot be saved: {} are not all of it", names.join(", ")),
+                help: "its parts in `saved_as` have to fill it, each element once".into(),
+            })
+        })
+    }
+
     /// The same in files of at most so many bytes.
     pub fn in_files_of(mut self, bytes: usize) -> Self {
         self.parts.iter_mut().for_each(|part| part.largest = bytes);
@@ -123,38 +159,61 @@ impl Pretrained {
         self.dtype.filter(|_| held.is_float()).unwrap_or(held)
     }
 
-    /// The types of parameters in the model's files.
-    pub(crate) fn types(&self, parameters: &[Pieces<'_>]) -> Vec<TensorType> {
-        parameters.iter().map(|p| p.ty.with_dtype(self.saved(p.ty.dtype))).collect()
+    /// The tensors of the model's files, in the order of the parameters.
+    pub(crate) fn tensors<'a>(&self, parameters: impl Iterator<Item = (&'a str, &'a TensorType)>) -> Vec<SavedTensor> {
+        let mut tensors: IndexMap<String, SavedTensor> = IndexMap::new();
+        for (number, (name, ty)) in parameters.enumerate() {
+            let parts = self.parts.iter().enumerate().filter(|(_, part)| name.starts_with(&part.prefix));
+            let Some((part, ModelPart { prefix, .. })) = parts.max_by_key(|(_, part)| part.prefix.len()) else {
+                continue;
+            };
+            let dtype = self.saved(ty.dtype);
+            let form = self.forms.get(name);
+            for index in 0..form.map_or(1, |form| form.count(ty)) {
+                let (tensor, of) = match form {
+                    Some(form) => (form.tensor(index), form.ty(ty, dtype)),
+                    None => (name.to_string(), ty.with_dtype(dtype)),
+                };
+                let new = || {
+                    let name = tensor.strip_prefix(prefix.as_str()).unwrap_or(&tensor).to_string();
+                    SavedTensor { name, ty: of, part, holds: vec![] }
+                };
+                let entry = tensors.entry(tensor.clone()).or_insert_with(new);
+                entry.holds.push((number, form.map(|form| (form.clone(), index))));
+            }
+        }
+        tensors.into_values().collect()
     }
 
-    /// All files of tensors: the model's, parameters that it holds rounded, and states. `types` are those of
-    /// [`Pretrained::types`].
+    /// All files of tensors: the model's, parameters that it holds rounded, and states. `tensors` are those of
+    /// [`Pretrained::tensors`].
     pub(crate) fn files<'a>(
         &'a self,
         (parameters, states): (&'a [Pieces<'a>], &'a [Pieces<'a>]),
-        types: &'a [TensorType],
+        tensors: &'a [SavedTensor],
     ) -> Vec<FileSet<'a>> {
-        let part_of = |name: &str| {
-            let parts = self.parts.iter().enumerate().filter(|(_, part)| name.starts_with(&part.prefix));
-            parts.max_by_key(|(_, part)| part.prefix.len()).map(|(at, _)| at)
-        };
         let set = |part: &'a ModelPart| {
             let stem = format!("{}{}", part.folder, part.stem);
             FileSet { stem, prefix: &part.prefix, largest: part.largest, tensors: vec![] }
         };
         let mut sets: Vec<FileSet<'a>> = self.parts.iter().map(set).collect();
-        let mut masters = vec![];
-        for (parameter, ty) in parameters.iter().zip(types) {
-            let part = part_of(parameter.name);
-            if let Some(set) = part.map(|at| &mut sets[at]) {
-                let name = &parameter.name[set.prefix.len()..];
-                set.tensors.push(Pieces { name, ty, pieces: parameter.pieces.clone() });
+        let mut exact = vec![false; parameters.len()];
+        for SavedTensor { name, ty, part, holds } in tensors {
+            let mut pieces = vec![];
+            for (number, form) in holds {
+                let parameter = &parameters[*number];
+                exact[*number] = ty.dtype == parameter.ty.dtype;
+                let placed = parameter.pieces.iter().filter_map(|(share, bytes)| match form {
+                    Some((form, tensor)) => Some((share.in_form(form, *tensor)?, *bytes)),
+                    None => Some((share.clone(), *bytes)),
+                });
+                pieces.extend(placed);
             }
-            if part.is_none() || ty != parameter.ty {
-                masters.push(Pieces { name: parameter.name, ty: parameter.ty, pieces: parameter.pieces.clone() });
-            }
+            sets[*part].tensors.push(Pieces { name, ty, pieces });
         }
+        let masters = parameters.iter().zip(exact).filter(|(_, exact)| !exact);
+        let masters = masters.map(|(p, _)| Pieces { name: p.name, ty: p.ty, pieces: p.pieces.clone() });
+        let masters: Vec<_> = masters.collect();
         let state = |name: &str, tensors| FileSet {
             stem: format!("{}/{name}", checkpoint::STATE),
             prefix: "",
@@ -190,15 +249,12 @@ impl Pretrained {
         parameters: impl Iterator<Item = (&'a str, &'a TensorType)>,
         states: impl Iterator<Item = (&'a str, &'a TensorType)>,
     ) -> u64 {
-        let mut tensors: Vec<(&str, TensorType)> = states.map(|(name, ty)| (name, ty.clone())).collect();
-        for (name, ty) in parameters {
-            let saved = ty.with_dtype(self.saved(ty.dtype));
-            if saved != *ty {
-                tensors.push((name, ty.clone()));
-            }
-            tensors.push((name, saved));
-        }
+        let parameters: Vec<_> = parameters.collect();
+        let rounded = parameters.iter().filter(|(_, ty)| self.saved(ty.dtype) != ty.dtype);
+        let model = self.tensors(parameters.iter().copied());
+        let mut tensors: Vec<(&str, &TensorType)> = model.iter().map(|t| (t.name.as_str(), &t.ty)).collect();
+        rounded.copied().chain(states).for_each(|tensor| tensors.push(tensor));
         let beside: u64 = self.beside.iter().map(Beside::bytes).sum();
-        beside + crate::needed(tensors.iter().map(|(name, ty)| (*name, ty)))
+        beside + crate::needed(tensors)
     }
 }

@@ -157,7 +157,10 @@ mod tests {
             figure(&["image_dim"], Some(Fact::Integer(0)), Fact::Integer(0)),
             figure(&["model_index.expand"], Some(Fact::Bool(false)), Fact::Bool(true)),
         ];
-        vec![Config { class: "Net".into(), figures }, Config { class: "OldNet".into(), figures: vec![] }]
+        vec![
+            Config { class: "Net".into(), figures, ignored_weights: vec![] },
+            Config { class: "OldNet".into(), figures: vec![], ignored_weights: vec![] },
+        ]
     }
 
     #[test]

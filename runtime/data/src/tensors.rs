@@ -11,6 +11,7 @@ use types::DType;
 use crate::convert::{ConvertError, convert, stored};
 use crate::data_file::DataFile;
 use crate::finite::first_not_finite;
+use crate::fp8::Scales;
 use crate::{DataError, Share};
 
 /// The format's own limit.
@@ -41,6 +42,10 @@ pub enum ReadError {
     NotFinite { index: Vec<usize>, value: f64 },
     #[error("element {index:?} is {value:e}, which is too large for the {dtype} that the plan holds it in")]
     Overflow { index: Vec<usize>, value: f64, dtype: DType },
+    #[error("it is not there")]
+    Missing,
+    #[error("its scales are {0}")]
+    Scales(String),
 }
 
 impl ReadError {
@@ -61,15 +66,37 @@ impl TensorView<'_> {
 
     /// Writes a rank's share of the tensor to `out`, in the plan's type. Little else of the file is read.
     pub fn read(&self, share: &Share, out: &mut [u8]) -> Result<(), ReadError> {
+        share.clear_padding(out);
+        self.fill(share, None, out)
+    }
+
+    /// The same, and leaves padding and what lies in other tensors as they are.
+    pub fn fill(&self, share: &Share, scales: Option<&Scales>, out: &mut [u8]) -> Result<(), ReadError> {
         let ty = share.ty();
         let (from, to) = (self.dtype.bitsize() / 8, ty.dtype.bytes());
-        if ty.elements().checked_mul(from) != Some(self.bytes) || out.len() < share.bytes() {
+        if share.of_elements().checked_mul(from) != Some(self.bytes) || out.len() < share.bytes() {
             return Err(ConvertError::Size(self.bytes).into());
         }
-        share.clear_padding(out);
-        let as_it_is = self.dtype == stored(ty.dtype) && self.dtype != Dtype::BOOL;
+        let as_it_is = self.dtype == stored(ty.dtype) && self.dtype != Dtype::BOOL && scales.is_none();
+        let convert = |first: usize, piece: &[u8], out: &mut [u8]| match scales {
+            Some(scales) => scales.convert(self.dtype, first, piece, ty.dtype, out),
+            None => convert(self.dtype, piece, ty.dtype, out),
+        };
         let mut window = Window { view: self, start: 0, bytes: Vec::new() };
+        let mut converted = Vec::new();
         for run in share.runs() {
+            if run.step != 1 {
+                for first in (0..run.count).step_by(CHUNK / 8) {
+                    let count = (run.count - first).min(CHUNK / 8);
+                    let piece = window.read((run.logical + first) * from, count * from)?;
+                    converted.resize(count * to, 0);
+                    convert(run.logical + first, piece, &mut converted)?;
+                    for (i, value) in converted.chunks_exact(to).enumerate() {
+                        out[(run.local + (first + i) * run.step) * to..][..to].copy_from_slice(value);
+                    }
+                }
+                continue;
+            }
             let out = &mut out[run.local * to..][..run.count * to];
             if as_it_is && out.len() >= SHORT {
                 self.file.read(self.at + (run.logical * from) as u64, out)?;
@@ -78,7 +105,7 @@ impl TensorView<'_> {
             for (i, out) in out.chunks_mut(CHUNK / 8 * to).enumerate() {
                 let first = run.logical + i * (CHUNK / 8);
                 let piece = window.read(first * from, out.len() / to * from)?;
-                convert(self.dtype, piece, ty.dtype, out).map_err(|e| match e {
+                convert(first, piece, out).map_err(|e| match e {
                     ConvertError::Range(at, ty) => ConvertError::Range(first + at, ty),
                     other => other,
                 })?;
@@ -101,11 +128,7 @@ impl TensorView<'_> {
         self.file.read(self.at + (element * raw.len()) as u64, &mut raw)?;
         let mut value = [0; 8];
         convert(self.dtype, &raw, DType::F64, &mut value)?;
-        let (mut index, mut rest) = (Vec::new(), element);
-        for size in self.shape.iter().rev() {
-            index.insert(0, rest % size);
-            rest /= size;
-        }
+        let index = index_of(element, self.shape);
         Err(match f64::from_le_bytes(value) {
             value if value.is_finite() => ReadError::Overflow { index, value, dtype },
             value => ReadError::NotFinite { index, value },
@@ -154,6 +177,34 @@ impl Window<'_> {
             self.view.file.read(self.view.at + at as u64, &mut self.bytes)?;
         }
         Ok(&self.bytes[at - self.start..][..length])
+    }
+}
+
+/// The place of an element in a tensor of this shape.
+fn index_of(element: usize, shape: &[usize]) -> Vec<usize> {
+    let (mut index, mut rest) = (Vec::new(), element);
+    for size in shape.iter().rev() {
+        index.insert(0, rest % size);
+        rest /= size;
+    }
+    index
+}
+
+impl Share {
+    /// Proves that no element of `out` is NaN or infinite, where the elements come from several tensors or are computed of
+    /// them: the message has the parameter's own index.
+    pub fn check_finite(&self, out: &[u8]) -> Result<(), ReadError> {
+        let dtype = self.ty().dtype;
+        let size = dtype.bytes();
+        let offender = self.runs().find_map(|run| {
+            let at = first_not_finite(dtype, &out[run.local * size..][..run.count * size])?;
+            Some((run.logical + at, run.local + at))
+        });
+        let Some((element, at)) = offender else { return Ok(()) };
+        let mut value = [0; 8];
+        convert(stored(dtype), &out[at * size..][..size], DType::F64, &mut value)?;
+        let index = index_of(element, &self.ty().sizes());
+        Err(ReadError::NotFinite { index, value: f64::from_le_bytes(value) })
     }
 }
 

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plan::Parameter;
-use types::{Config, Fact, nearest};
+use types::{Config, Fact, Quantisation, nearest};
 
 use crate::checkpoint::STATE;
-use crate::convert::converts;
 use crate::data_file::DataFile;
+use crate::fp8::{Scales, is_fp8, scale_name};
+use crate::parameter_files::{Found, Held, names_of, tensors_of, unfit};
 use crate::pretrained::Origin;
+use crate::tensors::ReadError;
 use crate::weight_names::{Prefix, buffer, is_average};
 use crate::weights_folder::{self, Set};
 use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check, hub_cache};
@@ -18,9 +20,14 @@ use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check, hub
 /// The pointer to the latest checkpoint holds its name.
 const LONGEST_NAME: usize = 4096;
 
+/// Rows and columns of a block where no config says it: what all published models have.
+const BLOCK: [usize; 2] = [128, 128];
+
 pub struct Weights {
     path: PathBuf,
     files: Vec<TensorFile>,
+    /// By file, the rows and columns that have a scale of their own, if its weights are in FP8.
+    blocks: Vec<Option<[usize; 2]>>,
     /// The file and the name inside it, by the name under which a parameter finds it.
     tensors: BTreeMap<String, (usize, String)>,
     /// Configs beside the weights.
@@ -38,6 +45,7 @@ impl Weights {
         let mut weights = Self {
             path: path.into(),
             files: Vec::new(),
+            blocks: Vec::new(),
             tensors: BTreeMap::new(),
             configs: Vec::new(),
             origin: Origin { root: path.parent().unwrap_or(Path::new("")).into(), parts: Vec::new() },
@@ -99,11 +107,22 @@ impl Weights {
 
     /// Adds the tensors of a set in the folder called `name`; the model calls them as the files do, with `scope` before.
     fn add(&mut self, name: &str, set: Set, scope: &str, parameters: &[Parameter]) -> Result<(), DataError> {
-        let folder = &self.origin.root.join(name);
+        let root = &self.origin.root;
+        let folder = &if name.is_empty() { root.clone() } else { root.join(name) };
         self.origin.parts.push((name.into(), scope.into()));
         let first = self.files.len();
+        let block = config_check::quantisation(&folder.join("config.json"))?.map(|quantised| match quantised {
+            Quantisation::BlockFp8 { block } => Ok(block),
+            Quantisation::Other(what) => Err(DataError::Refused {
+                what: format!("{}: the weights are quantised: {what}", folder.display()),
+                help: "take the release in bf16; or load the model in its library, dequantise it, and save it again"
+                    .into(),
+            }),
+        });
+        let block = block.transpose()?;
         for file in &set.files {
             self.files.push(TensorFile::open(file)?);
+            self.blocks.push(block);
         }
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut problems = Vec::new();
@@ -148,8 +167,9 @@ impl Weights {
         places: BTreeMap<String, usize>,
         parameters: &[Parameter],
     ) {
-        let inside = parameters.iter().map(|p| names_of(p).filter_map(|n| n.strip_prefix(scope)).collect::<Vec<_>>());
-        let expected: Vec<Vec<&str>> = inside.filter(|names| !names.is_empty()).collect();
+        let inside = |p| tensors_of(p).filter_map(|n| Some(n.strip_prefix(scope)?.to_string())).collect::<Vec<_>>();
+        let inside: Vec<Vec<String>> = parameters.iter().map(inside).filter(|names| !names.is_empty()).collect();
+        let expected: Vec<Vec<&str>> = inside.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
         let known: rustc_hash::FxHashSet<&str> = expected.iter().flatten().copied().collect();
         let mut passed: BTreeMap<&str, usize> = BTreeMap::new();
         let mut names: Vec<&str> = Vec::new();
@@ -172,7 +192,8 @@ impl Weights {
             _ => prefix = Prefix::find(&names, &expected),
         }
         for name in names {
-            let renamed = prefix.in_model(name).filter(|n| !places.contains_key(n) && known.contains(&**n));
+            let is_known = |n: &str| known.contains(n.strip_suffix("_scale_inv").unwrap_or(n));
+            let renamed = prefix.in_model(name).filter(|n| !places.contains_key(n) && is_known(n));
             let model = renamed.unwrap_or_else(|| name.to_string());
             self.tensors.insert(format!("{scope}{model}"), (places[name], name.to_string()));
         }
@@ -218,27 +239,61 @@ impl Weights {
         for path in &self.configs {
             notes.extend(config_check::check(path, configs)?);
         }
-        let used: Vec<Option<&str>> = parameters.iter().map(|p| self.names_of(p).next()).collect();
+        let get = |name: &str| self.get(name);
+        let held: Vec<Option<Held<'_>>> = parameters.iter().map(|p| Held::find(p, get)).collect();
         // A parameter that the files have under several names takes them all.
-        let taken: rustc_hash::FxHashSet<&str> = parameters.iter().flat_map(|p| self.names_of(p)).collect();
-        let free: Vec<&str> = self.tensors.keys().map(String::as_str).filter(|n| !taken.contains(n)).collect();
-        let mut problems = Vec::new();
-        for (parameter, name) in parameters.iter().zip(&used) {
-            let want = &parameter.ty;
-            let Some((name, view)) = name.and_then(|n| Some((n, self.get(n)?))) else {
-                // Where nothing fits, a list of guesses helps nobody and takes its time.
-                let few = problems.len() < 32;
-                let near = if few { nearest(&parameter.name, free.iter().copied()) } else { Vec::new() };
-                let near = near.into_iter().map(String::from).collect();
-                problems.push(Problem::Missing { name: parameter.name.to_string(), ty: want.to_string(), near });
-                continue;
-            };
-            let name = name.to_string();
-            if view.shape != want.sizes().as_slice() {
-                problems.push(Problem::Shape { name, want: want.to_string(), have: view.text() });
-            } else if !converts(view.dtype, want.dtype) {
-                problems.push(Problem::Type { name, want: want.to_string(), have: view.text() });
+        let mut taken: rustc_hash::FxHashSet<String> = parameters.iter().flat_map(names_of).map(String::from).collect();
+        let mut scales = 0;
+        for (parameter, held) in parameters.iter().zip(&held) {
+            for tensor in held.iter().flat_map(|held| held.tensors(parameter)) {
+                if self.get(&tensor).is_some_and(|view| is_fp8(view.dtype)) && taken.insert(scale_name(&tensor)) {
+                    scales += 1;
+                }
+                taken.insert(tensor);
             }
+        }
+        let unfits: Vec<_> = parameters
+            .iter()
+            .zip(&held)
+            .map(|(parameter, held)| if held.is_none() { unfit(parameter, get) } else { None })
+            .collect();
+        taken.extend(unfits.iter().flatten().flat_map(|(_, tensors)| tensors.iter().cloned()));
+        let free: Vec<&str> = self.tensors.keys().map(String::as_str).filter(|n| !taken.contains(*n)).collect();
+        let ignored = |name: &str| configs.iter().flat_map(|c| &c.ignored_weights).any(|pattern| pattern.matches(name));
+        let (passed, free): (Vec<&str>, Vec<&str>) = free.into_iter().partition(|name| ignored(name));
+        if let Some(first) = passed.first() {
+            let plural = if passed.len() == 1 { "" } else { "s" };
+            notes.push(format!(
+                "passed over {} tensor{plural} that the class does not load, such as `{first}`",
+                passed.len()
+            ));
+        }
+        if scales > 0 {
+            let plural = if scales == 1 { "" } else { "s" };
+            notes.push(format!("{scales} tensor{plural} in FP8 multiplied out by the scales of their blocks"));
+        }
+        let mut problems = Vec::new();
+        for ((parameter, held), unfit) in parameters.iter().zip(&held).zip(unfits) {
+            if let Some(held) = held {
+                problems.extend(held.problems(parameter, get));
+                if Held::is_unclear(parameter, get) {
+                    let tensor = held.tensors(parameter).swap_remove(0);
+                    notes.push(format!(
+                        "`{tensor}` may have its axes in two orders: the one that is saved today is taken"
+                    ));
+                }
+                continue;
+            }
+            if let Some((found, _)) = unfit {
+                let new = found.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();
+                problems.extend(new);
+                continue;
+            }
+            // Where nothing fits, a list of guesses helps nobody and takes its time.
+            let few = problems.len() < 32;
+            let near = if few { nearest(&parameter.name, free.iter().copied()) } else { Vec::new() };
+            let near = near.into_iter().map(String::from).collect();
+            problems.push(Problem::Missing { name: parameter.name.to_string(), ty: parameter.ty.to_string(), near });
         }
         let surplus = free.iter().map(|name| {
             let ty = self.get(name).map(|v| v.text()).unwrap_or_default();
@@ -313,23 +368,26 @@ impl Weights {
     /// Writes a rank's share of a parameter's values, in its stored type, to `out`, and reads nothing else of the file.
     /// The weights must have passed `check`. Values that are not finite are refused.
     pub fn load(&self, parameter: &Parameter, share: &Share, out: &mut [u8]) -> Result<(), DataError> {
-        let ty = share.ty();
-        let found = self.names_of(parameter).next().and_then(|n| {
-            let (file, name) = self.tensors.get(n)?;
-            let file = &self.files[*file];
-            Some((&file.path, name, file.get(name).filter(|v| v.shape == ty.sizes().as_slice())?))
-        });
-        let Some((path, name, view)) = found else {
-            return Err(DataError::format(&self.path, format!("no `{}` of type {ty}", parameter.name)));
+        let Some(held) = Held::find(parameter, |name| self.get(name)) else {
+            return Err(DataError::format(&self.path, format!("no `{}` of type {}", parameter.name, share.ty())));
         };
-        view.read(share, out).map_err(|e| e.of(path, name))?;
-        view.check_finite(share, out).map_err(|e| e.of(path, name))
+        let found = |name: &str| {
+            let view = self.get(name)?;
+            let scales = if is_fp8(view.dtype) { Some(self.scales(name, &view)) } else { None };
+            Some(scales.transpose().map(|scales| Found { view, scales }))
+        };
+        held.read(share, out, found).map_err(|(name, e)| {
+            let place = self.tensors.get(&name).map(|(file, inner)| (self.files[*file].path.as_path(), inner.as_str()));
+            let (path, name) = place.unwrap_or((&self.path, &name));
+            e.of(path, name)
+        })
     }
-}
 
-/// The name and the aliases of a parameter.
-fn names_of(parameter: &Parameter) -> impl Iterator<Item = &str> {
-    [&parameter.name].into_iter().chain(&parameter.aliases).map(|n| n.as_str())
+    fn scales(&self, name: &str, of: &TensorView<'_>) -> Result<Scales, ReadError> {
+        let block = self.tensors.get(name).and_then(|(file, _)| self.blocks[*file]);
+        let scale = self.get(&scale_name(name)).ok_or(ReadError::Missing)?;
+        Scales::read(&scale, of.shape, block.unwrap_or(BLOCK))
+    }
 }
 
 /// Names of sub-folders that hold safetensors files, sorted.

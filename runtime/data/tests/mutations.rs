@@ -99,7 +99,7 @@ fn config() -> Config {
         value: Fact::Number(1e6),
         setting: Some("THETA".into()),
     };
-    Config { class: "Net".into(), figures: vec![figure] }
+    Config { class: "Net".into(), figures: vec![figure], ignored_weights: vec![] }
 }
 
 fn read_data(path: &Path) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use data::{Pieces, Share, Weights, write_tensors};
 use plan::{Layout, Parameter, sample};
 use tempfile::{TempDir, tempdir};
-use types::{Config, Cut, Fact, Figure, Mesh, Name, TensorType};
+use types::{Config, Cut, Fact, Figure, Mesh, Name, NamePattern, TensorType};
 
 fn parameters(names: &[&str]) -> Vec<Parameter> {
     let of = |names: &&str| {
@@ -36,7 +36,11 @@ fn tie() -> Config {
         value: Fact::Bool(true),
         setting: Some("TIE".into()),
     };
-    Config { class: "Net".into(), figures: vec![figure] }
+    Config {
+        class: "Net".into(),
+        figures: vec![figure],
+        ignored_weights: vec![NamePattern::new(r"^mtp\.").expect("a pattern")],
+    }
 }
 
 /// What is told of good weights, with the value of the first parameter; or the error with its way out.

@@ -59,6 +59,7 @@ fn origin(
     let m = &plan.manifest;
     if let Some(path) = resumed(args)? {
         let (checkpoint, damaged) = data::latest(path)?;
+        let checkpoint = checkpoint.with_forms(&m.parameters);
         checkpoint.check(
             m.parameters.iter().map(|p| (p.name.as_str(), &p.ty)),
             m.states.iter().filter(|s| is_lasting(s)).map(|s| (s.name.as_str(), &s.ty)),

@@ -88,8 +88,14 @@ fn named(module: &mut Module, i: usize, source: &Source, begin: Distribution, ty
         Source::Parameter => format!("w{i}").into(),
         Source::Family => format!("w{i}.{{}}").into(),
     };
-    let record =
-        ParameterInfo { init: Init::Random(begin), trainable: i % 7 != 6, aliases: vec![], stored: None, tied: vec![] };
+    let record = ParameterInfo {
+        init: Init::Random(begin),
+        trainable: i % 7 != 6,
+        aliases: vec![],
+        stored: None,
+        tied: vec![],
+        forms: vec![],
+    };
     module.parameters.insert(name.clone(), Parameter { ty, record });
     Input::Parameter(name)
 }

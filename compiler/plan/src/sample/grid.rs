@@ -129,6 +129,7 @@ fn manifest() -> Manifest {
             layout: rows(),
             init: Init::Random(Distribution::Normal { mean: 0.0, std: 0.5 }),
             trainable: true,
+            forms: vec![],
             buffers: vec![Some(W)],
         }],
         states: vec![

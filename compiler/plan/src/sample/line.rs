@@ -44,6 +44,7 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
             layout: Layout::whole(),
             init: Init::Random(Distribution::Normal { mean: 0.0, std: 0.5 }),
             trainable: true,
+            forms: vec![],
             buffers: one(W),
         }],
         states: vec![

@@ -39,6 +39,7 @@ pub fn several() -> Plan {
         layout: Layout::whole(),
         init: Init::Ones,
         trainable: true,
+        forms: vec![],
         buffers: vec![Some(buffer)],
     };
     let twice = State {

@@ -6,6 +6,7 @@ mod attention;
 mod axes;
 mod directives;
 mod elementwise;
+mod forms;
 mod formulas;
 mod indices;
 mod modules;

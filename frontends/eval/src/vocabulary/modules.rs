@@ -7,6 +7,7 @@ use ir::{Type, ops};
 use types::{DType, Dim, Distribution, Init, MAX_STACK, Name, TensorType};
 
 use super::axes::no_dim;
+use super::forms;
 use super::tensor;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
@@ -15,9 +16,20 @@ use crate::operator::number_like;
 use crate::stop::{Eval, Stop};
 use crate::value::{Leaf, Operand, Param, ParamSpec, Source, Stack, Struct, Value};
 
-pub const METHODS: &[&str] =
-    &["forward", "keep", "no_bias", "init", "frozen", "tied_to", "rounded_first", "plus_one", "named"];
-pub const ON_PARAMS: &[&str] = &["keep", "frozen", "tied_to", "init"];
+pub const METHODS: &[&str] = &[
+    "forward",
+    "keep",
+    "no_bias",
+    "init",
+    "frozen",
+    "tied_to",
+    "rounded_first",
+    "plus_one",
+    "named",
+    "saved_as",
+    "read_as",
+];
+pub const ON_PARAMS: &[&str] = &["keep", "frozen", "tied_to", "init", "saved_as", "read_as"];
 
 pub fn call<'a>(ev: &mut Evaluator<'a>, name: &str, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     match name {
@@ -98,7 +110,7 @@ fn parameter<'a>(ev: &Evaluator<'a>, dims: Vec<Dim>, init: Init, args: &Args<'a>
             .help("dims of one tensor have distinct names")
             .into());
     }
-    let spec = ParamSpec { init, trainable: true, tied: vec![], span: args.site.span };
+    let spec = ParamSpec { init, trainable: true, tied: vec![], forms: vec![], span: args.site.span };
     Ok(Value::Param(Param { leaf: Leaf::new(ty, Source::Unplaced), keep: None, spec: Rc::new(spec) }))
 }
 
@@ -146,6 +158,15 @@ pub fn param_method<'a>(mut param: Param, args: &Args<'a>) -> Eval<'a, Value<'a>
         "tied_to" => {
             args.expect(1, "tied_to(\"lm_head.weight\")")?;
             spec.tied.push(Name::new(&args.text(0)?));
+        }
+        "saved_as" | "read_as" => {
+            let form = forms::form(&param, args)?;
+            if form.saved && spec.forms.iter().any(|other| other.saved) {
+                return Err(Diagnostic::error("a parameter is saved in one form")
+                    .at(args.site.span, "the second")
+                    .into());
+            }
+            spec.forms.push(form);
         }
         _ => {
             args.expect(1, "init(normal(0.02))")?;
@@ -198,7 +219,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, s: &Rc<Struct<'a>>, at: Span, args: &A
             let fields = s.fields.iter().map(|(name, value)| (name.clone(), new(name, value))).collect();
             Ok(Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() })))
         }
-        ("init" | "tied_to", _) => match s.field("weight") {
+        ("init" | "tied_to" | "saved_as" | "read_as", _) => match s.field("weight") {
             Some(Value::Param(weight)) => Ok(with("weight", param_method(weight.clone(), args)?)),
             _ => Err(Diagnostic::error("this module has no weight").at(at, "").into()),
         },

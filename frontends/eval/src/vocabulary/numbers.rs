@@ -10,7 +10,8 @@ use crate::stop::Eval;
 use crate::value::{Bound, Range, Value, real, whole};
 
 pub const ON_NUMBERS: &[&str] = &[
-    "sqrt", "rsqrt", "ln", "exp", "powf", "f64", "i64", "div_ceil", "at_least", "at_most", "range", "max", "min", "abs",
+    "sqrt", "rsqrt", "ln", "exp", "powf", "f64", "i64", "div_ceil", "at_least", "at_most", "range", "max", "min",
+    "abs", "within",
 ];
 pub const ON_ARRAYS: &[&str] = &["map", "len"];
 pub const ON_OPTIONS: &[&str] = &["is_some", "is_none", "map", "unwrap_or", "as_ref"];
@@ -65,6 +66,7 @@ pub fn on_number<'a>(receiver: &Value<'a>, args: &Args<'a>) -> Eval<'a, Value<'a
             Some(v) => Ok(Value::Int(v.saturating_abs())),
             None => Ok(Value::Float(x.abs())),
         },
+        "within" => super::forms::within(receiver, args),
         "range" => {
             let end = whole(receiver).unwrap_or(0);
             let range = Range { start: Some(Bound::Int(0)), end: Some(Bound::Int(end)), closed: false };

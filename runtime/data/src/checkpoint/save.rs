@@ -116,9 +116,9 @@ fn write(
     model: &Pretrained,
     together: &Together,
 ) -> Result<Vec<Part>, DataError> {
-    let types = model.types(tensors.0);
+    let saved = model.tensors(tensors.0.iter().map(|p| (p.name, p.ty)));
     let (mut parts, mut writers, mut order, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Ok(()));
-    for set in model.files(tensors, &types) {
+    for set in model.files(tensors, &saved) {
         let groups = groups(&set.tensors, set.largest);
         let names: Vec<String> = (1..=groups.len()).map(|i| file_name(&set.stem, i, groups.len())).collect();
         order.extend(names.iter().cloned());
