@@ -54,8 +54,15 @@ pub(crate) struct SavedTensor {
     name: String,
     ty: TensorType,
     part: usize,
-    /// The parameters that it holds or holds parts of, by number; with its own number among the tensors of their form.
-    holds: Vec<(usize, Option<(Arc<FileForm>, usize)>)>,
+    holds: Vec<Part>,
+}
+
+/// A parameter that a tensor of a file holds, or a part of one.
+struct Part {
+    /// The parameter's number.
+    parameter: usize,
+    /// Its form, and the tensor's number among those of the form.
+    form: Option<(Arc<FileForm>, usize)>,
 }
 
 /// Tensors that one file holds, or several with an index.
@@ -132,14 +139,14 @@ impl Pretrained {
     /// Proves that parameters fill the tensors that they are saved in.
     fn check_forms(&self, parameters: &[Parameter]) -> Result<(), DataError> {
         let tensors = self.tensors(parameters.iter().map(|p| (p.name.as_str(), &p.ty)));
-        let held = |(number, form): &(usize, Option<(Arc<FileForm>, usize)>)| {
-            let ty = &parameters[*number].ty;
+        let held = |Part { parameter, form }: &Part| {
+            let ty = &parameters[*parameter].ty;
             let form = form.as_ref().map(|(form, _)| form.axes.iter().map(|axis| ty.dims[axis.axis].size).product());
             form.unwrap_or_else(|| ty.elements())
         };
         let unfilled = tensors.iter().find(|t| t.holds.iter().map(held).sum::<usize>() != t.ty.elements());
         unfilled.map_or(Ok(()), |SavedTensor { name, ty, holds, .. }| {
-            let names: Vec<&str> = holds.iter().map(|(number, _)| parameters[*number].name.as_str()).collect();
+            let names: Vec<&str> = holds.iter().map(|part| parameters[part.parameter].name.as_str()).collect();
             Err(DataError::Refused {
                 what: format!("`{name}` {ty} cannot be saved: {} are not all of it", names.join(", ")),
                 help: "its parts in `saved_as` have to fill it, each element once".into(),
@@ -179,7 +186,7 @@ impl Pretrained {
                     SavedTensor { name, ty: of, part, holds: vec![] }
                 };
                 let entry = tensors.entry(tensor.clone()).or_insert_with(new);
-                entry.holds.push((number, form.map(|form| (form.clone(), index))));
+                entry.holds.push(Part { parameter: number, form: form.map(|form| (form.clone(), index)) });
             }
         }
         tensors.into_values().collect()
@@ -200,7 +207,7 @@ impl Pretrained {
         let mut exact = vec![false; parameters.len()];
         for SavedTensor { name, ty, part, holds } in tensors {
             let mut pieces = vec![];
-            for (number, form) in holds {
+            for Part { parameter: number, form } in holds {
                 let parameter = &parameters[*number];
                 exact[*number] = ty.dtype == parameter.ty.dtype;
                 let placed = parameter.pieces.iter().filter_map(|(share, bytes)| match form {
