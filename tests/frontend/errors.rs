@@ -181,6 +181,15 @@ fn indices_and_truth_values() {
         small(kept, "    x.clamp(1.0, 0.0).cast(f32).sum()"),
         small(kept, "    ids.gelu().cast(f32).sum()"),
         small(kept, "    x.pad(L, 0, 1, 0.0).gather(DIM, ids).cast(f32).sum()"),
+        small(kept, "    x.segments(ids, ids).cast(f32).sum()"),
+        small(
+            kept,
+            "    let h = x.split(DIM, [HEADS, HEAD]);\n    attend(h, h, h).segments(ids, ids.cast(f32)).cast(f32).sum()",
+        ),
+        small(
+            kept,
+            "    let h = x.split(DIM, [HEADS, HEAD]);\n    attend(h, h, h).segments(ids, ids).segments(ids, ids).cast(f32).sum()",
+        ),
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }

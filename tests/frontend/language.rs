@@ -47,6 +47,20 @@ fn compile_time_values_leave_no_trace() {
 }
 
 #[test]
+fn what_is_said_behind_an_attention_is_one_operator() {
+    check(
+        "let q = x.rename(DIM, OTHER).slice(OTHER, 0..4).split(OTHER, [ONE, OTHER]);
+    let n = iota(L, i64);
+    let v = q.pad(OTHER, 0, 4, 0.0).rename(OTHER, DIM);
+    let near = attend_causal(q, q, q).segments(n, n).window(2, 0).scale(0.5);
+    let wide = attend(q, q, v).segments(n, n);
+    near.cast(f32).sum() + wide.cast(f32).sum()",
+        "cast reshape slice reshape iota pad reshape attention get cast reduce_sum reshape pad pad attention get cast \
+         reduce_sum add",
+    );
+}
+
+#[test]
 fn equal_calls_share_one_function() {
     check(
         "let a = net.forward(x);

@@ -208,6 +208,7 @@ ATTENTIONS = {  # batch, queries, keys, heads, key heads, width, sparse mode
     "cross": (1, 7, 13, 2, 2, 32, 0),
     "grouped": (1, 9, 9, 4, 2, 24, 0),
     "masked": (1, 7, 9, 2, 2, 16, 1),
+    "masked by sample": (3, 7, 9, 2, 2, 16, 1),
     "causal": (1, 11, 11, 2, 1, 24, 3),
     "causal, more keys": (1, 5, 11, 2, 2, 24, 3),
 }
@@ -219,8 +220,8 @@ def attention():
         k, v = (normal(name + s, b, lk, hk, d) for s in ("k", "v"))
         seen = torch.ones(lq, lk, dtype=torch.bool)
         if mode == 1:
-            seen = torch.rand(lq, lk, generator=rng(name)) > 0.4
-            seen[:, 0] = True
+            seen = torch.rand((b, 1, lq, lk) if b > 1 else (lq, lk), generator=rng(name)) > 0.4
+            seen[..., 0] = True
         elif mode == 3:
             seen = seen.tril(lk - lq)
 

@@ -1,7 +1,7 @@
 //! Every operator with operands of several shapes; sizes vary with a seed, and 1 is among them.
 
 use ir::ops::*;
-use ir::{Array, Op};
+use ir::{Array, Op, Semantics};
 use types::{DType, Dim, Distribution, Key, Name, TensorType, fill, philox4x32_10};
 
 pub struct Case {
@@ -352,6 +352,7 @@ impl Cases {
             head: "D".into(),
             causal,
             scale: 0.7,
+            visibility: Visibility::default(),
         };
         let d = ("D", 3);
         let both = [
@@ -386,8 +387,7 @@ impl Cases {
                 ty: rows.with_dtype(if self.float == DType::F64 { DType::F64 } else { DType::F32 }),
                 values: Values::Within(1.0, 3.0),
             };
-            let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = op.clone();
-            let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
+            let grad = AttentionGrad::of(&op);
             let queries = q.ty.size_of("L").unwrap() as i64;
             let keys = kv.ty.size_of(&grad.kv_len).unwrap() as i64;
             let scalar = |values| Operand { ty: ty(DType::I64, &[]), values };
@@ -405,8 +405,45 @@ impl Cases {
                 (forward[1], forward[2]) = (longer.clone(), longer);
                 self.add(op.clone(), forward);
             }
+            self.visibility(&op, &forward, &backward);
             self.add(op, forward.to_vec());
             self.add(grad, backward);
+        }
+    }
+
+    /// The same attention by numbers of queries and keys, which have all batch dims, or none.
+    fn visibility(&mut self, op: &Attention, forward: &[Operand], backward: &[Operand]) {
+        let (q, kv) = (&forward[0].ty, &forward[1].ty);
+        let numbers = |of: &TensorType, length: &Name, batch: bool, values: Values| {
+            let own = |d: &&Dim| d.name == *length || (batch && ["A", "B"].contains(&d.name.as_str()));
+            Operand { ty: TensorType::new(DType::I64, of.dims.iter().filter(own).cloned()), values }
+        };
+        let seen = |segments: bool, positions: bool, left: Option<u64>, right: Option<u64>| Visibility {
+            segments,
+            positions,
+            left,
+            right,
+        };
+        for (visibility, batch) in [
+            (seen(true, false, None, None), true),
+            (seen(true, true, Some(2), Some(1)), false),
+            (seen(false, true, Some(1), None), true),
+            (seen(false, false, Some(1), Some(0)), true),
+            (seen(true, false, None, Some(2)), true),
+        ] {
+            let pair = |values| [numbers(q, &op.q_len, batch, values), numbers(kv, &op.kv_len, !batch, values)];
+            let segments = pair(Values::Below(3)).into_iter().filter(|_| visibility.segments);
+            let positions = pair(Values::Between(-1, 4)).into_iter().filter(|_| visibility.positions);
+            let rest: Vec<Operand> = segments.chain(positions).collect();
+            let op = Attention { visibility, ..op.clone() };
+            let all = [forward, &rest].concat();
+            let fits = op.infer(&all.iter().map(|o| &o.ty).collect::<Vec<_>>()).is_ok();
+            // Where queries outnumber keys, positions that count on say nothing.
+            assert!(fits || !op.visibility.positions);
+            if fits {
+                self.add(AttentionGrad::of(&op), [backward, &rest].concat());
+                self.add(op, all);
+            }
         }
     }
 

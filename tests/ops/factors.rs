@@ -299,7 +299,11 @@ fn check(case: &Case, seed: u64, seen: &mut Seen) {
 
 /// Windows are what cutting an attention makes: they are not cut again.
 fn windowed(case: &Case) -> bool {
-    matches!((case.op.name(), case.operands.len()), ("attention", 5) | ("attention_grad", 8))
+    match &case.op {
+        ir::Op::Attention(op) => op.visibility.is_plain() && case.operands.len() == 5,
+        ir::Op::AttentionGrad(op) => op.visibility.is_plain() && case.operands.len() == 8,
+        _ => false,
+    }
 }
 
 #[test]

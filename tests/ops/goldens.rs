@@ -133,6 +133,7 @@ fn build(g: &Golden, b: &mut Builder, x: &[NodeId]) -> Vec<NodeId> {
                 head: "D".into(),
                 causal: g.attributes["causal"].as_bool().unwrap(),
                 scale: g.number("scale"),
+                visibility: Visibility::default(),
             };
             assert_eq!(
                 b.ty(x[0]).size_of("HQ").unwrap() / b.ty(x[1]).size_of("HK").unwrap(),

@@ -163,6 +163,7 @@ fn the_log_sum_exp_of_attention_is_not_differentiated() {
         head: "D".into(),
         causal: true,
         scale: 1.0,
+        visibility: Visibility::default(),
     };
     let mut b = Builder::new("backward");
     let qkv = [(); 3].map(|()| b.param(ty(DType::F32, &[("L", 3), ("H", 1), ("D", 2)])));

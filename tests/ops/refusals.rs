@@ -195,6 +195,15 @@ fn attention() {
     refused(&same, &[q, fewer, fewer], "4 heads cannot share 2");
     let confused = format!("attention {}", with("L", "T", "L", "K", false));
     refused(&confused, &["f32[L:4, D:5]", "f32[T:7, K:2, D:5]", "f32[T:7, K:2, D:5]"], "do not fit");
+    let seen = |rest: &str| format!("{}{rest}}}", cross.strip_suffix('}').unwrap());
+    let segments = seen(",\"visibility\":{\"segments\":true}");
+    refused(&segments, &[q, kv, kv], "takes 5 operands as it is, here are 3");
+    refused(&segments, &[q, kv, kv, "i64[B:2, L:3]", "i32[T:7]"], "operand 4 of `attention` is `i32[T:7]`");
+    refused(&segments, &[q, kv, kv, "i64[B:2, L:3, H:4]", "i64[T:7]"], "which does not number");
+    refused(&segments, &[q, kv, kv, "i64[B:2]", "i64[T:7]"], "which does not number");
+    refused(&segments, &[q, kv, kv, "i64[L:4]", "i64[T:7]"], "which does not number");
+    let near = seen(",\"visibility\":{\"left\":1}");
+    refused(&near, &[q, short, short], "queries of length L with");
     let grad = format!("attention_grad {}", with("L", "T", "H", "K", false));
     let lse = "f32[B:2, L:3, H:4]";
     refused(&grad, &[q, kv, kv, kv, lse, q], "operand 3 of `attention_grad`");

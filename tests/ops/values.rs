@@ -139,13 +139,13 @@ fn products_are_counted_exactly() {
         head: "D".into(),
         causal,
         scale: 1.0,
+        visibility: Visibility::default(),
     };
     let (q, kv) = ("f32[B:2, L:3, H:4, D:5]", "f32[B:2, T:7, K:2, D:5]");
     let products = 2 * 4 * 3 * 7 * 5;
     assert_eq!(flops(attention(false), &[q, kv, kv]), 4 * products);
     assert_eq!(flops(attention(true), &[q, kv, kv]), 2 * products);
-    let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = attention(false);
-    let grad = AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale };
+    let grad = AttentionGrad::of(&attention(false));
     let operands = [q, kv, kv, q, "f32[B:2, L:3, H:4]", q];
     assert_eq!(flops(grad.clone(), &operands), 10 * products);
 

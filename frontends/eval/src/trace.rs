@@ -79,6 +79,22 @@ impl Tracer {
         results.pop().ok_or_else(|| Diagnostic::error("an operator without a result").at(site.span, ""))
     }
 
+    /// The operator that made a value of the innermost function, and its operands; of one with several results, the first's.
+    pub fn maker(&self, leaf: &Leaf) -> Option<(Op, Vec<Leaf>)> {
+        let frame = self.frames.last()?;
+        let Source::Node(id, mut node) = leaf.source else { return None };
+        if id != frame.id {
+            return None;
+        }
+        let nodes = &frame.builder.function.nodes;
+        if matches!(nodes[node].inst, Inst::Get(0)) {
+            node = nodes[node].args[0];
+        }
+        let Inst::Op(op) = &nodes[node].inst else { return None };
+        let leaf = |arg: &NodeId| Leaf { ty: nodes[*arg].ty.clone(), source: Source::Node(id, *arg) };
+        Some((op.clone(), nodes[node].args.iter().map(leaf).collect()))
+    }
+
     pub fn ops(&mut self, op: impl Into<Op>, operands: &[Operand<'_>], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
         let op = op.into();
         let explain = |mismatch: Mismatch| explain(&op, mismatch, operands, site);

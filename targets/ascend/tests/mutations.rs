@@ -29,6 +29,7 @@ fn kernel() -> Function {
         head: "HEAD".into(),
         causal: true,
         scale: 0.5,
+        visibility: ops::Visibility::default(),
     };
     let all = b.op(attention, &[q, k, k]);
     let out = b.results(all)[0];
@@ -246,6 +247,7 @@ fn attention_in_f32_is_taken_apart() {
         head: "HEAD".into(),
         causal: false,
         scale: 0.5,
+        visibility: ops::Visibility::default(),
     };
     let all = b.op(attention, &[q, k, k]);
     let results = b.results(all);

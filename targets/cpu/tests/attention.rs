@@ -34,12 +34,12 @@ impl Case {
             head: "D".into(),
             causal: self.causal,
             scale: 0.3,
+            visibility: ops::Visibility::default(),
         }
     }
 
     fn backward(&self) -> ops::AttentionGrad {
-        let ops::Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = self.forward();
-        ops::AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, scale }
+        ops::AttentionGrad::of(&self.forward())
     }
 
     fn types(&self) -> [TensorType; 2] {
@@ -261,8 +261,100 @@ fn windows_of_constants() {
             head: "D".into(),
             causal: true,
             scale: 0.5,
+            visibility: ops::Visibility::default(),
         };
         let both = b.op(attention, &[p[0], p[1], p[1], reach, length]);
         b.results(both).to_vec()
     });
+}
+
+/// Numbers of `count` samples side by side, each of another length, and positions within them; what is left is padding.
+fn packed(length: usize, count: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut segments, mut positions) = (vec![0.0; length], vec![0.0; length]);
+    let mut at = 0;
+    for sample in 0..count {
+        let size = (length / count).saturating_sub(7 * (sample % 3)).max(1);
+        for i in 0..size.min(length - at) {
+            (segments[at + i], positions[at + i]) = ((sample + 1) as f64, i as f64);
+        }
+        at = (at + size).min(length);
+    }
+    (segments, positions)
+}
+
+/// Forward and backward by numbers, against the interpreter: packed samples, random numbers, and no sample at all.
+fn check_visibility(case: &Case, visibility: &ops::Visibility) {
+    let [q, kv] = case.types();
+    let forward = ops::Attention { visibility: visibility.clone(), ..case.forward() };
+    let numbers = |set: usize, length: usize, name: &str, seed: u64| {
+        let of_batch = |values: Vec<f64>| {
+            let shifted = values.iter().rev().copied();
+            Array::new(ty(&format!("i64[B:2, {name}:{length}]")), values.iter().copied().chain(shifted).collect())
+        };
+        let (segments, positions) = packed(length, 3);
+        match set {
+            0 => [of_batch(segments), of_batch(positions)],
+            1 => {
+                let random = |seed, most| random(&ty(&format!("i64[B:2, {name}:{length}]")), seed, most);
+                [random(seed, 3.0), random(seed + 1, 40.0)]
+            }
+            _ => [of_batch(vec![0.0; length]), of_batch(positions)],
+        }
+    };
+    let set = |set: usize| {
+        let mut all: Vec<Array> = [(&q, 3), (&kv, 4), (&kv, 5)].map(|(ty, seed)| random(ty, seed, 1.0)).to_vec();
+        let of_q = numbers(set, case.queries, &forward.q_len, 21);
+        let of_k = numbers(set, case.keys, &forward.kv_len, 31);
+        let pairs = of_q.into_iter().zip(of_k).zip([visibility.segments, visibility.positions]);
+        all.extend(pairs.filter(|(_, there)| *there).flat_map(|((q, k), _)| [q, k]));
+        all
+    };
+    let sets: Vec<Vec<Array>> = (0..3).map(set).collect();
+    let text = |arrays: &[Array]| arrays.iter().map(|x| x.ty.to_string()).collect::<Vec<_>>();
+    let texts = text(&sets[0]);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let name = format!("{case:?} {visibility:?}");
+    let build = |b: &mut ir::Builder, p: &[ir::NodeId]| {
+        let both = b.op(forward.clone(), p);
+        b.results(both).to_vec()
+    };
+    check_sets(&name, &texts, &sets, 4.0, build);
+    let function = kernel(&texts, build);
+    let backward: Vec<Vec<Array>> = sets
+        .iter()
+        .map(|set| {
+            let made = interpret(&function, set);
+            let own = [made[0].clone(), made[1].clone(), random(&q, 11, 1.0)];
+            [&set[..3], &own, &set[3..]].concat()
+        })
+        .collect();
+    let texts = text(&backward[0]);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    check_sets(&format!("gradient of {name}"), &texts, &backward, 8.0, |b, p| {
+        let all = b.op(ops::AttentionGrad::of(&forward), p);
+        b.results(all).to_vec()
+    });
+}
+
+#[test]
+fn queries_see_keys_by_their_numbers() {
+    let seen = |segments, positions, left, right| ops::Visibility { segments, positions, left, right };
+    let case = |dtype, queries, keys, heads, kv_heads, head, causal, heads_first| Case {
+        dtype,
+        queries,
+        keys,
+        heads,
+        kv_heads,
+        head,
+        causal,
+        heads_first,
+        same_name: queries == keys,
+    };
+    for dtype in [DType::F32, DType::BF16] {
+        check_visibility(&case(dtype, 300, 300, 2, 2, 32, false, false), &seen(true, false, None, None));
+        check_visibility(&case(dtype, 150, 210, 4, 2, 24, true, true), &seen(true, true, None, None));
+        check_visibility(&case(dtype, 210, 150, 2, 1, 64, false, false), &seen(true, true, Some(9), Some(3)));
+    }
+    check_visibility(&case(DType::F32, 280, 280, 1, 1, 16, true, false), &seen(false, false, Some(20), None));
+    check_visibility(&case(DType::F32, 9, 5, 8, 2, 16, false, true), &seen(false, true, Some(4), Some(0)));
 }

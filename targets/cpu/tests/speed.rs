@@ -201,9 +201,9 @@ fn attention() {
                 head: name("D"),
                 causal,
                 scale: 0.088,
+                visibility: ops::Visibility::default(),
             };
-            let ops::Attention { q_len, kv_len, heads, kv_heads, head: width, causal, scale } = forward.clone();
-            let backward = ops::AttentionGrad { q_len, kv_len, heads, kv_heads, head: width, causal, scale };
+            let backward = ops::AttentionGrad::of(&forward);
             measure(&format!("attention {head}, causal: {causal}"), &[&q, &q, &q], |b, p| {
                 let both = op(b, forward, p);
                 b.results(both).to_vec()
@@ -212,6 +212,105 @@ fn attention() {
                 let all = op(b, backward, p);
                 b.results(all).to_vec()
             });
+        }
+    }
+}
+
+/// Seconds of the kernel on one thread, at the best of some tries; `numbers` are the operands that are i64.
+fn seconds(params: &[String], numbers: &[Vec<i64>], build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) -> f64 {
+    let mut b = Builder::new("kernel");
+    let nodes: Vec<NodeId> = params.iter().map(|text| b.param(ty(text))).collect();
+    let results = build(&mut b, &nodes);
+    let mut function = b.finish().unwrap();
+    function.results = results;
+    let cpu = Cpu::native().unwrap();
+    let lowering = Lowering::new(&function, &cpu).unwrap();
+    let needs = lowering.needs();
+    let loaded = load(&cpu, &[lowering.module("kernel", &cpu).unwrap()]);
+    let mut numbers = numbers.iter();
+    let mut random = Numbers(5);
+    let mut buffers: Vec<Vec<u8>> = function
+        .param_types()
+        .map(|ty| {
+            let ty = ty.tensor().unwrap();
+            match ty.dtype {
+                DType::BF16 => {
+                    (0..ty.elements()).flat_map(|_| half::bf16::from_f32(random.next()).to_le_bytes()).collect()
+                }
+                DType::I64 => numbers.next().unwrap().iter().flat_map(|n| n.to_le_bytes()).collect(),
+                _ => (0..ty.elements()).flat_map(|_| random.next().to_le_bytes()).collect(),
+            }
+        })
+        .collect();
+    buffers.extend(function.result_types().map(|ty| vec![0; ty.tensor().unwrap().bytes()]));
+    buffers.push(vec![0; needs.workspace as usize]);
+    let args: Vec<*mut u8> = buffers.iter().map(|bytes| ptr(bytes)).collect();
+    let once = |_| {
+        let start = Instant::now();
+        loaded.call_threads("kernel", &args, 1);
+        start.elapsed().as_secs_f64()
+    };
+    (0..5).map(once).fold(f64::MAX, f64::min)
+}
+
+/// Samples in one sequence, by segments, beside the same samples one by one.
+#[test]
+#[ignore = "a measurement"]
+fn packed_attention() {
+    let unequal = vec![2048, 1536, 1280, 1024, 896, 640, 512, 256];
+    for (name, lengths, heads) in [("8 samples in 8,192", unequal, 4), ("windows of 64 in 4,096", vec![64; 64], 16)] {
+        let total: usize = lengths.iter().sum();
+        let segments: Vec<i64> =
+            lengths.iter().enumerate().flat_map(|(i, &n)| std::iter::repeat_n(i as i64 + 1, n)).collect();
+        for dtype in ["f32", "bf16"] {
+            for (head, causal) in [(128, false), (64, true)] {
+                let times = |length: usize, segments: Option<&Vec<i64>>| {
+                    let q = format!("{dtype}[L:{length}, H:{heads}, D:{head}]");
+                    let lse = format!("f32[L:{length}, H:{heads}]");
+                    let forward = ops::Attention {
+                        q_len: "L".into(),
+                        kv_len: "L".into(),
+                        heads: "H".into(),
+                        kv_heads: "H".into(),
+                        head: "D".into(),
+                        causal,
+                        scale: 0.1,
+                        visibility: ops::Visibility { segments: segments.is_some(), ..ops::Visibility::default() },
+                    };
+                    let ids: Vec<String> =
+                        segments.iter().flat_map(|_| [(); 2].map(|()| format!("i64[L:{length}]"))).collect();
+                    let numbers: Vec<Vec<i64>> = segments.into_iter().flat_map(|s| [s.clone(), s.clone()]).collect();
+                    let params = [&vec![q.clone(); 3][..], &ids].concat();
+                    let there = seconds(&params, &numbers, |b, p| {
+                        let both = b.op(forward.clone(), p);
+                        b.results(both).to_vec()
+                    });
+                    let params = [&[q.clone(), q.clone(), q.clone(), q.clone(), lse, q][..], &ids].concat();
+                    let back = seconds(&params, &numbers, |b, p| {
+                        let all = b.op(ops::AttentionGrad::of(&forward), p);
+                        b.results(all).to_vec()
+                    });
+                    [there, back]
+                };
+                let packed = times(total, Some(&segments));
+                let mut known: Vec<(usize, [f64; 2])> = vec![];
+                let mut alone = [0.0; 2];
+                for &length in &lengths {
+                    if !known.iter().any(|(own, _)| *own == length) {
+                        known.push((length, times(length, None)));
+                    }
+                    let own = known.iter().find(|(own, _)| *own == length).unwrap().1;
+                    alone = [alone[0] + own[0], alone[1] + own[1]];
+                }
+                for (what, i) in [("forward", 0), ("backward", 1)] {
+                    println!(
+                        "{name}, {dtype}, head {head}, causal {causal}, {what}: {:.1} ms, one by one {:.1} ms, {:.2}x",
+                        packed[i] * 1e3,
+                        alone[i] * 1e3,
+                        packed[i] / alone[i]
+                    );
+                }
+            }
         }
     }
 }

@@ -387,7 +387,7 @@ impl Graph<'_, '_> {
         }
         let kv_len = if y == x { tokens.name.clone() } else { Name::new("M") };
         let longer = self.b.ty(k).size_of(&kv_len) >= Some(tokens.size);
-        let attention = Attention {
+        let mut attention = Attention {
             q_len: tokens.name,
             kv_len,
             heads: heads.name,
@@ -395,9 +395,43 @@ impl Graph<'_, '_> {
             head: size.name,
             causal: longer && self.tape.one_in(2),
             scale: 0.7,
+            visibility: Visibility::default(),
         };
-        let both = self.op(attention, &[q, k, v])?;
+        let mut args = vec![q, k, v];
+        if self.tape.one_in(3) {
+            self.numbered(&mut attention, &mut args)?;
+        }
+        let both = self.op(attention, &args)?;
         Some(self.b.results(both)[0])
+    }
+
+    /// Segments, positions and a window of its queries and keys, or some of these.
+    fn numbered(&mut self, attention: &mut Attention, args: &mut Vec<NodeId>) -> Option<()> {
+        let sides = [(args[0], attention.q_len.clone()), (args[1], attention.kv_len.clone())];
+        let pair = |g: &mut Self, below: usize| -> Option<[NodeId; 2]> {
+            let of = |g: &mut Self, (x, length): &(NodeId, Name)| {
+                let dims = g.b.ty(*x).dims.to_vec();
+                let batch = g.tape.one_in(2);
+                let own = |d: &&Dim| d.name == *length || (batch && !"HEGMLK".contains(&*d.name));
+                g.indices(&dims.iter().filter(own).cloned().collect::<Vec<_>>(), below)
+            };
+            Some([of(g, &sides[0]), of(g, &sides[1])])
+        };
+        if !self.tape.one_in(3) {
+            attention.visibility.segments = true;
+            args.extend(pair(self, 3)?);
+        }
+        if self.tape.one_in(2) {
+            attention.visibility.positions = true;
+            args.extend(pair(self, 6)?);
+        }
+        if self.tape.one_in(2) {
+            attention.visibility.left = Some(self.tape.below(4) as u64);
+        }
+        if self.tape.one_in(3) {
+            attention.visibility.right = Some(self.tape.below(3) as u64);
+        }
+        Some(())
     }
 
     fn cross_entropy(&mut self) -> Option<NodeId> {

@@ -7,10 +7,10 @@ use types::{DType, Dim, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{FUNCTION, QUOTIENT, arity, wide};
 use super::rope::fresh;
-use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax};
+use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax, Visibility};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands q, k, v; results out, with the dims of q, and lse, with the dims of q except `head`, in f32 (f64 for f64).
@@ -19,7 +19,9 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 /// dims of all three. `kv_len` may be the same name as `q_len`, and `kv_heads` as `heads`. With fewer kv heads than
 /// heads, head h reads kv head h / (heads / kv_heads). Causal: query i sees key j if j <= i + (keys - queries).
 ///
-/// Two more operands, both i64, are for parts of a longer attention: `reach`, for which query i sees key j if
+/// Further operands number queries and keys, where `visibility` says so: [`Visibility`] says who sees whom by them.
+///
+/// Without those, two more operands, both i64, are for parts of a longer attention: `reach`, for which query i sees key j if
 /// j <= i + reach (without effect if not causal), and the number of keys that are there; no query sees those beyond.
 /// A query that sees no key has 0 as its result, and -inf as its log-sum-exp.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,9 +33,11 @@ pub struct Attention {
     pub head: Name,
     pub causal: bool,
     pub scale: f64,
+    #[serde(default, skip_serializing_if = "Visibility::is_plain")]
+    pub visibility: Visibility,
 }
 
-by_bits!(Attention { q_len, kv_len, heads, kv_heads, head, causal; scale });
+by_bits!(Attention { q_len, kv_len, heads, kv_heads, head, causal, visibility; scale });
 
 impl Semantics for Attention {
     const NAME: &'static str = "attention";
@@ -44,16 +48,16 @@ impl Semantics for Attention {
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        let windowed = window(args, 3, Self::NAME)?;
+        let windowed = self.parts_or_ids(args, 3, Self::NAME)?;
         self.check(args[0], args[1], args[2], windowed)?;
         Ok(smallvec![args[0].clone(), self.rows(args[0])])
     }
 
     fn factors(&self, args: &[&TensorType], results: &[TensorType]) -> Factors {
         let parts = Parts::new(self, args[0], args[1], [FactorKind::Parallel, FactorKind::Merge, FactorKind::Parallel]);
-        let scalars = vec![vec![]; args.len().saturating_sub(3)];
+        let rest = (3..args.len()).map(|i| self.factors_of_operand(&parts, args[i], i - 3)).collect();
         Factors {
-            args: [vec![parts.of_q(args[0]), parts.of_kv(args[1]), parts.of_kv(args[2])], scalars].concat(),
+            args: [vec![parts.of_q(args[0]), parts.of_kv(args[1]), parts.of_kv(args[2])], rest].concat(),
             results: results.iter().map(|r| parts.of_q(r)).collect(),
             factors: parts.factors,
         }
@@ -89,13 +93,13 @@ impl Semantics for Attention {
         let (q, k, v) = (args[0], args[1], args[2]);
         let (mut out, mut lse) = (Array::zeros(results[0].clone()), Array::zeros(results[1].clone()));
         let mut p = vec![];
-        self.each_row(&q.ty, &k.ty, args.get(3..5), |row| {
+        self.each_row(&q.ty, &k.ty, &args[3..], |row| {
             p.clear();
-            p.extend((0..row.keys).map(|j| self.scale * row.product(q, k, j)));
+            p.extend(row.seen.iter().map(|&j| self.scale * row.product(q, k, j)));
             let max = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = p.iter().map(|s| libm::exp(s - max)).sum();
             lse.data[row.index] = max + libm::log(sum);
-            for (j, s) in p.iter().enumerate() {
+            for (&j, s) in row.seen.iter().zip(&p) {
                 let weight = libm::exp(s - max) / sum;
                 for c in 0..row.width {
                     out.data[row.q(c)] += weight * v.data[row.kv(j, c)];
@@ -107,20 +111,21 @@ impl Semantics for Attention {
 
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
         let ty = b.ty(args[0]).clone();
-        let window = args.get(3..5);
+        let rest = &args[3..];
         let view = View::new(self, b, args[0], args[1])?;
         let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
-        let scores = view.mask(b, scores, window, f64::NEG_INFINITY);
-        let (e, sum, max) = match window {
-            None => Softmax::parts(b, scores, &view.key.name),
-            Some(_) => view.parts_or_none(b, scores),
+        let scores = view.mask(b, scores, rest, f64::NEG_INFINITY);
+        let all_see = rest.is_empty() && self.visibility.is_plain();
+        let (e, sum, max) = match all_see {
+            true => Softmax::parts(b, scores, &view.key.name),
+            false => view.parts_or_none(b, scores),
         };
-        let whole = match window {
-            None => sum,
+        let whole = match all_see {
+            true => sum,
             // A row that sees a key has a sum of at least 1; one that sees none stays 0.
-            Some(_) => {
+            false => {
                 let some = b.constant(1e-30, b.ty(sum).dtype);
                 b.op(Max {}, &[sum, some])
             }
@@ -135,6 +140,12 @@ impl Semantics for Attention {
     }
 
     fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
+        if !self.visibility.is_plain() {
+            let (visibility, kv, rest) = self.visible_part(cx, cx.args, 3, Parts::cuts(cx), Parts::sizes(cx))?;
+            let all = [&[cx.args[0], kv[0], kv[1]], &rest[..]].concat();
+            let all = cx.b.op(Self { visibility, ..self.clone() }, &all);
+            return Some(cx.b.results(all));
+        }
         let [reach, length] = self.window(cx, cx.args.get(3..5))?;
         let all = cx.b.op(self.clone(), &[cx.args[0], cx.args[1], cx.args[2], reach, length]);
         Some(cx.b.results(all))
@@ -163,8 +174,8 @@ impl Semantics for Attention {
     }
 }
 
-/// Whether the two operands of a window follow the first `count`, which must be there.
-pub(super) fn window(args: &[&TensorType], count: usize, name: &str) -> Result<bool, Mismatch> {
+/// Whether the two operands of a part follow the first `count`, which must be there.
+fn window(args: &[&TensorType], count: usize, name: &str) -> Result<bool, Mismatch> {
     if args.len() != count + 2 {
         arity(args, count, name)?;
         return Ok(false);
@@ -177,6 +188,32 @@ pub(super) fn window(args: &[&TensorType], count: usize, name: &str) -> Result<b
 }
 
 impl Attention {
+    /// That the operands from the one numbered `first` on are those of a part, or say who sees whom; whether there are any.
+    pub(super) fn parts_or_ids(&self, args: &[&TensorType], first: usize, name: &str) -> Result<bool, Mismatch> {
+        if self.visibility.is_plain() {
+            return window(args, first, name);
+        }
+        if args.len() < first {
+            arity(args, first, name)?;
+        }
+        self.check_visibility(args, first, name)?;
+        Ok(true)
+    }
+
+    /// Factors of the operand that follows so many others after the fixed ones.
+    pub(super) fn factors_of_operand(
+        &self,
+        parts: &Parts<'_>,
+        ty: &TensorType,
+        after: usize,
+    ) -> Vec<SmallVec<[usize; 2]>> {
+        match (self.visibility.is_plain(), after.is_multiple_of(2)) {
+            (true, _) => vec![],
+            (false, true) => parts.of_q(ty),
+            (false, false) => parts.of_kv(ty),
+        }
+    }
+
     /// The window's two operands for a part, within the one that the whole may have as its last two operands (`given`);
     /// `None` where neither needs one.
     pub(super) fn window(&self, cx: &mut PartContext<'_>, given: Option<&[NodeId]>) -> Option<[NodeId; 2]> {
@@ -249,7 +286,13 @@ impl Attention {
     /// Multiplications in q k^T; half of them if causal.
     pub(super) fn multiplied(&self, q: &TensorType, k: &TensorType) -> u64 {
         let all = (q.elements() as u64).saturating_mul(k.size_of(&self.kv_len).unwrap_or(1) as u64);
-        if self.causal { all / 2 } else { all }
+        let all = if self.causal { all / 2 } else { all };
+        match self.reach() {
+            [Some(left), Some(right)] if left + right >= 0 => {
+                all.min((q.elements() as u64).saturating_mul((left + right) as u64 + 1))
+            }
+            _ => all,
+        }
     }
 
     /// Pairs of a query and a key, in all heads.
@@ -257,14 +300,8 @@ impl Attention {
         self.multiplied(q, k) / q.size_of(&self.head).unwrap_or(1).max(1) as u64
     }
 
-    /// `window`: reach and number of keys.
-    pub(super) fn each_row(
-        &self,
-        q: &TensorType,
-        kv: &TensorType,
-        window: Option<&[&Array]>,
-        mut f: impl FnMut(&Row),
-    ) {
+    /// `rest`: reach and number of keys, or the operands of the visibility.
+    pub(super) fn each_row(&self, q: &TensorType, kv: &TensorType, rest: &[&Array], mut f: impl FnMut(&Row)) {
         let rows = self.rows(q);
         let stride = |ty: &TensorType, name: &Name| ty.position(name).map_or(0, |p| ty.strides()[p]);
         let q_strides = strides_in(q, &rows);
@@ -275,13 +312,14 @@ impl Attention {
         let (query, head) = (at(&self.q_len), at(&self.heads));
         let (queries, keys) = (q.size_of(&self.q_len).unwrap_or(0), kv.size_of(&self.kv_len).unwrap_or(0));
         let group = q.size_of(&self.heads).unwrap_or(1) / kv.size_of(&self.kv_heads).unwrap_or(1).max(1);
-        let (reach, there) = match window {
-            Some([reach, there]) => (reach.data[0], (there.data[0].max(0.0) as usize).min(keys)),
+        let ids = (!self.visibility.is_plain()).then(|| self.seen_by_ids(q, kv, rest));
+        let (reach, there) = match rest {
+            [reach, there] if ids.is_none() => (reach.data[0], (there.data[0].max(0.0) as usize).min(keys)),
             _ => (keys as f64 - queries as f64, keys),
         };
         let mut row = Row {
             index: 0,
-            keys: there,
+            seen: (0..there).collect(),
             width: q.size_of(&self.head).unwrap_or(0),
             start: [0; 2],
             step: [stride(q, &self.head), stride(kv, &self.head), stride(kv, &self.kv_len)],
@@ -289,8 +327,12 @@ impl Attention {
         for_each_index(&rows.sizes(), |index| {
             row.start[0] = dot(index, &q_strides);
             row.start[1] = dot(index, &kv_strides) + index[head] / group.max(1) * stride(kv, &self.kv_heads);
-            if self.causal {
-                row.keys = ((index[query] as f64 + 1.0 + reach).max(0.0) as usize).min(there);
+            if let Some(ids) = &ids {
+                ids.row(index, &mut row.seen);
+            } else if self.causal {
+                let keys = ((index[query] as f64 + 1.0 + reach).max(0.0) as usize).min(there);
+                row.seen.clear();
+                row.seen.extend(0..keys);
             }
             f(&row);
             row.index += 1;
@@ -301,8 +343,8 @@ impl Attention {
 /// One query of one head: where its numbers lie in tensors laid out as q, as k, and as the log-sum-exp.
 pub(super) struct Row {
     pub index: usize,
-    /// How many keys it sees.
-    pub keys: usize,
+    /// The keys that it sees.
+    pub seen: Vec<usize>,
     pub width: usize,
     start: [usize; 2],
     step: [usize; 3],
@@ -336,6 +378,16 @@ impl<'a> Parts<'a> {
     const WIDTH: usize = 2;
     const HEADS: usize = 3;
     const GROUP: usize = 4;
+
+    /// Which parts of the queries and the keys a rank has.
+    pub fn cuts(cx: &PartContext<'_>) -> [Option<PartOf>; 2] {
+        [cx.cuts[Self::QUERY], cx.cuts[Self::KEY]]
+    }
+
+    /// How many queries and keys there are on all ranks.
+    pub fn sizes(cx: &PartContext<'_>) -> [usize; 2] {
+        [Self::QUERY, Self::KEY].map(|f| cx.factors.factors[f].size)
+    }
 
     /// The kinds of queries, of keys, and of the heads of a group.
     pub fn new(
@@ -481,8 +533,16 @@ impl<'a> View<'a> {
         (e, b.reduce_sum(e, dims), max)
     }
 
-    /// `scores`, but `hidden` where a query does not see a key. `window`: reach and number of keys.
-    pub fn mask(&self, b: &mut Builder, scores: NodeId, window: Option<&[NodeId]>, hidden: f64) -> NodeId {
+    /// `scores`, but `hidden` where a query does not see a key. `rest`: reach and number of keys, or the operands of the
+    /// visibility.
+    pub fn mask(&self, b: &mut Builder, scores: NodeId, rest: &[NodeId], hidden: f64) -> NodeId {
+        if !self.of.visibility.is_plain() {
+            let hidden = b.constant(hidden, self.split.dtype);
+            let ty = b.ty(scores).clone();
+            let seen = self.of.visible(b, &ty, &self.key, rest);
+            return seen.map_or(scores, |seen| b.op(Select {}, &[seen, scores, hidden]));
+        }
+        let window = (!rest.is_empty()).then_some(rest);
         let dtype = if window.is_some() { DType::I64 } else { DType::I32 };
         let j = b.op(Iota { dim: self.key.clone(), dtype }, &[]);
         let hidden = b.constant(hidden, self.split.dtype);

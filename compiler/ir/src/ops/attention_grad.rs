@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
-use super::attention::{Parts, View, window};
+use super::attention::{Parts, View};
 use super::elementwise::{FUNCTION, wide};
-use super::{Attention, Exp};
+use super::{Attention, Exp, Visibility};
 use crate::factors::FactorKind;
 use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
@@ -23,21 +23,23 @@ pub struct AttentionGrad {
     pub head: Name,
     pub causal: bool,
     pub scale: f64,
+    #[serde(default, skip_serializing_if = "Visibility::is_plain")]
+    pub visibility: Visibility,
 }
 
 impl AttentionGrad {
-    pub(super) fn of(forward: &Attention) -> Self {
-        let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale } = forward.clone();
-        Self { q_len, kv_len, heads, kv_heads, head, causal, scale }
+    pub fn of(forward: &Attention) -> Self {
+        let Attention { q_len, kv_len, heads, kv_heads, head, causal, scale, visibility } = forward.clone();
+        Self { q_len, kv_len, heads, kv_heads, head, causal, scale, visibility }
     }
 
     pub fn forward(&self) -> Attention {
-        let Self { q_len, kv_len, heads, kv_heads, head, causal, scale } = self.clone();
-        Attention { q_len, kv_len, heads, kv_heads, head, causal, scale }
+        let Self { q_len, kv_len, heads, kv_heads, head, causal, scale, visibility } = self.clone();
+        Attention { q_len, kv_len, heads, kv_heads, head, causal, scale, visibility }
     }
 }
 
-by_bits!(AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal; scale });
+by_bits!(AttentionGrad { q_len, kv_len, heads, kv_heads, head, causal, visibility; scale });
 
 impl Semantics for AttentionGrad {
     const NAME: &'static str = "attention_grad";
@@ -48,8 +50,9 @@ impl Semantics for AttentionGrad {
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
-        let windowed = window(args, 6, Self::NAME)?;
-        let (q, k, forward) = (args[0], args[1], self.forward());
+        let forward = self.forward();
+        let windowed = forward.parts_or_ids(args, 6, Self::NAME)?;
+        let (q, k) = (args[0], args[1]);
         forward.check(q, k, args[2], windowed)?;
         let expected = [(3, q.clone()), (4, forward.rows(q)), (5, q.clone())];
         if let Some((i, ty)) = expected.iter().find(|(i, ty)| args[*i] != ty) {
@@ -64,7 +67,7 @@ impl Semantics for AttentionGrad {
         let parts = Parts::new(&forward, args[0], args[1], [FactorKind::Sum, FactorKind::Merge, FactorKind::Sum]);
         let of = |(i, ty): (usize, &TensorType)| match i {
             1 | 2 => parts.of_kv(ty),
-            6.. => vec![],
+            6.. => forward.factors_of_operand(&parts, ty, i - 6),
             _ => parts.of_q(ty),
         };
         Factors {
@@ -96,9 +99,9 @@ impl Semantics for AttentionGrad {
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
         let [q, k, v, out, lse, dout] = [0, 1, 2, 3, 4, 5].map(|i| args[i]);
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|i| Array::zeros(results[i].clone()));
-        self.forward().each_row(&q.ty, &k.ty, args.get(6..8), |row| {
+        self.forward().each_row(&q.ty, &k.ty, &args[6..], |row| {
             let total: f64 = (0..row.width).map(|c| dout.data[row.q(c)] * out.data[row.q(c)]).sum();
-            for j in 0..row.keys {
+            for &j in &row.seen {
                 let p = libm::exp(self.scale * row.product(q, k, j) - lse.data[row.index]);
                 let ds = self.scale * p * (row.product(dout, v, j) - total);
                 for c in 0..row.width {
@@ -114,8 +117,17 @@ impl Semantics for AttentionGrad {
 
     /// Queries that are not there count as zeros, keys that are not there are beyond the window.
     fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
-        let [reach, length] = self.forward().window(cx, cx.args.get(6..8))?;
-        let m = cx.masked;
+        let (forward, m) = (self.forward(), cx.masked);
+        if !self.visibility.is_plain() {
+            // Queries that are not there are of segment 0, or zeros.
+            let (cuts, sizes) = (Parts::cuts(cx), Parts::sizes(cx));
+            let args = [&[m[0], cx.args[1], cx.args[2], m[3], m[4], m[5]], &m[6..]].concat();
+            let (visibility, kv, rest) = forward.visible_part(cx, &args, 6, cuts, sizes)?;
+            let all = [&[m[0], kv[0], kv[1], m[3], m[4], m[5]], &rest[..]].concat();
+            let all = cx.b.op(Self { visibility, ..self.clone() }, &all);
+            return Some(cx.b.results(all));
+        }
+        let [reach, length] = forward.window(cx, cx.args.get(6..8))?;
         let all = cx.b.op(self.clone(), &[m[0], cx.args[1], cx.args[2], m[3], m[4], m[5], reach, length]);
         Some(cx.b.results(all))
     }
@@ -129,7 +141,7 @@ impl Semantics for AttentionGrad {
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
         let exponent = b.sub(scores, lse);
-        let exponent = view.mask(b, exponent, args.get(6..8), f64::NEG_INFINITY);
+        let exponent = view.mask(b, exponent, &args[6..], f64::NEG_INFINITY);
         let p = b.op(Exp {}, &[exponent]);
         let dv = view.gather(b, p, dout);
         let dp = view.scores(b, dout, v);

@@ -4,6 +4,7 @@ mod elementwise;
 #[macro_use]
 mod identity;
 mod row;
+mod visibility;
 
 /// Declares the modules, the enum, and the dispatch of [`Semantics`] over it.
 macro_rules! operators {
@@ -119,6 +120,7 @@ use types::{Indices, Name, TensorType};
 
 pub use compare::Comparison;
 pub use rope::RopeForm;
+pub use visibility::Visibility;
 
 use crate::op::{Class, Collective, NodeIds, PartContext, Semantics, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};

@@ -37,8 +37,10 @@ pub fn attention(cx: &mut Cx<'_>, op: &Attention) -> Vec<Tensor> {
     let mut lse = cx.g.op(Op::Add, &[max, log], &[]);
     if let Some(window) = &window {
         let least = cx.scalar(f64::NEG_INFINITY, DataType::Float);
-        lse = cx.g.op(Op::SelectV2, &[window.empty, least, lse], &[]);
-        let empty = cx.reshape(window.empty, &[site.queries, 1, 1]);
+        let batch = window.batch;
+        let empty = cx.reshape(window.empty, &[batch, 1, site.queries]);
+        lse = cx.g.op(Op::SelectV2, &[empty, least, lse], &[]);
+        let empty = cx.reshape(window.empty, &[batch, site.queries, 1, 1]);
         let zero = cx.scalar(0.0, cx.dtype(out));
         out = cx.g.op(Op::SelectV2, &[empty, zero, out], &[]);
     }
@@ -112,6 +114,26 @@ impl Site {
         }
     }
 
+    /// The numbers of queries as [batch, queries, 1], or those of keys as [batch, 1, keys].
+    fn side(&self, cx: &mut Cx<'_>, op: &Attention, i: usize, of_queries: bool) -> Tensor {
+        let (own, length) = (cx.of(i), if of_queries { &op.q_len } else { &op.kv_len });
+        let batch = self
+            .q_order
+            .iter()
+            .map(|&p| &cx.of(0).dims[p])
+            .filter(|d| ![&op.q_len, &op.heads, &op.head].contains(&&d.name));
+        let size = own.size_of(length).unwrap_or(1) as i64;
+        let order: Vec<usize> =
+            batch.clone().map(|d| &d.name).chain([length]).filter_map(|name| own.position(name)).collect();
+        let there: Vec<i64> =
+            batch.clone().map(|d| own.size_of(&d.name).map_or(1, |s| s as i64)).chain([size]).collect();
+        let full: Vec<i64> = batch.map(|d| d.size as i64).chain([size]).collect();
+        let x = cx.transpose(cx.arg(i), &order);
+        let x = cx.reshape(x, &there);
+        let x = cx.broadcast(x, &full);
+        cx.reshape(x, &if of_queries { [self.batch, size, 1] } else { [self.batch, 1, size] })
+    }
+
     fn q(&self, cx: &mut Cx<'_>, i: usize) -> Tensor {
         let x = cx.transpose(cx.arg(i), &self.q_order);
         cx.reshape(x, &[self.batch, self.queries, self.heads, self.width])
@@ -162,16 +184,22 @@ impl Site {
     }
 }
 
-/// A part of a longer attention: how far a query sees, and how many keys are there.
+/// What queries do not see: of a part of a longer attention how far a query sees and how many keys are there, or what the
+/// numbers of queries and keys hide.
 struct Window {
-    /// [queries, keys]: what is not seen.
+    /// [queries, keys], or [batch, 1, queries, keys]: what is not seen.
     hidden: Tensor,
-    /// [queries]: those that see no key at all.
+    /// [batch, queries]: those that see no key at all.
     empty: Tensor,
+    /// 1 where all samples see alike.
+    batch: i64,
 }
 
 impl Window {
     fn new(cx: &mut Cx<'_>, op: &Attention, site: &Site, first: usize) -> Option<Self> {
+        if !op.visibility.is_plain() {
+            return Some(Self::by_ids(cx, op, site, first));
+        }
         if cx.count() <= first {
             return None;
         }
@@ -195,6 +223,47 @@ impl Window {
         Some(Self {
             hidden: cx.broadcast(hidden, &[site.queries, site.keys]),
             empty: cx.broadcast(empty, &[site.queries]),
+            batch: 1,
         })
+    }
+
+    fn by_ids(cx: &mut Cx<'_>, op: &Attention, site: &Site, first: usize) -> Self {
+        let numbers: Vec<usize> = (first..cx.count()).collect();
+        let [segments, positions] = op.visibility.split(&numbers);
+        let sides =
+            |cx: &mut Cx<'_>, pair: [usize; 2]| [site.side(cx, op, pair[0], true), site.side(cx, op, pair[1], false)];
+        let mut hidden: Vec<Tensor> = vec![];
+        if let Some(pair) = segments {
+            let [of_q, of_k] = sides(cx, pair);
+            let zero = cx.g.int(0);
+            hidden.push(cx.g.op(Op::NotEqual, &[of_q, of_k], &[]));
+            hidden.push(cx.g.op(Op::LessEqual, &[of_k, zero], &[]));
+        }
+        let [left, right] = op.reach();
+        if left.or(right).is_some() {
+            let [of_q, of_k] = positions.map(|pair| sides(cx, pair)).unwrap_or_else(|| {
+                let (i, offset) = (cx.count_up(site.queries), cx.g.int(site.keys - site.queries));
+                let i = cx.g.op(Op::Add, &[i, offset], &[]);
+                let j = cx.count_up(site.keys);
+                [cx.reshape(i, &[1, site.queries, 1]), cx.reshape(j, &[1, 1, site.keys])]
+            });
+            for (bound, sign, beyond) in [(left, -1, Op::Less), (right, 1, Op::Greater)] {
+                let Some(bound) = bound else { continue };
+                let bound = cx.g.int(sign * bound);
+                let limit = cx.g.op(Op::Add, &[of_q, bound], &[]);
+                hidden.push(cx.g.op(beyond, &[of_k, limit], &[]));
+            }
+        }
+        let all = hidden.into_iter().reduce(|a, b| cx.g.op(Op::LogicalOr, &[a, b], &[]));
+        let hidden = all.unwrap_or_else(|| cx.scalar(0.0, DataType::Bool));
+        let hidden = cx.broadcast(hidden, &[site.batch, site.queries, site.keys]);
+        let number = cx.cast(hidden, DataType::Float);
+        let one = cx.scalar(1.0, DataType::Float);
+        let seen = cx.g.op(Op::Sub, &[one, number], &[]);
+        let axes = cx.g.ints(&[2]);
+        let most = cx.g.op(Op::ReduceMax, &[seen, axes], &[]);
+        let zero = cx.scalar(0.0, DataType::Float);
+        let empty = cx.g.op(Op::Equal, &[most, zero], &[]);
+        Self { hidden: cx.reshape(hidden, &[site.batch, 1, site.queries, site.keys]), empty, batch: site.batch }
     }
 }

@@ -11,6 +11,7 @@ mod tile;
 
 use self::layout::Layout;
 use super::tiles::Rows;
+use super::visibility::{Extent, Side};
 use super::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OUT, Place, Q, V, Window};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
@@ -50,6 +51,7 @@ impl Emitter {
                     attention,
                     window,
                     bases,
+                    sides: attention.sides(e, bases, batch),
                     layout: &layout,
                     scratch,
                     batch,
@@ -103,6 +105,8 @@ struct Task<'a> {
     attention: &'a Attention,
     window: Window,
     bases: &'a Bases,
+    /// By which numbers queries see keys.
+    sides: Option<[Side; 2]>,
     layout: &'a Layout,
     scratch: Val,
     batch: Val,
@@ -121,7 +125,11 @@ struct Task<'a> {
 /// A tile of queries and keys: the first and how many.
 struct Tile {
     query: Val,
+    /// What the numbers of its queries extend over.
+    extent: Option<Extent>,
     key: Val,
+    /// The first lane that counts.
+    from: Val,
     keys: Val,
     /// Keys to the end of the last panel.
     lanes: Val,
@@ -214,6 +222,10 @@ impl Task<'_> {
         let end = self.window.seen_before(e, attention, self.queries.1);
         let end = e.min_int(end, self.keys.1);
         let (Some(k), Some(v)) = (self.rows(e, zero, K), self.rows(e, zero, V)) else { return };
+        let own = self.sides.as_ref().map(|[queries, _]| {
+            let count = e.sub(self.queries.1, self.queries.0);
+            queries.extent(e, self.queries.0, count)
+        });
         let (k_panels, v_panels) = (self.area(e, layout.k_panels), self.area(e, layout.v_panels));
         let keys = self.area(e, layout.keys);
         e.for_each((self.keys.0, self.keys.1, layout.keys_tile as i64), &[], |e, key, _| {
@@ -223,6 +235,14 @@ impl Task<'_> {
             let (most, left) = (e.i64(layout.keys_tile as i64), e.sub(end, key));
             let count = e.min_int(left, most);
             let any = e.cmp(Cmp::Gt, count, zero);
+            let extent = self.sides.as_ref().map(|[_, numbers]| numbers.extent(e, key, count));
+            let any = match own.zip(extent) {
+                Some((own, extent)) => {
+                    let sees = attention.may_see(e, &own, &extent);
+                    e.and(any, sees)
+                }
+                None => any,
+            };
             e.if_then(any, |e| {
                 let lanes = e.next_multiple(count, form.span);
                 e.for_each((zero, lanes, form.span as i64), &[], |e, lane, _| {
@@ -253,8 +273,27 @@ impl Task<'_> {
                         let rows = e.i64(layout.rows as i64);
                         let row = e.mul(member, rows);
                         let (keys, lanes) = self.seen(e, query, (key, count), lanes);
-                        let tile = Tile { query, key, keys, lanes, row: e.add(row, query) };
-                        self.tile(e, member, &tile);
+                        let row = e.add(row, query);
+                        let Some(([queries, numbers], extent)) = self.sides.as_ref().zip(extent) else {
+                            let tile = Tile { query, extent: None, key, from: zero, keys, lanes, row };
+                            self.tile(e, member, &tile);
+                            return Vec::new();
+                        };
+                        let (size, left) = (e.i64(layout.queries_tile as i64), e.sub(self.queries.1, query));
+                        let here = e.min_int(size, left);
+                        let own = queries.extent(e, query, here);
+                        let any = attention.may_see(e, &own, &extent);
+                        e.if_then(any, |e| {
+                            let (from, keys) = attention.trim(e, &own, numbers, (key, keys));
+                            let some = e.cmp(Cmp::Lt, from, keys);
+                            e.if_then(some, |e| {
+                                let span = e.i64(form.span as i64);
+                                let from = e.div_unsigned(from, span);
+                                let from = e.mul(from, span);
+                                let lanes = e.next_multiple(keys, form.span);
+                                self.tile(e, member, &Tile { query, extent: Some(own), key, from, keys, lanes, row });
+                            });
+                        });
                         Vec::new()
                     });
                 });

@@ -4,6 +4,7 @@
 //! are packed once for all heads and queries of a task.
 
 use super::tiles::TileLayout;
+use super::visibility::{Extent, Number, Side};
 use super::{Attention, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
@@ -18,6 +19,9 @@ const TASKS: u64 = 16;
 
 /// Keys in a tile, at the least.
 const KEYS: u64 = 128;
+
+/// Words of what the numbers of a panel extend over.
+const EXTENT: u64 = 2 * Extent::SAVED;
 
 /// The tasks of a problem and their scratch, in words.
 struct Layout {
@@ -37,6 +41,8 @@ struct Layout {
     scores: u64,
     weights: u64,
     line: u64,
+    /// What the numbers of each panel's queries extend over.
+    extents: u64,
     scratch: u64,
 }
 
@@ -68,6 +74,7 @@ impl Attention {
             scores: scratch.take(tile * form.span),
             weights: scratch.take(tile * form.span),
             line: scratch.take(form.lanes * form.lanes),
+            extents: scratch.take(if self.visibility.is_some() { panels * EXTENT } else { 0 }),
             scratch: scratch.words,
         }
     }
@@ -93,7 +100,9 @@ impl Emitter {
             let at = e.unravel(task, &[points(&attention.batch), attention.kv_heads.size, layout.blocks]);
             let size = e.i64(layout.block as i64);
             let first = e.mul(at[2], size);
-            let task = Task { attention, window, bases, layout: &layout, scratch, batch: at[0], kv_head: at[1], first };
+            let sides = attention.sides(e, bases, at[0]);
+            let (batch, kv_head) = (at[0], at[1]);
+            let task = Task { attention, window, bases, sides, layout: &layout, scratch, batch, kv_head, first };
             task.emit(e);
             Vec::new()
         });
@@ -104,6 +113,8 @@ struct Task<'a> {
     attention: &'a Attention,
     window: Window,
     bases: &'a Bases,
+    /// By which numbers queries see keys.
+    sides: Option<[Side; 2]>,
     layout: &'a Layout,
     scratch: Val,
     batch: Val,
@@ -121,6 +132,7 @@ struct Panel {
     sums: Val,
     highest: Val,
     totals: Val,
+    extent: Val,
 }
 
 impl Task<'_> {
@@ -157,6 +169,7 @@ impl Task<'_> {
                     sums: area(e, layout.sums, form.depth * form.span),
                     highest: area(e, layout.highest, form.span),
                     totals: area(e, layout.totals, form.span),
+                    extent: if self.sides.is_some() { area(e, layout.extents, EXTENT) } else { self.scratch },
                 };
                 body(e, &panel);
                 Vec::new()
@@ -170,6 +183,10 @@ impl Task<'_> {
         self.panels(e, |e, panel| {
             let Some(q) = attention.rows(e, self.bases, &panel.place, Q) else { return };
             e.transpose_rows(q, form, (panel.first, size), panel.columns);
+            if let Some([queries, _]) = &self.sides {
+                let span = e.i64(form.span as i64);
+                queries.extent(e, panel.first, span).save(e, panel.extent);
+            }
             e.clear(panel.sums, form.depth * form.span);
             e.clear(panel.totals, form.span);
             e.for_count(form.span, form.lanes, |e, lane| {
@@ -188,21 +205,57 @@ impl Task<'_> {
         let (zero, block) = (e.i64(0), e.i64(layout.block as i64));
         let past = e.add(self.first, block);
         let end = self.window.seen_before(e, attention, past);
+        let own = self.sides.as_ref().map(|[queries, _]| queries.extent(e, self.first, block));
         e.for_each((zero, end, self.layout.tile as i64), &[], |e, key, _| {
             let left = e.sub(end, key);
             let most = e.i64(self.layout.tile as i64);
             let count = e.min_int(left, most);
             let padded = e.next_multiple(count, form.rows);
-            e.copy_rows(k, form, key, (count, padded), keys);
-            e.interleave_rows(v, form, key, (count, padded), values);
-            self.panels(e, |e, panel| self.tile(e, panel, (key, padded), (keys, values)));
+            let tile = |e: &mut Emitter, extent: Option<&Extent>| {
+                e.copy_rows(k, form, key, (count, padded), keys);
+                e.interleave_rows(v, form, key, (count, padded), values);
+                self.panels(e, |e, panel| match (&self.sides, extent) {
+                    (Some(sides), Some(extent)) => {
+                        let queries = Extent::read(&sides[0], e, panel.extent);
+                        let any = attention.may_see(e, &queries, extent);
+                        e.if_then(any, |e| {
+                            let (from, to) = attention.trim(e, &queries, &sides[1], (key, count));
+                            let some = e.cmp(Cmp::Lt, from, to);
+                            e.if_then(some, |e| {
+                                let rows = e.i64(form.rows as i64);
+                                let from = e.div_unsigned(from, rows);
+                                let from = e.mul(from, rows);
+                                let to = e.next_multiple(to, form.rows);
+                                let all = attention.all_see(e, &queries, extent);
+                                self.tile(e, panel, (key, (from, to)), (keys, values), Some(all));
+                            });
+                        });
+                    }
+                    _ => self.tile(e, panel, (key, (zero, padded)), (keys, values), None),
+                });
+            };
+            match (&self.sides, &own) {
+                (Some([_, numbers]), Some(own)) => {
+                    let extent = numbers.extent(e, key, count);
+                    let any = attention.may_see(e, own, &extent);
+                    e.if_then(any, |e| tile(e, Some(&extent)));
+                }
+                _ => tile(e, None),
+            }
             Vec::new()
         });
         self.panels(e, |e, panel| self.finish(e, panel));
     }
 
-    /// One tile of keys for one panel of queries.
-    fn tile(&self, e: &mut Emitter, panel: &Panel, (key, count): (Val, Val), (keys, values): (Val, Val)) {
+    /// Some rows of one tile of keys for one panel of queries; `all_see`: whether no number hides any of them.
+    fn tile(
+        &self,
+        e: &mut Emitter,
+        panel: &Panel,
+        (key, (from, count)): (Val, (Val, Val)),
+        (keys, values): (Val, Val),
+        all_see: Option<Val>,
+    ) {
         let (attention, layout, form) = (self.attention, self.layout, &self.layout.form);
         let (scores, weights) = match form.word {
             Word::F32 => (self.area(e, layout.scores), self.area(e, layout.scores)),
@@ -220,7 +273,7 @@ impl Task<'_> {
             let count = e.min_int(count, left);
             let inner = form.micro(form.span, (form.stride, 1), form.span, form.span);
             let words = e.i64(form.words as i64);
-            e.for_each((zero, count, form.rows as i64), &[], |e, row, _| {
+            e.for_each((from, count, form.rows as i64), &[], |e, row, _| {
                 let (a, c) = (e.offset_words(keys, row, form.stride), e.offset_words(scores, row, form.span));
                 e.micro_words((form.word, inner), (a, panel.columns, c), words, zero);
                 Vec::new()
@@ -229,20 +282,25 @@ impl Task<'_> {
             let all = self.window.seen(e, attention, panel.first);
             let end = e.add(key, count);
             let whole = e.cmp(Cmp::Le, end, all);
+            let whole = all_see.map_or(whole, |all_see| e.and(whole, all_see));
             e.if_else(
                 whole,
                 &[],
                 |e| {
-                    self.soften(e, panel, (key, count), (scores, weights), false);
+                    self.soften(e, panel, (key, (from, count)), (scores, weights), false);
                     Vec::new()
                 },
                 |e| {
-                    self.soften(e, panel, (key, count), (scores, weights), true);
+                    self.soften(e, panel, (key, (from, count)), (scores, weights), true);
                     Vec::new()
                 },
             );
             let pair = e.i64(form.word.depth() as i64);
-            let (words, one) = (e.div_unsigned(count, pair), e.i64(1));
+            let here = e.sub(count, from);
+            let (words, one) = (e.div_unsigned(here, pair), e.i64(1));
+            let behind = e.div_unsigned(from, pair);
+            let values = e.offset_words(values, behind, form.interleaved);
+            let weights = e.offset_words(weights, behind, form.span);
             let inner = form.micro(form.span, (1, form.interleaved), form.span, form.span);
             let sums = |e: &mut Emitter, d: Val, rows: u64| {
                 let (a, c) = (e.at(values, Elem::F32, d), e.offset_words(panel.sums, d, form.span));
@@ -263,19 +321,20 @@ impl Task<'_> {
         &self,
         e: &mut Emitter,
         panel: &Panel,
-        (key, count): (Val, Val),
+        (key, (from, count)): (Val, (Val, Val)),
         (scores, weights): (Val, Val),
         masked: bool,
     ) {
         let (attention, form) = (self.attention, &self.layout.form);
         let vf32 = e.vf32();
-        let (zero, lowest) = (e.i64(0), e.vconst(f32::NEG_INFINITY));
+        let lowest = e.vconst(f32::NEG_INFINITY);
         let vectors: Vec<u64> = (0..form.span / form.lanes).map(|vector| vector * form.lanes).collect();
         // The largest product has the largest exponent, so that factors can wait until it is known.
         let keeps_order = attention.factor() > 0.0;
         // Keys of this tile that each lane sees.
         let seen: Vec<Option<Val>> =
             vectors.iter().map(|&lane| masked.then(|| self.seen_lanes(e, panel.first, lane, key))).collect();
+        let own: Vec<Option<Number>> = vectors.iter().map(|&lane| self.numbers(e, panel, lane, masked)).collect();
         let score = |e: &mut Emitter, row: Val, vector: usize| {
             let at = e.offset_words(scores, row, form.span);
             let offset = e.i64(vectors[vector] as i64);
@@ -286,9 +345,10 @@ impl Task<'_> {
                 score = e.mul(score, factor);
             }
             let Some(seen) = seen[vector] else { return score };
-            let row = e.truncate(row, Elem::I32);
-            let row = e.splat(row);
-            let sees = e.cmp(Cmp::Lt, row, seen);
+            let narrow = e.truncate(row, Elem::I32);
+            let narrow = e.splat(narrow);
+            let sees = e.cmp(Cmp::Lt, narrow, seen);
+            let sees = self.sees(e, (own[vector], key, row), sees);
             e.select(sees, score, lowest)
         };
         let lane_at = |e: &mut Emitter, base: Val, lane: u64| {
@@ -302,7 +362,7 @@ impl Task<'_> {
         }
         // Rows two by two, whatever the words are.
         let (one, unseen) = (e.i64(1), vec![lowest; vectors.len()]);
-        let best = e.for_each((zero, count, 2), &unseen, |e, row, high| {
+        let best = e.for_each((from, count, 2), &unseen, |e, row, high| {
             let next = e.add(row, one);
             let mut highest = Vec::new();
             for (vector, &high) in high.iter().enumerate() {
@@ -329,7 +389,7 @@ impl Task<'_> {
         }
         let below: Vec<Val> = base.iter().map(|&base| e.neg(base)).collect();
         let start = vec![none; 2 * vectors.len()];
-        let sums = e.for_each((zero, count, 2), &start, |e, row, sums| {
+        let sums = e.for_each((from, count, 2), &start, |e, row, sums| {
             let next = e.add(row, one);
             let mut exponents = Vec::new();
             for (vector, &below) in below.iter().enumerate() {
@@ -381,6 +441,25 @@ impl Task<'_> {
                 e.store(sum, at);
             }
         });
+    }
+
+    /// The numbers of a panel's queries from `lane` on, where they hide keys.
+    fn numbers(&self, e: &mut Emitter, panel: &Panel, lane: u64, masked: bool) -> Option<Number> {
+        let [queries, _] = self.sides.as_ref().filter(|_| masked)?;
+        let lane = e.i64(lane as i64);
+        let query = e.add(panel.first, lane);
+        Some(queries.lanes(e, query))
+    }
+
+    /// `sees`, where no number hides the key in this row of the tile from `key` on.
+    fn sees(&self, e: &mut Emitter, (own, key, row): (Option<Number>, Val, Val), sees: Val) -> Val {
+        let Some((own, [_, keys])) = own.zip(self.sides.as_ref()) else { return sees };
+        let key = e.add(key, row);
+        let other = keys.one(e, key);
+        match self.attention.sees(e, own, other) {
+            Some(by_number) => e.and(sees, by_number),
+            None => sees,
+        }
     }
 
     /// For each of the queries from `first + lane` on, how many keys from `key` on it sees; may be negative.

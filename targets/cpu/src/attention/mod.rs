@@ -8,7 +8,12 @@ mod backward;
 mod forward;
 mod problem;
 mod tiles;
+mod visibility;
 
-pub use problem::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OPERANDS, OUT, Q, V, Window};
+pub use problem::{
+    Attention, Bases, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
+    Window,
+};
+pub use visibility::Visibility;
 
 use problem::{MOST_PARTS, Place, Scratch};

@@ -1,6 +1,7 @@
 //! An attention in strides: its dims, which keys its queries see, and where its operands lie.
 
 use super::tiles::{Rows, TileLayout};
+use super::visibility::Visibility;
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Val};
 use crate::matmul::Word;
@@ -16,7 +17,11 @@ pub const DOUT: usize = 5;
 pub const DQ: usize = 6;
 pub const DK: usize = 7;
 pub const DV: usize = 8;
-pub const OPERANDS: usize = 9;
+pub const Q_SEGMENT: usize = 9;
+pub const K_SEGMENT: usize = 10;
+pub const Q_POSITION: usize = 11;
+pub const K_POSITION: usize = 12;
+pub const OPERANDS: usize = 13;
 
 /// Scratch is handed out for at most this many parts.
 pub const MOST_PARTS: u64 = 64;
@@ -35,6 +40,8 @@ pub struct Attention {
     pub causal: bool,
     /// Reach and number of keys are operands of the kernel; else keys - queries, and all of them.
     pub windowed: bool,
+    /// Queries and keys are compared by numbers; then it is neither causal nor windowed.
+    pub visibility: Option<Visibility>,
     /// Bits of the `f64` by which scores are multiplied.
     pub scale: u64,
     /// Of everything but `lse`, which is `f32`.

@@ -6,7 +6,10 @@ use types::{Name, TensorType};
 use super::apply::stored;
 use super::eval::Eval;
 use super::{LowerError, Needs, Pointers, behind_views};
-use crate::attention::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OPERANDS, OUT, Q, V, Window};
+use crate::attention::{
+    Attention, Bases, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
+    Visibility, Window,
+};
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
 use crate::nest::Dim;
@@ -14,6 +17,8 @@ use crate::nest::Dim;
 pub struct AttentionKernel {
     node: NodeId,
     attention: Attention,
+    /// The operand numbers of the node's arguments, but for those of a part.
+    operands: Vec<usize>,
     backward: bool,
     needs: Needs,
 }
@@ -25,13 +30,14 @@ impl AttentionKernel {
         op: &ir::ops::Attention,
         cpu: &Cpu,
     ) -> Result<AttentionKernel, LowerError> {
-        let attention = describe(function, node, op, &[Q, K, V], &[OUT, LSE])?;
+        let operands = [&[Q, K, V], &ids(op)[..]].concat();
+        let attention = describe(function, node, op, &operands, &[OUT, LSE])?;
         let needs = Needs {
             workspace: attention.forward_workspace(cpu),
             parts: attention.forward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(AttentionKernel { node, attention, backward: false, needs })
+        Ok(AttentionKernel { node, attention, operands, backward: false, needs })
     }
 
     pub fn backward(
@@ -40,14 +46,14 @@ impl AttentionKernel {
         op: &ir::ops::AttentionGrad,
         cpu: &Cpu,
     ) -> Result<AttentionKernel, LowerError> {
-        let operands = [Q, K, V, OUT, LSE, DOUT];
+        let operands = [&[Q, K, V, OUT, LSE, DOUT], &ids(&op.forward())[..]].concat();
         let attention = describe(function, node, &op.forward(), &operands, &[DQ, DK, DV])?;
         let needs = Needs {
             workspace: attention.backward_workspace(cpu),
             parts: attention.backward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(AttentionKernel { node, attention, backward: true, needs })
+        Ok(AttentionKernel { node, attention, operands, backward: true, needs })
     }
 
     pub fn needs(&self) -> Needs {
@@ -62,12 +68,10 @@ impl AttentionKernel {
         pointers: &Pointers,
     ) -> Result<(), LowerError> {
         let mut bases: Bases = [None; OPERANDS];
-        let (operands, results): (&[usize], &[usize]) = match self.backward {
-            false => (&[Q, K, V], &[OUT, LSE]),
-            true => (&[Q, K, V, OUT, LSE, DOUT], &[DQ, DK, DV]),
-        };
+        let operands = &self.operands;
+        let results: &[usize] = if self.backward { &[DQ, DK, DV] } else { &[OUT, LSE] };
         let args = &function.nodes[self.node].args;
-        for (&operand, &arg) in operands.iter().zip(args) {
+        for (&operand, &arg) in operands.iter().zip(args.iter()) {
             bases[operand] = Some(stored_at(function, pointers, arg)?);
         }
         let window = match args[operands.len()..] {
@@ -92,6 +96,13 @@ impl AttentionKernel {
         }
         Ok(())
     }
+}
+
+/// The operands that number queries and keys.
+fn ids(op: &ir::ops::Attention) -> Vec<usize> {
+    let (segments, positions) = (op.visibility.segments, op.visibility.positions);
+    let there = [(segments, [Q_SEGMENT, K_SEGMENT]), (positions, [Q_POSITION, K_POSITION])];
+    there.into_iter().filter(|(there, _)| *there).flat_map(|(_, operands)| operands).collect()
 }
 
 fn stored_at(function: &Function, pointers: &Pointers, node: NodeId) -> Result<Val, LowerError> {
@@ -124,7 +135,7 @@ fn describe(
         return Err(LowerError::new("no code for attention of f64"));
     }
     // Keys and queries may share the name of a dim: which one it is depends on the operand.
-    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ);
+    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ | Q_SEGMENT | Q_POSITION);
     let dim = |name: &Name, size: usize, wanted: &dyn Fn(usize) -> bool| -> Dim {
         let stride = |operand: usize| match types[operand] {
             Some(ty) if wanted(operand) => ty.position(name).map_or(0, |place| ty.strides()[place] as i64),
@@ -147,7 +158,12 @@ fn describe(
         heads: dim(&op.heads, size(q, &op.heads)?, &of_queries),
         kv_heads: dim(&op.kv_heads, size(k, &op.kv_heads)?, &|operand| !of_queries(operand)),
         head: dim(&op.head, size(q, &op.head)?, &|_| true),
-        causal: op.causal,
+        causal: op.causal && op.visibility.is_plain(),
+        visibility: (!op.visibility.is_plain()).then(|| {
+            let [left, right] = op.reach();
+            let ir::ops::Visibility { segments, positions, .. } = op.visibility;
+            Visibility { segments, positions, left, right }
+        }),
         windowed: function.nodes[node].args.len() > operands.len(),
         scale: op.scale.to_bits(),
         elem,

@@ -1,5 +1,6 @@
 //! One tile of queries and keys: scores become weights and their gradients, and each product adds to its sums.
 
+use super::super::visibility::Number;
 use super::{Task, Tile};
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 use crate::matmul::{Micro, Word};
@@ -23,12 +24,21 @@ impl Task<'_> {
         let inner = form.micro(form.span, (form.stride, 1), form.span, layout.line);
         let all = self.window.seen(e, self.attention, tile.query);
         // Scores become weights right after their product, while they are in the nearest cache.
-        e.for_each((zero, tile.lanes, form.span as i64), &[], |e, lane, _| {
+        e.for_each((tile.from, tile.lanes, form.span as i64), &[], |e, lane, _| {
             // Whether the first query sees all keys of the panel; then they all do.
             let span = e.i64(form.span as i64);
             let end = e.add(tile.key, lane);
             let end = e.add(end, span);
             let whole = e.cmp(Cmp::Le, end, all);
+            let whole = match (&self.sides, &tile.extent) {
+                (Some([_, numbers]), Some(own)) => {
+                    let first = e.add(tile.key, lane);
+                    let keys = numbers.extent(e, first, span);
+                    let all = self.attention.all_see(e, own, &keys);
+                    e.and(whole, all)
+                }
+                _ => whole,
+            };
             e.for_range((zero, padded, form.rows as i64), |e, row| {
                 for (rows, panels, to) in [(queries, layout.k_panels, scores), (douts, layout.v_panels, dscores)] {
                     let panels = self.area(e, panels);
@@ -49,14 +59,16 @@ impl Task<'_> {
             let inner = form.micro(form.breadth, (1, layout.line), form.interleaved, form.interleaved);
             let pair = e.i64(form.word.depth() as i64);
             let words = e.div_unsigned(padded, pair);
-            let rows = e.next_multiple(tile.keys, form.rows);
+            let rows = e.sub(tile.keys, tile.from);
+            let rows = e.next_multiple(rows, form.rows);
+            let rows = e.add(tile.from, rows);
             self.close(e, (padded, rows), tile.lanes);
             for (weights, with, sums) in [
                 (layout.interleaved_weights, interleaved_douts, layout.v_sums),
                 (layout.interleaved_dscores, interleaved_queries, layout.k_sums),
             ] {
                 let (weights, sums) = (self.area(e, weights), self.key_sums(e, sums, tile.key));
-                self.columns(e, (zero, rows), |e, row, d| {
+                self.columns(e, (tile.from, rows), |e, row, d| {
                     let (a, b) = (e.at(weights, Elem::F32, row), e.at(with, Elem::F32, d));
                     let c = e.offset_words(sums, row, form.interleaved);
                     let c = e.at(c, Elem::F32, d);
@@ -67,10 +79,14 @@ impl Task<'_> {
         if self.by_queries {
             let inner = form.micro(form.breadth, (layout.half_line, 1), form.interleaved, form.depth);
             let pair = e.i64(form.word.depth() as i64);
-            let words = e.div_unsigned(tile.lanes, pair);
+            let lanes = e.sub(tile.lanes, tile.from);
+            let words = e.div_unsigned(lanes, pair);
+            let behind = e.div_unsigned(tile.from, pair);
             let (dscores, keys, sums) =
                 (self.area(e, layout.dscore_rows), self.area(e, layout.keys), self.area(e, layout.q_sums));
             let sums = e.offset_words(sums, first, form.depth);
+            let keys = e.offset_words(keys, behind, form.interleaved);
+            let dscores = e.at(dscores, Elem::F32, behind);
             self.columns(e, (zero, padded), |e, row, d| {
                 let (a, b) = (e.offset_words(dscores, row, layout.half_line), e.at(keys, Elem::F32, d));
                 let c = e.offset_words(sums, row, form.depth);
@@ -129,6 +145,17 @@ impl Task<'_> {
         // Rows two by two, whatever the words are.
         let (one, count) = (e.i64(1), e.i64(form.rows as i64));
         let end = e.add(first, count);
+        let sides = self.sides.as_ref().filter(|_| masked);
+        let keys: Vec<Option<Number>> = vectors
+            .iter()
+            .map(|&vector| {
+                let [_, numbers] = sides?;
+                let vector = e.i64(vector);
+                let key = e.add(tile.key, lane);
+                let key = e.add(key, vector);
+                Some(numbers.lanes(e, key))
+            })
+            .collect();
         e.for_range((first, end, 2), |e, row| {
             let rows = [row, e.add(row, one)];
             let numbers = rows.map(|row| {
@@ -146,6 +173,12 @@ impl Task<'_> {
                     let seen = e.sub(seen, tile.key);
                     let seen = e.truncate(seen, Elem::I32);
                     e.splat(seen)
+                })
+            });
+            let own = rows.map(|row| {
+                sides.map(|[queries, _]| {
+                    let query = e.add(tile.query, row);
+                    queries.one(e, query)
                 })
             });
             let at = |e: &mut Emitter, base, (line, stride), vector: i64| {
@@ -169,6 +202,9 @@ impl Task<'_> {
                     let steps = e.steps(key.ty);
                     let key = e.add(key, steps);
                     let sees = e.cmp(Cmp::Lt, key, seen);
+                    let of_lanes = keys[vector as usize / form.lanes as usize];
+                    let by_number = own[i].zip(of_lanes).and_then(|(own, keys)| self.attention.sees(e, own, keys));
+                    let sees = by_number.map_or(sees, |by_number| e.and(sees, by_number));
                     let hidden = e.vconst(f32::NEG_INFINITY);
                     exponent = e.select(sees, exponent, hidden);
                 }

@@ -7,9 +7,10 @@ use crate::tensor::{ravel, unravel};
 use super::{float, int};
 
 /// Whether query i sees key j, for a mask of that sparse mode.
-fn seen(op: &OpDef, mask: Option<&Tensor>, i: usize, j: usize, queries: usize, keys: usize) -> bool {
+fn seen(op: &OpDef, mask: Option<&Tensor>, [b, i, j]: [usize; 3], queries: usize, keys: usize) -> bool {
     match (int(op, "sparse_mode"), mask) {
         (0, None) => true,
+        (1, Some(mask)) if mask.shape.len() == 4 => mask.at(&[b, 0, i, j]) == 0.0,
         (1, Some(mask)) => mask.at(&[i, j]) == 0.0,
         // The triangle itself, read at its corner.
         (3, Some(mask)) => {
@@ -26,7 +27,7 @@ fn scores(op: &OpDef, args: &[Option<&Tensor>], mask: usize, [b, n, i]: [usize; 
     let kv = n / (q.shape[2] / k.shape[2]);
     let dot = |j| (0..q.shape[3]).map(|d| q.at(&[b, i, n, d]) * k.at(&[b, j, kv, d])).sum::<f64>();
     let mask = args.get(mask).copied().flatten();
-    let visible = (0..k.shape[1]).filter(|&j| seen(op, mask, i, j, q.shape[1], k.shape[1]));
+    let visible = (0..k.shape[1]).filter(|&j| seen(op, mask, [b, i, j], q.shape[1], k.shape[1]));
     visible.map(|j| (j, float(op, "scale_value") * dot(j))).collect()
 }
 
