@@ -246,6 +246,47 @@ def attention():
              causal=causal, group=hq // hk, scale=d**-0.5)
 
 
+NUMBERED = {  # segments and positions of queries and keys; left and right of the window; causal
+    "segments": (True, False, None, None, False),
+    "positions": (False, True, 3, None, True),
+    "packed": (True, True, 2, 1, False),
+    "window": (False, False, 2, 0, False),
+}
+
+
+def numbered_attention():
+    """Packed samples of lengths 5, 3 and 4; a mask says to PyTorch what the numbers say here."""
+    b, l, hq, hk, d = 2, 12, 4, 2, 16
+    for case, (segments, positions, left, right, causal) in NUMBERED.items():
+        shapes = {"q: B LQ HQ D": (b, l, hq, d), "k: B LK HK D": (b, l, hk, d), "v: B LK HK D": (b, l, hk, d)}
+        inputs = {s: torch.randn(shape, generator=rng("numbered" + case + s)) for s, shape in shapes.items()}
+        sample = torch.tensor([1] * 5 + [2] * 3 + [7] * 4)
+        place = torch.cat([torch.arange(n) for n in (5, 3, 4)])
+        of = {True: torch.stack([sample, sample.flip(0)]), False: torch.stack([place, place.flip(0)])}
+        seen = torch.ones(b, l, l, dtype=torch.bool)
+        if segments:
+            inputs |= {"q_segment: B LQ": of[True], "k_segment: B LK": of[True]}
+            seen &= of[True][:, :, None] == of[True][:, None]
+        if positions:
+            inputs |= {"q_position: B LQ": of[False], "k_position: B LK": of[False]}
+        at = of[False] if positions else torch.arange(l).expand(b, l)
+        behind = at[:, None] - at[:, :, None]
+        if left is not None:
+            seen &= behind >= -left
+        if right is not None or causal:
+            seen &= behind <= (0 if causal else right)
+
+        def attend(q, k, v, *_):
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            scores = torch.einsum("bhld,bhtd->bhlt", q, k.repeat_interleave(hq // hk, dim=1)) / math.sqrt(d)
+            lse = torch.logsumexp(scores.masked_fill(~seen[:, None], -math.inf), -1)
+            out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=True)
+            return out.transpose(1, 2), lse.transpose(1, 2)
+
+        emit(f"attention_{case}", "attention", attend, inputs, ["*out: B LQ HQ D", "lse: B LQ HQ"], ["q", "k", "v"], causal=causal,
+             group=hq // hk, scale=d**-0.5, segments=segments, positions=positions, left=left, right=right)
+
+
 # ---------------------------------------------------------------- tables, losses, optimiser
 
 
@@ -375,7 +416,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for group in (unary, binary, matmul, reductions, norms, rope, attention, embedding, cross_entropy, adamw, indices, words, wan_ends):
+    for group in (unary, binary, matmul, reductions, norms, rope, attention, numbered_attention, embedding, cross_entropy, adamw, indices, words, wan_ends):
         group()
     files = sorted(OUT.iterdir())
     print(f"{len(files)} files, {sum(f.stat().st_size for f in files) // 1024} KiB")

@@ -438,12 +438,13 @@ impl Site<'_> {
         if self.int("head_num")? != sizes[2] {
             return Err(format!("`head_num` is not the number of heads, {}", sizes[2]));
         }
-        self.mask(if self.op == Op::FlashAttentionScore { 6 } else { 7 }, sizes[1], keys[1])?;
+        self.mask(if self.op == Op::FlashAttentionScore { 6 } else { 7 }, [sizes[0], sizes[1], keys[1]])?;
         Ok((sizes, keys))
     }
 
-    /// Sparse modes 2 and 3 take a triangle of 2048 x 2048 that stands for any length, mode 1 the mask itself.
-    fn mask(&self, input: usize, queries: i64, keys: i64) -> Result<(), String> {
+    /// Sparse modes 2 and 3 take a triangle of 2048 x 2048 that stands for any length, mode 1 the mask itself, which may be
+    /// one for each sample.
+    fn mask(&self, input: usize, [batch, queries, keys]: [i64; 3]) -> Result<(), String> {
         let want = match self.int("sparse_mode")? {
             0 => None,
             1 => Some([queries, keys]),
@@ -451,6 +452,9 @@ impl Site<'_> {
             mode => return Err(format!("sparse mode {mode} is not known here")),
         };
         let have = self.inputs.get(input).and_then(Option::as_ref).map(|ty| ty.shape.clone());
+        if self.int("sparse_mode")? == 1 && have.as_deref() == Some(&[batch, 1, queries, keys]) {
+            return Ok(());
+        }
         if have == want.map(Vec::from) { Ok(()) } else { Err(format!("the mask is {have:?}, not {want:?}")) }
     }
 

@@ -121,7 +121,9 @@ pub fn attend<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>, causal: bool) -> Eval
         scale: 1.0 / (size as f64).sqrt(),
         visibility: ops::Visibility::default(),
     };
-    if of_values == op.head {
+    // The last dim of each is a head's.
+    let others = |leaf: &Leaf| leaf.tensor().dims.split_last().map(|(_, others)| others.to_vec());
+    if of_values == op.head || others(&k) != others(&v) {
         let operands = [&q, &k, &v].map(|leaf| Operand { leaf, span: args.site.span });
         let operands: Vec<Operand<'_>> =
             operands.into_iter().enumerate().map(|(i, o)| Operand { span: args.span(i), ..o }).collect();
