@@ -351,6 +351,7 @@ impl Unroller<'_> {
                 return Ok(());
             }
             Output::Gradient(name) => (Name::from(format!("grad/{name}")), When::OnRequest("grads".into())),
+            Output::Probe(path) => (Name::from(format!("probe/{path}")), When::OnRequest("probes".into())),
             Output::Loss(name) | Output::Emit(name) => (name.clone(), When::Always),
         };
         for ((member, _, of), from) in members(&name, ty).zip(slices) {

@@ -78,6 +78,11 @@ fn pages_on_checkpoints() {
 }
 
 #[test]
+fn pages_on_differences() {
+    check("docs/differences.md", &first_model("docs/mm.md"));
+}
+
+#[test]
 fn pages_that_greet() {
     check("README.md", &first_model("README.md"));
 }

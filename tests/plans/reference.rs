@@ -46,6 +46,7 @@ pub fn interpret(module: &Module, precision: Precision, steps: u64) -> Result<Va
                     persistent.insert(name.clone(), value);
                 }
                 Output::Gradient(name) => save(&mut out, &of_step(step, &format!("grad/{name}")), &value),
+                Output::Probe(path) => save(&mut out, &of_step(step, &format!("probe/{path}")), &value),
                 Output::Loss(name) | Output::Emit(name) => save(&mut out, &of_step(step, name), &value),
             }
         }

@@ -311,7 +311,7 @@ fn program_violations(module: &Module, program: &crate::Program) -> Vec<String> 
                 check("parameter", n, module.parameters.get(n).map(|p| &p.ty), ty);
             }
             Output::State(n) => check("state", n, module.states.get(n).map(|s| &s.ty), ty),
-            Output::Loss(_) | Output::Emit(_) => {}
+            Output::Loss(_) | Output::Emit(_) | Output::Probe(_) => {}
         }
     }
     let mut written: HashSet<(bool, &str)> = HashSet::new();

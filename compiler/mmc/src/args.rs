@@ -49,6 +49,8 @@ pub enum Command {
     Dot(Dot),
     /// Say what two plans hold and do differently.
     Diff(Diff),
+    /// Find the first module whose output differs between two runs of `mmrun --probe` or `probe_hf.py`.
+    Compare(Compare),
 }
 
 /// Which model, in which size, for which task.
@@ -77,6 +79,9 @@ pub struct Model {
     /// Samples in one step, over all replicas and micro-batches.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BATCH)))]
     pub batch: Option<u32>,
+    /// Make what modules compute whose paths match this regular expression results of the plan, for `mmrun --probe`.
+    #[arg(long, value_name = "REGEX")]
+    pub probe: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -214,6 +219,21 @@ pub struct Diff {
     #[arg(long, value_name = "NAME|F.toml")]
     pub machine: Option<String>,
     /// Every difference, not only the largest of each kind.
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// What a run wrote: the folder of --probe, or a safetensors file.
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// The most that the norm of a difference may be of the norm in B.
+    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// Every module, not only those over the tolerance.
     #[arg(long)]
     pub all: bool,
 }

@@ -10,6 +10,7 @@ mod cache;
 #[cfg(feature = "cpu")]
 mod calibrate;
 mod changes;
+mod compare;
 mod compile;
 mod diff;
 mod directives;
@@ -91,6 +92,7 @@ fn run(command: &Command, sources: &mut Sources) -> Done {
         Command::Pack(args) => ascend::pack(args),
         Command::Dot(args) => dot::dot(args),
         Command::Diff(args) => diff::diff(args),
+        Command::Compare(args) => compare::compare(args),
     }
 }
 

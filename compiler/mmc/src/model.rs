@@ -171,6 +171,7 @@ fn evaluate(
         batch: args.batch.map(|_| micro_batch),
         default_batch: micro_batch,
         groups,
+        probe: args.probe.clone(),
     };
     let mut sibling = siblings(&args.model);
     let mut evaluated = eval::evaluate(sources, file, &options, &mut sibling)?;

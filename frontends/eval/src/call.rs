@@ -18,6 +18,7 @@ use crate::suggest::nearest;
 use crate::trace::Site;
 use crate::value::{Closure, Function, Leaf, Source, StructKind, Value};
 use crate::vocabulary;
+use types::Name;
 
 /// A function's syntax and where it stands.
 #[derive(Clone, Copy)]
@@ -91,7 +92,10 @@ impl<'a> Evaluator<'a> {
         {
             if let Some(syntax) = declaration.methods.get(&name) {
                 let body = Body { instance, owner: Some(declaration), sig: &syntax.sig, block: &syntax.block };
-                return self.run_method(body, receiver, items, site);
+                let path = s.path.clone();
+                let value = self.run_method(body, receiver, items, site)?;
+                self.mark_output(&path, &name, &value);
+                return Ok(value);
             }
             if !vocabulary::any_value_has(&name) {
                 let mut error = Diagnostic::error(format!("`{}` has no method `{name}`", declaration.name))
@@ -102,7 +106,11 @@ impl<'a> Evaluator<'a> {
                 return Err(error.into());
             }
         }
-        vocabulary::method(self, receiver, at_receiver, &Args { name, site, items })
+        let path = if let Value::Struct(s) = &receiver { s.path.clone() } else { Name::default() };
+        let args = Args { name, site, items };
+        let value = vocabulary::method(self, receiver, at_receiver, &args)?;
+        self.mark_output(&path, &args.name, &value);
+        Ok(value)
     }
 
     pub fn run_closure(&mut self, closure: &Rc<Closure<'a>>, items: Given<'a>, site: Site) -> Eval<'a, Value<'a>> {
@@ -252,7 +260,9 @@ impl<'a> Evaluator<'a> {
         let mut key = format!("{}.{}.{}:", body.instance.index(), owner.name, body.sig.ident);
         let mut shareable = items.iter().all(|(v, _)| fingerprint(v, &mut key));
         shareable &= fingerprint(&receiver, &mut key);
+        let path = if let Value::Struct(s) = &receiver { s.path.clone() } else { Name::default() };
         if let Some(memo) = self.memo.get(&key).filter(|_| shareable).cloned() {
+            self.trace.callee = self.options.probe.as_ref().map(|_| path);
             return self.replay(&memo, &outside, site);
         }
         let frame = self.trace.open(false);
@@ -268,9 +278,11 @@ impl<'a> Evaluator<'a> {
             inner.push((inside(value)?, *span));
         }
         let receiver = inside(&receiver)?;
+        self.modules.push(path.clone());
         let traced = self.run_body(scope, body, Some(receiver), inner, site);
+        self.modules.pop();
         let name = format!("{}.{}", owner.name, body.sig.ident);
-        let memo = self.close_method(traced, frame, &name, &outside, site)?;
+        let memo = self.close_method(traced, frame, (&name, &path), &outside, site)?;
         let (memo, foreign) = match memo {
             Traced::Function(memo, foreign) => (memo, foreign),
             Traced::Value(value) => return Ok(value),
@@ -279,6 +291,7 @@ impl<'a> Evaluator<'a> {
             self.memo.insert(key, memo.clone());
         }
         outside.extend(foreign);
+        self.trace.callee = self.options.probe.as_ref().map(|_| path);
         self.replay(&memo, &outside, site)
     }
 
@@ -286,7 +299,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         traced: Eval<'a, Value<'a>>,
         frame: u32,
-        name: &str,
+        (name, path): (&str, &Name),
         outside: &[(Leaf, Span)],
         site: Site,
     ) -> Eval<'a, Traced<'a>> {
@@ -329,6 +342,7 @@ impl<'a> Evaluator<'a> {
             });
         }
         let function = self.trace.add_function(closed.function);
+        self.keep_marks(function, closed.marks, path);
         Ok(Traced::Function(Memo { function, params, result, frame }, foreign))
     }
 

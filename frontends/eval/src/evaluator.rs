@@ -9,6 +9,7 @@ use types::{Name, Runs};
 use crate::file::{File, Link, StructDeclaration};
 use crate::instance::{InstanceId, Instances};
 use crate::macros::DimDeclaration;
+use crate::probe::Mark;
 use crate::span::span_of;
 use crate::stop::{Eval, Stop};
 use crate::trace::{Site, Tracer};
@@ -60,6 +61,10 @@ pub struct Evaluator<'a> {
     pub stacks: Vec<usize>,
     /// States that `run.prepare` made.
     pub prepared: Vec<Name>,
+    /// Of functions of the graph: where modules compute in them, if that is asked for.
+    pub marks: FxHashMap<Id<ir::Function>, Vec<Mark>>,
+    /// Where the modules stand whose methods are traced, outermost first.
+    pub modules: Vec<Name>,
     calls: Vec<Frame>,
     steps: u64,
 }
@@ -159,6 +164,8 @@ impl<'a> Evaluator<'a> {
             runs_as: Runs::Asked,
             stacks: vec![],
             prepared: vec![],
+            marks: FxHashMap::default(),
+            modules: vec![],
             calls: vec![],
             steps: 0,
         })

@@ -277,7 +277,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         let kind = StructKind::User { instance, declaration: declared };
-        Ok(Value::Struct(std::rc::Rc::new(Struct { kind, fields, renamed: None })))
+        Ok(Value::Struct(std::rc::Rc::new(Struct { kind, fields, renamed: None, path: types::Name::default() })))
     }
 
     fn field(&mut self, scope: &mut Scope<'a>, field: &'a syn::ExprField) -> Eval<'a, Value<'a>> {

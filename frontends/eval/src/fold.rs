@@ -66,6 +66,9 @@ impl<'a> Evaluator<'a> {
             });
         }
         let callee = self.trace.add_function(closed.function);
+        let module = self.modules.last().cloned().unwrap_or_default();
+        self.keep_marks(callee, closed.marks, &module);
+        self.trace.callee = self.options.probe.as_ref().map(|_| module);
         let call = Call { callee, times: Some(run.times), carried: carried.len(), shared, reverse: false };
         let mut results = self.trace.call(call, &operands, site)?.into_iter();
         map_leaves::<Stop<'a>>(&result, &mut |leaf| Ok(results.next().unwrap_or_else(|| leaf.clone())))

@@ -23,7 +23,7 @@ pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<
             for (name, v) in &s.fields {
                 fields.push((name.clone(), map_leaves(v, f)?));
             }
-            Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() }))
+            Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone(), path: s.path.clone() }))
         }
         Value::Stack(s) => Value::Stack(Rc::new(s.map(|slot| map_leaves(&slot.item, f))?)),
         other => other.clone(),

@@ -24,6 +24,7 @@ mod model;
 mod numbers;
 mod operator;
 mod pattern;
+mod probe;
 mod program;
 mod published;
 mod ragged;
@@ -71,6 +72,8 @@ pub struct Options {
     /// Data groups that the samples fall into, where a step has several: replicas of a micro-batch. Models without ragged axes
     /// do not need them.
     pub groups: Option<usize>,
+    /// Outputs of modules whose paths match this regular expression are results of the programs.
+    pub probe: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -253,6 +256,7 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
     ev.task()?;
     run_plan(ev, InstanceId::MODEL)?;
     ev.trace.module.ragged = ev.ragged_axes()?;
+    ev.probe()?;
     let configs = ev.configs()?;
     let dims = sizes(ev);
     let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());

@@ -83,7 +83,12 @@ impl<'a> Evaluator<'a> {
                     };
                     fields.push((name.clone(), self.place(value, &path.then(segment, alias))?));
                 }
-                Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone() }))
+                Value::Struct(Rc::new(Struct {
+                    kind: s.kind,
+                    fields,
+                    renamed: s.renamed.clone(),
+                    path: path.name.as_str().into(),
+                }))
             }
             Value::Array(items) => Value::Array(self.place_list(items, path)?),
             Value::Tuple(items) => Value::Tuple(self.place_list(items, path)?),

@@ -266,6 +266,7 @@ impl<'a> Evaluator<'a> {
             _ => (2, 0),
         })?;
         let function: Id<Function> = self.trace.add_function(closed.function);
+        self.keep_marks(function, closed.marks, &Name::default());
         let mut inputs = vec![];
         for (param, source) in closed.captures.iter().enumerate() {
             inputs.push(match source {

@@ -7,6 +7,7 @@ use ir::{Arena, Array, Builder, Class, Function, Id, Inst, Mismatch, Module, Nod
 use rustc_hash::FxHashMap;
 use types::{DType, Dim, Distribution, GROUPS, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
+use crate::probe::{Mark, Marked};
 use crate::tables;
 use crate::value::{Leaf, Operand, Source};
 
@@ -19,6 +20,8 @@ pub struct Tracer {
     pub empty_dims: FxHashMap<Name, Span>,
     /// Tables with elements that are no numbers, and where those came up.
     nans: Vec<(Rc<Array>, Span)>,
+    /// Whose method the next call runs, if modules are marked.
+    pub callee: Option<Name>,
     next_frame: u32,
 }
 
@@ -40,12 +43,15 @@ pub struct Frame {
     /// By the address of the array, which is kept with it.
     constants: FxHashMap<*const Array, (Rc<Array>, NodeId)>,
     casts: FxHashMap<(NodeId, DType), NodeId>,
+    /// Where modules compute in it, if that is asked for.
+    marks: Vec<Mark>,
 }
 
 /// A finished function, and what its parameters are outside.
 pub struct Closed {
     pub function: Function,
     pub captures: Vec<Source>,
+    pub marks: Vec<Mark>,
 }
 
 /// Where a node is recorded: its expression, and the calls that led there.
@@ -63,8 +69,17 @@ impl Tracer {
         self.next_frame += 1;
         let builder = Builder::new("");
         let (constants, casts) = (FxHashMap::default(), FxHashMap::default());
-        self.frames.push(Frame { id, repeated, builder, captures: vec![], constants, casts });
+        self.frames.push(Frame { id, repeated, builder, captures: vec![], constants, casts, marks: vec![] });
         id
+    }
+
+    /// Marks what a module computed in the innermost function.
+    pub fn mark(&mut self, leaf: &Leaf, path: Name) {
+        if let (Source::Node(id, node), Some(frame)) = (&leaf.source, self.frames.last_mut())
+            && *id == frame.id
+        {
+            frame.marks.push(Mark { node: *node, what: Marked::Output, path });
+        }
     }
 
     fn frame(&mut self) -> Result<&mut Frame, Diagnostic> {
@@ -237,9 +252,11 @@ impl Tracer {
         frame.captures.sort_by_key(|(source, _)| key(&self.module, source));
         let params: Vec<NodeId> = frame.captures.iter().map(|(_, node)| *node).collect();
         let function = frame.builder.finish().map_err(|m| Diagnostic::error(m.message))?;
-        let mut function = compact(&function, &params, &nodes);
+        let (mut function, map) = compact(&function, &params, &nodes);
         function.name = self.module.fresh_name(name);
-        Ok(Closed { function, captures: frame.captures.into_iter().map(|(s, _)| s).collect() })
+        let kept = |mark: Mark| map[mark.node.index()].map(|node| Mark { node, ..mark });
+        let marks = frame.marks.into_iter().filter_map(kept).collect();
+        Ok(Closed { function, captures: frame.captures.into_iter().map(|(s, _)| s).collect(), marks })
     }
 
     /// Drops the innermost function. Its nodes must not be used any more.
@@ -265,6 +282,9 @@ impl Tracer {
             .builder
             .try_call(call, callee, &ids)
             .map_err(|m| Diagnostic::error(m.message).at(site.span, "in this call"))?;
+        if let Some(path) = self.callee.take() {
+            frame.marks.push(Mark { node: id, what: Marked::Call, path });
+        }
         let ids = frame.builder.results(id);
         let leaf = |id: NodeId| Leaf { ty: frame.builder.function.ty(id).clone(), source: Source::Node(frame.id, id) };
         Ok(ids.into_iter().map(leaf).collect())
@@ -296,8 +316,8 @@ impl Tracer {
     }
 }
 
-/// The function with `params` first and without nodes that no result needs.
-fn compact(old: &Function, params: &[NodeId], results: &[NodeId]) -> Function {
+/// The function with `params` first and without nodes that no result needs; and what became of each node.
+fn compact(old: &Function, params: &[NodeId], results: &[NodeId]) -> (Function, Vec<Option<NodeId>>) {
     let mut live = vec![false; old.nodes.len()];
     results.iter().for_each(|r| live[r.index()] = true);
     for (id, node) in old.nodes.iter().rev() {
@@ -318,12 +338,13 @@ fn compact(old: &Function, params: &[NodeId], results: &[NodeId]) -> Function {
         }
     }
     let at = |old: &NodeId| map[old.index()];
-    Function {
+    let function = Function {
         nodes,
         params: params.iter().filter_map(at).collect(),
         results: results.iter().filter_map(at).collect(),
         ..Function::default()
-    }
+    };
+    (function, map)
 }
 
 /// An operator on tensors that each are small enough.

@@ -57,6 +57,8 @@ pub struct Struct<'a> {
     pub fields: Vec<(Name, Value<'a>)>,
     /// Replaces the name of the field that holds it in parameter names.
     pub renamed: Option<Name>,
+    /// Of a module in a model: where it stands, `blocks.{}.attn1`.
+    pub path: Name,
 }
 
 #[derive(Clone, Copy)]
@@ -235,7 +237,12 @@ impl<'a> Value<'a> {
 
     pub fn vocabulary(kind: &'static str, fields: Vec<(&'static str, Value<'a>)>) -> Self {
         let fields = fields.into_iter().map(|(n, v)| (Name::new(n), v)).collect();
-        Value::Struct(Rc::new(Struct { kind: StructKind::Vocabulary(kind), fields, renamed: None }))
+        Value::Struct(Rc::new(Struct {
+            kind: StructKind::Vocabulary(kind),
+            fields,
+            renamed: None,
+            path: Name::default(),
+        }))
     }
 
     /// The value as messages call it.

@@ -20,7 +20,7 @@ pub fn phases(module: &Module, chain: &Chain) -> Vec<Vec<Phase>> {
     for program in &module.programs {
         let follows = follows_gradients(module, program);
         let output = |(output, result): (&Output, &NodeId)| match output {
-            Output::Loss(_) | Output::Emit(_) if !follows[result.index()] => Phase::Forward,
+            Output::Loss(_) | Output::Emit(_) | Output::Probe(_) if !follows[result.index()] => Phase::Forward,
             Output::Gradient(_) => Phase::Backward,
             // What is told of the gradients, their norm for one, is known with the update.
             _ => Phase::Update,

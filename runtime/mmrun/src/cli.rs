@@ -37,6 +37,15 @@ pub struct Args {
     #[arg(long, value_name = "WORD,..", value_delimiter = ',')]
     pub emit: Vec<String>,
 
+    /// Write what modules compute whose paths match this regular expression in the first step, and the gradients of
+    /// parameters where the plan has them, for `mmc compare`; the plan was compiled with --probe
+    #[arg(long, value_name = "REGEX", requires = "probe_folder")]
+    pub probe: Option<String>,
+
+    /// The folder that --probe writes to
+    #[arg(short = 'o', long = "probe-to", value_name = "DIR", id = "probe_folder", requires = "probe")]
+    pub probe_folder: Option<PathBuf>,
+
     /// Steps to run from here on [default: 1, or no limit with --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,

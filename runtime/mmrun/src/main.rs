@@ -10,6 +10,7 @@ mod finite;
 mod launch;
 mod metrics;
 mod places;
+mod probe;
 mod progress;
 mod range;
 mod rank_threads;

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use data::{Outputs, Pieces, Share, Wait};
 use plan::{Emit, EmitId, Plan, When};
+use serde_json::json;
 
 use crate::cli::Args;
 use crate::failure::Failure;
+use crate::probe::{self, PROBE};
 use crate::world::World;
 
 #[derive(Default)]
@@ -19,6 +21,11 @@ pub struct Results {
     first: Vec<Kept>,
     params: bool,
     outputs: Outputs,
+    /// Asked for with `--probe`, and taken from the first step.
+    probed: Vec<Kept>,
+    probes: Outputs,
+    /// The probes in order of computation, each with its place in the model.
+    modules: Vec<(String, String)>,
 }
 
 /// An emit, and the ranks that give its parts.
@@ -35,6 +42,8 @@ impl Results {
     pub fn new(args: &Args, world: &mut World, programs: &[usize]) -> Result<Self, Failure> {
         let plan = world.plan().clone();
         let mut results = Self::default();
+        let pattern = args.probe.as_deref().map(regex::Regex::new).transpose();
+        let pattern = pattern.map_err(|e| Failure::new(format!("--probe is no regular expression: {e}")))?;
         let mut words = vec!["params".to_string()];
         let emits = programs.iter().flat_map(|&p| world.emits(p).into_iter().map(move |id| (p, id)));
         for (program, id) in emits.collect::<Vec<_>>() {
@@ -51,6 +60,12 @@ impl Results {
                 When::OnRequest(_) if args.emit.contains(&word) => results.first.push(kept()),
                 _ => {}
             }
+            if let (When::OnRequest(word), Some(pattern)) = (&emit.when, &pattern) {
+                let path = name.strip_prefix(PROBE).unwrap_or(&name);
+                if word == "grads" || (word == "probes" && pattern.is_match(path)) {
+                    results.probed.push(Kept { name: path.into(), ..kept() });
+                }
+            }
             if !words.contains(&word) {
                 words.push(word);
             }
@@ -62,11 +77,19 @@ impl Results {
             return Err(Failure::new(format!("the {of} {} {give} `{word}`", names.join(", ")))
                 .help(format!("--emit takes {}", words.join(", "))));
         }
+        if pattern.is_some() {
+            results.modules =
+                probe::modules(&plan, &results.probed.iter().map(|k| (k.program, k.id)).collect::<Vec<_>>());
+            if results.probed.iter().all(|kept| kept.name.starts_with("grad/")) {
+                return Err(Failure::new("the plan has no modules that match --probe")
+                    .help("compile it with `mmc compile .. --probe REGEX`"));
+            }
+        }
         results.params = args.emit.iter().any(|w| w == "params");
         if args.outputs.is_none() && (results.params || !results.first.is_empty()) {
             return Err(Failure::new("--emit has nowhere to write to").help("add --outputs F.safetensors"));
         }
-        for kept in results.numbers.iter().chain(&results.tensors).chain(&results.first) {
+        for kept in results.numbers.iter().chain(&results.tensors).chain(&results.first).chain(&results.probed) {
             kept.request(world, true);
         }
         Ok(results)
@@ -80,6 +103,10 @@ impl Results {
         for kept in self.first.extract_if(.., |kept| kept.program == program) {
             kept.with(world, |value| self.outputs.add(value));
             kept.request(world, false);
+        }
+        for kept in self.probed.extract_if(.., |kept| kept.program == program) {
+            kept.with(world, |value| self.probes.add(value));
+            kept.request(world, self.first.iter().any(|k| (k.program, k.id) == (kept.program, kept.id)));
         }
         let mut numbers = Vec::new();
         for kept in self.numbers.iter().filter(|kept| kept.program == program) {
@@ -110,6 +137,23 @@ impl Results {
         }
         self.outputs.write(path, wait, world.together())?;
         Ok(self.outputs.names().count())
+    }
+}
+
+impl Results {
+    /// Writes the folder of `--probe`; gives the number of tensors.
+    pub fn write_probes(&self, world: &World, folder: &Path, wait: &Wait) -> Result<usize, Failure> {
+        let made = std::fs::create_dir_all(folder).map(|()| vec![]);
+        let made = made.map_err(|e| data::DataError::File { path: folder.into(), error: e });
+        world.together().agree("make the folder of --probe", made)?;
+        self.probes.write(&folder.join("probes.safetensors"), wait, world.together())?;
+        if world.together().is_first() {
+            let list = self.modules.iter().map(|(name, place)| json!({ "name": name, "place": place }));
+            let path = folder.join("modules.json");
+            let text = serde_json::to_string_pretty(&list.collect::<Vec<_>>()).unwrap_or_default();
+            std::fs::write(&path, text + "\n").map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        }
+        Ok(self.probes.names().count())
     }
 }
 

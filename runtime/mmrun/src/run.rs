@@ -119,6 +119,11 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
     {
         steps.fault(failure);
     }
+    if let Some(folder) = &steps.args.probe_folder
+        && let Err(failure) = probes(&steps, folder)
+    {
+        steps.fault(failure);
+    }
     if let Some(path) = &steps.args.outputs
         && let Err(failure) = outputs(&mut steps, path)
     {
@@ -152,6 +157,18 @@ fn end(mut steps: Steps<'_>, ending: Ending) -> Result<u8, Failure> {
     let list = helps.iter().fold(list, |list, help| format!("{list}\n  help: {help}"));
     world.note(&format!("error: the run ended at step {step}, and not all that was asked for is written:{list}"));
     Ok(1)
+}
+
+/// Writes what modules computed in the first step.
+fn probes(steps: &Steps<'_>, folder: &Path) -> Result<(), Failure> {
+    let world = &steps.world;
+    if steps.step == steps.start.step {
+        world.note(&format!("no step was run: nothing is in {}", folder.display()));
+        return Ok(());
+    }
+    let count = steps.results.write_probes(world, folder, &steps.signals.wait())?;
+    world.note(&format!("wrote {} of modules to {}", plural(count, "tensor"), folder.display()));
+    Ok(())
 }
 
 /// Writes the outputs, as far as the run has them.
