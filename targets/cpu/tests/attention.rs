@@ -5,7 +5,7 @@
 mod check;
 mod load;
 
-use check::{check_sets, interpret, kernel, random, ty};
+use check::{check_sets, interpret, kernel, random, results, ty};
 use ir::{Array, ops};
 use load::Numbers;
 use types::{DType, TensorType};
@@ -357,4 +357,66 @@ fn queries_see_keys_by_their_numbers() {
     }
     check_visibility(&case(DType::F32, 280, 280, 1, 1, 16, true, false), &seen(false, false, Some(20), None));
     check_visibility(&case(DType::F32, 9, 5, 8, 2, 16, false, true), &seen(false, true, Some(4), Some(0)));
+}
+
+/// What stands in one sample, or in the padding, changes no bit of another's results and gradients.
+#[test]
+fn samples_side_by_side_do_not_know_each_other() {
+    let (segments, _) = packed(160, 3);
+    let first: Vec<usize> = (0..160).filter(|&i| segments[i] == 1.0).collect();
+    assert!(first.len() > 20 && first.len() < 80);
+    for (dtype, causal) in [("f32", false), ("f32", true), ("bf16", false)] {
+        let q = format!("{dtype}[L:160, H:2, D:32]");
+        let visibility = ops::Visibility { segments: true, ..ops::Visibility::default() };
+        let forward = ops::Attention {
+            q_len: "L".into(),
+            kv_len: "L".into(),
+            heads: "H".into(),
+            kv_heads: "H".into(),
+            head: "D".into(),
+            causal,
+            scale: 0.2,
+            visibility,
+        };
+        let params = [&q, &q, &q, &q, "i64[L:160]"].map(String::from);
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        let function = kernel(&params, |b, p| {
+            let both = b.op(forward.clone(), &[p[0], p[1], p[2], p[4], p[4]]);
+            b.results(both).to_vec()
+        });
+        let texts: Vec<&str> = params.iter().take(4).copied().collect();
+        let lse = "f32[L:160, H:2]";
+        let gradient = kernel(&[&texts[..], &[texts[0], lse, "i64[L:160]"]].concat(), |b, p| {
+            let all = b.op(ops::AttentionGrad::of(&forward), &[p[0], p[1], p[2], p[4], p[5], p[3], p[6], p[6]]);
+            b.results(all).to_vec()
+        });
+        let rounded = |x: f64| ty(&q).dtype.round(x);
+        let arrays = |others: f64| {
+            let mut all: Vec<Array> = (0..4).map(|i| random(&ty(&q), 3 + i, 1.0)).collect();
+            for x in &mut all {
+                for (i, x) in x.data.iter_mut().enumerate().filter(|(i, _)| segments[i / 64] != 1.0) {
+                    *x = rounded(*x * others + i as f64 % 3.0);
+                }
+            }
+            all.push(Array::new(ty("i64[L:160]"), segments.clone()));
+            all
+        };
+        let [one, other] = [1.0, -7.0].map(|others| {
+            let own = arrays(others);
+            let made = interpret(&function, &own);
+            // The first sample's rows of both are the same numbers; those of the others are their own.
+            let backward = [&own[..4], &[made[0].clone(), made[1].clone(), own[4].clone()]].concat();
+            [results(&function, &own), results(&gradient, &backward)]
+        });
+        for (one, other) in one.iter().flatten().flatten().zip(other.iter().flatten().flatten()) {
+            let row = one.len() / 160;
+            for &at in &first {
+                assert!(
+                    one[at * row..][..row] == other[at * row..][..row],
+                    "{dtype}, causal {causal}: row {at} differs"
+                );
+            }
+            assert!(one != other, "what was changed shows nowhere");
+        }
+    }
 }

@@ -26,6 +26,9 @@ const FLOORS: &[(&str, usize)] = &[
     ("collective reduce_scatter", 5),
     ("cut argsort", 1),
     ("cut attention", 5),
+    ("cut attention by a window", 1),
+    ("cut attention by positions", 1),
+    ("cut attention by segments", 1),
     ("cut attention_grad", 2),
     ("cut broadcast", 5),
     ("cut call", 2),
@@ -128,6 +131,19 @@ pub fn of_sharded(module: &Module, classes: &mut Classes) {
                 Inst::Chunk { .. } | Inst::Unchunk => "chunks",
                 Inst::Param(_) | Inst::Get(_) | Inst::Repeat { .. } => continue,
             };
+            if let Inst::Op(ir::Op::Attention(op)) = &node.inst
+                && is_cut
+            {
+                let seen = &op.visibility;
+                let kinds = [
+                    ("segments", seen.segments),
+                    ("positions", seen.positions),
+                    ("a window", seen.left.or(seen.right).is_some()),
+                ];
+                classes.extend(
+                    kinds.iter().filter(|(_, there)| *there).map(|(kind, _)| format!("cut attention by {kind}")),
+                );
+            }
             if is_cut {
                 classes.insert(format!("cut {what}"));
             }

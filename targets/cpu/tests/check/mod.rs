@@ -119,6 +119,21 @@ pub fn check_sets(
     }
 }
 
+/// The bytes of a kernel's results, on each CPU.
+pub fn results(function: &Function, arrays: &[Array]) -> Vec<Vec<Vec<u8>>> {
+    let on = |cpu: &target_cpu::cpu::Cpu| {
+        let (loaded, workspace, most) = compile(function, cpu);
+        let inputs: Vec<Vec<u8>> = arrays.iter().map(pack).collect();
+        let outputs: Vec<Vec<u8>> = function.result_types().map(|ty| vec![0; ty.tensor().unwrap().bytes()]).collect();
+        let scratch = vec![0xffu8; workspace as usize];
+        let mut args: Vec<*mut u8> = inputs.iter().chain(&outputs).map(|bytes| load::ptr(bytes)).collect();
+        args.push(load::ptr(&scratch));
+        loaded.call("kernel", &args, most.min(4) as u32);
+        outputs
+    };
+    cpus().iter().map(on).collect()
+}
+
 /// A function of these parameters.
 pub fn kernel(params: &[&str], build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) -> Function {
     let mut b = Builder::new("kernel");
