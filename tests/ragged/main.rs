@@ -37,12 +37,41 @@ const MESHES: &[&str] = &[
     "--tp 2 --cp 2 --dp 2 --microbatches 2",
 ];
 
+/// Of two towers; a pipeline is cut in either.
+const TOWER_MESHES: &[&str] = &[
+    "--microbatches 4",
+    "--dp 2 --set IMAGES=8",
+    "--fsdp 2 --set IMAGES=8",
+    "--cp 2 --set IMAGES=12",
+    "--cp 2 --ulysses 1 --set IMAGES=12",
+    "--tp 2 --set IMAGES=12",
+    "--pp 2 --microbatches 2 --set IMAGES=8",
+    "--pp 3 --microbatches 4",
+    "--pp 2 --tp 2 --fsdp 2 --microbatches 2",
+    "--dp 2 --fsdp 2 --recompute full",
+];
+
+/// A model of a test: its file, what it takes, and settings that give all pictures room in one data group.
+#[derive(Clone, Copy)]
+struct Model {
+    file: &'static str,
+    samples: fn(std::ops::Range<usize>, Option<usize>) -> Vec<Tensor>,
+    room: &'static str,
+}
+
+const PATCHES: Model = Model { file: "pictures.mm", samples, room: ROOM };
+const TOWERS: Model = Model { file: "towers.mm", samples: of_equal_size, room: "--set IMAGES=12" };
+
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![];
-    for &mesh in MESHES {
-        trials.push(Trial::test(mesh.replace("--", ""), move || meshes_equal_one_rank(mesh)));
+    for (model, meshes) in [(PATCHES, MESHES), (TOWERS, TOWER_MESHES)] {
+        for &mesh in meshes {
+            let name = format!("{}: {}", model.file, mesh.replace("--", ""));
+            trials.push(Trial::test(name, move || meshes_equal_one_rank(model, mesh)));
+        }
     }
+    trials.push(Trial::test("the graph does not grow with depth", graphs_stay_small));
     trials.push(Trial::test("a sample alone gives what it gives in a batch", samples_are_apart));
     trials.push(Trial::test("room that is not needed changes no bit", room_is_free));
     trials.push(Trial::test("records give what inputs give", records_are_inputs));
@@ -50,14 +79,14 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn meshes_equal_one_rank(mesh: &str) -> Result<(), Failed> {
+fn meshes_equal_one_rank(model: Model, mesh: &str) -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
-    let inputs = write(work.path(), "inputs", &samples(0..8, None))?;
+    let inputs = write(work.path(), "inputs", &(model.samples)(0..8, None))?;
     let train = |flags: &str| -> Result<Tensors, Failed> {
-        let plan = compile(work.path(), "train", &format!("--batch 8 --optim clip=0.5 {flags}"))?;
+        let plan = compile(work.path(), model, "train", &format!("--batch 8 --optim clip=0.5 {flags}"))?;
         run(work.path(), &plan, &["--inputs", &inputs, "--steps", "3", "--emit", "loss,grads,params"])
     };
-    let (one, many) = (train(ROOM)?, train(mesh)?);
+    let (one, many) = (train(model.room)?, train(mesh)?);
     Ok(near(&one, &many, &[("loss", 1e-6), ("grad/", 1e-5), ("param/", 5e-5)])?)
 }
 
@@ -65,7 +94,7 @@ fn samples_are_apart() -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
     let logits = |range: std::ops::Range<usize>, flags: &str| -> Result<Vec<f64>, Failed> {
         let inputs = write(work.path(), "some", &unlabelled(samples(range.clone(), None)))?;
-        let plan = compile(work.path(), "forward", &format!("--batch {} {flags}", range.len()))?;
+        let plan = compile(work.path(), PATCHES, "forward", &format!("--batch {} {flags}", range.len()))?;
         let mut out = run(work.path(), &plan, &["--inputs", &inputs])?;
         Ok(out.remove("logits").unwrap_or_default())
     };
@@ -80,7 +109,7 @@ fn samples_are_apart() -> Result<(), Failed> {
     }
     // That pictures count at all: those of the third sample are others.
     let other = write(work.path(), "changed", &unlabelled(samples(0..8, Some(2))))?;
-    let plan = compile(work.path(), "forward", &format!("--batch 8 {ROOM}"))?;
+    let plan = compile(work.path(), PATCHES, "forward", &format!("--batch 8 {ROOM}"))?;
     let changed = run(work.path(), &plan, &["--inputs", &other])?.remove("logits").unwrap_or_default();
     let each = whole.len() / 8;
     for (sample, (a, b)) in whole.chunks(each).zip(changed.chunks(each)).enumerate() {
@@ -95,7 +124,7 @@ fn room_is_free() -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
     let inputs = write(work.path(), "inputs", &unlabelled(samples(1..4, None)))?;
     let forward = |flags: &str| -> Result<Tensors, Failed> {
-        let plan = compile(work.path(), "forward", &format!("--batch 3 {flags}"))?;
+        let plan = compile(work.path(), PATCHES, "forward", &format!("--batch 3 {flags}"))?;
         run(work.path(), &plan, &["--inputs", &inputs])
     };
     let (tight, roomy) = (forward("--set IMAGES=7 --set PATCHES=26")?, forward("--set IMAGES=30 --set PATCHES=100")?);
@@ -112,7 +141,7 @@ fn records_are_inputs() -> Result<(), Failed> {
     }
     // Records come in another order, which a sum over all does not see.
     for flags in [ROOM, "--dp 2 --microbatches 2 --set IMAGES=7 --set PATCHES=40"] {
-        let plan = compile(work.path(), "train", &format!("--batch 8 {flags}"))?;
+        let plan = compile(work.path(), PATCHES, "train", &format!("--batch 8 {flags}"))?;
         let emit = ["--steps", "1", "--emit", "loss,grads"];
         let given = run(work.path(), &plan, &[&["--inputs", &inputs], &emit[..]].concat())?;
         let folder = records.display().to_string();
@@ -122,11 +151,26 @@ fn records_are_inputs() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Towers of layers of two kinds are periods of repeated calls.
+fn graphs_stay_small() -> Result<(), Failed> {
+    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("ragged/towers.mm");
+    let nodes = |layers: &str| -> Result<String, Failed> {
+        let layers = [format!("visual.LAYERS={layers}"), format!("LAYERS={layers}")];
+        let mut check = command("mmc");
+        check.arg("check").arg(&model).args(["--batch", "4", "--set", "visual.PLAIN=0"]);
+        let said = finish(check.args(["--set", &layers[0], "--set", &layers[1]]))?.stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        Ok(said.lines().find(|line| line.contains("nodes in")).unwrap_or_default().to_string())
+    };
+    let (few, many) = (nodes("8")?, nodes("40")?);
+    if few == many && few.contains("nodes") { Ok(()) } else { Err(format!("8 layers: {few}; 40: {many}").into()) }
+}
+
 /// What is wrong with data is said before the step.
 fn refusals() -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
     let refused = |flags: &str, inputs: &str, part: &str| -> Result<(), Failed> {
-        let plan = compile(work.path(), "train", flags)?;
+        let plan = compile(work.path(), PATCHES, "train", flags)?;
         let output = command("mmrun").arg(plan).args(["--inputs", inputs]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() || !said.contains(part) {
@@ -148,9 +192,9 @@ fn refusals() -> Result<(), Failed> {
     Ok(())
 }
 
-fn compile(work: &Path, task: &str, flags: &str) -> Result<PathBuf, Failed> {
+fn compile(work: &Path, model: Model, task: &str, flags: &str) -> Result<PathBuf, Failed> {
     let plan = work.join("plan.bin");
-    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("ragged/pictures.mm");
+    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("ragged").join(model.file);
     let mut compile = command("mmc");
     compile.arg("compile").arg(model).args(["--task", task]).args(flags.split_whitespace()).arg("-o").arg(&plan);
     finish(&mut compile)?;
@@ -195,6 +239,31 @@ fn samples(range: std::ops::Range<usize>, changed: Option<usize>) -> Vec<Tensor>
         ("labels", Dtype::I64, text, bytes(&labels)),
         ("grid", Dtype::I64, vec![grid.len() / 2, 2], bytes(&grid)),
         ("pixels", Dtype::F32, vec![pixels.len() / CHANNELS, CHANNELS], pixel_bytes),
+    ]
+}
+
+/// Samples whose pictures have one size and take one token each.
+fn of_equal_size(range: std::ops::Range<usize>, _: Option<usize>) -> Vec<Tensor> {
+    let (mut ids, mut labels, mut pixels): (Vec<i64>, Vec<i64>, Vec<f32>) = Default::default();
+    for sample in range.clone() {
+        let mut left = PICTURES[sample].len();
+        for picture in 0..left {
+            pixels.extend((0..30).map(|k| ((sample * 91 + picture * 13 + k * 7) % 19) as f32 / 9.5 - 1.0));
+        }
+        for token in 0..TOKENS {
+            let is_image = left > 0 && (token + sample) % 3 != 1;
+            left -= usize::from(is_image);
+            let id = 10 + ((sample * 31 + token * 17 + token * token) % 22) as i64;
+            ids.push(if is_image { 9 } else { id });
+            labels.push(if token < sample { -100 } else { id });
+        }
+    }
+    let bytes = |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let pixel_bytes = pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
+    vec![
+        ("input_ids", Dtype::I64, vec![range.len(), TOKENS], bytes(&ids)),
+        ("labels", Dtype::I64, vec![range.len(), TOKENS], bytes(&labels)),
+        ("pixels", Dtype::F32, vec![pixels.len() / 30, 5, CHANNELS], pixel_bytes),
     ]
 }
 
