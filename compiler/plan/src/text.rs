@@ -199,7 +199,7 @@ fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "state {} {}{} init {init}", s.name, s.ty, layout(&s.layout, &s.ty))?;
     }
     for r in &m.ragged {
-        writeln!(f, "ragged {} up to {} rows of {:?}", r.axis, r.capacity, r.owner)?;
+        writeln!(f, "ragged {} = {} up to {} rows", r.axis, r.owner, r.capacity)?;
     }
     Ok(())
 }

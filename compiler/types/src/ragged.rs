@@ -1,5 +1,7 @@
 //! Ragged axes: axes of inputs on which a sample has any number of rows, and whose rows they are.
 
+use std::fmt::{self, Display, Formatter};
+
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
@@ -93,6 +95,36 @@ impl Count {
             Self::Add(two) | Self::Sub(two) | Self::Mul(two) | Self::Div(two) => {
                 two.iter().for_each(|count| count.collect(names));
             }
+        }
+    }
+}
+
+/// As it is written in a model: `tokens(input_ids, 9, product(grid) / 4)`.
+impl Display for Owner {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Samples { count } => write!(f, "samples({count})"),
+            Self::Tokens { input, token, count } => write!(f, "tokens({input}, {token}, {count})"),
+            Self::Rows { of, count } => write!(f, "rows({of}, {count})"),
+        }
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let sum = |f: &mut Formatter<'_>, two: &[Self; 2], sign: &str| write!(f, "({} {sign} {})", two[0], two[1]);
+        let product = |f: &mut Formatter<'_>, two: &[Self; 2], sign: &str| match two[1] {
+            Self::Mul(_) | Self::Div(_) => write!(f, "{} {sign} ({})", two[0], two[1]),
+            _ => write!(f, "{} {sign} {}", two[0], two[1]),
+        };
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Product(input) => write!(f, "product({input})"),
+            Self::Sum(input) => write!(f, "sum({input})"),
+            Self::Add(two) => sum(f, two, "+"),
+            Self::Sub(two) => sum(f, two, "-"),
+            Self::Mul(two) => product(f, two, "*"),
+            Self::Div(two) => product(f, two, "/"),
         }
     }
 }

@@ -9,10 +9,9 @@ use types::{Name, Runs};
 use crate::file::{File, Link, StructDeclaration};
 use crate::instance::{InstanceId, Instances};
 use crate::macros::DimDeclaration;
-use crate::probe::Mark;
 use crate::span::span_of;
 use crate::stop::{Eval, Stop};
-use crate::trace::{Site, Tracer};
+use crate::trace::{Mark, Site, Tracer};
 use crate::value::Value;
 use crate::{Options, PlanDirectives};
 

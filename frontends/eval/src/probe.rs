@@ -13,24 +13,8 @@ use types::Name;
 use crate::evaluator::Evaluator;
 use crate::leaves::leaves;
 use crate::stop::Eval;
+use crate::trace::{Mark, Marked};
 use crate::value::{Source, Value};
-
-/// Where a module computes in a function.
-#[derive(Clone, Debug)]
-pub struct Mark {
-    pub node: NodeId,
-    pub what: Marked,
-    /// Where the module stands in the model while the function is traced; afterwards, seen from the function's own module.
-    pub path: Name,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marked {
-    /// The node is the module's output.
-    Output,
-    /// The node is a call of a method of the module.
-    Call,
-}
 
 /// A path that does not begin at the function's own module.
 const ABSOLUTE: char = '/';

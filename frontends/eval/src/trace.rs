@@ -7,7 +7,6 @@ use ir::{Arena, Array, Builder, Class, Function, Id, Inst, Mismatch, Module, Nod
 use rustc_hash::FxHashMap;
 use types::{DType, Dim, Distribution, GROUPS, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
-use crate::probe::{Mark, Marked};
 use crate::tables;
 use crate::value::{Leaf, Operand, Source};
 
@@ -52,6 +51,23 @@ pub struct Closed {
     pub function: Function,
     pub captures: Vec<Source>,
     pub marks: Vec<Mark>,
+}
+
+/// Where a module computes in a function.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub node: NodeId,
+    pub what: Marked,
+    /// Where the module stands in the model while the function is traced; afterwards, seen from the function's own module.
+    pub path: Name,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// The node is the module's output.
+    Output,
+    /// The node is a call of a method of the module.
+    Call,
 }
 
 /// Where a node is recorded: its expression, and the calls that led there.
