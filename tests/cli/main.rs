@@ -6,6 +6,7 @@ mod folders;
 mod forms;
 mod levels;
 mod programs;
+mod replay;
 mod saves;
 
 use std::path::{Path, PathBuf};

@@ -112,8 +112,8 @@ impl Feeds {
 impl FeedSource for Feeds {
     fn fill(&mut self, feed: FeedId, step: u64, to: &mut [u8]) -> Result<(), FeedError> {
         let at = feed.index();
-        if let Some(values) = self.inputs.get(at) {
-            self.shares[at].scatter(values, to);
+        if let Some(values) = self.inputs.at(at, step)? {
+            self.shares[at].scatter(&values, to);
             return Ok(());
         }
         let feed = &self.feeds[at];

@@ -1,4 +1,4 @@
-//! `--inputs`: feeds and draws of a run's programs by name from one safetensors file, the same at every step.
+//! `--inputs`: feeds and draws of a run's programs by name, from one safetensors file for all steps or from one a step.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +10,15 @@ use types::{Ragged, nearest};
 use crate::convert::{convert, converts, out_of_range};
 use crate::dataset::{RaggedFeed, rows_of};
 use crate::ragged::{Groups, Rows, Table, integers};
+use crate::replay::Replay;
 use crate::{DataError, Problem, TensorFile, TensorView};
 
 #[derive(Clone)]
 pub struct Inputs {
     /// By feed, whole and in the feed's type; none for feeds that the file does not give.
     values: Vec<Option<Arc<[u8]>>>,
+    /// Where each step has a file of its own, and which of the run's programs this is: `values` are those of the first.
+    replay: Option<(Arc<Replay>, usize)>,
 }
 
 /// A program of a run, as far as inputs are concerned.
@@ -47,7 +50,7 @@ struct Given {
 impl Inputs {
     /// Without a file: nothing is given.
     pub fn none(feeds: &[Feed]) -> Self {
-        Self { values: vec![None; feeds.len()] }
+        Self { values: vec![None; feeds.len()], replay: None }
     }
 
     /// Reads all that the file has; `used` tells which feeds the run takes.
@@ -55,6 +58,16 @@ impl Inputs {
         let used = (0..feeds.len()).map(used).collect();
         let mut inputs = Self::of_programs(path, &[Taker { program: "", feeds, used, ragged: &[] }])?;
         Ok(inputs.pop().unwrap_or_else(|| Self::none(feeds)))
+    }
+
+    /// Reads a file, or the first of a folder with a file for each step, for these programs.
+    pub fn of_run(path: &Path, programs: &[Taker<'_>]) -> Result<Vec<Self>, DataError> {
+        if !path.is_dir() {
+            return Self::of_programs(path, programs);
+        }
+        let (replay, mut inputs) = Replay::open(path, programs)?;
+        inputs.iter_mut().enumerate().for_each(|(p, inputs)| inputs.replay = Some((replay.clone(), p)));
+        Ok(inputs)
     }
 
     /// Reads all that the file has for these programs. A tensor `x` is for the feeds of that name of all programs, but for
@@ -175,6 +188,19 @@ impl Inputs {
 
     pub fn get(&self, feed: usize) -> Option<&[u8]> {
         self.values.get(feed)?.as_deref()
+    }
+
+    /// The values of a feed, to keep.
+    pub fn whole(&self, feed: usize) -> Option<Arc<[u8]>> {
+        self.values.get(feed)?.clone()
+    }
+
+    /// The values of a feed at a step, counted from 0 at the beginning of the first run.
+    pub fn at(&self, feed: usize, step: u64) -> Result<Option<Arc<[u8]>>, DataError> {
+        match &self.replay {
+            Some((replay, program)) if self.get(feed).is_some() => replay.at(step, *program, feed),
+            _ => Ok(self.whole(feed)),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod pretrained;
 mod pretrained_config;
 mod pretrained_files;
 mod ragged;
+mod replay;
 pub mod same_folder;
 mod share;
 mod shuffle;

@@ -25,8 +25,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
 
-    /// Inputs and draws by name, the same at every step
-    #[arg(long, value_name = "F.safetensors")]
+    /// Inputs and draws by name: a file, the same at every step, or a folder with one file for each step
+    #[arg(long, value_name = "F.safetensors|DIR")]
     pub inputs: Option<PathBuf>,
 
     /// Where to write what the run gave, as f32

@@ -200,7 +200,7 @@ fn feeds(args: &Args, world: &World, programs: &[usize]) -> Result<(Vec<Feeds>, 
             let used = program.feeds.iter().enumerate().map(|(i, feed)| world.takes(p, i) || tells(feed)).collect();
             Taker { program: &program.name, feeds: &program.feeds, used, ragged: &plan.manifest.ragged }
         });
-        let given = Inputs::of_programs(path, &takers.collect::<Vec<_>>())?;
+        let given = Inputs::of_run(path, &takers.collect::<Vec<_>>())?;
         programs.iter().zip(given).for_each(|(&p, given)| inputs[p] = given);
     }
     let counting = Counting::new(world.together().is_first());
