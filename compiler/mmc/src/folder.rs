@@ -21,6 +21,8 @@ pub struct Config {
     /// What it calls itself, in `architectures` or in `_class_name`; a part of a file may say neither.
     class: Option<String>,
     facts: BTreeMap<Name, Fact>,
+    /// How the weights are quantised, if they are not read in that form.
+    quantised: Option<String>,
 }
 
 impl Config {
@@ -53,17 +55,15 @@ impl Config {
         };
         let (class, mut facts) = (class.map(String::from), BTreeMap::new());
         let mut config = Value::Object(config);
-        if let Some(quantised) = Quantisation::of(&config) {
-            if let Quantisation::Other(what) = quantised {
-                return Err(Diagnostic::error(format!("{}: the weights are quantised: {what}", path.display()))
-                    .help(
-                        "take the release in bf16; or load the model in its library, dequantise it, and save it again",
-                    )
-                    .into());
+        let quantised = match Quantisation::of(&config) {
+            Some(Quantisation::Other(what)) => Some(what.to_string()),
+            Some(_) => {
+                // `mmrun` multiplies the weights out as it loads them.
+                config.as_object_mut().map(|config| config.remove("quantization_config"));
+                None
             }
-            // `mmrun` multiplies the weights out as it loads them.
-            config.as_object_mut().map(|config| config.remove("quantization_config"));
-        }
+            None => None,
+        };
         flatten("", &config, &mut facts);
         // What a pipeline says of its parts.
         let index = path.parent().and_then(Path::parent).map(|above| above.join("model_index.json"));
@@ -72,7 +72,7 @@ impl Config {
             said.retain(|_, value| !value.is_array());
             flatten("model_index", &Value::Object(said), &mut facts);
         }
-        Ok(Self { path: path.into(), class, facts })
+        Ok(Self { path: path.into(), class, facts, quantised })
     }
 
     /// The built-in model that claims the class.
@@ -96,9 +96,14 @@ impl Config {
         })
     }
 
-    /// For the evaluator.
-    pub fn published(self) -> Published {
-        Published { path: self.path.display().to_string(), class: self.class.map(Name::from), facts: self.facts }
+    /// The figures for the evaluator, if the weights are in a form that is read.
+    pub fn published(self) -> Result<Published, Diagnostics> {
+        if let Some(what) = self.quantised {
+            return Err(Diagnostic::error(format!("{}: the weights are quantised: {what}", self.path.display()))
+                .help("take the release in bf16; or load the model in its library, dequantise it, and save it again")
+                .into());
+        }
+        Ok(Published { path: self.path.display().to_string(), class: self.class.map(Name::from), facts: self.facts })
     }
 }
 

@@ -78,7 +78,7 @@ fn find(args: &Model, sources: &mut Sources) -> Result<(SourceId, Option<Publish
         (Some(_), [(_, file, _)]) => *file,
         _ => config.model(&offers)?,
     };
-    Ok((file, Some(config.published())))
+    Ok((file, Some(config.published()?)))
 }
 
 /// A traced model with the mesh it is for.
