@@ -60,14 +60,15 @@ struct Model {
 }
 
 const PATCHES: Model = Model { file: "pictures.mm", samples, room: ROOM };
-const TOWERS: Model = Model { file: "towers.mm", samples: of_equal_size, room: "--set IMAGES=12" };
+const TOWERS: Model = Model { file: "../meshes/pictured_towers.mm", samples: of_equal_size, room: "--set IMAGES=12" };
 
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![];
     for (model, meshes) in [(PATCHES, MESHES), (TOWERS, TOWER_MESHES)] {
         for &mesh in meshes {
-            let name = format!("{}: {}", model.file, mesh.replace("--", ""));
+            let file = model.file.rsplit('/').next().unwrap_or_default();
+            let name = format!("{file}: {}", mesh.replace("--", ""));
             trials.push(Trial::test(name, move || meshes_equal_one_rank(model, mesh)));
         }
     }
@@ -153,7 +154,7 @@ fn records_are_inputs() -> Result<(), Failed> {
 
 /// Towers of layers of two kinds are periods of repeated calls.
 fn graphs_stay_small() -> Result<(), Failed> {
-    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("ragged/towers.mm");
+    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("meshes/pictured_towers.mm");
     let nodes = |layers: &str| -> Result<String, Failed> {
         let layers = [format!("visual.LAYERS={layers}"), format!("LAYERS={layers}")];
         let mut check = command("mmc");

@@ -60,21 +60,21 @@ pub fn parse_dims(source: SourceId, whole: Span, tokens: TokenStream) -> Result<
 
 /// `owners! { PATCHES = rows(IMAGES, product(image_grid_thw)) }`: whose the rows along a ragged axis are.
 pub fn parse_owners(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<(Ident, Expr)>, Diagnostic> {
-    let pair = |input: ParseStream<'_>| {
-        let name: Ident = input.parse()?;
-        input.parse::<Token![=]>()?;
-        Ok((name, input.parse()?))
-    };
-    let list = (|input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, pair)).parse2(tokens);
-    list.map(|l| l.into_iter().collect()).map_err(|e| {
-        Diagnostic::error(format!("`owners!` does not read: {e}"))
-            .at(place(source, whole, e.span()), "")
-            .help("write `owners! { PATCHES = rows(IMAGES, product(image_grid_thw)) }`")
-    })
+    parse_pairs(source, whole, tokens, "owners! { PATCHES = rows(IMAGES, product(image_grid_thw)) }")
 }
 
 /// `aliases! { input_ids = ids }`.
 pub fn parse_aliases(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<(Ident, Ident)>, Diagnostic> {
+    parse_pairs(source, whole, tokens, "aliases! { input_ids = ids }")
+}
+
+/// `name = value, ..`; `form` shows how to write the macro.
+fn parse_pairs<V: Parse>(
+    source: SourceId,
+    whole: Span,
+    tokens: TokenStream,
+    form: &str,
+) -> Result<Vec<(Ident, V)>, Diagnostic> {
     let pair = |input: ParseStream<'_>| {
         let name: Ident = input.parse()?;
         input.parse::<Token![=]>()?;
@@ -82,25 +82,11 @@ pub fn parse_aliases(source: SourceId, whole: Span, tokens: TokenStream) -> Resu
     };
     let list = (|input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, pair)).parse2(tokens);
     list.map(|l| l.into_iter().collect()).map_err(|e| {
-        Diagnostic::error(format!("`aliases!` does not read: {e}"))
+        let name = form.split(' ').next().unwrap_or_default();
+        Diagnostic::error(format!("`{name}` does not read: {e}"))
             .at(place(source, whole, e.span()), "")
-            .help("write `aliases! { input_ids = ids }`")
+            .help(format!("write `{form}`"))
     })
-}
-
-/// `instances! { visual { DIM = V_DIM, HEADS = 16, EPS } }`, in which `EPS` is short for `EPS = EPS`.
-pub fn parse_instances(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Settings>, Diagnostic> {
-    let list = Punctuated::<Settings, Token![,]>::parse_terminated.parse2(tokens);
-    list.map(|l| l.into_iter().collect()).map_err(|e| {
-        Diagnostic::error(format!("`instances!` does not read: {e}"))
-            .at(place(source, whole, e.span()), "")
-            .help("write `instances! { visual { DIM = V_DIM, HEADS = 16, EPS }, .. }`")
-    })
-}
-
-/// A path as messages and settings have it: `visual.HEADS`.
-pub fn dotted(path: &Path) -> String {
-    path.segments.iter().map(|s| s.ident.to_string()).collect::<Vec<_>>().join(".")
 }
 
 pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {

@@ -2,7 +2,7 @@
 use mm::prelude::*;
 
 dims! {
-    B, TOKENS, WIDTH,
+    TOKENS, WIDTH,
     LAYERS = 2, HEADS = 2, HEAD = WIDTH / HEADS, FFN = 2 * WIDTH,
 }
 
@@ -39,7 +39,7 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor![B, TOKENS, WIDTH]) -> Tensor![B, TOKENS, WIDTH] {
+    fn forward(&self, x: Tensor![.., TOKENS, WIDTH]) -> Tensor![.., TOKENS, WIDTH] {
         let heads = |t: Tensor| t.split(WIDTH, [HEADS, HEAD]);
         let y = self.norm.forward(x);
         let (q, k, v) = (heads(self.q.forward(y)), heads(self.k.forward(y)), heads(self.v.forward(y)));
@@ -63,7 +63,7 @@ impl Tower {
         Self { layers: stack_at(LAYERS.range(), Layer::new) }
     }
 
-    pub fn forward(&self, x: Tensor![B, TOKENS, WIDTH]) -> Tensor![B, TOKENS, WIDTH] {
+    pub fn forward(&self, x: Tensor![.., TOKENS, WIDTH]) -> Tensor![.., TOKENS, WIDTH] {
         self.layers.fold(x, |x, layer| layer.forward(x))
     }
 }
