@@ -109,6 +109,7 @@ fn outline(
     groups: Vec<Vec<NodeId>>,
     kernels: &mut Kernels,
 ) -> Result<(Function, HashSet<NodeId>), Mismatch> {
+    let own = groups.len();
     let groups = complete(function, groups);
     let mut group_of: Vec<Option<usize>> = vec![None; function.nodes.len()];
     for (g, members) in groups.iter().enumerate() {
@@ -139,7 +140,7 @@ fn outline(
             }
             Unit::Group(g) => {
                 let members = &groups[g];
-                let kernel = Kernel::cut(function, members, (&users, &returned), &group_of, g);
+                let kernel = Kernel::cut(function, members, (&users, &returned), (&group_of, own), g);
                 if kernel.results.is_empty() {
                     continue;
                 }
@@ -250,14 +251,17 @@ impl Kernel {
         from: &Function,
         members: &[NodeId],
         (users, returned): (&[SmallVec<[NodeId; 4]>], &[bool]),
-        group_of: &[Option<usize>],
+        (group_of, own): (&[Option<usize>], usize),
         g: usize,
     ) -> Self {
         let mut members = members.to_vec();
         members.sort_unstable();
         let inside = |id: NodeId| group_of[id.index()] == Some(g);
-        let is_source =
-            |id: NodeId| matches!(&from.nodes[id].inst, Inst::Op(op) if op.class() == Class::Source && !inside(id));
+        // A source is in each kernel that reads it, unless it is in one of the target's own groups.
+        let is_source = |id: NodeId| {
+            let is_grouped = group_of[id.index()].is_some_and(|group| group < own);
+            matches!(&from.nodes[id].inst, Inst::Op(op) if op.class() == Class::Source && !is_grouped)
+        };
         let (mut operands, mut known): (Vec<NodeId>, HashSet<NodeId>) = (vec![], HashSet::new());
         for arg in members.iter().flat_map(|&m| &from.nodes[m].args) {
             if !inside(*arg) && !is_source(*arg) && known.insert(*arg) {

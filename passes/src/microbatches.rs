@@ -53,6 +53,11 @@ impl Pass for Microbatches {
 
 /// That nothing but the loss and gradients leaves a micro-batch, and that every feed falls into samples.
 fn check(module: &Module, program: &Program) -> Result<(), Diagnostics> {
+    if program.outputs.iter().any(|o| matches!(o, Output::Probe(_))) {
+        return Err(Diagnostic::error("--probe asks for what modules compute, of which each micro-batch has its own")
+            .help("compile with --microbatches 1 and without --pp, or leave --probe out")
+            .into());
+    }
     let emits = program.outputs.iter().filter(|o| matches!(o, Output::Emit(_))).count();
     let other = program.outputs.iter().any(|o| !matches!(o, Output::Emit(_) | Output::Gradient(_)));
     if emits != 1 || other {

@@ -1,5 +1,6 @@
 //! The two command lines together: what a user is promised of determinism, resumption, memory and scale.
 
+mod attention;
 mod bad_record;
 mod docs;
 mod folders;

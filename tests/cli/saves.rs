@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use tests::binaries::{command, run};
+use tests::binaries::{command, model, run};
 
 /// What a folder holds, without the state of a run: tensor files by their headers, links, and texts by their bytes.
 fn listing(folder: &Path) -> BTreeMap<String, Value> {
@@ -129,4 +129,29 @@ fn a_model_without_a_folder_gets_a_config() {
         );
         mmrun(here, "plan.bin --weights c/step-000001");
     }
+}
+
+/// Checkpoints beside published weights are not taken in their place.
+#[test]
+fn a_folder_with_weights_of_its_own_gives_those() {
+    let work = tempfile::tempdir().expect("a folder");
+    let (plan, first, own) = (work.path().join("plan.bin"), work.path().join("first"), work.path().join("own"));
+    let mut compile = command("mmc");
+    compile.arg("compile").arg(model("qwen3.mm")).args(["--preset", "tiny", "--batch", "1", "--optim", "lr=0.1", "-o"]);
+    run(compile.arg(&plan)).expect("compiles");
+    run(command("mmrun").arg(&plan).args(["--steps", "1", "--save"]).arg(&first)).expect("a checkpoint");
+    std::fs::rename(first.join("step-000001"), &own).expect("a folder with weights");
+    let loss = |save: bool| {
+        let out = work.path().join("out.safetensors");
+        let mut execute = command("mmrun");
+        execute.arg(&plan).arg("--weights").arg(&own).args(["--steps", "1"]).arg("--outputs").arg(&out);
+        if save {
+            execute.arg("--save").arg(&own);
+        }
+        run(&mut execute).expect("runs");
+        tests::outputs::read(&out).expect("outputs")["loss"].clone()
+    };
+    let before = loss(true);
+    assert!(own.join("latest").exists(), "a run saved to the folder");
+    assert_eq!(loss(false), before);
 }

@@ -7,6 +7,7 @@ mod graphs;
 mod language;
 mod libraries;
 mod mutations;
+mod ragged;
 mod sampling;
 mod words;
 

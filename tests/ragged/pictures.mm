@@ -80,11 +80,22 @@ pub struct Out {
     pub logits: Tensor![B, S, VOCAB],
 }
 
-pub fn forward(net: &Net, input_ids: Tensor![B, S; i64], pixels: Tensor![PATCHES, C], grid: Tensor![IMAGES, TWO; i64]) -> Out {
+pub fn forward(
+    net: &Net,
+    input_ids: Tensor![B, S; i64],
+    pixels: Tensor![PATCHES, C],
+    grid: Tensor![IMAGES, TWO; i64],
+) -> Out {
     Out { logits: net.logits(input_ids, pixels, grid) }
 }
 
-pub fn train(net: &Net, input_ids: Tensor![B, S; i64], labels: Tensor![B, S; i64], pixels: Tensor![PATCHES, C], grid: Tensor![IMAGES, TWO; i64]) -> Tensor![; f32] {
+pub fn train(
+    net: &Net,
+    input_ids: Tensor![B, S; i64],
+    labels: Tensor![B, S; i64],
+    pixels: Tensor![PATCHES, C],
+    grid: Tensor![IMAGES, TWO; i64],
+) -> Tensor![; f32] {
     let losses = cross_entropy(net.logits(input_ids, pixels, grid), labels, VOCAB, -100);
     losses.sum() / labels.ne(-100).cast(f32).sum()
 }

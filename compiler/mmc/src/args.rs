@@ -231,7 +231,7 @@ pub struct Compare {
     #[arg(value_name = "B")]
     pub b: PathBuf,
     /// The most that the norm of a difference may be of the norm in B.
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
     pub tolerance: f64,
     /// Every module, not only those over the tolerance.
     #[arg(long)]
@@ -309,4 +309,11 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.trim().into())),
         _ => Err("expected NAME=VALUE".into()),
     }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|x: &f64| x.is_finite() && *x >= 0.0)
+        .ok_or_else(|| "a number of 0 or more is expected".into())
 }

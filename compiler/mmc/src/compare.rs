@@ -69,9 +69,13 @@ pub fn compare(args: &Compare) -> Done {
             .help("give both runs the same modules: `mmc compile --probe REGEX`, `probe_hf.py --probe REGEX`")
             .into());
     }
+    let alone = |one: &Probes, other: &Probes| -> Vec<String> {
+        one.tensors.keys().filter(|name| !other.tensors.contains_key(*name)).cloned().collect()
+    };
+    let alone = [("A", alone(&a, &b)), ("B", alone(&b, &a))];
     let over = |row: &Row<'_>| !row.apart.as_ref().is_ok_and(|apart| *apart <= args.tolerance);
     let first = rows.iter().position(over);
-    print(&text(args, &rows, first))?;
+    print(&text(args, &rows, first, &alone))?;
     match first.map(|at| &rows[at]) {
         None => Ok(Diagnostics::default()),
         Some(row) => {
@@ -88,10 +92,16 @@ pub fn compare(args: &Compare) -> Done {
     }
 }
 
-fn text(args: &Compare, rows: &[Row<'_>], first: Option<usize>) -> String {
+fn text(args: &Compare, rows: &[Row<'_>], first: Option<usize>, alone: &[(&str, Vec<String>); 2]) -> String {
     let mut out = String::new();
     let over = rows.iter().filter(|r| !r.apart.as_ref().is_ok_and(|apart| *apart <= args.tolerance)).count();
-    let _ = writeln!(out, "{} modules in both, {over} over {:.0e}", rows.len(), args.tolerance);
+    let s = if rows.len() == 1 { "" } else { "s" };
+    let _ = writeln!(out, "{} module{s} in both, {over} over {:.0e}", rows.len(), args.tolerance);
+    for (side, names) in alone.iter().filter(|(_, names)| !names.is_empty()) {
+        let shown = if args.all { names.len() } else { names.len().min(SHOWN) };
+        let more = if shown < names.len() { ", .." } else { "" };
+        let _ = writeln!(out, "{} in {side} alone: {}{more}", names.len(), names[..shown].join(", "));
+    }
     let shown = match first {
         _ if args.all => 0..rows.len(),
         Some(at) => at.saturating_sub(2)..(at + SHOWN).min(rows.len()),

@@ -89,6 +89,21 @@ fn parse_pairs<V: Parse>(
     })
 }
 
+/// `instances! { visual { DIM = V_DIM, HEADS = 16, EPS } }`, in which `EPS` is short for `EPS = EPS`.
+pub fn parse_instances(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Settings>, Diagnostic> {
+    let list = Punctuated::<Settings, Token![,]>::parse_terminated.parse2(tokens);
+    list.map(|l| l.into_iter().collect()).map_err(|e| {
+        Diagnostic::error(format!("`instances!` does not read: {e}"))
+            .at(place(source, whole, e.span()), "")
+            .help("write `instances! { visual { DIM = V_DIM, HEADS = 16, EPS }, .. }`")
+    })
+}
+
+/// A path as messages and settings have it: `visual.HEADS`.
+pub fn dotted(path: &Path) -> String {
+    path.segments.iter().map(|s| s.ident.to_string()).collect::<Vec<_>>().join(".")
+}
+
 pub fn parse_presets(source: SourceId, whole: Span, tokens: TokenStream) -> Result<Vec<Preset>, Diagnostic> {
     let parser = |input: ParseStream<'_>| {
         let mut presets = vec![];

@@ -161,6 +161,7 @@ impl<'a> Evaluator<'a> {
         // The working type is the model's own affair: data comes in f32.
         let work = declared.dtype == DType::Work;
         let ty = if work { declared.with_dtype(DType::F32) } else { declared };
+        self.check_rows_first(name, &ty, at)?;
         let ty = self.grouped(ty);
         let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state }, at)?;
         self.trace.node(&leaf, at)?;

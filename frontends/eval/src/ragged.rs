@@ -24,7 +24,23 @@ impl<'a> Evaluator<'a> {
 
     /// Whether samples, or rows of theirs, lie along this axis.
     fn holds_rows(&self, name: &str) -> bool {
-        name == BATCH || self.file(InstanceId::MODEL).dims.get(name).is_some_and(|d| d.ragged)
+        name == BATCH || self.is_ragged(name)
+    }
+
+    /// Whether samples have any number of rows along this axis.
+    pub fn is_ragged(&self, name: &str) -> bool {
+        self.file(InstanceId::MODEL).dims.get(name).is_some_and(|d| d.ragged)
+    }
+
+    /// That rows of data come first in an input.
+    pub fn check_rows_first(&self, name: &str, ty: &TensorType, at: Span) -> Eval<'a, ()> {
+        match ty.dims.iter().skip(1).find(|d| self.is_ragged(&d.name)) {
+            None => Ok(()),
+            Some(dim) => Err(Diagnostic::error(format!("the ragged axis `{}` is not the first of `{name}`", dim.name))
+                .at(at, format!("this is `{ty}`"))
+                .help("rows of samples lie one after another along the first dim: take it so, and `.transpose([..])`")
+                .into()),
+        }
     }
 
     /// The dims with that of data groups before them, if rows of data lie along one of them.
@@ -80,6 +96,18 @@ impl<'a> Evaluator<'a> {
     /// The ragged axes of the programs' feeds, owners before what they own.
     pub fn ragged_axes(&mut self) -> Eval<'a, Vec<Ragged>> {
         let file = self.file(InstanceId::MODEL);
+        for (i, (axis, _)) in file.owners.iter().enumerate() {
+            let at = self.span_in(InstanceId::MODEL, axis);
+            if file.owners[..i].iter().any(|(before, _)| before == axis) {
+                return Err(Diagnostic::error(format!("`{axis}` is given an owner twice")).at(at, "the second").into());
+            }
+            if !self.is_ragged(&axis.to_string()) {
+                return Err(Diagnostic::error(format!("`{axis}` is no ragged axis"))
+                    .at(at, "")
+                    .help(format!("declare it: `dims! {{ {axis}: ragged = 8 }}`"))
+                    .into());
+            }
+        }
         let mut found: Vec<Ragged> = vec![];
         let mut open: Vec<(&'a syn::Ident, Vec<&'a syn::Ident>)> = vec![];
         for declared in file.dims.values().filter(|d| d.ragged) {
@@ -97,7 +125,9 @@ impl<'a> Evaluator<'a> {
             let Some((_, owner)) = file.owners.iter().find(|(axis, _)| *axis == name) else {
                 return Err(Diagnostic::error(format!("nobody owns the rows of `{name}`"))
                     .at(at, "a ragged axis")
-                    .help(format!("say whose they are: `owners! {{ {name} = rows(IMAGES, product(image_grid_thw)) }}`"))
+                    .help(format!(
+                        "say whose they are: `owners! {{ {name} = samples(1) }}`, `tokens(..)` or `rows(..)`"
+                    ))
                     .into());
             };
             if path.contains(&ident) {
@@ -162,10 +192,23 @@ impl<'a> Evaluator<'a> {
                         .help(format!("`{name}` must be an input of whole numbers that `{}` reads", program.name))
                         .into()
                 };
+                // The rows of an input that counts are those of whose rows it tells.
+                let is_tokens = matches!(owner, Owner::Tokens { input, .. } if input == name);
+                let led_by = match owner {
+                    Owner::Samples { .. } => BATCH,
+                    Owner::Tokens { .. } if is_tokens => BATCH,
+                    Owner::Tokens { .. } => axis,
+                    Owner::Rows { of, .. } => of.as_str(),
+                };
                 match feed(name) {
                     None => return Err(error(&format!("which `{}` does not read", program.name))),
                     Some(ty) if ty.dtype.is_float() => return Err(error(&format!("which is {ty}"))),
-                    Some(_) => {}
+                    Some(ty) => {
+                        let first = ty.dims.iter().find(|d| d.name != *GROUPS);
+                        if first.is_none_or(|d| d.name != *led_by) {
+                            return Err(error(&format!("which has not one row for each of `{led_by}`: it is {ty}")));
+                        }
+                    }
                 }
             }
         }

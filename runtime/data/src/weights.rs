@@ -57,8 +57,9 @@ impl Weights {
             return Ok(weights);
         }
         let path = &hub_cache::snapshot(path)?;
-        // A folder of our own checkpoints.
-        let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok();
+        // A folder of our own checkpoints, which has no weights beside them.
+        let has_own = path.join("model_index.json").exists() || weights_folder::in_folder(path)?.is_some();
+        let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok().filter(|_| !has_own);
         let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim()));
         let path = &latest.filter(|l| l.is_dir()).unwrap_or(path.into());
         weights.origin.root = path.clone();

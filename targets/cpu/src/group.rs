@@ -113,6 +113,15 @@ impl Grouping<'_> {
                 self.open(KernelKind::Product, node, space, None);
             }
             Role::Alone => {
+                // Such a kernel reads operands from memory: one that counts has a kernel of its own.
+                for arg in self.args(node) {
+                    if self.is_source(arg) && self.function.ty(arg).tensor().is_some_and(|ty| ty.rank() > 0) {
+                        let space = self.dims(arg).unwrap_or_default();
+                        if !self.of.contains_key(&arg) {
+                            self.open(KernelKind::Loops, arg, space, None);
+                        }
+                    }
+                }
                 self.open(KernelKind::Closed, node, Vec::new(), None);
             }
         }

@@ -96,6 +96,13 @@ fn sum<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, dims: Vec<Name>, args: &Args<
 
 fn mean<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, dims: Vec<Name>, args: &Args<'a>) -> Eval<'a, Leaf> {
     let ty = x.leaf.tensor();
+    if let Some(ragged) = dims.iter().find(|name| ev.is_ragged(name)) {
+        return Err(Diagnostic::error(format!("a mean over `{ragged}` counts rows that are not there"))
+            .at(args.site.span, format!("of `{ty}`"))
+            .note("a ragged axis has room for more rows than data give")
+            .help("sum what is there, by a mask, and divide by its count")
+            .into());
+    }
     let n: f64 = dims.iter().filter_map(|d| ty.size_of(d)).map(|n| n as f64).product();
     if n == 0.0 {
         return Err(Diagnostic::error("the mean of no elements").at(args.site.span, format!("of `{ty}`")).into());
