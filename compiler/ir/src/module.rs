@@ -223,6 +223,6 @@ pub enum Output {
     /// The gradient of the loss by a parameter, before clipping; emitted on request as `grad/<name>`.
     Gradient(Name),
     Emit(Name),
-    /// What the module at this path of the model computes, emitted on request as `probe/<path>`.
+    /// The output of the module at this path of the model, emitted on request as `probe/<path>`.
     Probe(Name),
 }

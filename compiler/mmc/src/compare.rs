@@ -1,5 +1,6 @@
 //! `mmc compare`: the first module, in order of computation, whose output differs between two runs.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -129,11 +130,13 @@ fn apart(x: &Tensor, y: &Tensor) -> Result<f64, String> {
     let sorted = |t: &Tensor| {
         let mut values = t.values.clone();
         values.sort_by(f64::total_cmp);
-        values
+        Cow::Owned(values)
     };
-    let is_alike = same_layout(x, y);
-    let (a, b) = if is_alike { (x.values.clone(), y.values.clone()) } else { (sorted(x), sorted(y)) };
-    let difference: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+    let [a, b]: [Cow<'_, [f64]>; 2] = match same_layout(x, y) {
+        true => [&x.values, &y.values].map(|values| values.as_slice().into()),
+        false => [sorted(x), sorted(y)],
+    };
+    let difference: Vec<f64> = a.iter().zip(b.iter()).map(|(a, b)| a - b).collect();
     let (difference, size) = (norm(&difference), norm(&y.values));
     match difference {
         d if d.is_nan() => Err("has numbers that are not finite".into()),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::rc::Rc;
 
-use crate::value::{Leaf, Struct, StructKind, Value};
+use crate::value::{Leaf, StructKind, Value};
 
 /// The same value with every tensor and parameter leaf replaced. What a closure captured stays as it is.
 pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<Leaf, E>) -> Result<Value<'a>, E> {
@@ -23,7 +23,7 @@ pub fn map_leaves<'a, E>(value: &Value<'a>, f: &mut impl FnMut(&Leaf) -> Result<
             for (name, v) in &s.fields {
                 fields.push((name.clone(), map_leaves(v, f)?));
             }
-            Value::Struct(Rc::new(Struct { kind: s.kind, fields, renamed: s.renamed.clone(), path: s.path.clone() }))
+            Value::Struct(Rc::new(s.with_fields(fields)))
         }
         Value::Stack(s) => Value::Stack(Rc::new(s.map(|slot| map_leaves(&slot.item, f))?)),
         other => other.clone(),

@@ -83,12 +83,7 @@ impl<'a> Evaluator<'a> {
                     };
                     fields.push((name.clone(), self.place(value, &path.then(segment, alias))?));
                 }
-                Value::Struct(Rc::new(Struct {
-                    kind: s.kind,
-                    fields,
-                    renamed: s.renamed.clone(),
-                    path: path.name.as_str().into(),
-                }))
+                Value::Struct(Rc::new(Struct { path: path.name.as_str().into(), ..s.with_fields(fields) }))
             }
             Value::Array(items) => Value::Array(self.place_list(items, path)?),
             Value::Tuple(items) => Value::Tuple(self.place_list(items, path)?),

@@ -5,7 +5,7 @@
 //! that they are not told of; contracts do not count it, and words that list the dims of their result have it added here.
 
 use diag::{Diagnostic, Span};
-use ir::{Input, ops};
+use ir::{Feed, Input, Module, Program, ops};
 use syn::{BinOp, Expr};
 use types::{Count, Dim, GROUPS, Name, Owner, Ragged, TensorType};
 
@@ -62,22 +62,9 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The tensor with the dim of data groups first, if it has one.
-    pub fn groups_first(&mut self, x: Operand<'_>, site: Site) -> Eval<'a, Leaf> {
-        let ty = x.leaf.tensor();
-        match ty.position(GROUPS) {
-            None | Some(0) => Ok(x.leaf.clone()),
-            Some(at) => {
-                let mut order: Vec<Name> = ty.dims.iter().map(|d| d.name.clone()).collect();
-                order[..=at].rotate_right(1);
-                Ok(self.trace.op(ops::Transpose { order }, &[x], site)?)
-            }
-        }
-    }
-
     /// An output as the class of the model gives it: rows of all data groups one after another.
     pub fn ungrouped(&mut self, leaf: Leaf, span: Span, site: Site) -> Eval<'a, Leaf> {
-        let leaf = self.groups_first(Operand { leaf: &leaf, span }, site)?;
+        let leaf = self.trace.groups_first(Operand { leaf: &leaf, span }, site)?;
         let dims = &leaf.tensor().dims;
         let rows = dims.iter().position(|d| self.holds_rows(&d.name));
         let (Some(at), Some(0)) = (rows, leaf.tensor().position(GROUPS)) else { return Ok(leaf) };
@@ -102,10 +89,7 @@ impl<'a> Evaluator<'a> {
                 return Err(Diagnostic::error(format!("`{axis}` is given an owner twice")).at(at, "the second").into());
             }
             if !self.is_ragged(&axis.to_string()) {
-                return Err(Diagnostic::error(format!("`{axis}` is no ragged axis"))
-                    .at(at, "")
-                    .help(format!("declare it: `dims! {{ {axis}: ragged = 8 }}`"))
-                    .into());
+                return Err(not_ragged(&axis.to_string(), at));
             }
         }
         let mut found: Vec<Ragged> = vec![];
@@ -142,10 +126,7 @@ impl<'a> Evaluator<'a> {
                 && !found.iter().any(|r| r.axis == *of)
             {
                 let Some(of) = file.dims.values().find(|d| d.ragged && d.ident == of.as_str()) else {
-                    return Err(Diagnostic::error(format!("`{of}` is no ragged axis"))
-                        .at(owner_at, "")
-                        .help(format!("declare it: `dims! {{ {of}: ragged = 8 }}`"))
-                        .into());
+                    return Err(not_ragged(of, owner_at));
                 };
                 path.push(ident);
                 open.push((ident, path.clone()));
@@ -162,29 +143,18 @@ impl<'a> Evaluator<'a> {
     /// Whether a program has a feed with this axis.
     fn is_fed(&self, axis: &str) -> bool {
         let module = &self.trace.module;
-        module.programs.iter().any(|program| {
-            let function = &module.functions[program.function];
-            let feeds = program.inputs.iter().zip(&function.params).filter(|(i, _)| matches!(i, Input::Feed(_)));
-            feeds.filter_map(|(_, &param)| function.ty(param).element()).any(|ty| ty.position(axis).is_some())
-        })
+        module.programs.iter().any(|program| feeds(module, program).any(|(_, ty)| ty.position(axis).is_some()))
     }
 
     /// That the inputs which tell whose the rows are come with them.
     fn check_owner(&self, axis: &str, owner: &Owner, at: Span) -> Eval<'a, ()> {
         let module = &self.trace.module;
         for program in &module.programs {
-            let function = &module.functions[program.function];
             let feed = |name: &Name| {
-                let mut feeds = program.inputs.iter().zip(&function.params);
-                feeds.find_map(|(input, &param)| match input {
-                    Input::Feed(feed) if feed.name == *name && feed.draw.is_none() => function.ty(param).element(),
-                    _ => None,
-                })
+                let mut data = feeds(module, program).filter(|(feed, _)| feed.draw.is_none());
+                data.find(|(feed, _)| feed.name == *name).map(|(_, ty)| ty)
             };
-            let owned = program.inputs.iter().zip(&function.params).any(|(input, &param)| {
-                let ty = function.ty(param).element();
-                matches!(input, Input::Feed(_)) && ty.is_some_and(|ty| ty.position(axis).is_some())
-            });
+            let owned = feeds(module, program).any(|(_, ty)| ty.position(axis).is_some());
             for name in owner.inputs().into_iter().filter(|_| owned) {
                 let error = |what: &str| -> Stop<'a> {
                     Diagnostic::error(format!("rows of `{axis}` are told by `{name}`, {what}"))
@@ -276,6 +246,22 @@ impl<'a> Evaluator<'a> {
             Diagnostic::error(what).at(at, "").into()
         })
     }
+}
+
+/// The feeds of a program with their types.
+fn feeds<'m>(module: &'m Module, program: &'m Program) -> impl Iterator<Item = (&'m Feed, &'m TensorType)> {
+    let function = &module.functions[program.function];
+    program.inputs.iter().zip(&function.params).filter_map(|(input, &param)| match input {
+        Input::Feed(feed) => Some((feed, function.ty(param).element()?)),
+        _ => None,
+    })
+}
+
+fn not_ragged<'a>(axis: &str, at: Span) -> Stop<'a> {
+    Diagnostic::error(format!("`{axis}` is no ragged axis"))
+        .at(at, "")
+        .help(format!("declare it: `dims! {{ {axis}: ragged = 8 }}`"))
+        .into()
 }
 
 /// Whether no input is read in it.

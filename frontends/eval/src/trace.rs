@@ -5,7 +5,7 @@ use std::rc::Rc;
 use diag::{Diagnostic, PlaceId, Span};
 use ir::{Arena, Array, Builder, Class, Function, Id, Inst, Mismatch, Module, Node, NodeId, Op, Type};
 use rustc_hash::FxHashMap;
-use types::{DType, Dim, Distribution, GROUPS, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
+use types::{DType, Distribution, GROUPS, MAX_ELEMENTS, MAX_FLOP, Name, SizeError, TensorType};
 
 use crate::tables;
 use crate::value::{Leaf, Operand, Source};
@@ -172,22 +172,24 @@ impl Tracer {
         Ok(ids.into_iter().map(leaf).collect())
     }
 
-    /// Operands of an elementwise operator with the dim of data groups first in each, so that it is first in the result.
-    fn in_all_groups(&mut self, operands: &[Operand<'_>], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
+    /// The tensor with the dim of data groups first, if it has one.
+    pub fn groups_first(&mut self, x: Operand<'_>, site: Site) -> Result<Leaf, Diagnostic> {
+        let ty = x.leaf.tensor();
+        let Some(at) = ty.position(GROUPS).filter(|at| *at > 0) else { return Ok(x.leaf.clone()) };
+        let mut order: Vec<Name> = ty.dims.iter().map(|d| d.name.clone()).collect();
+        order[..=at].rotate_right(1);
+        self.op(ir::ops::Transpose { order }, &[x], site)
+    }
+
+    /// Operands with the dim of data groups first in each, if one has it; numbers stay as they are.
+    pub fn in_all_groups(&mut self, operands: &[Operand<'_>], site: Site) -> Result<Vec<Leaf>, Diagnostic> {
         let groups = operands.iter().find_map(|o| o.leaf.tensor().dims.iter().find(|d| d.name == *GROUPS).cloned());
         let wide = |operand: &Operand<'_>| match (&groups, operand.leaf.tensor()) {
-            (Some(groups), ty) if ty.rank() > 0 && ty.position(GROUPS) != Some(0) => {
-                let own = ty.dims.iter().filter(|d| d.name != *GROUPS);
-                let dims: Vec<Dim> = [groups].into_iter().chain(own).cloned().collect();
-                match ty.position(GROUPS) {
-                    Some(_) => {
-                        let order = dims.iter().map(|d| d.name.clone()).collect();
-                        self.op(ir::ops::Transpose { order }, &[*operand], site)
-                    }
-                    None => self.op(ir::ops::Broadcast { dims }, &[*operand], site),
-                }
+            (Some(groups), ty) if ty.rank() > 0 && ty.position(GROUPS).is_none() => {
+                let dims = [groups].into_iter().chain(&ty.dims).cloned().collect();
+                self.op(ir::ops::Broadcast { dims }, &[*operand], site)
             }
-            _ => Ok(operand.leaf.clone()),
+            _ => self.groups_first(*operand, site),
         };
         operands.iter().map(wide).collect()
     }

@@ -81,6 +81,11 @@ impl StructKind<'_> {
 }
 
 impl<'a> Struct<'a> {
+    /// The same module with other fields.
+    pub fn with_fields(&self, fields: Vec<(Name, Value<'a>)>) -> Self {
+        Self { kind: self.kind, fields, renamed: self.renamed.clone(), path: self.path.clone() }
+    }
+
     pub fn field(&self, name: &str) -> Option<&Value<'a>> {
         self.fields.iter().find(|(n, _)| *n == *name).map(|(_, v)| v)
     }

@@ -23,7 +23,7 @@ use crate::tar_index::{self, Member, Tally, shown};
 use crate::tensors::{ReadFault, Tensors, text};
 use crate::{DataError, Share};
 
-pub use self::ragged::{RaggedFeed, rows_of};
+pub use self::ragged::{RaggedFeed, fits as ragged_rows};
 
 /// Copies share the index and the files.
 #[derive(Clone)]

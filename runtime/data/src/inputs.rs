@@ -8,8 +8,8 @@ use plan::{Feed, Source};
 use types::{Ragged, nearest};
 
 use crate::convert::{convert, converts, out_of_range};
-use crate::dataset::{RaggedFeed, rows_of};
-use crate::ragged::{Groups, Rows, Table, integers};
+use crate::dataset::{RaggedFeed, ragged_rows};
+use crate::ragged::{Groups, Parts, Rows};
 use crate::replay::Replay;
 use crate::{DataError, Problem, TensorFile, TensorView};
 
@@ -147,31 +147,20 @@ impl Inputs {
         if given.is_empty() && parts().all(|(at, _)| self.values[at].is_none()) {
             return Ok(());
         }
-        let mut rows: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
         let none = Given { rows: 0, bytes: vec![] };
+        let mut found = Parts::default();
         for (at, feed) in parts() {
-            let (count, bytes) = match groups.axis(feed) {
-                Some(axis) => {
-                    let Given { rows: count, bytes } = given.get(&at).unwrap_or(&none);
-                    let (first, other) = *rows.entry(&axis.axis).or_insert((*count, &feed.name));
-                    if first != *count {
-                        let (name, axis) = (&feed.name, &axis.axis);
-                        return Err(format!("`{other}` has {first} rows of {axis}, and `{name}` has {count}"));
-                    }
-                    (*count, bytes.as_slice())
+            let axis = groups.axis(feed);
+            match (axis, &self.values[at]) {
+                (Some(_), _) => {
+                    let Given { rows, bytes } = given.get(&at).unwrap_or(&none);
+                    found.add(feed, axis, *rows, bytes)?;
                 }
-                None => match &self.values[at] {
-                    Some(bytes) => (feed.ty.dims.first().map_or(1, |d| d.size), &**bytes),
-                    None => continue,
-                },
-            };
-            if !feed.ty.dtype.is_float() {
-                tables.insert(&feed.name, Table { rows: count, data: integers(feed.ty.dtype, bytes) });
+                (None, Some(bytes)) => found.add(feed, axis, feed.ty.dims.first().map_or(1, |d| d.size), bytes)?,
+                (None, None) => {}
             }
         }
-        let count = |axis: &str| rows.get(axis).map_or(0, |(n, _)| *n);
-        let owned = groups.rows(groups.samples, count, |name| tables.get(name))?;
+        let owned = groups.rows(groups.samples, &found)?;
         for (at, feed) in parts() {
             let Some(axis) = groups.axis(feed) else { continue };
             let bytes = &given.get(&at).unwrap_or(&none).bytes;
@@ -216,9 +205,8 @@ fn mismatch(view: &TensorView<'_>, name: &str, feed: &Feed) -> Option<Problem> {
 /// The rows of a tensor for a ragged feed.
 fn given(view: &TensorView<'_>, of: RaggedFeed<'_>) -> Result<Result<Given, String>, DataError> {
     let feed = of.feed;
-    let rows = match rows_of(view.shape, of) {
-        Ok(rows) if converts(view.dtype, feed.ty.dtype) => rows,
-        Ok(_) => return Ok(Err(format!("is {}, and {} is needed", view.text(), feed.ty.dtype))),
+    let rows = match ragged_rows(view.dtype, view.shape, of) {
+        Ok(rows) => rows,
         Err(what) => return Ok(Err(what)),
     };
     let mut bytes = vec![0; rows * of.groups.row(feed).bytes()];

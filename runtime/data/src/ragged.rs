@@ -17,10 +17,10 @@ pub struct Groups {
 }
 
 /// An input of whole numbers as data give it: rows of one length.
-#[derive(Clone, Debug)]
-pub struct Table {
-    pub rows: usize,
-    pub data: Vec<i64>,
+#[derive(Debug)]
+struct Table {
+    rows: usize,
+    data: Vec<i64>,
 }
 
 impl Table {
@@ -46,6 +46,40 @@ impl Rows {
         if self.wanted <= most as u128 {
             self.sample.extend(std::iter::repeat_n(sample, count));
         }
+    }
+}
+
+/// What data give for the inputs that ragged axes hang together with.
+#[derive(Debug, Default)]
+pub struct Parts<'f> {
+    /// By axis: the rows, and a feed that has them.
+    rows: BTreeMap<&'f str, (usize, &'f str)>,
+    /// Inputs of whole numbers.
+    tables: BTreeMap<&'f str, Table>,
+}
+
+impl<'f> Parts<'f> {
+    /// Adds so many rows of a feed; of whole numbers, `bytes` are in its type. Feeds with one ragged axis have equally many.
+    pub fn add(&mut self, feed: &'f Feed, axis: Option<&'f Ragged>, rows: usize, bytes: &[u8]) -> Result<(), String> {
+        if let Some(Ragged { axis, .. }) = axis {
+            let (first, other) = *self.rows.entry(axis).or_insert((rows, &feed.name));
+            if first != rows {
+                let name = &feed.name;
+                return Err(format!("`{other}` has {first} rows of {axis}, and `{name}` has {rows}"));
+            }
+        }
+        if !feed.ty.dtype.is_float() {
+            self.tables.insert(&feed.name, Table { rows, data: integers(feed.ty.dtype, bytes) });
+        }
+        Ok(())
+    }
+
+    fn rows(&self, axis: &str) -> usize {
+        self.rows.get(axis).map_or(0, |(rows, _)| *rows)
+    }
+
+    fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.get(name)
     }
 }
 
@@ -91,16 +125,12 @@ impl Groups {
         self.axis(feed).is_some() || self.axes.iter().any(|r| r.owner.inputs().iter().any(|name| **name == feed.name))
     }
 
-    /// Whose the rows are that data give for so many samples: along each axis, `rows` many. `table` has the inputs that tell.
-    pub fn rows<'t>(
-        &self,
-        samples: usize,
-        rows: impl Fn(&str) -> usize,
-        table: impl Fn(&str) -> Option<&'t Table>,
-    ) -> Result<BTreeMap<Name, Rows>, String> {
+    /// Whose the rows are that data give for so many samples.
+    pub fn rows(&self, samples: usize, parts: &Parts<'_>) -> Result<BTreeMap<Name, Rows>, String> {
+        let table = |name: &Name| parts.table(name);
         let mut all: BTreeMap<Name, Rows> = BTreeMap::new();
         for ragged in &self.axes {
-            let (axis, given) = (&ragged.axis, rows(&ragged.axis));
+            let (axis, given) = (&ragged.axis, parts.rows(&ragged.axis));
             for name in ragged.owner.inputs() {
                 table(name).ok_or_else(|| format!("`{name}` is missing, which tells whose the rows of {axis} are"))?;
             }
@@ -202,7 +232,7 @@ impl Groups {
 }
 
 /// Whole numbers of a feed's type.
-pub fn integers(dtype: DType, bytes: &[u8]) -> Vec<i64> {
+fn integers(dtype: DType, bytes: &[u8]) -> Vec<i64> {
     match dtype {
         DType::I64 => bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
         DType::I32 => bytes.as_chunks::<4>().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
@@ -240,15 +270,11 @@ mod tests {
 
     fn divide(ids: [i64; 12], grid: &[[i64; 2]], patches: usize) -> Result<String, String> {
         let groups = groups();
-        let ids = Table { rows: 4, data: ids.to_vec() };
-        let grid = Table { rows: grid.len(), data: grid.concat() };
-        let given = |axis: &str| if axis == "IMAGES" { grid.rows } else { patches };
-        let table = |name: &str| match name {
-            "ids" => Some(&ids),
-            "grid" => Some(&grid),
-            _ => None,
-        };
-        let rows = groups.rows(4, given, table)?;
+        let mut parts = Parts::default();
+        parts.tables.insert("ids", Table { rows: 4, data: ids.to_vec() });
+        parts.tables.insert("grid", Table { rows: grid.len(), data: grid.concat() });
+        parts.rows = BTreeMap::from([("IMAGES", (grid.len(), "grid")), ("PATCHES", (patches, "pixels"))]);
+        let rows = groups.rows(4, &parts)?;
         let ranges = rows.iter().map(|(axis, rows)| Ok(format!("{axis} {:?}", groups.divide(axis, rows)?)));
         Ok(ranges.collect::<Result<Vec<_>, String>>()?.join(", "))
     }

@@ -28,6 +28,12 @@ struct Program {
     ragged: Vec<Ragged>,
 }
 
+impl Program {
+    fn taker(&self) -> Taker<'_> {
+        Taker { program: &self.name, feeds: &self.feeds, used: self.used.clone(), ragged: &self.ragged }
+    }
+}
+
 impl Replay {
     /// Lists the folder and reads its first file.
     pub fn open(folder: &Path, programs: &[Taker<'_>]) -> Result<(Arc<Self>, Vec<Inputs>), DataError> {
@@ -74,12 +80,7 @@ impl Replay {
         if let Some(inputs) = read.get(&at) {
             return Ok(inputs.clone());
         }
-        let taker = |p: &'_ Program| (p.name.clone(), p.feeds.clone(), p.used.clone(), p.ragged.clone());
-        let owned: Vec<_> = self.programs.iter().map(taker).collect();
-        let takers: Vec<Taker<'_>> = owned
-            .iter()
-            .map(|(program, feeds, used, ragged)| Taker { program, feeds, used: used.clone(), ragged })
-            .collect();
+        let takers: Vec<Taker<'_>> = self.programs.iter().map(Program::taker).collect();
         let inputs = Inputs::of_programs(&self.files[at], &takers)?;
         for ((program, inputs), given) in self.programs.iter().zip(&inputs).zip(&self.given) {
             let differs = inputs.given().zip(given).position(|(values, given)| values.is_some() != *given);

@@ -56,14 +56,17 @@ impl Weights {
             weights.add("", set, "", parameters)?;
             return Ok(weights);
         }
-        let path = &hub_cache::snapshot(path)?;
+        let mut path = &hub_cache::snapshot(path)?;
+        let mut own = weights_folder::in_folder(path)?;
         // A folder of our own checkpoints, which has no weights beside them.
-        let has_own = path.join("model_index.json").exists() || weights_folder::in_folder(path)?.is_some();
+        let has_own = own.is_some() || path.join("model_index.json").exists();
         let latest = DataFile::whole(&path.join("latest"), LONGEST_NAME).ok().filter(|_| !has_own);
-        let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim()));
-        let path = &latest.filter(|l| l.is_dir()).unwrap_or(path.into());
+        let latest = latest.map(|name| path.join(String::from_utf8_lossy(&name).trim())).filter(|l| l.is_dir());
+        if let Some(latest) = &latest {
+            (path, own) = (latest, weights_folder::in_folder(latest)?);
+        }
         weights.origin.root = path.clone();
-        if let Some(set) = weights_folder::in_folder(path)? {
+        if let Some(set) = own {
             weights.add("", set, "", parameters)?;
             return Ok(weights);
         }

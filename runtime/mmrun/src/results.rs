@@ -128,19 +128,6 @@ impl Results {
         !(self.numbers.is_empty() && self.tensors.is_empty() && self.first.is_empty())
     }
 
-    /// Writes the outputs; gives the number of tensors.
-    pub fn write(mut self, world: &World, path: &Path, wait: &Wait) -> Result<usize, Failure> {
-        if self.params {
-            for parameter in world.parameters()? {
-                self.outputs.set(&format!("param/{}", parameter.name), &parameter);
-            }
-        }
-        self.outputs.write(path, wait, world.together())?;
-        Ok(self.outputs.names().count())
-    }
-}
-
-impl Results {
     /// Writes the folder of `--probe`; gives the number of tensors.
     pub fn write_probes(&self, world: &World, folder: &Path, wait: &Wait) -> Result<usize, Failure> {
         let made = std::fs::create_dir_all(folder).map(|()| vec![]);
@@ -154,6 +141,17 @@ impl Results {
             std::fs::write(&path, text + "\n").map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
         }
         Ok(self.probes.names().count())
+    }
+
+    /// Writes the outputs; gives the number of tensors.
+    pub fn write(mut self, world: &World, path: &Path, wait: &Wait) -> Result<usize, Failure> {
+        if self.params {
+            for parameter in world.parameters()? {
+                self.outputs.set(&format!("param/{}", parameter.name), &parameter);
+            }
+        }
+        self.outputs.write(path, wait, world.together())?;
+        Ok(self.outputs.names().count())
     }
 }
 

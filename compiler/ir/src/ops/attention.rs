@@ -174,7 +174,7 @@ impl Semantics for Attention {
     }
 }
 
-/// Whether the two operands of a part follow the first `count`, which must be there.
+/// True if the two operands of a part follow the first `count`, which must be there.
 fn window(args: &[&TensorType], count: usize, name: &str) -> Result<bool, Mismatch> {
     if args.len() != count + 2 {
         arity(args, count, name)?;
@@ -384,7 +384,7 @@ impl<'a> Parts<'a> {
         [cx.cuts[Self::QUERY], cx.cuts[Self::KEY]]
     }
 
-    /// How many queries and keys there are on all ranks.
+    /// The numbers of queries and keys on all ranks.
     pub fn sizes(cx: &PartContext<'_>) -> [usize; 2] {
         [Self::QUERY, Self::KEY].map(|f| cx.factors.factors[f].size)
     }

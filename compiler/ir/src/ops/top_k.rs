@@ -1,6 +1,6 @@
 //! `top_k`: the largest elements of each row along one dim, the largest first, and where they stand.
 //!
-//! Of equal elements the one with the lower index comes first, -0 is 0, and NaN comes after all numbers.
+//! The order is total: the lower index comes first among equal elements, -0 is 0, and NaN comes after all numbers.
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};

@@ -20,9 +20,9 @@ use crate::{Array, Builder, Mismatch, NodeId};
 pub struct Visibility {
     pub segments: bool,
     pub positions: bool,
-    /// How far before its own position a query sees.
+    /// The distance before its own position up to which a query sees.
     pub left: Option<u64>,
-    /// How far behind it.
+    /// The distance behind it.
     pub right: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ impl Visibility {
         *self == Self::default()
     }
 
-    /// How many operands say it.
+    /// The number of operands that say it.
     pub fn operands(&self) -> usize {
         2 * usize::from(self.segments) + 2 * usize::from(self.positions)
     }
@@ -48,7 +48,7 @@ impl Visibility {
 /// No position is farther than this: beyond it a window has no end.
 const MOST: u64 = 1 << 48;
 
-/// What positions allow: how far a query sees to the left and to the right; `None` is without end.
+/// The distances to the left and to the right up to which a query sees, by positions; `None` is without end.
 pub type Reach = [Option<i64>; 2];
 
 impl Attention {

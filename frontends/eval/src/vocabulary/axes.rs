@@ -29,7 +29,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         "merge" => {
             args.expect(2, "x.merge([A, B], DIM)")?;
             let (from, into) = (args.dims(0)?, args.dim(1)?);
-            let first = ev.groups_first(x, args.site)?;
+            let first = ev.trace.groups_first(x, args.site)?;
             let (x, ty) = (Operand { leaf: &first, ..x }, first.tensor());
             let at = run(ty, &from, args, x)?;
             let own: Vec<Dim> = ty.dims[at..at + from.len()].to_vec();
@@ -142,19 +142,10 @@ pub fn concat<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
     for (value, span) in args.array(1)? {
         leaves.push((ev.leaf(value, span, args.site)?, span));
     }
-    let groups = leaves.iter().find_map(|(leaf, _)| leaf.tensor().dims.iter().find(|d| d.name == *GROUPS).cloned());
-    if let Some(groups) = groups {
-        for (leaf, span) in &mut leaves {
-            let dims = &leaf.tensor().dims;
-            if leaf.tensor().position(GROUPS).is_none() {
-                let dims = [groups.clone()].into_iter().chain(dims.iter().cloned()).collect();
-                *leaf = ev.trace.op(ops::Broadcast { dims }, &[Operand { leaf, span: *span }], args.site)?;
-            } else {
-                *leaf = ev.groups_first(Operand { leaf, span: *span }, args.site)?;
-            }
-        }
-    }
     let operands: Vec<Operand<'_>> = leaves.iter().map(|(leaf, span)| Operand { leaf, span: *span }).collect();
+    let wide = ev.trace.in_all_groups(&operands, args.site)?;
+    let operands: Vec<Operand<'_>> =
+        wide.iter().zip(&operands).map(|(leaf, o)| Operand { leaf, span: o.span }).collect();
     Ok(Value::Tensor(ev.trace.op(ops::Concat { dim }, &operands, args.site)?))
 }
 

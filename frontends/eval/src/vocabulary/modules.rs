@@ -188,18 +188,13 @@ pub fn param_method<'a>(mut param: Param, args: &Args<'a>) -> Eval<'a, Value<'a>
 pub fn method<'a>(ev: &mut Evaluator<'a>, s: &Rc<Struct<'a>>, at: Span, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let with = |name: &str, value: Value<'a>| {
         let fields = s.fields.iter().map(|(n, v)| (n.clone(), if *n == *name { value.clone() } else { v.clone() }));
-        Value::Struct(Rc::new(Struct {
-            kind: s.kind,
-            fields: fields.collect(),
-            renamed: s.renamed.clone(),
-            path: s.path.clone(),
-        }))
+        Value::Struct(Rc::new(s.with_fields(fields.collect())))
     };
     match (args.name.as_str(), s.kind.name()) {
         ("named", _) => {
             args.expect(1, "module.named(\"name\")")?;
             let renamed = Some(Name::new(&args.text(0)?));
-            Ok(Value::Struct(Rc::new(Struct { kind: s.kind, fields: s.fields.clone(), renamed, path: s.path.clone() })))
+            Ok(Value::Struct(Rc::new(Struct { renamed, ..s.with_fields(s.fields.clone()) })))
         }
         ("no_bias", "Linear") => {
             args.expect(0, "linear(A, B).no_bias()")?;
@@ -222,12 +217,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, s: &Rc<Struct<'a>>, at: Span, args: &A
                 _ => value.clone(),
             };
             let fields = s.fields.iter().map(|(name, value)| (name.clone(), new(name, value))).collect();
-            Ok(Value::Struct(Rc::new(Struct {
-                kind: s.kind,
-                fields,
-                renamed: s.renamed.clone(),
-                path: s.path.clone(),
-            })))
+            Ok(Value::Struct(Rc::new(s.with_fields(fields))))
         }
         ("init" | "tied_to" | "saved_as" | "read_as", _) => match s.field("weight") {
             Some(Value::Param(weight)) => Ok(with("weight", param_method(weight.clone(), args)?)),
@@ -246,12 +236,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, s: &Rc<Struct<'a>>, at: Span, args: &A
                 };
                 fields.push((name.clone(), value));
             }
-            Ok(Value::Struct(Rc::new(Struct {
-                kind: s.kind,
-                fields,
-                renamed: s.renamed.clone(),
-                path: s.path.clone(),
-            })))
+            Ok(Value::Struct(Rc::new(s.with_fields(fields))))
         }
         ("forward", kind) => {
             args.expect(1, "module.forward(x)")?;

@@ -1,14 +1,15 @@
 //! Ragged feeds from records: a record has any number of rows, and a data group those of its records one after another.
 
 use plan::Feed;
-use types::{Dim, Name, TensorType};
+use safetensors::Dtype;
+use types::{Dim, TensorType};
 
 use super::{Dataset, Index, read};
 use crate::convert::{convert, converts};
 use crate::inputs::stray;
-use crate::ragged::{Groups, Table, integers};
+use crate::ragged::{Groups, Parts};
 use crate::tensors::text;
-use crate::{DataError, Share};
+use crate::{DataError, Share, TensorView};
 
 /// Of a program: a ragged feed among all feeds.
 #[derive(Clone, Copy)]
@@ -81,9 +82,6 @@ impl Dataset {
     }
 }
 
-/// A tensor's shape, and its bytes.
-type Shaped = (Vec<usize>, Vec<u8>);
-
 impl Index {
     /// The rows that a record has, none where it has no such tensor; and that they are its own.
     fn rows(&self, record: usize, of: RaggedFeed<'_>) -> Result<(usize, Vec<u8>), DataError> {
@@ -93,58 +91,48 @@ impl Index {
         let wrong = |what: String| DataError::Format { path: self.name(record), what };
         let members: Vec<_> =
             record.members.iter().map(|range| read(&file, range, &self.name(record))).collect::<Result<_, _>>()?;
-        // A tensor in the feed's type, as it lies in the record.
-        let tensor = |feed: &Feed| -> Result<Option<Shaped>, DataError> {
-            let find = |name: &str| members.iter().find_map(|tensors| tensors.get(&file, name));
-            let Some(view) = feed.names().find_map(find) else { return Ok(None) };
-            if !converts(view.dtype, feed.ty.dtype) {
-                let have = text(view.dtype, view.shape);
-                return Err(wrong(format!("`{}` holds {have}, and {} is needed", feed.name, feed.ty.dtype)));
-            }
+        // The bytes of a tensor in the feed's type.
+        let bytes = |feed: &Feed, view: &TensorView<'_>| -> Result<Vec<u8>, DataError> {
             let elements: usize = view.shape.iter().product();
             let mut bytes = vec![0; elements * feed.ty.dtype.bytes()];
             convert(view.dtype, &view.data()?, feed.ty.dtype, &mut bytes).map_err(|e| wrong(e.to_string()))?;
-            if let Some(what) = stray(feed, &bytes) {
-                return Err(wrong(format!("`{}`: {what}", feed.name)));
+            match stray(feed, &bytes) {
+                Some(what) => Err(wrong(format!("`{}`: {what}", feed.name))),
+                None => Ok(bytes),
             }
-            Ok(Some((view.shape.to_vec(), bytes)))
         };
-        let mut tables: Vec<(&Name, Table)> = vec![];
-        let mut given: Vec<(&Name, &Name, usize)> = vec![];
+        let mut parts = Parts::default();
         let mut own = (0, vec![]);
         for part in feeds.iter().filter(|f| groups.is_part(f)) {
-            let found = tensor(part)?;
+            let find = |name: &str| members.iter().find_map(|tensors| tensors.get(&file, name));
+            let view = part.names().find_map(find);
             let axis = groups.axis(part);
-            let rows = match (&found, axis) {
-                (Some((shape, _)), Some(_)) => rows_of(shape, RaggedFeed { feed: part, ..of }).map_err(wrong)?,
-                (_, Some(_)) => 0,
-                (_, None) => 1,
-            };
-            let bytes = found.map(|(_, bytes)| bytes);
-            if let Some(axis) = axis {
-                if let Some((_, other, count)) = given.iter().find(|(a, _, n)| **a == axis.axis && *n != rows) {
-                    let (name, axis) = (&part.name, &axis.axis);
-                    return Err(wrong(format!("`{other}` has {count} rows of {axis}, and `{name}` has {rows}")));
+            let rows = match (&view, axis) {
+                (Some(view), Some(_)) => {
+                    fits(view.dtype, view.shape, RaggedFeed { feed: part, ..of }).map_err(wrong)?
                 }
-                given.push((&axis.axis, &part.name, rows));
-            }
+                (None, Some(_)) => 0,
+                (Some(view), None) => {
+                    converted(view.dtype, view.shape, part).map_err(wrong)?;
+                    1
+                }
+                (None, None) => continue,
+            };
+            // Of others than this feed, only whole numbers tell anything.
+            let is_read = part.name == feed.name || !part.ty.dtype.is_float();
+            let data = view.filter(|_| is_read).map(|view| bytes(part, &view)).transpose()?.unwrap_or_default();
+            parts.add(part, axis, rows, &data).map_err(wrong)?;
             if part.name == feed.name {
-                own = (rows, bytes.clone().unwrap_or_default());
-            }
-            if !part.ty.dtype.is_float() && (axis.is_some() || bytes.is_some()) {
-                let data = integers(part.ty.dtype, &bytes.unwrap_or_default());
-                tables.push((&part.name, Table { rows, data }));
+                own = (rows, data);
             }
         }
-        let count = |axis: &str| given.iter().find(|(a, ..)| **a == *axis).map_or(0, |(.., n)| *n);
-        let table = |name: &str| tables.iter().find(|(n, _)| **n == *name).map(|(_, table)| table);
-        groups.rows(1, count, table).map_err(wrong)?;
+        groups.rows(1, &parts).map_err(wrong)?;
         Ok(own)
     }
 }
 
 /// Rows of a tensor of this shape, if each is what the feed takes.
-pub fn rows_of(shape: &[usize], of: RaggedFeed<'_>) -> Result<usize, String> {
+fn rows_of(shape: &[usize], of: RaggedFeed<'_>) -> Result<usize, String> {
     let row = of.groups.row(of.feed);
     match shape.split_first() {
         Some((rows, rest)) if rest == row.sizes().as_slice() => Ok(*rows),
@@ -157,10 +145,17 @@ pub fn rows_of(shape: &[usize], of: RaggedFeed<'_>) -> Result<usize, String> {
     }
 }
 
-fn fits(dtype: safetensors::Dtype, shape: &[usize], of: RaggedFeed<'_>) -> Result<(), String> {
-    rows_of(shape, of)?;
-    if !converts(dtype, of.feed.ty.dtype) {
-        return Err(format!("`{}` holds {}, and {} is needed", of.feed.name, text(dtype, shape), of.feed.ty.dtype));
+/// Rows of a tensor, if it fits the feed.
+pub fn fits(dtype: Dtype, shape: &[usize], of: RaggedFeed<'_>) -> Result<usize, String> {
+    let rows = rows_of(shape, of)?;
+    converted(dtype, shape, of.feed)?;
+    Ok(rows)
+}
+
+/// That a tensor's elements can be a feed's.
+fn converted(dtype: Dtype, shape: &[usize], feed: &Feed) -> Result<(), String> {
+    if !converts(dtype, feed.ty.dtype) {
+        return Err(format!("`{}` holds {}, and {} is needed", feed.name, text(dtype, shape), feed.ty.dtype));
     }
     Ok(())
 }
