@@ -108,7 +108,7 @@ fn instances_have_dims_of_their_own() {
     assert_eq!(read, ["layers/vision.mm", "layers/scale.mm"], "each file is read once");
     let text = evaluated.module.to_string();
     for words in
-        ["wide.up.weight", "narrow.DIM.out:8", "WIDTH.out:12", "wide.HEADS:3", "\"value\":1.0", "\"value\":0.5"]
+        ["wide.up.weight", "narrow.DIM.out:8", "WIDTH.out:12", "wide.HEADS:3", "constant() 1.0", "constant() 0.5"]
     {
         assert!(text.contains(words), "{words}: {text}");
     }
@@ -128,7 +128,7 @@ config! { \"Net\" { narrow::HEADS = heads | 2, narrow::DIM = width, narrow::EPS 
         (sizes(&evaluated).join(" "), evaluated)
     };
     let (text, evaluated) = asked(&[]);
-    assert!(text.contains("narrow.HEADS:4 narrow.HEAD:2") && evaluated.module.to_string().contains("\"value\":4.0"));
+    assert!(text.contains("narrow.HEADS:4 narrow.HEAD:2") && evaluated.module.to_string().contains("constant() 4.0"));
     let figures: Vec<String> = evaluated.configs[0]
         .figures
         .iter()
@@ -174,7 +174,7 @@ pub fn train(net: &Net, x: Tensor![B; f32]) -> Tensor![; f32] { (scaled(x) + own
     let (evaluated, read) = files.evaluate(&options("train", None, &[])).unwrap_or_else(|e| panic!("{e}"));
     let text = evaluated.module.to_string();
     assert_eq!(read, ["layers/own.mm", "layers/scale.mm", "built-in/layers/shared.mm", "built-in/layers/scale.mm"]);
-    let at = |value: &str| text.find(&format!("\"value\":{value}")).unwrap_or_else(|| panic!("{value}: {text}"));
+    let at = |value: &str| text.find(&format!("constant() {value}")).unwrap_or_else(|| panic!("{value}: {text}"));
     assert!(at("9.0") < at("7.0") && at("7.0") < at("5.0") && at("5.0") < at("3.0"), "{text}");
 }
 

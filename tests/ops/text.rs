@@ -279,8 +279,60 @@ fn constants_and_additions_print_as_one_would_write_them() {
     let z = b.op(ReduceSum { dims: vec!["A".into()] }, &[y]);
     assert_eq!(
         finished(b, &[z]).to_string(),
-        "fn @f(%0: f32[A:2]) {\n  %1 = constant() {\"value\":0.5,\"dtype\":\"f32\"} : f32[]\n  %2 = add(%0, %1) : \
-         f32[A:2]\n  %3 = reduce_sum(%2) {\"dims\":[\"A\"]} : f32[]\n  return %3\n}\n"
+        "fn @f(%0: f32[A:2]) {\n  %1 = constant() 0.5 : f32[]\n  %2 = add(%0, %1) : \
+         f32[A:2]\n  %3 = reduce_sum(%2) [\"A\"] : f32[]\n  return %3\n}\n"
     );
     let _: TensorType = ty(DType::F32, &[]);
+}
+
+const TERSE: &str = r#"module "m"
+mesh [tp:2]
+hint {"sequence_parallel":{"dim":"L","of":"B","axes":["tp"]}}
+
+fn @f(%0: f32[L:4, D:2], %1: f32[F:3, D:2]) {
+  %2 = matmul(%0, %1) "ld,fd->lf" {"dtype":"f64"} : f64[L:4, F:3]
+  %3 = cast(%2) : f32[L:4, F:3]
+  %4 = transpose(%3) : f32[F:3, L:4]
+  %5 = reshape(%4) : f32[R:12]
+  %6 = slice(%5) "R" {"start":1,"size":4} : f32[R:4]
+  %7 = iota() : i64[R:4]
+  %8 = constant() "NaN" : f32[]
+  %9 = broadcast(%8) : f32[R:4]
+  %10 = compare(%6, %9) "less" : bool[R:4]
+  %11 = reduce_sum(%6) ["R"] : f32[]
+  return %7, %10, %11
+}
+"#;
+
+#[test]
+fn attributes_are_written_once_and_read_in_either_form() {
+    let terse = ir::parse(TERSE).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(terse.to_string(), TERSE);
+    let whole = TERSE
+        .replace(r#""ld,fd->lf" {"dtype":"f64"}"#, r#"{"spec":"ld,fd->lf","dims":["L","F"],"dtype":"f64"}"#)
+        .replace("cast(%2)", r#"cast(%2) {"to":"f32"}"#)
+        .replace("transpose(%3)", r#"transpose(%3) {"order":["F","L"]}"#)
+        .replace("reshape(%4)", r#"reshape(%4) {"dims":[{"name":"R","size":12}]}"#)
+        .replace("iota()", r#"iota() {"dim":{"name":"R","size":4},"dtype":"i64"}"#)
+        .replace(r#"hint {"sequence_parallel""#, r#"wish {"fill""#);
+    let whole = ir::parse(&whole).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(whole.to_string(), TERSE);
+}
+
+#[test]
+fn attributes_given_wrongly_are_told() {
+    let refused = |from: &str, to: &str| {
+        assert!(TERSE.contains(from), "{from}");
+        ir::parse(&TERSE.replace(from, to)).expect_err(to).message
+    };
+    let alone = refused("cast(%2)", "cast(%2) 1.5");
+    assert_eq!(alone, "`cast` has no attribute that stands alone; write {\"name\":1.5}");
+    let twice = refused(r#""R" {"start""#, r#""R" {"dim":"R","start""#);
+    assert_eq!(twice, "`dim` is given twice");
+    let missing = refused(r#""less""#, "");
+    assert!(missing.contains("kind"), "{missing}");
+    // What is said against the type of the result stays, and the verifier compares the two.
+    let text = TERSE.replace("cast(%2)", r#"cast(%2) {"to":"bf16"}"#);
+    let other = ir::parse(&text).unwrap_or_else(|e| panic!("{e:?}"));
+    assert!(ir::verify(&other).is_err());
 }

@@ -50,6 +50,7 @@ pub enum ShardingHint {
     },
     /// Cut this dim, in tensors that have the dim `of` too, where the axes are not in use: sequence parallelism
     /// between tensor-parallel regions (Korthikanti et al., 2022).
+    #[serde(alias = "fill")]
     SequenceParallel { dim: Name, of: Name, axes: Vec<Name> },
     /// Keep these in parts over the axes from step to step, and gather them where they are used.
     Store { what: Stored, axes: Vec<Name> },

@@ -65,11 +65,31 @@ pub fn piece(why: &str, count: usize) -> Name {
     format!("{why}, in {count} pieces").into()
 }
 
+/// How text IR writes an operator's attributes: `matmul(%1, %0) "bd,fd->bf" {..} : f32[B:2, F:8]`.
+pub struct TextForm {
+    /// The attribute that stands alone before the others; empty if there is none.
+    pub first: &'static str,
+    /// Those left out where they say what the first result's type says.
+    pub told: &'static [(&'static str, Told)],
+}
+
+/// What a result's type tells of an attribute.
+#[derive(Clone, Copy, Debug)]
+pub enum Told {
+    Names,
+    /// Names and sizes.
+    Dims,
+    /// The one dim it has.
+    Dim,
+    Dtype,
+}
+
 /// An operator's whole specification: shape rule, sharding factors, cost, gradient and meaning.
 pub trait Semantics: Clone + Ord + Hash {
     /// The name in text IR.
     const NAME: &'static str;
     const CLASS: Class;
+    const TEXT: TextForm = TextForm { first: "", told: &[] };
 
     /// Result types, or why the operands do not fit.
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch>;

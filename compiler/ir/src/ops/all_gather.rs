@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
-use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
+use crate::op::{Class, Collective, piece, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own.
@@ -23,6 +23,7 @@ pub struct AllGather {
 impl Semantics for AllGather {
     const NAME: &'static str = "all_gather";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "axes", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim.name]

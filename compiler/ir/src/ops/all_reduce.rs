@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
+use crate::op::{Class, Collective, piece, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId, PartialKind};
 
 /// The interpreter takes every rank's value to be its own.
@@ -26,6 +26,7 @@ pub struct AllReduce {
 impl Semantics for AllReduce {
     const NAME: &'static str = "all_reduce";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "axes", told: &[] };
 
     fn reason(&mut self) -> Option<&mut Name> {
         Some(&mut self.why)

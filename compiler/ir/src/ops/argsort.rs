@@ -10,7 +10,7 @@ use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
 use super::row;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +35,7 @@ impl Argsort {
 impl Semantics for Argsort {
     const NAME: &'static str = "argsort";
     const CLASS: Class = Class::Reduce;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,6 +18,7 @@ pub struct Broadcast {
 impl Semantics for Broadcast {
     const NAME: &'static str = "broadcast";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "", told: &[("dims", Told::Dims)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().map(|dim| &mut dim.name).collect()

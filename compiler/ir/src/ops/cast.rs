@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +16,7 @@ pub struct Cast {
 impl Semantics for Cast {
     const NAME: &'static str = "cast";
     const CLASS: Class = Class::Elementwise;
+    const TEXT: TextForm = TextForm { first: "", told: &[("to", Told::Dtype)] };
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 1, Self::NAME)?;

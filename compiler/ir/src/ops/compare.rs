@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, TensorType};
 
 use super::elementwise::{arity, same_dtype};
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Mismatch, NodeId};
 
 /// The largest number that f32 holds.
@@ -51,6 +51,7 @@ impl Compare {
 impl Semantics for Compare {
     const NAME: &'static str = "compare";
     const CLASS: Class = Class::Elementwise;
+    const TEXT: TextForm = TextForm { first: "kind", told: &[] };
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 2, Self::NAME)?;

@@ -6,7 +6,7 @@ use types::{Name, TensorType};
 
 use super::Slice;
 use crate::array::for_each_index;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub struct Concat {
 impl Semantics for Concat {
     const NAME: &'static str = "concat";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ by_bits!(Constant { dtype; value });
 impl Semantics for Constant {
     const NAME: &'static str = "constant";
     const CLASS: Class = Class::Source;
+    const TEXT: TextForm = TextForm { first: "value", told: &[("dtype", Told::Dtype)] };
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 0, Self::NAME)?;

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Collective, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// An i64. The interpreter stands at 0.
@@ -17,6 +17,7 @@ pub struct Coordinate {
 impl Semantics for Coordinate {
     const NAME: &'static str = "coordinate";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "axis", told: &[] };
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
         arity(args, 0, Self::NAME)?;

@@ -9,7 +9,7 @@ use super::elementwise::{FUNCTION, arity, wide};
 use super::gather::integers;
 use super::{Compare, CrossEntropyGrad, Iota, Log, Select, Softmax};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands logits and labels; labels have the other dims of the logits. A label must be in range or be `ignore`.
@@ -54,6 +54,7 @@ impl CrossEntropy {
 impl Semantics for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -7,7 +7,7 @@ use types::{Name, TensorType};
 use super::elementwise::{FUNCTION, arity, wide};
 use super::{CrossEntropy, Select, Softmax};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands logits, labels and the cotangent of each token's loss.
@@ -26,6 +26,7 @@ impl CrossEntropyGrad {
 impl Semantics for CrossEntropyGrad {
     const NAME: &'static str = "cross_entropy_grad";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

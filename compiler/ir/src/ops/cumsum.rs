@@ -6,7 +6,7 @@ use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
 use super::row;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 /// Sums of floats are kept in f64 and each is rounded once; whole numbers wrap.
@@ -19,6 +19,7 @@ pub struct Cumsum {
 impl Semantics for Cumsum {
     const NAME: &'static str = "cumsum";
     const CLASS: Class = Class::Reduce;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -12,7 +12,7 @@ use super::elementwise::{arity, distinct};
 use super::{Compare, Max, Min, ScatterAdd, Select};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +31,7 @@ impl Gather {
 impl Semantics for Gather {
     const NAME: &'static str = "gather";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Dim, Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub struct Iota {
 impl Semantics for Iota {
     const NAME: &'static str = "iota";
     const CLASS: Class = Class::Source;
+    const TEXT: TextForm = TextForm { first: "", told: &[("dim", Told::Dim), ("dtype", Told::Dtype)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim.name]

@@ -7,7 +7,7 @@ use types::{DType, Dim, Name, TensorType, saturating_product};
 use super::elementwise::arity;
 use crate::array::{dot, for_each_index};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 /// Each letter is one factor. A letter of both operands and of the result is a batch dim, of both operands alone a
@@ -51,6 +51,7 @@ impl Matmul {
 impl Semantics for Matmul {
     const NAME: &'static str = "matmul";
     const CLASS: Class = Class::Contract;
+    const TEXT: TextForm = TextForm { first: "spec", told: &[("dims", Told::Names)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().collect()

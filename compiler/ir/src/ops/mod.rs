@@ -26,6 +26,14 @@ macro_rules! operators {
                 match self { $(Op::$op(_) => <$op as Semantics>::NAME),* }
             }
 
+            /// How the operator called `name` is written; `None` if there is none of that name.
+            pub(crate) fn text_form(name: &str) -> Option<TextForm> {
+                $(if name == <$op as Semantics>::NAME {
+                    return Some(<$op as Semantics>::TEXT);
+                })*
+                None
+            }
+
             pub fn class(&self) -> Class {
                 match self { $(Op::$op(_) => <$op as Semantics>::CLASS),* }
             }
@@ -122,7 +130,7 @@ pub use compare::Comparison;
 pub use rope::RopeForm;
 pub use visibility::Visibility;
 
-use crate::op::{Class, Collective, NodeIds, PartContext, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, NodeIds, PartContext, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Reads attributes; one that the operator does not have is a mistake, not a remark.

@@ -7,7 +7,7 @@ use types::{Name, TensorType};
 use super::Slice;
 use super::elementwise::arity;
 use crate::array::for_each_index;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +24,7 @@ by_bits!(Pad { dim, before, after; value });
 impl Semantics for Pad {
     const NAME: &'static str = "pad";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

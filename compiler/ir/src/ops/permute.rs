@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use types::{Name, TensorType};
 
-use crate::op::{Class, Collective, Semantics, Types, Vjp};
+use crate::op::{Class, Collective, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own.
@@ -21,6 +21,7 @@ pub struct Permute {
 impl Semantics for Permute {
     const NAME: &'static str = "permute";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "axes", told: &[] };
 
     fn reason(&mut self) -> Option<&mut Name> {
         Some(&mut self.why)

@@ -8,7 +8,7 @@ use super::compare::Comparison;
 use super::elementwise::arity;
 use super::{Compare, Select};
 use crate::factors::FactorKind;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +19,7 @@ pub struct ReduceMax {
 impl Semantics for ReduceMax {
     const NAME: &'static str = "reduce_max";
     const CLASS: Class = Class::Reduce;
+    const TEXT: TextForm = TextForm { first: "dims", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().collect()

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Collective, Semantics, Types, Vjp, piece};
+use crate::op::{Class, Collective, piece, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The interpreter takes every rank's value to be its own, and is the first.
@@ -21,6 +21,7 @@ pub struct ReduceScatter {
 impl Semantics for ReduceScatter {
     const NAME: &'static str = "reduce_scatter";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "axes", told: &[] };
 
     fn reason(&mut self) -> Option<&mut Name> {
         Some(&mut self.why)

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +16,7 @@ pub struct ReduceSum {
 impl Semantics for ReduceSum {
     const NAME: &'static str = "reduce_sum";
     const CLASS: Class = Class::Reduce;
+    const TEXT: TextForm = TextForm { first: "dims", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().collect()

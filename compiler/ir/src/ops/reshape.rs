@@ -6,7 +6,7 @@ use types::{Dim, Name, TensorType};
 
 use super::elementwise::{arity, distinct};
 use crate::factors::{Factor, FactorKind};
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub struct Reshape {
 impl Semantics for Reshape {
     const NAME: &'static str = "reshape";
     const CLASS: Class = Class::View;
+    const TEXT: TextForm = TextForm { first: "", told: &[("dims", Told::Dims)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().map(|dim| &mut dim.name).collect()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use types::{Name, TensorType};
 
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 /// The only operator whose operands and results may differ in sharding.
@@ -19,6 +19,7 @@ pub struct Reshard {
 impl Semantics for Reshard {
     const NAME: &'static str = "reshard";
     const CLASS: Class = Class::Collective;
+    const TEXT: TextForm = TextForm { first: "why", told: &[] };
 
     fn reason(&mut self) -> Option<&mut Name> {
         Some(&mut self.why)

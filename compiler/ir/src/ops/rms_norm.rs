@@ -6,7 +6,7 @@ use types::{Name, TensorType};
 
 use super::elementwise::wide;
 use super::{RmsNormGrad, Rsqrt, row};
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +32,7 @@ by_bits!(RmsNorm { dim; eps });
 impl Semantics for RmsNorm {
     const NAME: &'static str = "rms_norm";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -9,7 +9,7 @@ use types::{Name, TensorType};
 use super::RmsNorm;
 use super::elementwise::wide;
 use super::row;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +23,7 @@ by_bits!(RmsNormGrad { dim; eps });
 impl Semantics for RmsNormGrad {
     const NAME: &'static str = "rms_norm_grad";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

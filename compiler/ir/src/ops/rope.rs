@@ -8,7 +8,7 @@ use super::elementwise::{arity, wide};
 use super::{Concat, Slice};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands x, cos, sin. The tables have dims that x has, except `dim`, in the same order, and one last dim, of any
@@ -42,6 +42,7 @@ impl RopeForm {
 impl Semantics for Rope {
     const NAME: &'static str = "rope";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -7,7 +7,7 @@ use types::{Name, TensorType};
 use super::Pad;
 use super::elementwise::arity;
 use crate::array::for_each_index;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub struct Slice {
 impl Semantics for Slice {
     const NAME: &'static str = "slice";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -6,7 +6,7 @@ use types::{Name, TensorType};
 
 use super::elementwise::{FUNCTION, QUOTIENT, wide};
 use super::{Exp, ReduceMax, SoftmaxGrad, row};
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +28,7 @@ impl Softmax {
 impl Semantics for Softmax {
     const NAME: &'static str = "softmax";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

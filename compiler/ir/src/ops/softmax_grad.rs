@@ -6,7 +6,7 @@ use types::{Name, TensorType};
 
 use super::elementwise::wide;
 use super::row;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub struct SoftmaxGrad {
 impl Semantics for SoftmaxGrad {
     const NAME: &'static str = "softmax_grad";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -7,7 +7,7 @@ use types::{DType, Dim, Name, TensorType};
 use super::constant::Number;
 use super::elementwise::{arity, distinct};
 use crate::factors::FactorKind;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ by_bits!(Table { dims, dtype; data });
 impl Semantics for Table {
     const NAME: &'static str = "table";
     const CLASS: Class = Class::Source;
+    const TEXT: TextForm = TextForm { first: "data", told: &[("dims", Told::Dims), ("dtype", Told::Dtype)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().map(|dim| &mut dim.name).collect()

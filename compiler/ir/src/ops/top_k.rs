@@ -10,7 +10,7 @@ use super::argsort::sortable;
 use super::elementwise::{arity, distinct};
 use super::{Argsort, Gather, ScatterAdd, Slice, row};
 use crate::factors::FactorKind;
-use crate::op::{Class, NodeIds, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Results: the values, and their indices as i64; both have `to` in place of `dim`.
@@ -23,6 +23,7 @@ pub struct TopK {
 impl Semantics for TopK {
     const NAME: &'static str = "top_k";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim, &mut self.to.name]

@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use types::{Name, TensorType};
 
 use super::elementwise::arity;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Mismatch, NodeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub struct Transpose {
 impl Semantics for Transpose {
     const NAME: &'static str = "transpose";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "", told: &[("order", Told::Names)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.order.iter_mut().collect()

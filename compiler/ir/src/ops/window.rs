@@ -6,7 +6,7 @@ use types::{DType, Name, TensorType};
 
 use super::elementwise::arity;
 use crate::array::for_each_index;
-use crate::op::{Class, Semantics, Types, Vjp};
+use crate::op::{Class, Semantics, TextForm, Types, Vjp};
 use crate::{Array, Factors, Mismatch, NodeId};
 
 /// Operands: a tensor, and the first element as an i64, which is not negative.
@@ -19,6 +19,7 @@ pub struct Window {
 impl Semantics for Window {
     const NAME: &'static str = "window";
     const CLASS: Class = Class::Move;
+    const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         smallvec![&mut self.dim]

@@ -1,5 +1,6 @@
 //! The text form of modules: what is printed reads back to the same module.
 
+mod attributes;
 mod parse;
 mod print;
 

@@ -7,8 +7,9 @@ use diag::{Cursor, Parsed};
 use smallvec::SmallVec;
 use types::{MAX_PADDED_ELEMENTS, Mesh, Name, Runs, TensorType, TypeParseError};
 
+use super::attributes;
 use crate::{
-    Builder, Call, DimSharding, Function, FunctionKind, Holds, Inst, Level, Module, Node, NodeId, Op, Parameter,
+    Builder, Call, DimSharding, Function, FunctionKind, Holds, Inst, Level, Module, Node, NodeId, Parameter,
     PartialKind, Program, Sharding, State, Type,
 };
 
@@ -26,7 +27,8 @@ pub fn parse(text: &str) -> Parsed<Module> {
             module.mesh = p.mesh()?;
         } else if p.eat("level ") {
             module.level = p.level()?;
-        } else if p.eat("hint ") {
+        } else if p.eat("hint ") || p.eat("wish ") {
+            // Earlier versions wrote `wish`.
             module.hints.push((p.json()?, diag::PlaceId::NONE));
         } else if p.eat("ragged ") {
             module.ragged.push(p.json()?);
@@ -95,6 +97,11 @@ impl<'t> Parser<'t> {
         let start = self.at;
         let name = self.take(|c| !c.is_whitespace() && c != '(');
         if name.is_empty() { self.fail(start, "expected the name of a function") } else { Ok(name) }
+    }
+
+    fn begins(&mut self, with: impl Fn(char) -> bool) -> bool {
+        self.skip();
+        self.rest().starts_with(with)
     }
 
     fn string(&mut self) -> Parsed<String> {
@@ -323,21 +330,12 @@ impl<'t> Parser<'t> {
             args.push(self.operand(ids)?);
             self.eat(",");
         }
-        let inst = match inst {
-            Some(inst) => inst,
-            None => {
-                self.skip();
-                let attributes = if self.rest().starts_with('{') {
-                    self.json()?
-                } else {
-                    serde_json::Value::Object(Default::default())
-                };
-                match Op::from_attributes(word, attributes) {
-                    Ok(op) => Inst::Op(op),
-                    Err(e) => return self.fail(start, e),
-                }
-            }
+        let alone = match inst {
+            None if self.begins(|c| matches!(c, '"' | '[' | '-') || c.is_ascii_digit()) => Some(self.json()?),
+            _ => None,
         };
+        let others = if inst.is_none() && self.begins(|c| c == '{') { self.json()? } else { serde_json::Map::new() };
+        let end = self.at;
         let mut partial = Sharding::default();
         self.partial(&mut partial)?;
         self.expect(":")?;
@@ -348,6 +346,16 @@ impl<'t> Parser<'t> {
             }
             shardings[0].partial = partial.partial;
         }
+        let inst = match inst {
+            Some(inst) => inst,
+            None => match attributes::read(word, alone, others, &ty) {
+                Ok(op) => Inst::Op(op),
+                Err(e) => {
+                    self.at = end;
+                    return self.fail(start, e);
+                }
+            },
+        };
         Ok(Node { inst, args, ty, shardings, place: diag::PlaceId::NONE })
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use types::Runs;
 
+use super::attributes;
 use crate::sharding::partial_text;
 use crate::{Call, Function, FunctionKind, Holds, Inst, Level, Module, NodeId, Sharding, Type};
 
@@ -95,10 +96,7 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
         }
         write_ids(f, "(", &node.args, ")")?;
         if let Inst::Op(op) = &node.inst {
-            let attributes = op.attributes();
-            if attributes != "{}" {
-                write!(f, " {attributes}")?;
-            }
+            f.write_str(&attributes::print(op, &node.ty))?;
         }
         // A single value's partial axes stand at its operator, those of a tuple at its items.
         if !matches!(node.ty, Type::Tuple(_)) {
