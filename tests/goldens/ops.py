@@ -361,6 +361,29 @@ def indices():
     emit("gather_first", "gather", lambda t, i: t.gather(0, i), {"table: A B C": x, "ids: K B C": first}, ["*y: K B C"], ["table"], axes=["A"])
 
 
+# ---------------------------------------------------------------- experts
+
+
+def experts():
+    """Each row times the matrix of the expert that its number names: PyTorch picks the matrices, and multiplies them in batches."""
+    def products(x, ids, w):
+        own = x if x.ndim == ids.ndim + 1 else x[..., None, :].expand(*ids.shape, x.shape[-1])
+        there = (ids >= 0)[..., None]
+        return torch.where(there, (own[..., None, :] @ w[ids.clamp(min=0)]).squeeze(-2), 0)
+
+    ids = torch.randint(-1, 6, (9, 3), generator=rng("experts"))
+    ids[ids == 4] = 2  # an expert without rows
+    x, w = torch.randn((9, 5), generator=rng("rows")), torch.randn((6, 5, 7), generator=rng("matrices"))
+    emit("grouped_matmul", "grouped_matmul", products, {"x: T D": x, "ids: T K": ids, "w: E D F": w}, ["*y: T K F"], ["x", "w"], spec="td,tk,edf->tkf")
+    turned = lambda x, ids, w: products(x, ids, w.transpose(1, 2))
+    wide = torch.randn((9, 3, 5), generator=rng("wide rows"))
+    emit("grouped_matmul_turned", "grouped_matmul", turned, {"x: T K D": wide, "ids: T K": ids, "w: E F D": w.transpose(1, 2)}, ["*y: T K F"], ["x", "w"], spec="tkd,tk,efd->tkf")
+    groups, picked = torch.randn((2, 4, 5), generator=rng("groups")), torch.randint(6, (2, 4, 3), generator=rng("picked by groups"))
+    emit("grouped_matmul_groups", "grouped_matmul", products, {"x: G T D": groups, "ids: G T K": picked, "w: E D F": w}, ["*y: G T K F"], ["x", "w"], spec="gtd,gtk,edf->gtkf")
+    one = torch.full((9, 3), 3)
+    emit("grouped_matmul_one", "grouped_matmul", products, {"x: T D": x, "ids: T K": one, "w: E D F": w}, ["*y: T K F"], ["x", "w"], spec="td,tk,edf->tkf")
+
+
 # ---------------------------------------------------------------- words of the language that are formulas
 
 F = torch.nn.functional
@@ -416,7 +439,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for group in (unary, binary, matmul, reductions, norms, rope, attention, numbered_attention, embedding, cross_entropy, adamw, indices, words, wan_ends):
+    for group in (unary, binary, matmul, reductions, norms, rope, attention, numbered_attention, embedding, cross_entropy, adamw, indices, experts, words, wan_ends):
         group()
     files = sorted(OUT.iterdir())
     print(f"{len(files)} files, {sum(f.stat().st_size for f in files) // 1024} KiB")

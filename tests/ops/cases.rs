@@ -94,6 +94,7 @@ pub fn all(seed: u64, float: DType) -> Vec<Case> {
     out.losses();
     out.between_ranks();
     out.orders();
+    out.experts();
     out.out
 }
 
@@ -280,6 +281,43 @@ impl Cases {
         let equal = few(self.float);
         self.add(Argsort { dim: "C".into(), descending: true }, vec![equal.clone()]);
         self.add(Argsort { dim: "B".into(), descending: false }, vec![equal]);
+    }
+
+    /// Rows with numbers of their own, or the same for several; dims in any order; numbers that name no expert.
+    fn experts(&mut self) {
+        let (t, k, d, f) = (self.n(), self.n(), self.n(), self.n());
+        let e = self.n() + 1;
+        let size = |c: char| match c {
+            't' => ("T", t),
+            'k' => ("K", k),
+            'd' => ("D", d),
+            'f' => ("F", f),
+            'e' => ("E", e),
+            _ => ("G", 2),
+        };
+        let dims = |letters: &str| letters.chars().map(size).collect::<Vec<_>>();
+        let names = |letters: &str| letters.chars().map(|c| Name::from(size(c).0)).collect::<Vec<_>>();
+        for (i, [x, ids, w, y]) in [
+            ["td", "tk", "edf", "tkf"],
+            ["tkd", "tk", "efd", "tkf"],
+            ["gtd", "gtk", "def", "gtkf"],
+            ["dt", "kgt", "fde", "tfkg"],
+            ["td", "t", "edf", "ft"],
+            ["d", "k", "edf", "kf"],
+            ["d", "", "edf", "f"],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let number = if i % 2 == 0 { DType::I64 } else { DType::I32 };
+            let numbers = Operand { ty: ty(number, &dims(ids)), values: Values::BelowOr(e, -1) };
+            let [rows, matrices, products] = [x, w, y].map(|letters| self.of(&dims(letters)));
+            let op = GroupedMatmul { spec: format!("{x},{ids},{w}->{y}"), dims: names(y), among: None };
+            self.add(op, vec![rows.clone(), numbers.clone(), matrices]);
+            let spec = format!("{x},{ids},{y}->{w}");
+            let op = GroupedMatmulWeight { spec, dims: names(w), experts: e, among: None };
+            self.add(op, vec![rows, numbers, products]);
+        }
     }
 
     fn contractions(&mut self) {

@@ -324,6 +324,7 @@ fn parts_of_operands_give_parts_of_results() {
     for (_, case) in cases.iter().filter(|(_, c)| c.op.class() != Class::Source) {
         assert!(seen.cut.contains(case.op.name()), "`{}` was never cut", case.op.name());
     }
-    let knowing = ["attention", "attention_grad", "gather", "iota", "scatter_add"];
+    let knowing =
+        ["attention", "attention_grad", "gather", "grouped_matmul", "grouped_matmul_weight", "iota", "scatter_add"];
     assert!(seen.knows_its_part.iter().eq(&knowing), "{:?}", seen.knows_its_part);
 }

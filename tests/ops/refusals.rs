@@ -92,6 +92,29 @@ fn reductions_and_products() {
 }
 
 #[test]
+fn experts() {
+    let op = |spec: &str, dims: &str| format!("grouped_matmul {{\"spec\":\"{spec}\",\"dims\":[{dims}]}}");
+    let (spec, dims) = ("td,tk,edf->tkf", "\"T\",\"K\",\"F\"");
+    let [x, ids, w] = ["f32[T:4, D:3]", "i64[T:4, K:2]", "f32[E:5, D:3, F:7]"];
+    for wrong in ["td,tk->tkf", "td,tk,edf->tf", "td,tk,edf->tkd", "td,k,edf->tkf", "td,tk,df->tkf", "td,tk,tdf->tkf"] {
+        refused(&op(wrong, dims), &[x, ids, w], "is no `grouped_matmul`");
+    }
+    refused(&op(spec, dims), &[x, ids], "takes 3 operands");
+    refused(&op(spec, dims), &[x, "f32[T:4, K:2]", w], "operand 1 of `grouped_matmul` is f32");
+    refused(&op(spec, dims), &[x, "i64[T:4]", w], "`tk` of `grouped_matmul` does not fit `i64[T:4]`");
+    refused(&op(spec, dims), &[x, ids, "f32[E:5, D:2, F:7]"], "D:2 of operand 2 meets 3 elements");
+    refused(&op(spec, dims), &[x, ids, "bf16[E:5, D:3, F:7]"], "`grouped_matmul` of f32 and bf16");
+    refused(&op(spec, dims), &["i64[T:4, D:3]", ids, "i64[E:5, D:3, F:7]"], "`grouped_matmul` of i64 and i64");
+    refused(&op(spec, "\"T\",\"K\""), &[x, ids, w], "has 3 result dims, 2 are named");
+    refused(&op(spec, "\"T\",\"K\",\"T\""), &[x, ids, w], "dim T twice");
+    let weight = |spec: &str, experts: usize| {
+        format!("grouped_matmul_weight {{\"spec\":\"{spec}\",\"dims\":[\"E\",\"D\",\"F\"],\"experts\":{experts}}}")
+    };
+    refused(&weight("td,tk,edf->tkf", 5), &[x, ids, w], "is no `grouped_matmul_weight`");
+    refused(&weight("td,tk,tkf->edf", 5), &[x, ids, "f32[T:4, K:3, F:7]"], "K:3 of operand 2 meets 2 elements");
+}
+
+#[test]
 fn orders_and_whole_numbers() {
     refused("cumsum {\"dim\":\"C\",\"reverse\":false}", &["f32[A:2]"], "no dim C to sum along");
     refused("cumsum {\"dim\":\"A\",\"reverse\":false}", &["bool[A:2]"], "a sum of bool");

@@ -170,14 +170,15 @@ fn costs_follow_sizes() {
         let found = case.op.flops(&case.types(), &results);
         let [products, elementwise] =
             [case.op.matmul_flops(&case.types(), &results), case.op.vector_ops(&case.types(), &results)];
-        let is_product = case.op.class() == Class::Contract || name.starts_with("attention");
+        let whole = name.starts_with("attention") || name.starts_with("grouped_matmul");
+        let is_product = case.op.class() == Class::Contract || whole;
         assert_eq!(products, if is_product { found } else { 0 }, "{}", case.text());
         let largest = case.operands.iter().map(|o| o.ty.elements()).chain(results.iter().map(|r| r.elements())).max();
         let most = 40 * largest.unwrap_or(0) as u64;
         assert!(is_product || (found..=most).contains(&elementwise), "{}: {elementwise}", case.text());
         if matches!(case.op.class(), Class::Move | Class::View | Class::Source | Class::Collective) || name == "cast" {
             assert_eq!(found, 0, "{}", case.text());
-        } else if case.op.class() != Class::Contract && !name.starts_with("attention") {
+        } else if !is_product {
             let first = case.operands[0].ty.elements() as u64;
             let most = 20 * first.max(results[0].elements() as u64);
             assert!((first..=most).contains(&found), "{}: {found} for {first} elements", case.text());

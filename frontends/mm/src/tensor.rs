@@ -276,6 +276,16 @@ impl Tensor {
     );
 }
 
+/// Experts by number.
+impl Tensor {
+    /// The product of each row with the matrix of the expert that a number names, and how many numbers name each expert.
+    /// A matrix has an axis of the rows, which is summed, and one of its own; a number of -1 gives a row of zeros.
+    #[must_use]
+    pub fn grouped_matmul(self, _experts: Size, _ids: Tensor, _w: impl Operand) -> (Tensor, Tensor) {
+        (self, self)
+    }
+}
+
 /// `a` where the condition holds, else `b`.
 pub fn select(condition: Tensor, _a: impl Operand, _b: impl Operand) -> Tensor {
     condition

@@ -181,7 +181,9 @@ impl Grouping<'_> {
             Op::CrossEntropy(op) => fold(&operand, std::slice::from_ref(&op.dim)),
             Op::Adamw(_) | Op::SwigluGrad(_) => Role::Sink,
             Op::Matmul(_) => Role::Product,
-            Op::ScatterAdd(_)
+            Op::GroupedMatmul(_)
+            | Op::GroupedMatmulWeight(_)
+            | Op::ScatterAdd(_)
             | Op::Cumsum(_)
             | Op::Argsort(_)
             | Op::TopK(_)

@@ -6,6 +6,7 @@ pub mod codegen;
 pub mod cpu;
 pub mod emit;
 pub mod error;
+pub mod experts;
 pub mod group;
 pub mod link;
 pub mod lower;

@@ -38,6 +38,8 @@ const FLOORS: &[(&str, usize)] = &[
     ("cut cross_entropy", 1),
     ("cut cumsum", 1),
     ("cut gather", 2),
+    ("cut grouped_matmul", 2),
+    ("cut grouped_matmul_weight", 1),
     ("cut matmul", 20),
     ("cut pad", 1),
     ("cut parameter", 10),

@@ -9,8 +9,8 @@ use plan_tests::tape::Tape;
 /// Tensors stay small: the interpreter runs everything twice.
 const MOST_ELEMENTS: usize = 500;
 
-/// Samples, tokens, heads, their size, model, hidden, other tokens, vocabulary, key heads, and two more.
-const NAMES: [&str; 11] = ["B", "L", "H", "E", "D", "F", "M", "V", "G", "N", "K"];
+/// Samples, tokens, heads, their size, model, hidden, other tokens, vocabulary, key heads, two more, and experts.
+const NAMES: [&str; 12] = ["B", "L", "H", "E", "D", "F", "M", "V", "G", "N", "K", "X"];
 
 pub const NORMAL: Distribution = Distribution::Normal { mean: 0.0, std: 0.6 };
 
@@ -87,7 +87,7 @@ impl Graph<'_, '_> {
 
     /// One more value, most of the time.
     pub fn grow(&mut self) {
-        let new = match self.tape.below(34) {
+        let new = match self.tape.below(37) {
             0 | 1 => self.linear(),
             2 => self.unary(),
             3 | 4 => self.binary(),
@@ -111,6 +111,7 @@ impl Graph<'_, '_> {
             31 => self.running_sum(),
             32 => self.largest(),
             33 => self.reordered(),
+            34..=36 => self.experts(),
             _ => self.linear(),
         };
         self.values.extend(new);
@@ -255,6 +256,38 @@ impl Graph<'_, '_> {
         let descending = self.tape.one_in(2);
         let order = self.op(Argsort { dim: dim.name.clone(), descending }, &[numbers])?;
         self.op(Gather { dim: dim.name }, &[x, order])
+    }
+
+    /// Rows by the matrices of experts, all of one, or of any; some numbers name none.
+    fn experts(&mut self) -> Option<NodeId> {
+        let x = self.pick();
+        let (from, to, experts) = (self.a_dim(x)?, self.a_new_dim(x), self.dim("X"));
+        let mut numbers: Vec<Dim> = self.b.ty(x).dims.iter().filter(|d| **d != from).cloned().collect();
+        let several = self.a_new_dim(x);
+        if several != to && self.tape.one_in(2) {
+            numbers.push(several);
+        }
+        let mut matrix = vec![experts.clone(), to.clone(), from.clone()];
+        self.tape.shuffle(&mut matrix);
+        if numbers.iter().any(|d| matrix.contains(d)) || to == experts || from == experts {
+            return None;
+        }
+        let below = if self.tape.one_in(4) { 2 } else { experts.size + 1 };
+        let ids = self.indices(&numbers, below);
+        let one = self.b.constant(1.0, DType::I64);
+        let ids = self.op(Sub {}, &[ids, one])?;
+        let w = self.input(&matrix, NORMAL);
+        let mut dims: Vec<Name> = numbers.iter().chain([&to]).map(|d| d.name.clone()).collect();
+        if self.tape.one_in(4) {
+            self.tape.shuffle(&mut dims);
+        }
+        let all: Vec<Name> = numbers.iter().chain(&matrix).map(|d| d.name.clone()).collect();
+        let letters = |names: &mut dyn Iterator<Item = &Name>| -> String {
+            names.filter_map(|n| all.iter().position(|a| a == n)).map(|i| (b'a' + i as u8) as char).collect()
+        };
+        let of = |id: NodeId| letters(&mut self.b.ty(id).dims.iter().map(|d| &d.name));
+        let spec = format!("{},{},{}->{}", of(x), of(ids), of(w), letters(&mut dims.iter()));
+        self.op(GroupedMatmul { spec, dims, among: None }, &[x, ids, w])
     }
 
     /// Rows of a table, or of a value.

@@ -3,6 +3,7 @@
 mod elementwise;
 #[macro_use]
 mod identity;
+mod routing;
 mod row;
 mod visibility;
 
@@ -128,6 +129,7 @@ use types::{Indices, Name, TensorType};
 
 pub use compare::Comparison;
 pub use rope::RopeForm;
+pub use routing::Routing;
 pub use visibility::Visibility;
 
 use crate::op::{Class, Collective, NodeIds, PartContext, Semantics, TextForm, Types, Vjp};
@@ -198,6 +200,8 @@ operators! {
     cumsum::Cumsum,
     argsort::Argsort,
     matmul::Matmul,
+    grouped_matmul::GroupedMatmul,
+    grouped_matmul_weight::GroupedMatmulWeight,
     // Composites.
     rms_norm::RmsNorm,
     rms_norm_grad::RmsNormGrad,

@@ -6,6 +6,7 @@ mod attention;
 mod axes;
 mod directives;
 mod elementwise;
+mod experts;
 mod forms;
 mod formulas;
 mod indices;
@@ -95,6 +96,7 @@ pub fn words() -> impl Iterator<Item = &'static str> {
         reductions::METHODS,
         indices::METHODS,
         attention::METHODS,
+        experts::METHODS,
         stacks::ON_TENSORS,
         stacks::ON_STACKS,
         modules::METHODS,
@@ -151,6 +153,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
             reductions::METHODS,
             indices::METHODS,
             attention::METHODS,
+            experts::METHODS,
             stacks::ON_TENSORS,
         ],
         Value::Param(_) => &[
@@ -161,6 +164,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
             reductions::METHODS,
             indices::METHODS,
             attention::METHODS,
+            experts::METHODS,
         ],
         Value::Stack(_) => &[stacks::ON_STACKS],
         Value::Struct(s) if matches!(s.kind, StructKind::Vocabulary(_)) => &[modules::METHODS],
@@ -200,6 +204,8 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, receiver: Value<'a>, at: Span, args: &
                 axes::method(ev, x, args)
             } else if attention::METHODS.contains(&name) {
                 attention::method(ev, x, args)
+            } else if experts::METHODS.contains(&name) {
+                experts::method(ev, x, args)
             } else if stacks::ON_TENSORS.contains(&name) {
                 stacks::chunks(ev, x, args)
             } else {

@@ -20,6 +20,9 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
         }
         Op::Argsort(_) => return Some(("Sort leaves open where NaN stands, two stable sorts do not", false)),
         Op::TopK(_) => Some("TopKV2 leaves open which of equal elements come first, a stable sort does not"),
+        Op::GroupedMatmul(_) | Op::GroupedMatmulWeight(_) => {
+            Some("GroupedMatmul wants rows in the order of experts; here are the products with all experts")
+        }
         Op::Window(_) => return Some(("Slice wants offsets that are known when it is compiled", false)),
         Op::Attention(_) | Op::AttentionGrad(_) => {
             let known = matches!(args[0].dtype, DType::BF16 | DType::F16);

@@ -117,6 +117,11 @@ impl Emitter {
     /// This part's share `[from, to)` of `count` equal items, at most `max_parts` of the parts taking any.
     pub fn share(&mut self, kernel: &Kernel, count: u64, max_parts: u64) -> (Val, Val) {
         let count = self.i64(count as i64);
+        self.share_of(kernel, count, max_parts)
+    }
+
+    /// The same of a number of items that is not known while emitting.
+    pub fn share_of(&mut self, kernel: &Kernel, count: Val, max_parts: u64) -> (Val, Val) {
         let most = self.i64(max_parts as i64);
         let parts = self.min_int(kernel.parts, most);
         let part = self.min_int(kernel.part, parts);

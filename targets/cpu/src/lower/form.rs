@@ -2,8 +2,8 @@
 
 use ir::Op;
 use ir::ops::{
-    Argsort, Attention, AttentionGrad, Comparison, Constant, Cumsum, Gather, Matmul, Pad, ReduceMax, ReduceSum,
-    ScatterAdd, Slice, TopK, Window,
+    Argsort, Attention, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul, GroupedMatmulWeight, Matmul,
+    Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window,
 };
 use types::Name;
 
@@ -68,6 +68,8 @@ pub enum Scalar {
 #[derive(Clone, Copy)]
 pub enum Whole<'o> {
     Matmul(&'o Matmul),
+    GroupedMatmul(&'o GroupedMatmul),
+    GroupedMatmulWeight(&'o GroupedMatmulWeight),
     ScatterAdd(&'o ScatterAdd),
     Cumsum(&'o Cumsum),
     Argsort(&'o Argsort),
@@ -117,6 +119,8 @@ impl<'o> Form<'o> {
             Op::ReduceSum(ReduceSum { dims }) => Form::Fold(Fold::Sum, dims),
             Op::ReduceMax(ReduceMax { dims }) => Form::Fold(Fold::Max, dims),
             Op::Matmul(op) => Form::Whole(Whole::Matmul(op)),
+            Op::GroupedMatmul(op) => Form::Whole(Whole::GroupedMatmul(op)),
+            Op::GroupedMatmulWeight(op) => Form::Whole(Whole::GroupedMatmulWeight(op)),
             Op::ScatterAdd(op) => Form::Whole(Whole::ScatterAdd(op)),
             Op::Cumsum(op) => Form::Whole(Whole::Cumsum(op)),
             Op::Argsort(op) => Form::Whole(Whole::Argsort(op)),

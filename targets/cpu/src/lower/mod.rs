@@ -3,6 +3,7 @@
 //! | kernel | code |
 //! |---|---|
 //! | one product and what follows it elementwise | [`product`] |
+//! | one product by expert, its weight's gradient | [`experts`] |
 //! | one scatter-add | [`scatter`] |
 //! | one cumulative sum | [`cumsum`] |
 //! | one sort, or the first few of one | [`sort`] |
@@ -15,6 +16,7 @@ mod coord;
 mod cumsum;
 mod eval;
 mod expand;
+mod experts;
 mod flash;
 mod form;
 mod nest;
@@ -35,6 +37,7 @@ use crate::cpu::Cpu;
 use crate::emit::{Emitter, Kernel, Module, Val};
 
 use cumsum::CumsumKernel;
+use experts::ExpertKernel;
 use flash::AttentionKernel;
 use form::{Form, Whole};
 use nest::NestKernel;
@@ -82,6 +85,7 @@ pub struct Lowering {
 enum Kind {
     Nest(NestKernel),
     Product(ProductKernel),
+    Experts(ExpertKernel),
     Scatter(ScatterKernel),
     Cumsum(CumsumKernel),
     Sort(SortKernel),
@@ -110,6 +114,8 @@ impl Lowering {
         }
         let kind = match whole {
             Some((node, Whole::Matmul(op))) => Kind::Product(ProductKernel::new(&function, node, op, cpu)?),
+            Some((node, Whole::GroupedMatmul(op))) => Kind::Experts(ExpertKernel::products(&function, node, op, cpu)?),
+            Some((node, Whole::GroupedMatmulWeight(op))) => Kind::Experts(ExpertKernel::weight(&function, node, op, cpu)?),
             Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(ScatterKernel::new(&function, node, op)?),
             Some((node, Whole::Cumsum(op))) => Kind::Cumsum(CumsumKernel::new(&function, node, op)?),
             Some((node, Whole::Argsort(op))) => Kind::Sort(SortKernel::whole(&function, node, op)?),
@@ -128,6 +134,7 @@ impl Lowering {
         match &self.kind {
             Kind::Nest(plan) => plan.needs(&self.function),
             Kind::Product(plan) => plan.needs(),
+            Kind::Experts(plan) => plan.needs(),
             Kind::Scatter(plan) => plan.needs(),
             Kind::Cumsum(plan) => plan.needs(self.lanes),
             Kind::Sort(plan) => plan.needs(),
@@ -146,6 +153,7 @@ impl Lowering {
             result = match &self.kind {
                 Kind::Nest(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Product(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Experts(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Scatter(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Cumsum(plan) => plan.emit(e, kernel, &pointers),
                 Kind::Sort(plan) => plan.emit(e, kernel, &self.function, &pointers),

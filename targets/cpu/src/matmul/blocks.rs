@@ -80,7 +80,7 @@ impl Emitter {
         let end = self.div_unsigned(end, rows);
         self.for_range((first, end, 1), |e, columns| {
             let at = e.unravel(columns, &[tiling.batch, tiling.n_blocks()]);
-            let n = block_of_columns(e, tiling, at[1]);
+            let n = tiling.block_of_columns(e, at[1]);
             let batch = at[0];
             let whole_k = (tiling.k_blocks == 1).then(|| span(e, matmul, tiling, batch, zero));
             if let Some(span) = &whole_k {
@@ -111,17 +111,20 @@ impl Emitter {
     }
 }
 
-/// The panels of block `index`; blocks differ by one panel at most, so that parts that get as many blocks get as much work.
-fn block_of_columns(e: &mut Emitter, tiling: &Tiling, index: Val) -> Panels {
-    let (panels, blocks) = (e.i64(tiling.n_panels as i64), e.i64(tiling.n_blocks() as i64));
-    let bound = |e: &mut Emitter, index: Val| {
-        let scaled = e.mul(index, panels);
-        e.div_unsigned(scaled, blocks)
-    };
-    let one = e.i64(1);
-    let next = e.add(index, one);
-    let (first, end) = (bound(e, index), bound(e, next));
-    Panels { first, count: e.sub(end, first) }
+impl Tiling {
+    /// The panels of block `index`; blocks differ by one panel at most, so that parts that get as many blocks get as much
+    /// work.
+    pub fn block_of_columns(&self, e: &mut Emitter, index: Val) -> Panels {
+        let (panels, blocks) = (e.i64(self.n_panels as i64), e.i64(self.n_blocks() as i64));
+        let bound = |e: &mut Emitter, index: Val| {
+            let scaled = e.mul(index, panels);
+            e.div_unsigned(scaled, blocks)
+        };
+        let one = e.i64(1);
+        let next = e.add(index, one);
+        let (first, end) = (bound(e, index), bound(e, next));
+        Panels { first, count: e.sub(end, first) }
+    }
 }
 
 fn span(e: &mut Emitter, matmul: &Matmul, tiling: &Tiling, batch: Val, k_block: Val) -> Span {

@@ -10,8 +10,11 @@ mod micro;
 mod rows;
 mod tiling;
 
+pub use blocks::{Panels, Span};
+pub use columns::pack as pack_columns;
 pub use micro::{Micro, Word, register_tile};
-pub use tiling::Tiling;
+pub use rows::{Source, weave, whole_row, word_by_word};
+pub use tiling::{Lhs, Tiling};
 
 use crate::emit::{Elem, Emitter, Val};
 use crate::nest::{Dim, merge, sizes};

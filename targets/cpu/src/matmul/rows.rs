@@ -112,7 +112,7 @@ impl Source {
 }
 
 /// Pairs of `bf16`, from two values that are widened `bf16`: the first is the lower half.
-fn weave(e: &mut Emitter, low: Val, high: Val) -> Val {
+pub fn weave(e: &mut Emitter, low: Val, high: Val) -> Val {
     let (low, high) = (e.bitcast(low, Elem::I32), e.bitcast(high, Elem::I32));
     let sixteen = e.int(low.ty, 16);
     let low = e.shr_unsigned(low, sixteen);
@@ -145,7 +145,7 @@ fn across_rows(e: &mut Emitter, tiling: &Tiling, source: &Source, (from, rows): 
 }
 
 /// One row whose steps of K are neighbours.
-fn whole_row(e: &mut Emitter, source: &Source, from: Val, to: Val, span: &Span) {
+pub fn whole_row(e: &mut Emitter, source: &Source, from: Val, to: Val, span: &Span) {
     let lanes = e.lanes();
     let zero = e.i64(0);
     let from = e.at(source.base, source.elem, from);
@@ -171,7 +171,8 @@ pub fn run_of_words(e: &mut Emitter, source: &Source, from: Val, word: Val, span
     }
 }
 
-fn word_by_word(e: &mut Emitter, source: &Source, from: Val, (to, k_step): (Val, u64), span: &Span) {
+/// One row whose steps of K lie apart; its words go `k_step` apart.
+pub fn word_by_word(e: &mut Emitter, source: &Source, from: Val, (to, k_step): (Val, u64), span: &Span) {
     let zero = e.i64(0);
     e.for_range((zero, span.words, 1), |e, k| {
         let value = source.words(e, from, (k, span), 0, None);

@@ -72,6 +72,12 @@ impl Matmul {
 
     /// How a normal product is cut.
     pub fn tiling(&self, cpu: &Cpu) -> Tiling {
+        let lhs = self.lhs_form(self.word(cpu));
+        self.tiling_of(cpu, lhs, if lhs == Lhs::InPlace { MOST_WORDS } else { MOST_WORDS_PACKED })
+    }
+
+    /// How it is cut where the inner kernel reads rows so, and at most so many words of K at a time.
+    pub fn tiling_of(&self, cpu: &Cpu, lhs: Lhs, most_words: u64) -> Tiling {
         let word = self.word(cpu);
         let lanes = u64::from(cpu.lanes);
         let (m, batch) = (points(&self.m), points(&self.batch));
@@ -82,9 +88,7 @@ impl Matmul {
         let run_panels = n_inner.size.div_ceil(width);
         let n_panels = points(n_outer) * run_panels;
 
-        let lhs = self.lhs_form(word);
-        let most_words = if lhs == Lhs::InPlace { MOST_WORDS } else { MOST_WORDS_PACKED };
-        let run_blocks = k_inner.size.div_ceil(most_words * word.depth());
+        let run_blocks = k_inner.size.div_ceil(most_words.saturating_mul(word.depth()));
         let kc = k_inner.size.div_ceil(run_blocks).next_multiple_of(4).min(k_inner.size);
         let words = kc.div_ceil(word.depth());
         let k_blocks = points(k_outer) * run_blocks;
