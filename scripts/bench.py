@@ -31,6 +31,7 @@ MODELS = {
     "dit512": ("DiT 512 x 8, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "512", "--layers", "8", "--tokens", "1560"]),
     "dit1536": ("DiT 1536 x 2, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "1536", "--layers", "2", "--tokens", "1560"]),
     "lm512": ("LM 512 x 8, 1,024 tokens, vocabulary 32,000", "qwen3.mm", ["--model", "qwen3", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
+    "experts1024": ("Experts 1024 x 512, 64 of which each of 4,096 tokens takes 8", "../tests/goldens/experts.mm", ["--model", "experts", "--dim", "1024", "--tokens", "4096"]),
 }
 HEADER = (
     "| row | eager s | compile s | ours s | ratio | ours of peak | theirs of peak | first step: eager, compile, ours s | RSS: eager, compile, ours MB |\n"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan or transformers' Qwen3 in PyTorch, on request.
+"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan, transformers' Qwen3 or its experts in PyTorch, on request.
 
     python tests/goldens/bench_torch.py --model wan --dim 512 --layers 8 --tokens 1560 --dtype f32 --threads 2
     3
@@ -29,7 +29,7 @@ def latent_grid(tokens):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", choices=["wan", "qwen3"], default="wan")
+    p.add_argument("--model", choices=["wan", "qwen3", "experts"], default="wan")
     p.add_argument("--dim", type=int, default=512)
     p.add_argument("--layers", type=int, default=8)
     p.add_argument("--tokens", type=int, default=1560)
@@ -84,12 +84,36 @@ def qwen3(a):
     return dims, model, {"ids": ids, "labels": ids.clone()}, lambda: model(input_ids=ids, labels=ids).loss
 
 
+def experts(a):
+    """One layer of Qwen3-MoE: a loop over the experts that have tokens."""
+    from transformers import Qwen3MoeConfig
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
+
+    dims = {"S": a.tokens, "DIM": a.dim, "HIDDEN": a.dim // 2, "EXPERTS": 64, "CHOSEN": 8}
+    config = Qwen3MoeConfig(
+        hidden_size=a.dim, moe_intermediate_size=dims["HIDDEN"], num_experts=dims["EXPERTS"], num_experts_per_tok=dims["CHOSEN"], norm_topk_prob=True,
+    )
+    config._experts_implementation = "eager"
+    model = Qwen3MoeSparseMoeBlock(config).float().train()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    if a.compile:
+        model.compile()
+    x = torch.randn(1, a.tokens, a.dim)
+
+    def loss():
+        y = model(x)
+        return (y[0] if isinstance(y, tuple) else y).float().square().mean()
+
+    return dims, model, {"x": x}, loss
+
+
 def main():
     a = arguments()
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3}[a.model](a)
+    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3, "experts": experts}[a.model](a)
     if a.inputs:
         save_file(inputs, a.inputs)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)

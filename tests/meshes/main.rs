@@ -221,6 +221,24 @@ const CASES: &[Case] = &[
         flags: "--batch 4 --preset pattern",
         meshes: &["--dp 2", "--fsdp 2", "--tp 2 --cp 2", "--pp 2 --microbatches 2", "--pp 4 --tp 2 --microbatches 4"],
     },
+    // Five experts, of which a rank has three, two, one or none.
+    Case {
+        name: "experts",
+        model: "../tests/goldens/experts.mm",
+        flags: "--batch 4 --set S=10 --set DIM=12 --set HIDDEN=9 --set EXPERTS=5 --set CHOSEN=2",
+        meshes: &[
+            "--dp 2",
+            "--fsdp 2",
+            "--cp 2",
+            "--tp 2",
+            "--tp 2 --fsdp 2 --cp 2",
+            "--microbatches 2 --tp 2",
+            "--tp 2 --plan meshes/by_expert.mm",
+            "--tp 4 --plan meshes/by_expert.mm",
+            "--tp 2 --fsdp 2 --cp 2 --plan meshes/by_expert.mm",
+            "--tp 4 --dp 2 --microbatches 2 --plan meshes/by_expert.mm",
+        ],
+    },
 ];
 
 const TOWERS: &str = "../tests/meshes/towers.mm";

@@ -216,8 +216,13 @@ fn attention() {
     }
 }
 
-/// Seconds of the kernel on one thread, at the best of some tries; `numbers` are the operands that are i64.
-fn seconds(params: &[String], numbers: &[Vec<i64>], build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>) -> f64 {
+/// Seconds of the kernel on so many threads, at the best of some tries; `numbers` are the operands that are i64.
+fn seconds(
+    threads: &[u32],
+    params: &[String],
+    numbers: &[Vec<i64>],
+    build: impl FnOnce(&mut Builder, &[NodeId]) -> Vec<NodeId>,
+) -> Vec<f64> {
     let mut b = Builder::new("kernel");
     let nodes: Vec<NodeId> = params.iter().map(|text| b.param(ty(text))).collect();
     let results = build(&mut b, &nodes);
@@ -245,12 +250,12 @@ fn seconds(params: &[String], numbers: &[Vec<i64>], build: impl FnOnce(&mut Buil
     buffers.extend(function.result_types().map(|ty| vec![0; ty.tensor().unwrap().bytes()]));
     buffers.push(vec![0; needs.workspace as usize]);
     let args: Vec<*mut u8> = buffers.iter().map(|bytes| ptr(bytes)).collect();
-    let once = |_| {
+    let once = |threads: u32| {
         let start = Instant::now();
-        loaded.call_threads("kernel", &args, 1);
+        loaded.call_threads("kernel", &args, threads);
         start.elapsed().as_secs_f64()
     };
-    (0..5).map(once).fold(f64::MAX, f64::min)
+    threads.iter().map(|&threads| (0..5).map(|_| once(threads)).fold(f64::MAX, f64::min)).collect()
 }
 
 /// Samples in one sequence, by segments, beside the same samples one by one.
@@ -281,16 +286,16 @@ fn packed_attention() {
                         segments.iter().flat_map(|_| [(); 2].map(|()| format!("i64[L:{length}]"))).collect();
                     let numbers: Vec<Vec<i64>> = segments.into_iter().flat_map(|s| [s.clone(), s.clone()]).collect();
                     let params = [&vec![q.clone(); 3][..], &ids].concat();
-                    let there = seconds(&params, &numbers, |b, p| {
+                    let there = seconds(&[1], &params, &numbers, |b, p| {
                         let both = b.op(forward.clone(), p);
                         b.results(both).to_vec()
                     });
                     let params = [&[q.clone(), q.clone(), q.clone(), q.clone(), lse, q][..], &ids].concat();
-                    let back = seconds(&params, &numbers, |b, p| {
+                    let back = seconds(&[1], &params, &numbers, |b, p| {
                         let all = b.op(ops::AttentionGrad::of(&forward), p);
                         b.results(all).to_vec()
                     });
-                    [there, back]
+                    [there[0], back[0]]
                 };
                 let packed = times(total, Some(&segments));
                 let mut known: Vec<(usize, [f64; 2])> = vec![];
@@ -312,5 +317,70 @@ fn packed_attention() {
                 }
             }
         }
+    }
+}
+
+/// 64 experts, of which each of 4,096 tokens takes 8, evenly or not: shares of the peak, and what sorting takes.
+#[test]
+#[ignore = "a measurement"]
+fn experts() {
+    const EXPERTS: usize = 64;
+    let mut random = Numbers(3);
+    let mut unit = || (f64::from(random.next()) + 1.0) / 2.0;
+    let mut draw = |power: i32| -> Vec<i64> {
+        let one = |_| ((unit().powi(power) * EXPERTS as f64) as i64).min(EXPERTS as i64 - 1);
+        (0..4096 * 8).map(one).collect()
+    };
+    let (even, skewed) = (draw(1), draw(3));
+    let [forward, back, gradient] = ["td,tk,efd->tkf", "tkf,tk,efd->tkd", "td,tk,tkf->efd"];
+    for dtype in ["f32", "bf16"] {
+        let peak = peak(dtype);
+        println!("{dtype}: peak of a thread {peak:.0} GFLOP/s");
+        for (kind, ids) in [("even", &even), ("skewed", &skewed)] {
+            for spec in [forward, back, gradient] {
+                let text = |ty: &str, letters: &str| {
+                    let size = |c: char| match c {
+                        't' => "T:4096",
+                        'k' => "K:8",
+                        'd' => "D:1024",
+                        'f' => "F:512",
+                        _ => "E:64",
+                    };
+                    format!("{ty}[{}]", letters.chars().map(size).collect::<Vec<_>>().join(", "))
+                };
+                let letters: Vec<&str> = spec.split([',', '-', '>']).filter(|s| !s.is_empty()).collect();
+                let params = [text(dtype, letters[0]), text("i64", letters[1]), text(dtype, letters[2])];
+                let dims: Vec<Name> =
+                    letters[3].to_uppercase().chars().map(|c| Name::from(c.to_string().as_str())).collect();
+                let times = seconds(&[1, 2], &params, std::slice::from_ref(ids), |b, p| {
+                    let spec = spec.to_string();
+                    vec![match spec == gradient {
+                        true => op(b, ops::GroupedMatmulWeight { spec, dims, experts: EXPERTS, among: None }, p),
+                        false => op(b, ops::GroupedMatmul { spec, dims, among: None }, p),
+                    }]
+                });
+                let flop = 2.0 * ids.len() as f64 * 1024.0 * 512.0;
+                let share = |threads: usize| flop / times[threads - 1] * 1e-9 / peak / threads as f64;
+                println!(
+                    "{kind:8} {spec:16} {:7.1} ms {:4.0} % | {:7.1} ms {:4.0} %",
+                    times[0] * 1e3,
+                    share(1) * 100.0,
+                    times[1] * 1e3,
+                    share(2) * 100.0
+                );
+            }
+            // Rows of one element: nothing but the order, and what is written.
+            let params =
+                [format!("{dtype}[T:4096, D:1]"), "i64[T:4096, K:8]".into(), format!("{dtype}[E:64, F:1, D:1]")];
+            let times = seconds(&[1, 2], &params, std::slice::from_ref(ids), |b, p| {
+                vec![op(b, ops::GroupedMatmul { spec: forward.into(), dims: names("T K F"), among: None }, p)]
+            });
+            println!("{kind:8} rows of one element {:7.3} ms | {:7.3} ms", times[0] * 1e3, times[1] * 1e3);
+        }
+        let linear = ops::Matmul { spec: "lk,ok->lo".into(), dims: names("L O"), dtype: None };
+        let params = [format!("{dtype}[L:4096, K:1024]"), format!("{dtype}[O:4096, K:1024]")];
+        let times = seconds(&[1, 2], &params, &[], |b, p| vec![op(b, linear, p)]);
+        let share = |threads: usize| 2.0 * 4096.0 * 4096.0 * 1024.0 / times[threads - 1] * 1e-9 / peak / threads as f64;
+        println!("a product of as much {:4.0} % | {:4.0} %", share(1) * 100.0, share(2) * 100.0);
     }
 }

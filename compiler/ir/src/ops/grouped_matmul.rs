@@ -10,7 +10,7 @@ use super::compare::Comparison;
 use super::elementwise::{distinct, wide};
 use super::routing::{Asks, Routing, name, names, own_ids, text};
 use super::{Compare, Gather, GroupedMatmulWeight, Matmul, Max, Min, Select, rope};
-use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands: rows, the experts' numbers (i64 or i32), the experts' matrices. Rows have some of the numbers' dims, and one
@@ -36,6 +36,7 @@ impl GroupedMatmul {
 impl Semantics for GroupedMatmul {
     const NAME: &'static str = "grouped_matmul";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "spec", told: &[("dims", Told::Names)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().collect()
@@ -97,11 +98,10 @@ impl Semantics for GroupedMatmul {
             // A row that several numbers send away gets the sum over them.
             let mut letters = l.rows.to_vec();
             let mut dims: Vec<Name> = x.dims.iter().map(|d| d.name.clone()).collect();
-            let own: Vec<TensorType> = vec![x.clone()];
             for (i, &c) in l.ids.iter().enumerate().filter(|(_, c)| !l.rows.contains(c)) {
                 let last = letters.len() - usize::from(letters.last() == Some(&l.from));
                 letters.insert(last, c);
-                dims.insert(last, rope::fresh(&ids.dims[i].name, &own.iter().collect::<Vec<_>>()));
+                dims.insert(last, rope::fresh(&ids.dims[i].name, &[&x]));
             }
             let spec = format!("{},{},{}->{}", text(l.products), text(l.ids), text(l.weight), text(&letters));
             let back = cx.b.op(Self { spec, dims, among: self.among }, &[g, cx.args[1], cx.args[2]]);

@@ -9,7 +9,7 @@ use super::compare::Comparison;
 use super::elementwise::{distinct, wide};
 use super::routing::{Asks, Routing, name, names, own_ids, text};
 use super::{Compare, Iota, Matmul};
-use crate::op::{Class, NodeIds, PartContext, Semantics, Types, Vjp};
+use crate::op::{Class, NodeIds, PartContext, Semantics, TextForm, Told, Types, Vjp};
 use crate::{Array, Builder, Factors, Mismatch, NodeId};
 
 /// Operands: rows, the experts' numbers, and what each row meets. An expert to which no row is sent has zeros.
@@ -36,6 +36,7 @@ impl GroupedMatmulWeight {
 impl Semantics for GroupedMatmulWeight {
     const NAME: &'static str = "grouped_matmul_weight";
     const CLASS: Class = Class::Composite;
+    const TEXT: TextForm = TextForm { first: "spec", told: &[("dims", Told::Names)] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
         self.dims.iter_mut().collect()

@@ -241,7 +241,7 @@ impl Work<'_> {
                 let shift = e.i64(i64::from(vector * e.lanes()));
                 let from = e.at(line, Elem::F32, shift);
                 let column = e.add(column, shift);
-                let mut hand_over = |e: &mut Emitter, left: Option<Val>| {
+                let hand_over = |e: &mut Emitter, left: Option<Val>| {
                     let vf32 = e.vf32();
                     let sum = e.load(from, vf32);
                     self.store(e, sum, index, column, left);

@@ -115,7 +115,9 @@ impl Lowering {
         let kind = match whole {
             Some((node, Whole::Matmul(op))) => Kind::Product(ProductKernel::new(&function, node, op, cpu)?),
             Some((node, Whole::GroupedMatmul(op))) => Kind::Experts(ExpertKernel::products(&function, node, op, cpu)?),
-            Some((node, Whole::GroupedMatmulWeight(op))) => Kind::Experts(ExpertKernel::weight(&function, node, op, cpu)?),
+            Some((node, Whole::GroupedMatmulWeight(op))) => {
+                Kind::Experts(ExpertKernel::weight(&function, node, op, cpu)?)
+            }
             Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(ScatterKernel::new(&function, node, op)?),
             Some((node, Whole::Cumsum(op))) => Kind::Cumsum(CumsumKernel::new(&function, node, op)?),
             Some((node, Whole::Argsort(op))) => Kind::Sort(SortKernel::whole(&function, node, op)?),
