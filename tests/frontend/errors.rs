@@ -175,6 +175,20 @@ fn indices_and_truth_values() {
     let messages = [
         small(kept, "    x.cast(f32).top_k(DIM, KEPT).0.sum()"),
         small(kept, "    x.cast(f32).cumsum(TWO).sum()"),
+        small(kept, "    x.grouped_matmul(OTHER, ids, constant(0.0, work).expand([KEPT, DIM, TWO])).0.cast(f32).sum()"),
+        small(kept, "    x.grouped_matmul(KEPT, ids, constant(0.0, work).expand([KEPT, TWO])).0.cast(f32).sum()"),
+        small(
+            kept,
+            "    x.grouped_matmul(KEPT, ids.at(L, 0), constant(0.0, work).expand([KEPT, DIM, TWO])).0.cast(f32).sum()",
+        ),
+        small(
+            kept,
+            "    x.grouped_matmul(KEPT, ids.expand([B, L, TWO]), constant(0.0, work).expand([KEPT, DIM, TWO])).1.cast(f32).sum()",
+        ),
+        small(
+            kept,
+            "    x.grouped_matmul(KEPT, ids.cast(f32), constant(0.0, work).expand([KEPT, DIM, TWO])).0.cast(f32).sum()",
+        ),
         small(kept, "    x.floor_div(2).cast(f32).sum()"),
         small(kept, "    (ids % 2).cast(f32).sum()"),
         small(kept, "    ids.and(ids).cast(f32).sum()"),

@@ -46,6 +46,21 @@ fn compile_time_values_leave_no_trace() {
     );
 }
 
+/// Numbers are counted where the counts are read, and only there.
+#[test]
+fn experts_are_one_operator_and_its_counts() {
+    let experts = "let w = constant(0.0, work).expand([TWO, DIM, OTHER]);
+    let ids = x.cast(f32).sum_over([DIM]).cast(i64);";
+    check(
+        &format!("{experts}\n    x.grouped_matmul(TWO, ids, w).0.cast(f32).sum()"),
+        "cast constant broadcast cast reduce_sum cast grouped_matmul cast reduce_sum",
+    );
+    check(
+        &format!("{experts}\n    x.grouped_matmul(TWO, ids, w).1.cast(f32).square().sum()"),
+        "cast cast reduce_sum cast iota compare cast reduce_sum cast mul reduce_sum",
+    );
+}
+
 #[test]
 fn what_is_said_behind_an_attention_is_one_operator() {
     check(

@@ -161,6 +161,31 @@ fn products_are_counted_exactly() {
     assert!(backward > 10 * scores, "{backward}");
 }
 
+/// A product by expert costs what the numbers ask for, however many experts there are; a part of them, its share.
+#[test]
+fn experts_cost_by_the_rows_that_are_sent() {
+    let types: Vec<TensorType> =
+        ["f32[T:40, D:6]", "i64[T:40, K:2]", "f32[E:8, D:6, F:5]"].iter().map(|t| t.parse().unwrap()).collect();
+    let cost = |experts: usize, among: Option<usize>| {
+        let mut types = types.clone();
+        types[2].dims[0].size = experts;
+        let (spec, dims) = ("td,tk,edf->tkf".to_string(), ["T", "K", "F"].map(Into::into).to_vec());
+        let op = Op::from(GroupedMatmul { spec, dims, among });
+        let args: Vec<&TensorType> = types.iter().collect();
+        op.matmul_flops(&args, &op.infer(&args).unwrap())
+    };
+    let whole = 2 * 40 * 2 * 6 * 5;
+    assert_eq!(
+        [cost(8, None), cost(64, None), cost(2, Some(8)), cost(3, Some(8))],
+        [whole, whole, whole / 4, whole * 3 / 8]
+    );
+    let y: TensorType = "f32[T:40, K:2, F:5]".parse().unwrap();
+    let (spec, dims) = ("td,tk,tkf->edf".to_string(), ["E", "D", "F"].map(Into::into).to_vec());
+    let op = Op::from(GroupedMatmulWeight { spec, dims, experts: 2, among: Some(8) });
+    let args = [&types[0], &types[1], &y];
+    assert_eq!(op.matmul_flops(&args, &op.infer(&args).unwrap()), whole / 4);
+}
+
 /// What computes costs at least one operation for each element it touches, and not more than a few dozen; what moves
 /// costs none.
 #[test]

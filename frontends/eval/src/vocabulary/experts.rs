@@ -47,6 +47,7 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         return Err(Diagnostic::error(format!("the numbers of experts have the dim {} of the matrices", both.name))
             .at(ids.span, format!("this is `{numbers}`"))
             .at(w.span, format!("this is `{weight}`"))
+            .help("rename it in one of them: `.rename(OLD, NEW)`")
             .into());
     }
     let mut dims: Vec<Name> = names.iter().map(|n| (*n).clone()).collect();

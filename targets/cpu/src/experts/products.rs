@@ -5,7 +5,9 @@ use super::order::Order;
 use super::problem::{Bases, Experts, PRODUCTS, ROWS, WEIGHT};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
-use crate::matmul::{Lhs, Matmul, Micro, Panels, Source, Span, Tiling, pack_columns, whole_row, word_by_word};
+use crate::matmul::{
+    Lhs, Matmul, Micro, Panels, RHS_BYTES, Source, Span, Tiling, pack_columns, whole_row, word_by_word,
+};
 
 /// Bytes that memory moves at a time.
 const LINE: u64 = 64;
@@ -14,7 +16,7 @@ impl Experts {
     /// All of a row is multiplied at a time.
     fn product_tiling(&self, cpu: &Cpu) -> (Matmul, Tiling) {
         let matmul = self.product();
-        let tiling = matmul.tiling_of(cpu, Lhs::Rows, u64::MAX);
+        let tiling = matmul.tiling_of(cpu, Lhs::Rows, u64::MAX, RHS_BYTES);
         (matmul, tiling)
     }
 

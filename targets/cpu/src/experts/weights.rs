@@ -6,11 +6,14 @@ use super::order::Order;
 use super::problem::{Bases, Experts, OPERANDS, PRODUCTS, ROWS, WEIGHT};
 use crate::cpu::Cpu;
 use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
-use crate::matmul::{Lhs, Matmul, Micro, Panels, Tiling, Word, weave};
+use crate::matmul::{Lhs, Matmul, Micro, Panels, RHS_BYTES, Tiling, Word, weave};
 use crate::nest::Dim;
 
 /// Words of numbers that are summed in registers before a tile goes to memory.
-const MOST_WORDS: u64 = 512;
+const MOST_WORDS: u64 = 768;
+
+/// Bytes that memory moves at a time.
+const LINE: u64 = 64;
 
 /// One side of the outer products.
 #[derive(Clone, Copy)]
@@ -40,7 +43,7 @@ impl Experts {
             lhs: self.elem,
             rhs: self.elem,
         };
-        matmul.tiling_of(cpu, Lhs::Steps, MOST_WORDS)
+        matmul.tiling_of(cpu, Lhs::Steps, MOST_WORDS, 2 * RHS_BYTES)
     }
 
     /// Words of scratch for a part, and parts.
@@ -131,7 +134,16 @@ impl Work<'_> {
         let (zero, one) = (e.i64(0), e.i64(1));
         let most = e.i64(tiling.kc as i64);
         let up = e.sub(most, one);
+        // Runs of an expert are about as long as each other, and of whole words.
         let runs = e.add(rows, up);
+        let runs = e.div_unsigned(runs, most);
+        let each = e.add(rows, runs);
+        let each = e.sub(each, one);
+        let each = e.div_unsigned(each, runs);
+        let each = e.next_multiple(each, 4);
+        let most = e.min_int(each, most);
+        let runs = e.add(rows, most);
+        let runs = e.sub(runs, one);
         let runs = e.div_unsigned(runs, most);
         let last = e.sub(runs, one);
         e.for_count(tiling.n_blocks(), 1, |e, block| {
@@ -165,20 +177,27 @@ impl Work<'_> {
         });
     }
 
-    /// The words of one step: neighbours along a side, from `first` on, `left` of which there are.
-    fn words(&self, e: &mut Emitter, side: Side<'_>, starts: &[Val], odd: Option<Val>, first: Val, left: Val) -> Val {
+    /// The words of one step: neighbours along a side, from `first` on; of `left` elements, if not all are there.
+    fn words(
+        &self,
+        e: &mut Emitter,
+        side: Side<'_>,
+        (starts, odd): (&[Val], Option<Val>),
+        first: Val,
+        left: Option<Val>,
+    ) -> Val {
         let elem = self.experts.elem;
         let stride = side.dim.strides[side.operand];
         let step = e.i64(stride);
         let within = e.mul(first, step);
-        let mask = e.lanes_below(left);
+        let mask = left.map(|left| e.lanes_below(left));
         let values: Vec<Val> = starts
             .iter()
             .map(|&start| {
                 let offset = e.add(start, within);
                 let at = e.at(self.bases[side.operand], elem, offset);
                 // A single column has no stride: the other lanes do not exist.
-                e.load_strided(at, elem, stride.max(1), Some(mask))
+                e.load_strided(at, elem, stride.max(1), mask)
             })
             .collect();
         match (&values[..], odd) {
@@ -231,29 +250,38 @@ impl Work<'_> {
         let tiling = self.tiling;
         let (side, _) = self.experts.sides();
         let [panel_step, _, k_step] = tiling.lhs_steps();
+        let lanes = u64::from(e.lanes());
+        // Panels before this one can be read as whole vectors.
+        let full = (side.dim.size + u64::from(tiling.rows)).saturating_sub(lanes) / u64::from(tiling.rows);
         self.each_word(e, run, side.operand, |e, word, starts, odd| {
             let step = e.i64(k_step as i64);
             let line = e.mul(word, step);
             let line = e.at(self.lhs, Elem::F32, line);
-            let zero = e.i64(0);
-            e.for_each((zero, m.count, 1), &[], |e, panel, _| {
+            let copy = |e: &mut Emitter, panel: Val, whole: bool| {
                 let (rows, step) = (e.i64(i64::from(tiling.rows)), e.i64(panel_step as i64));
                 let to = e.mul(panel, step);
                 let to = e.at(line, Elem::F32, to);
                 let first = e.add(m.first, panel);
                 let first = e.mul(first, rows);
                 let size = e.i64(side.dim.size as i64);
-                let left = e.sub(size, first);
-                let words = self.words(e, side, starts, odd, first, left);
+                let left = (!whole).then(|| e.sub(size, first));
+                let words = self.words(e, side, (starts, odd), first, left);
                 e.store(words, to);
                 Vec::new()
-            });
+            };
+            let (zero, full) = (e.i64(0), e.i64(full as i64));
+            let full = e.sub(full, m.first);
+            let full = e.max_int(full, zero);
+            let full = e.min_int(full, m.count);
+            e.for_each((zero, full, 1), &[], |e, panel, _| copy(e, panel, true));
+            e.for_each((full, m.count, 1), &[], |e, panel, _| copy(e, panel, false));
         });
     }
 
     fn pack_columns(&self, e: &mut Emitter, run: &Run, n: Panels) {
         let tiling = self.tiling;
         let (_, side) = self.experts.sides();
+        let whole = side.dim.size.is_multiple_of(tiling.width);
         self.each_word(e, run, side.operand, |e, word, starts, odd| {
             let width = e.i64(tiling.width as i64);
             let line = e.mul(word, width);
@@ -269,8 +297,8 @@ impl Work<'_> {
                     let shift = e.i64(i64::from(vector * e.lanes()));
                     let first = e.add(first, shift);
                     let size = e.i64(side.dim.size as i64);
-                    let left = e.sub(size, first);
-                    let words = self.words(e, side, starts, odd, first, left);
+                    let left = (!whole).then(|| e.sub(size, first));
+                    let words = self.words(e, side, (starts, odd), first, left);
                     let to = e.at(to, Elem::F32, shift);
                     e.store(words, to);
                 }
@@ -308,33 +336,61 @@ impl Work<'_> {
                         let index = e.add(index, past);
                         let index = e.add(index, m_panel);
                         let index = e.mul(index, tile);
+                        // One tile after another, where none waits for a next run.
+                        let alone = e.cmp(Cmp::Eq, run.last, zero);
+                        let index = e.select(alone, zero, index);
                         e.at(self.sums, Elem::F32, index)
                     }
                 };
-                e.micro_words((tiling.word, micro), (a, b, c), run.words, run.index);
+                let (row, column) = (e.add(m.first, m_panel), e.add(n.first, n_panel));
+                let (rows, width) = (e.i64(i64::from(tiling.rows)), e.i64(tiling.width as i64));
+                let (row, column) = (e.mul(row, rows), e.mul(column, width));
                 let done = e.cmp(Cmp::Eq, run.index, run.last);
-                e.if_then(done, |e| {
-                    let m_panel = e.add(m.first, m_panel);
-                    let n_panel = e.add(n.first, n_panel);
-                    self.finish(e, expert, (m_panel, n_panel), c);
-                });
+                e.if_then(done, |e| self.ask(e, expert, (row, column)));
+                e.micro_words((tiling.word, micro), (a, b, c), run.words, run.index);
+                e.if_then(done, |e| self.finish(e, expert, (row, column), c));
                 Vec::new()
             });
             Vec::new()
         });
     }
 
-    /// Stores a tile of sums.
-    fn finish(&self, e: &mut Emitter, expert: Val, (m_panel, n_panel): (Val, Val), c: Val) {
-        let tiling = self.tiling;
+    /// Rows of a tile that begins with row `first` of a matrix.
+    fn rows_from(&self, e: &mut Emitter, first: Val) -> Val {
         let (left, _) = self.experts.sides();
-        let (rows, width) = (e.i64(i64::from(tiling.rows)), e.i64(tiling.width as i64));
-        let (first, column) = (e.mul(m_panel, rows), e.mul(n_panel, width));
-        let size = e.i64(left.dim.size as i64);
+        let (size, rows) = (e.i64(left.dim.size as i64), e.i64(i64::from(self.tiling.rows)));
         let there = e.sub(size, first);
-        let there = e.min_int(there, rows);
-        let zero = e.i64(0);
-        e.for_each((zero, there, 1), &[], |e, row, _| {
+        e.min_int(there, rows)
+    }
+
+    /// Asks for the lines that a tile will be written to.
+    fn ask(&self, e: &mut Emitter, expert: Val, (first, column): (Val, Val)) {
+        let (_, right) = self.experts.sides();
+        if right.dim.strides[WEIGHT] != 1 {
+            return;
+        }
+        let elem = self.experts.elem;
+        let (zero, rows) = (e.i64(0), self.rows_from(e, first));
+        e.for_each((zero, rows, 1), &[], |e, row, _| {
+            let row = e.add(first, row);
+            let from = self.place(e, expert, row, column);
+            for line in 0..(self.tiling.width * elem.bytes()).div_ceil(LINE) {
+                let elements = e.i64((line * LINE / elem.bytes()) as i64);
+                let at = e.at(from, elem, elements);
+                e.prefetch(at);
+            }
+            Vec::new()
+        });
+    }
+
+    /// Stores a tile of sums.
+    fn finish(&self, e: &mut Emitter, expert: Val, (first, column): (Val, Val), c: Val) {
+        let tiling = self.tiling;
+        let (_, right) = self.experts.sides();
+        let whole = right.dim.size.is_multiple_of(tiling.width);
+        let (zero, rows) = (e.i64(0), self.rows_from(e, first));
+        e.for_each((zero, rows, 1), &[], |e, row, _| {
+            let width = e.i64(tiling.width as i64);
             let line = e.mul(row, width);
             let line = e.at(c, Elem::F32, line);
             let row = e.add(first, row);
@@ -344,7 +400,7 @@ impl Work<'_> {
                 let column = e.add(column, shift);
                 let vf32 = e.vf32();
                 let sum = e.load(from, vf32);
-                self.store(e, sum, expert, (row, column));
+                self.store(e, sum, expert, (row, column), whole);
             }
             Vec::new()
         });
@@ -358,22 +414,31 @@ impl Work<'_> {
         e.for_each((zero, rows, 1), &[], |e, row, _| {
             e.for_each((zero, columns, lanes), &[], |e, column, _| {
                 let nothing = e.vconst(0.0);
-                self.store(e, nothing, expert, (row, column));
+                self.store(e, nothing, expert, (row, column), false);
                 Vec::new()
             });
             Vec::new()
         });
     }
 
-    /// Stores a vector of an expert's matrix: the columns from one on, as far as they go.
-    fn store(&self, e: &mut Emitter, value: Val, expert: Val, (row, column): (Val, Val)) {
+    /// The address of an element of an expert's matrix.
+    fn place(&self, e: &mut Emitter, expert: Val, row: Val, column: Val) -> Val {
         let (left, right) = self.experts.sides();
-        let size = e.i64(right.dim.size as i64);
-        let there = e.sub(size, column);
-        let mask = e.lanes_below(there);
         let dims = [self.experts.experts.clone(), left.dim.clone(), right.dim.clone()];
         let offset = e.offset(&dims, &[expert, row, column], WEIGHT);
-        let at = e.at(self.bases[WEIGHT], self.experts.elem, offset);
-        e.store_strided(value, at, self.experts.elem, right.dim.strides[WEIGHT], Some(mask));
+        e.at(self.bases[WEIGHT], self.experts.elem, offset)
+    }
+
+    /// Stores a vector of an expert's matrix: the columns from one on, as far as they go, which may be known to be far
+    /// enough.
+    fn store(&self, e: &mut Emitter, value: Val, expert: Val, (row, column): (Val, Val), whole: bool) {
+        let (_, right) = self.experts.sides();
+        let size = e.i64(right.dim.size as i64);
+        let mask = (!whole).then(|| {
+            let there = e.sub(size, column);
+            e.lanes_below(there)
+        });
+        let at = self.place(e, expert, row, column);
+        e.store_strided(value, at, self.experts.elem, right.dim.strides[WEIGHT], mask);
     }
 }

@@ -14,7 +14,7 @@ pub use blocks::{Panels, Span};
 pub use columns::pack as pack_columns;
 pub use micro::{Micro, Word, register_tile};
 pub use rows::{Source, weave, whole_row, word_by_word};
-pub use tiling::{Lhs, Tiling};
+pub use tiling::{Lhs, RHS_BYTES, Tiling};
 
 use crate::emit::{Elem, Emitter, Val};
 use crate::nest::{Dim, merge, sizes};

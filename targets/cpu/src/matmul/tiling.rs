@@ -15,7 +15,7 @@ const MOST_WORDS: u64 = 2048;
 const MOST_WORDS_PACKED: u64 = 512;
 
 /// Bytes of packed columns, which are read again for each block of rows.
-const RHS_BYTES: u64 = 1 << 20;
+pub const RHS_BYTES: u64 = 1 << 20;
 
 /// Bytes of a block of rows, which stays in the second-level cache while all columns pass.
 const LHS_BYTES: u64 = 384 << 10;
@@ -73,11 +73,12 @@ impl Matmul {
     /// How a normal product is cut.
     pub fn tiling(&self, cpu: &Cpu) -> Tiling {
         let lhs = self.lhs_form(self.word(cpu));
-        self.tiling_of(cpu, lhs, if lhs == Lhs::InPlace { MOST_WORDS } else { MOST_WORDS_PACKED })
+        self.tiling_of(cpu, lhs, if lhs == Lhs::InPlace { MOST_WORDS } else { MOST_WORDS_PACKED }, RHS_BYTES)
     }
 
-    /// How it is cut where the inner kernel reads rows so, and at most so many words of K at a time.
-    pub fn tiling_of(&self, cpu: &Cpu, lhs: Lhs, most_words: u64) -> Tiling {
+    /// How it is cut where the inner kernel reads rows so, at most so many words of K at a time, and where packed columns
+    /// may have so many bytes.
+    pub fn tiling_of(&self, cpu: &Cpu, lhs: Lhs, most_words: u64, rhs_bytes: u64) -> Tiling {
         let word = self.word(cpu);
         let lanes = u64::from(cpu.lanes);
         let (m, batch) = (points(&self.m), points(&self.batch));
@@ -95,7 +96,7 @@ impl Matmul {
 
         let even = |total: u64, most: u64| total.div_ceil(total.div_ceil(most.max(1)));
         let fits = |bytes: u64, words: u64| bytes / (4 * words);
-        let nc_panels = even(n_panels, fits(RHS_BYTES, words * width));
+        let nc_panels = even(n_panels, fits(rhs_bytes, words * width));
         let tile = u64::from(rows) * width;
         let sum_panels = if k_blocks > 1 { even(m_panels, fits(SUM_BYTES, tile * nc_panels)) } else { m_panels };
         let mc_panels = fits(LHS_BYTES, words * u64::from(rows)).max(4).min(sum_panels);
