@@ -27,11 +27,14 @@ MMC, MMRUN = BUILT / "mmc", BUILT / "mmrun"
 
 # Names, the model's file, and how PyTorch builds it.
 MODELS = {
-    "dit256": ("DiT 256 x 4, 1,024 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "256", "--layers", "4", "--tokens", "1024"]),
-    "dit512": ("DiT 512 x 8, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "512", "--layers", "8", "--tokens", "1560"]),
-    "dit1536": ("DiT 1536 x 2, 1,560 tokens", "wan2.2.mm", ["--model", "wan", "--dim", "1536", "--layers", "2", "--tokens", "1560"]),
-    "lm512": ("LM 512 x 8, 1,024 tokens, vocabulary 32,000", "qwen3.mm", ["--model", "qwen3", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
-    "experts1024": ("Experts 1024 x 512, 64 of which each of 4,096 tokens takes 8", "../tests/goldens/experts.mm", ["--model", "experts", "--dim", "1024", "--tokens", "4096"]),
+    "dit256": ("DiT 256 x 4, 1,024 tokens", "models/wan2.2.mm", ["--model", "wan", "--dim", "256", "--layers", "4", "--tokens", "1024"]),
+    "dit512": ("DiT 512 x 8, 1,560 tokens", "models/wan2.2.mm", ["--model", "wan", "--dim", "512", "--layers", "8", "--tokens", "1560"]),
+    "dit1536": ("DiT 1536 x 2, 1,560 tokens", "models/wan2.2.mm", ["--model", "wan", "--dim", "1536", "--layers", "2", "--tokens", "1560"]),
+    "lm512": ("LM 512 x 8, 1,024 tokens, vocabulary 32,000", "models/qwen3.mm", ["--model", "qwen3", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
+    "bias512": ("attention with T5's bias, 512 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "bias", "--tokens", "512"]),
+    "windows4096": ("64 windows of 64 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "windows", "--tokens", "4096"]),
+    "sliding4096": ("a window of 64 to either side, 4,096 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "sliding", "--tokens", "4096"]),
+    "experts1024": ("Experts 1024 x 512, 64 of which each of 4,096 tokens takes 8", "tests/goldens/experts.mm", ["--model", "experts", "--dim", "1024", "--tokens", "4096"]),
 }
 HEADER = (
     "| row | eager s | compile s | ours s | ratio | ours of peak | theirs of peak | first step: eager, compile, ours s | RSS: eager, compile, ours MB |\n"
@@ -73,7 +76,7 @@ class Ours:
         self.command = [MMRUN, self.plan, "--inputs", inputs, "--threads", threads]
         sets = [w for k, v in dims.items() for w in ("--set", f"{k}={v}")]
         begin = time.perf_counter()
-        run([MMC, "compile", ROOT / "models" / model, "--dtype", dtype, "-o", self.plan, *sets])
+        run([MMC, "compile", ROOT / model, "--dtype", dtype, "-o", self.plan, *sets])
         self.compile = time.perf_counter() - begin
         self.first, self.rss, self.times = None, 0, []
 

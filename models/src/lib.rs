@@ -15,6 +15,8 @@ pub mod layers {
     pub mod grid_rope;
     #[path = "next_token.mm"]
     pub mod next_token;
+    #[path = "relative_bias.mm"]
+    pub mod relative_bias;
     #[path = "rope.mm"]
     pub mod rope;
     #[path = "text_decoder.mm"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan, transformers' Qwen3 or its experts in PyTorch, on request.
+"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan, transformers' Qwen3, its experts or attention alone in PyTorch, on request.
 
     python tests/goldens/bench_torch.py --model wan --dim 512 --layers 8 --tokens 1560 --dtype f32 --threads 2
     3
@@ -29,10 +29,11 @@ def latent_grid(tokens):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", choices=["wan", "qwen3", "experts"], default="wan")
+    p.add_argument("--model", choices=["wan", "qwen3", "experts", "attention"], default="wan")
     p.add_argument("--dim", type=int, default=512)
     p.add_argument("--layers", type=int, default=8)
     p.add_argument("--tokens", type=int, default=1560)
+    p.add_argument("--kind", choices=["bias", "windows", "sliding"], default="bias", help="of attention: scripts/bench/attention.mm")
     p.add_argument("--vocab", type=int, default=32000)
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: f32 weights under autocast")
     p.add_argument("--threads", type=int, default=0, help="default: as many as torch chooses")
@@ -108,12 +109,50 @@ def experts(a):
     return dims, model, {"x": x}, loss
 
 
+class Attention(torch.nn.Module):
+    """What scripts/bench/attention.mm computes: with T5's bias, windows as a batch, or a mask of a window that slides."""
+
+    def __init__(self, kind, tokens, window=64, head=64, heads=8):
+        super().__init__()
+        self.kind, self.window = kind, window
+        self.q, self.k, self.v = (torch.nn.Parameter(torch.ones(head)) for _ in range(3))
+        self.relative_attention_bias = torch.nn.Embedding(32, heads)
+        from transformers.models.t5.modeling_t5 import T5Attention
+
+        at = torch.arange(tokens)
+        distance = at[None] - at[:, None]
+        self.register_buffer("bucket", T5Attention._relative_position_bucket(distance))
+        self.register_buffer("seen", distance.abs() <= window)
+
+    def forward(self, x):
+        q, k, v = ((x * gain.to(x.dtype)).transpose(1, 2) for gain in (self.q, self.k, self.v))
+        mask = None
+        if self.kind == "bias":
+            mask = self.relative_attention_bias(self.bucket).permute(2, 0, 1)[None].to(q.dtype)
+        elif self.kind == "sliding":
+            mask = self.seen
+        else:
+            q, k, v = (t.unflatten(2, (-1, self.window)).transpose(1, 2).flatten(0, 1) for t in (q, k, v))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).float().square().mean()
+
+
+def attention(a):
+    dims = {"S": a.tokens, "KIND": ["bias", "windows", "sliding"].index(a.kind)}
+    model = Attention(a.kind, a.tokens).train()
+    if a.compile:
+        model.compile()
+    x = torch.randn(1, a.tokens, 8, 64)
+    dtype = torch.bfloat16 if a.dtype == "bf16" else torch.float32
+    # Autocast casts nothing here: what a layer would have made is of that type already.
+    return dims, model, {"x": x}, lambda: model(x.to(dtype))
+
+
 def main():
     a = arguments()
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3, "experts": experts}[a.model](a)
+    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3, "experts": experts, "attention": attention}[a.model](a)
     if a.inputs:
         save_file(inputs, a.inputs)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)

@@ -287,6 +287,35 @@ def numbered_attention():
              group=hq // hk, scale=d**-0.5, segments=segments, positions=positions, left=left, right=right)
 
 
+BIASED = {  # dims of the bias, causal
+    "bias": ("HQ LQ KEYS", False),
+    "bias_alibi": ("HQ KEYS", True),
+    "bias_of_samples": ("B LQ KEYS", False),
+    "bias_whole": ("B HQ LQ KEYS", True),
+}
+
+
+def biased_attention():
+    b, lq, lk, hq, hk, d = 2, 7, 9, 4, 2, 16
+    sizes = {"B": b, "HQ": hq, "LQ": lq, "KEYS": lk}
+    for case, (dims, causal) in BIASED.items():
+        shapes = {"q: B LQ HQ D": (b, lq, hq, d), "k: B LK HK D": (b, lk, hk, d), "v: B LK HK D": (b, lk, hk, d)}
+        inputs = {s: torch.randn(shape, generator=rng(case + s)) for s, shape in shapes.items()}
+        inputs[f"bias: {dims}"] = 2 * torch.randn([sizes[d] for d in dims.split()], generator=rng(case + "bias"))
+        hidden = ~torch.ones(lq, lk, dtype=torch.bool).tril(lk - lq) if causal else torch.zeros(lq, lk, dtype=torch.bool)
+
+        def attend(q, k, v, bias):
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            at = [slice(None) if name in dims.split() else None for name in sizes]
+            mask = bias[tuple(at)].expand(b, hq, lq, lk).masked_fill(hidden, -math.inf)
+            scores = torch.einsum("bhld,bhtd->bhlt", q, k.repeat_interleave(hq // hk, dim=1)) / math.sqrt(d)
+            out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+            return out.transpose(1, 2), torch.logsumexp(scores + mask, -1).transpose(1, 2)
+
+        emit(f"attention_{case}", "attention", attend, inputs, ["*out: B LQ HQ D", "lse: B LQ HQ"], ["q", "k", "v", "bias"], causal=causal,
+             group=hq // hk, scale=d**-0.5, bias="KEYS")
+
+
 # ---------------------------------------------------------------- tables, losses, optimiser
 
 
@@ -439,7 +468,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for group in (unary, binary, matmul, reductions, norms, rope, attention, numbered_attention, embedding, cross_entropy, adamw, indices, experts, words, wan_ends):
+    for group in (unary, binary, matmul, reductions, norms, rope, attention, numbered_attention, biased_attention, embedding, cross_entropy, adamw, indices, experts, words, wan_ends):
         group()
     files = sorted(OUT.iterdir())
     print(f"{len(files)} files, {sum(f.stat().st_size for f in files) // 1024} KiB")

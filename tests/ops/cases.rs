@@ -391,6 +391,7 @@ impl Cases {
             causal,
             scale: 0.7,
             visibility: Visibility::default(),
+            bias: None,
         };
         let d = ("D", 3);
         let both = [
@@ -444,6 +445,7 @@ impl Cases {
                 self.add(op.clone(), forward);
             }
             self.visibility(&op, &forward, &backward);
+            self.biased(&op, &forward, &backward, &window);
             self.add(op, forward.to_vec());
             self.add(grad, backward);
         }
@@ -482,6 +484,50 @@ impl Cases {
                 self.add(AttentionGrad::of(&op), [backward, &rest].concat());
                 self.add(op, all);
             }
+        }
+    }
+
+    /// The same attention with a bias of some of the dims of the scores, alone, through a window and with numbers.
+    fn biased(&mut self, op: &Attention, forward: &[Operand], backward: &[Operand], window: &[Operand]) {
+        let (q, kv) = (forward[0].ty.clone(), &forward[1].ty);
+        let keys = Dim::new(if op.kv_len == op.q_len { "KEYS" } else { "T" }, kv.size_of(&op.kv_len).unwrap());
+        let of = |names: &[&str]| -> Vec<Dim> {
+            let dim = |name: &&str| if *name == "KEYS" { Some(keys.clone()) } else { own(&q, name) };
+            names.iter().filter_map(dim).collect()
+        };
+        let numbers = |length: &Name, ty: &TensorType| Operand {
+            ty: TensorType::new(DType::I64, [own(ty, length).unwrap()]),
+            values: Values::Below(3),
+        };
+        let segments = [numbers(&op.q_len, &q), numbers(&op.kv_len, kv)];
+        for (dims, kind) in [
+            (vec!["H", "L", "KEYS"], 0),
+            (vec!["H", "KEYS"], 1),
+            (vec!["B", "KEYS", "L"], 2),
+            (vec!["A", "L", "KEYS", "B", "H"], 0),
+            (vec!["KEYS"], 2),
+            (vec!["L", "H"], 0),
+        ] {
+            let dtype = if kind == 1 { DType::F32 } else { self.float };
+            let bias = Operand { ty: TensorType::new(dtype, of(&dims)), values: Values::Within(-2.0, 2.0) };
+            let mut op = Attention { bias: Some(keys.name.clone()), ..op.clone() };
+            let mut rest = vec![bias];
+            match kind {
+                1 => rest.extend(window.iter().cloned()),
+                2 => {
+                    op.visibility.segments = true;
+                    rest.extend(segments.clone());
+                }
+                _ => {}
+            }
+            let all = [forward, &rest].concat();
+            if op.infer(&all.iter().map(|o| &o.ty).collect::<Vec<_>>()).is_err() {
+                continue;
+            }
+            let behind = [backward, &rest].concat();
+            self.add(AttentionBiasGrad::of(&op, keys.name.clone()), behind.clone());
+            self.add(AttentionGrad::of(&op), behind);
+            self.add(op, all);
         }
     }
 
@@ -533,4 +579,8 @@ fn every_operator_has_a_case() {
     for name in Op::NAMES {
         assert!(cases.iter().any(|c| c.op.name() == *name), "`{name}` has no case");
     }
+}
+
+fn own(ty: &TensorType, name: &str) -> Option<Dim> {
+    ty.dims.iter().find(|d| d.name == *name).cloned()
 }

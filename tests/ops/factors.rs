@@ -300,8 +300,11 @@ fn check(case: &Case, seed: u64, seen: &mut Seen) {
 /// Windows are what cutting an attention makes: they are not cut again.
 fn windowed(case: &Case) -> bool {
     match &case.op {
-        ir::Op::Attention(op) => op.visibility.is_plain() && case.operands.len() == 5,
-        ir::Op::AttentionGrad(op) => op.visibility.is_plain() && case.operands.len() == 8,
+        ir::Op::Attention(op) => op.visibility.is_plain() && case.operands.len() == 5 + op.biases(),
+        ir::Op::AttentionGrad(op) => {
+            op.visibility.is_plain() && case.operands.len() == 8 + usize::from(op.bias.is_some())
+        }
+        ir::Op::AttentionBiasGrad(op) => op.visibility.is_plain() && case.operands.len() == 9,
         _ => false,
     }
 }
@@ -324,7 +327,15 @@ fn parts_of_operands_give_parts_of_results() {
     for (_, case) in cases.iter().filter(|(_, c)| c.op.class() != Class::Source) {
         assert!(seen.cut.contains(case.op.name()), "`{}` was never cut", case.op.name());
     }
-    let knowing =
-        ["attention", "attention_grad", "gather", "grouped_matmul", "grouped_matmul_weight", "iota", "scatter_add"];
+    let knowing = [
+        "attention",
+        "attention_bias_grad",
+        "attention_grad",
+        "gather",
+        "grouped_matmul",
+        "grouped_matmul_weight",
+        "iota",
+        "scatter_add",
+    ];
     assert!(seen.knows_its_part.iter().eq(&knowing), "{:?}", seen.knows_its_part);
 }

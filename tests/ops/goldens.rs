@@ -144,6 +144,7 @@ fn build(g: &Golden, b: &mut Builder, x: &[NodeId]) -> Vec<NodeId> {
                     left: g.attributes["left"].as_u64(),
                     right: g.attributes["right"].as_u64(),
                 },
+                bias: g.attributes["bias"].as_str().map(Name::from),
             };
             assert_eq!(
                 b.ty(x[0]).size_of("HQ").unwrap() / b.ty(x[1]).size_of("HK").unwrap(),

@@ -166,6 +166,7 @@ fn the_log_sum_exp_of_attention_is_not_differentiated() {
         causal: true,
         scale: 1.0,
         visibility: Visibility::default(),
+        bias: None,
     };
     let mut b = Builder::new("backward");
     let qkv = [(); 3].map(|()| b.param(ty(DType::F32, &[("L", 3), ("H", 1), ("D", 2)])));

@@ -227,6 +227,12 @@ fn attention() {
     refused(&segments, &[q, kv, kv, "i64[L:4]", "i64[T:7]"], "which does not number");
     let near = seen(",\"visibility\":{\"left\":1}");
     refused(&near, &[q, short, short], "queries of length L with");
+    let biased = seen(",\"bias\":\"T\"");
+    refused(&biased, &[q, kv, kv], "takes a bias as operand 3, here are 3");
+    refused(&biased, &[q, kv, kv, "f32[H:4, L:3, T:6]"], "which is no bias of");
+    refused(&biased, &[q, kv, kv, "i64[H:4, T:7]"], "which is no bias of");
+    refused(&biased, &[q, kv, kv, "f32[D:5, T:7]"], "which is no bias of");
+    refused(&seen(",\"bias\":\"L\""), &[q, kv, kv, "f32[L:3]"], "cannot be called L like a dim of");
     let grad = format!("attention_grad {}", with("L", "T", "H", "K", false));
     let lse = "f32[B:2, L:3, H:4]";
     refused(&grad, &[q, kv, kv, kv, lse, q], "operand 3 of `attention_grad`");

@@ -140,6 +140,7 @@ fn products_are_counted_exactly() {
         causal,
         scale: 1.0,
         visibility: Visibility::default(),
+        bias: None,
     };
     let (q, kv) = ("f32[B:2, L:3, H:4, D:5]", "f32[B:2, T:7, K:2, D:5]");
     let products = 2 * 4 * 3 * 7 * 5;

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &str)] = layers!(
     "gated_mlp",
     "grid_rope",
     "next_token",
+    "relative_bias",
     "rope",
     "text_decoder",
     "video_patches",

@@ -28,6 +28,12 @@ impl Tensor {
         self
     }
 
+    /// Added to the scaled scores: any of their axes, and the keys' under a name that queries do not have.
+    #[must_use]
+    pub fn bias(self, _bias: Tensor) -> Tensor {
+        self
+    }
+
     /// Scores are multiplied by this, and not divided by the root of the head's size.
     #[must_use]
     pub fn scale(self, _scale: impl Operand) -> Tensor {

@@ -438,8 +438,20 @@ impl Site<'_> {
         if self.int("head_num")? != sizes[2] {
             return Err(format!("`head_num` is not the number of heads, {}", sizes[2]));
         }
-        self.mask(if self.op == Op::FlashAttentionScore { 6 } else { 7 }, [sizes[0], sizes[1], keys[1]])?;
+        let forward = self.op == Op::FlashAttentionScore;
+        self.shift(if forward { 3 } else { 4 }, [sizes[0], sizes[2], sizes[1], keys[1]])?;
+        self.mask(if forward { 6 } else { 7 }, [sizes[0], sizes[1], keys[1]])?;
         Ok((sizes, keys))
+    }
+
+    /// What is added to scores is there for each sample, or for all.
+    fn shift(&self, input: usize, scores: [i64; 4]) -> Result<(), String> {
+        let Some(have) = self.inputs.get(input).and_then(Option::as_ref) else { return Ok(()) };
+        let [_, heads, queries, keys] = scores;
+        match have.shape == scores || have.shape == [1, heads, queries, keys] {
+            true => Ok(()),
+            false => Err(format!("{have} cannot be added to scores of {scores:?}")),
+        }
     }
 
     /// Sparse modes 2 and 3 take a triangle of 2048 x 2048 that stands for any length, mode 1 the mask itself, which may be

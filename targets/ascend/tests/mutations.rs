@@ -30,6 +30,7 @@ fn kernel() -> Function {
         causal: true,
         scale: 0.5,
         visibility: ops::Visibility::default(),
+        bias: None,
     };
     let all = b.op(attention, &[q, k, k]);
     let out = b.results(all)[0];
@@ -248,6 +249,7 @@ fn attention_in_f32_is_taken_apart() {
         causal: false,
         scale: 0.5,
         visibility: ops::Visibility::default(),
+        bias: None,
     };
     let all = b.op(attention, &[q, k, k]);
     let results = b.results(all);

@@ -189,6 +189,7 @@ impl Grouping<'_> {
             | Op::TopK(_)
             | Op::Attention(_)
             | Op::AttentionGrad(_)
+            | Op::AttentionBiasGrad(_)
             | Op::CrossEntropyGrad(_) => Role::Alone,
             // These are in no kernel.
             Op::Constant(_)

@@ -35,6 +35,7 @@ impl Case {
             causal: self.causal,
             scale: 0.3,
             visibility: ops::Visibility::default(),
+            bias: None,
         }
     }
 
@@ -262,6 +263,7 @@ fn windows_of_constants() {
             causal: true,
             scale: 0.5,
             visibility: ops::Visibility::default(),
+            bias: None,
         };
         let both = b.op(attention, &[p[0], p[1], p[1], reach, length]);
         b.results(both).to_vec()
@@ -377,6 +379,7 @@ fn samples_side_by_side_do_not_know_each_other() {
             causal,
             scale: 0.2,
             visibility,
+            bias: None,
         };
         let params = [&q, &q, &q, &q, "i64[L:160]"].map(String::from);
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
@@ -401,22 +404,166 @@ fn samples_side_by_side_do_not_know_each_other() {
             all.push(Array::new(ty("i64[L:160]"), segments.clone()));
             all
         };
-        let [one, other] = [1.0, -7.0].map(|others| {
+        let made = [1.0, -7.0, f64::NAN, f64::INFINITY].map(|others| {
             let own = arrays(others);
             let made = interpret(&function, &own);
-            // The first sample's rows of both are the same numbers; those of the others are their own.
+            // The first sample's rows of all are the same numbers; those of the others are their own.
             let backward = [&own[..4], &[made[0].clone(), made[1].clone(), own[4].clone()]].concat();
             [results(&function, &own), results(&gradient, &backward)]
         });
-        for (one, other) in one.iter().flatten().flatten().zip(other.iter().flatten().flatten()) {
-            let row = one.len() / 160;
-            for &at in &first {
-                assert!(
-                    one[at * row..][..row] == other[at * row..][..row],
-                    "{dtype}, causal {causal}: row {at} differs"
-                );
+        let [one, others @ ..] = &made;
+        for other in others {
+            for (one, other) in one.iter().flatten().flatten().zip(other.iter().flatten().flatten()) {
+                let row = one.len() / 160;
+                for &at in &first {
+                    assert!(
+                        one[at * row..][..row] == other[at * row..][..row],
+                        "{dtype}, causal {causal}: row {at} differs"
+                    );
+                }
+                assert!(one != other, "what was changed shows nowhere");
             }
-            assert!(one != other, "what was changed shows nowhere");
         }
     }
+}
+
+/// What is no number in a sample is none in its own results.
+#[test]
+fn what_is_no_number_shows_in_its_own_sample() {
+    let (segments, _) = packed(160, 3);
+    for (dtype, word) in [("f32", 4), ("bf16", 2)] {
+        let q = format!("{dtype}[L:160, H:1, D:32]");
+        let forward = ops::Attention {
+            q_len: "L".into(),
+            kv_len: "L".into(),
+            heads: "H".into(),
+            kv_heads: "H".into(),
+            head: "D".into(),
+            causal: false,
+            scale: 0.2,
+            visibility: ops::Visibility { segments: true, ..ops::Visibility::default() },
+            bias: None,
+        };
+        let params = [&q, &q, &q, "i64[L:160]"].map(String::from);
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        let function = kernel(&params, |b, p| {
+            let both = b.op(forward.clone(), &[p[0], p[1], p[2], p[3], p[3]]);
+            b.results(both).to_vec()
+        });
+        for odd in [f64::NAN, f64::INFINITY] {
+            let mut all: Vec<Array> = (0..3).map(|i| random(&ty(&q), 3 + i, 1.0)).collect();
+            // A key of the second sample; its width of 32 begins there.
+            let at = segments.iter().position(|&s| s == 2.0).unwrap() + 5;
+            all[2].data[at * 32 + 7] = odd;
+            all.push(Array::new(ty("i64[L:160]"), segments.clone()));
+            let found = &results(&function, &all)[0][0];
+            for (i, &segment) in segments.iter().enumerate() {
+                for d in 0..32 {
+                    let bytes = &found[(i * 32 + d) * word..][..word];
+                    let value = match word {
+                        4 => f32::from_le_bytes(bytes.try_into().unwrap()),
+                        _ => half::bf16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
+                    };
+                    let finite = segment != 2.0 || d != 7;
+                    assert_eq!(value.is_finite(), finite, "{dtype}, {odd}: row {i}, {d}: {value}");
+                }
+            }
+        }
+    }
+}
+
+/// Forward, the gradients and that of the scores with a bias of these dims, against the interpreter.
+fn check_bias(case: &Case, (dims, dtype): (&[&str], DType), visibility: &ops::Visibility) {
+    let [q, kv] = case.types();
+    let key: types::Name = "T".into();
+    let forward =
+        ops::Attention { visibility: visibility.clone(), bias: Some(key.clone()), causal: case.causal, ..case.forward() };
+    let size = |name: &str| if name == "T" { case.keys } else { q.size_of(name).unwrap() };
+    let of_bias = dims.iter().map(|name| types::Dim::new(*name, size(name)));
+    let bias = TensorType::new(dtype, of_bias);
+    let mut set: Vec<Array> = [(&q, 3), (&kv, 4), (&kv, 5)].map(|(ty, seed)| random(ty, seed, 1.0)).to_vec();
+    // Sums of products of bf16 are as exact as they are small.
+    let halved = |mut x: Array| {
+        x.data.iter_mut().for_each(|x| *x *= 0.5);
+        x
+    };
+    set = set.into_iter().map(halved).collect();
+    let mut added = random(&bias, 17, 1.0);
+    // Some numbers hide a key, as masks of floats do.
+    added.data.iter_mut().skip(1).step_by(5).for_each(|x| *x = f64::NEG_INFINITY);
+    set.push(added);
+    if visibility.segments {
+        for (length, size) in [("L", case.queries), (forward.kv_len.as_str(), case.keys)] {
+            set.push(Array::new(ty(&format!("i64[{length}:{size}]")), packed(size, 2).0));
+        }
+    }
+    let texts: Vec<String> = set.iter().map(|x| x.ty.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let name = format!("{case:?}, {bias}, {visibility:?}");
+    let build = |b: &mut ir::Builder, p: &[ir::NodeId]| {
+        let both = b.op(forward.clone(), p);
+        b.results(both).to_vec()
+    };
+    check_sets(&name, &texts, std::slice::from_ref(&set), 4.0, build);
+    let made = interpret(&kernel(&texts, build), &set);
+    let behind = [&set[..3], &[made[0].clone(), made[1].clone(), halved(random(&q, 11, 1.0))], &set[3..]].concat();
+    let texts: Vec<String> = behind.iter().map(|x| x.ty.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let sets = std::slice::from_ref(&behind);
+    check_sets(&format!("gradient of {name}"), &texts, sets, 30.0, |b, p| {
+        let all = b.op(ops::AttentionGrad::of(&forward), p);
+        b.results(all).to_vec()
+    });
+    check_sets(&format!("gradient of scores of {name}"), &texts, sets, 30.0, |b, p| {
+        vec![b.op(ops::AttentionBiasGrad::of(&forward, key.clone()), p)]
+    });
+}
+
+#[test]
+fn biases_of_any_shape() {
+    let mut numbers = Numbers(29);
+    let mut draw = |low: usize, high: usize| {
+        let unit = (f64::from(numbers.next()) + 1.0) / 2.0;
+        low + (unit * (high - low + 1) as f64) as usize
+    };
+    let shapes: [&[&str]; 8] = [
+        &["H", "L", "T"],
+        &["H", "T"],
+        &["T"],
+        &["B", "L", "T"],
+        &["B", "H", "T", "L"],
+        &["L", "T", "H"],
+        &["T", "L"],
+        &["L", "H"],
+    ];
+    for i in 0..24 {
+        let (kv_heads, queries) = (draw(1, 3), draw(1, 70));
+        let case = Case {
+            dtype: [DType::F32, DType::BF16][i % 2],
+            queries,
+            keys: draw(queries, 140),
+            heads: kv_heads * draw(1, 3),
+            kv_heads,
+            head: draw(1, 70),
+            causal: i % 3 == 1,
+            heads_first: draw(0, 1) == 1,
+            same_name: false,
+        };
+        let dtype = [DType::F32, DType::BF16][i / 8 % 2];
+        let visibility = ops::Visibility { segments: i % 4 == 3, ..ops::Visibility::default() };
+        check_bias(&case, (shapes[i % 8], dtype), &visibility);
+    }
+    // Few heads and many queries: tasks are of keys or of queries.
+    let case = Case {
+        dtype: DType::F32,
+        queries: 1160,
+        keys: 1200,
+        heads: 1,
+        kv_heads: 1,
+        head: 5,
+        causal: true,
+        heads_first: false,
+        same_name: false,
+    };
+    check_bias(&case, (&["H", "L", "T"], DType::F32), &ops::Visibility::default());
 }

@@ -202,6 +202,7 @@ fn attention() {
                 causal,
                 scale: 0.088,
                 visibility: ops::Visibility::default(),
+                bias: None,
             };
             let backward = ops::AttentionGrad::of(&forward);
             measure(&format!("attention {head}, causal: {causal}"), &[&q, &q, &q], |b, p| {
@@ -256,68 +257,6 @@ fn seconds(
         start.elapsed().as_secs_f64()
     };
     threads.iter().map(|&threads| (0..5).map(|_| once(threads)).fold(f64::MAX, f64::min)).collect()
-}
-
-/// Samples in one sequence, by segments, beside the same samples one by one.
-#[test]
-#[ignore = "a measurement"]
-fn packed_attention() {
-    let unequal = vec![2048, 1536, 1280, 1024, 896, 640, 512, 256];
-    for (name, lengths, heads) in [("8 samples in 8,192", unequal, 4), ("windows of 64 in 4,096", vec![64; 64], 16)] {
-        let total: usize = lengths.iter().sum();
-        let segments: Vec<i64> =
-            lengths.iter().enumerate().flat_map(|(i, &n)| std::iter::repeat_n(i as i64 + 1, n)).collect();
-        for dtype in ["f32", "bf16"] {
-            for (head, causal) in [(128, false), (64, true)] {
-                let times = |length: usize, segments: Option<&Vec<i64>>| {
-                    let q = format!("{dtype}[L:{length}, H:{heads}, D:{head}]");
-                    let lse = format!("f32[L:{length}, H:{heads}]");
-                    let forward = ops::Attention {
-                        q_len: "L".into(),
-                        kv_len: "L".into(),
-                        heads: "H".into(),
-                        kv_heads: "H".into(),
-                        head: "D".into(),
-                        causal,
-                        scale: 0.1,
-                        visibility: ops::Visibility { segments: segments.is_some(), ..ops::Visibility::default() },
-                    };
-                    let ids: Vec<String> =
-                        segments.iter().flat_map(|_| [(); 2].map(|()| format!("i64[L:{length}]"))).collect();
-                    let numbers: Vec<Vec<i64>> = segments.into_iter().flat_map(|s| [s.clone(), s.clone()]).collect();
-                    let params = [&vec![q.clone(); 3][..], &ids].concat();
-                    let there = seconds(&[1], &params, &numbers, |b, p| {
-                        let both = b.op(forward.clone(), p);
-                        b.results(both).to_vec()
-                    });
-                    let params = [&[q.clone(), q.clone(), q.clone(), q.clone(), lse, q][..], &ids].concat();
-                    let back = seconds(&[1], &params, &numbers, |b, p| {
-                        let all = b.op(ops::AttentionGrad::of(&forward), p);
-                        b.results(all).to_vec()
-                    });
-                    [there[0], back[0]]
-                };
-                let packed = times(total, Some(&segments));
-                let mut known: Vec<(usize, [f64; 2])> = vec![];
-                let mut alone = [0.0; 2];
-                for &length in &lengths {
-                    if !known.iter().any(|(own, _)| *own == length) {
-                        known.push((length, times(length, None)));
-                    }
-                    let own = known.iter().find(|(own, _)| *own == length).unwrap().1;
-                    alone = [alone[0] + own[0], alone[1] + own[1]];
-                }
-                for (what, i) in [("forward", 0), ("backward", 1)] {
-                    println!(
-                        "{name}, {dtype}, head {head}, causal {causal}, {what}: {:.1} ms, one by one {:.1} ms, {:.2}x",
-                        packed[i] * 1e3,
-                        alone[i] * 1e3,
-                        packed[i] / alone[i]
-                    );
-                }
-            }
-        }
-    }
 }
 
 /// 64 experts, of which each of 4,096 tokens takes 8, evenly or not: shares of the peak, and what sorting takes.

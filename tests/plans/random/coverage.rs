@@ -26,6 +26,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("collective reduce_scatter", 5),
     ("cut argsort", 1),
     ("cut attention", 5),
+    ("cut attention by a bias", 1),
     ("cut attention by a window", 1),
     ("cut attention by positions", 1),
     ("cut attention by segments", 1),
@@ -141,6 +142,7 @@ pub fn of_sharded(module: &Module, classes: &mut Classes) {
                     ("segments", seen.segments),
                     ("positions", seen.positions),
                     ("a window", seen.left.or(seen.right).is_some()),
+                    ("a bias", op.bias.is_some()),
                 ];
                 classes.extend(
                     kinds.iter().filter(|(_, there)| *there).map(|(kind, _)| format!("cut attention by {kind}")),

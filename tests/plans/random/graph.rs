@@ -429,13 +429,30 @@ impl Graph<'_, '_> {
             causal: longer && self.tape.one_in(2),
             scale: 0.7,
             visibility: Visibility::default(),
+            bias: None,
         };
         let mut args = vec![q, k, v];
+        if self.tape.one_in(3) {
+            self.biased(&mut attention, &mut args)?;
+        }
         if self.tape.one_in(3) {
             self.numbered(&mut attention, &mut args)?;
         }
         let both = self.op(attention, &args)?;
         Some(self.b.results(both)[0])
+    }
+
+    /// A bias with some of the dims of its scores.
+    fn biased(&mut self, attention: &mut Attention, args: &mut Vec<NodeId>) -> Option<()> {
+        let keys = self.b.ty(args[1]).size_of(&attention.kv_len)?;
+        let key = Dim { name: Name::new("J"), size: keys };
+        let own = self.b.ty(args[0]).dims.to_vec();
+        let mut dims: Vec<Dim> = own.into_iter().filter(|d| d.name != attention.head && self.tape.one_in(2)).collect();
+        let at = self.tape.below(dims.len() + 1);
+        dims.insert(at, key.clone());
+        args.push(self.input(&dims, NORMAL));
+        attention.bias = Some(key.name);
+        Some(())
     }
 
     /// Segments, positions and a window of its queries and keys, or some of these.

@@ -7,7 +7,7 @@ use types::{DType, Dim, Name, TensorType};
 use super::compare::Comparison;
 use super::elementwise::{FUNCTION, QUOTIENT, arity, wide};
 use super::rope::fresh;
-use super::{AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax, Visibility};
+use super::{AttentionBiasGrad, AttentionGrad, Compare, Exp, Iota, Log, Matmul, Max, Min, ReduceMax, Select, Softmax, Visibility};
 use crate::array::{dot, for_each_index, strides_in};
 use crate::factors::{Factor, FactorKind};
 use crate::op::{Class, NodeIds, PartContext, PartOf, Semantics, Types, Vjp};
@@ -18,6 +18,9 @@ use crate::{Array, Builder, Factors, Mismatch, NodeId};
 /// q has the dims `q_len`, `heads` and `head`, k and v have `kv_len`, `kv_heads` and `head`; all other dims are batch
 /// dims of all three. `kv_len` may be the same name as `q_len`, and `kv_heads` as `heads`. With fewer kv heads than
 /// heads, head h reads kv head h / (heads / kv_heads). Causal: query i sees key j if j <= i + (keys - queries).
+///
+/// With `bias`, the name that its dim along the keys has, the next operand is added to the scaled scores; it has that dim and
+/// any others of the scores, or some of them, and is a float of any width. A query whose scores are all -inf sees no key.
 ///
 /// Further operands number queries and keys, where `visibility` says so: [`Visibility`] says who sees whom by them.
 ///
@@ -35,16 +38,19 @@ pub struct Attention {
     pub scale: f64,
     #[serde(default, skip_serializing_if = "Visibility::is_plain")]
     pub visibility: Visibility,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<Name>,
 }
 
-by_bits!(Attention { q_len, kv_len, heads, kv_heads, head, causal, visibility; scale });
+by_bits!(Attention { q_len, kv_len, heads, kv_heads, head, causal, visibility, bias; scale });
 
 impl Semantics for Attention {
     const NAME: &'static str = "attention";
     const CLASS: Class = Class::Composite;
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
-        smallvec![&mut self.q_len, &mut self.kv_len, &mut self.heads, &mut self.kv_heads, &mut self.head]
+        let own = [&mut self.q_len, &mut self.kv_len, &mut self.heads, &mut self.kv_heads, &mut self.head];
+        own.into_iter().chain(&mut self.bias).collect()
     }
 
     fn infer(&self, args: &[&TensorType]) -> Result<Types, Mismatch> {
@@ -83,10 +89,17 @@ impl Semantics for Attention {
             return cx.none();
         };
         let (a, r) = (cx.args, cx.results);
-        let all = [&[a[0], a[1], a[2], r[0], r[1], dout], &a[3..]].concat();
-        let all = cx.b.op(AttentionGrad::of(self), &all);
-        let all = cx.b.results(all);
-        (0..a.len()).map(|i| all.get(i).copied().filter(|_| i < 3)).collect()
+        let operands = [&[a[0], a[1], a[2], r[0], r[1], dout], &a[3..]].concat();
+        let all = cx.b.op(AttentionGrad::of(self), &operands);
+        let mut all: Vec<Option<NodeId>> = cx.b.results(all).into_iter().map(Some).collect();
+        if let Some(key) = self.bias.clone().filter(|_| cx.wanted[3]) {
+            let of_scores = cx.b.op(AttentionBiasGrad::of(self, key), &operands);
+            let dtype = cx.b.ty(a[3]).dtype;
+            let d = cx.sum_to(of_scores, 3);
+            all.push(Some(cx.b.cast(d, dtype)));
+        }
+        all.resize(a.len(), None);
+        all.into()
     }
 
     fn eval(&self, args: &[&Array], results: &[TensorType]) -> SmallVec<[Array; 2]> {
@@ -95,7 +108,11 @@ impl Semantics for Attention {
         let mut p = vec![];
         self.each_row(&q.ty, &k.ty, &args[3..], |row| {
             p.clear();
-            p.extend(row.seen.iter().map(|&j| self.scale * row.product(q, k, j)));
+            p.extend(row.seen.iter().enumerate().map(|(i, &j)| self.scale * row.product(q, k, j) + row.added(i)));
+            if self.bias.is_some() && p.iter().all(|s| *s == f64::NEG_INFINITY) {
+                lse.data[row.index] = f64::NEG_INFINITY;
+                return;
+            }
             let max = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = p.iter().map(|s| libm::exp(s - max)).sum();
             lse.data[row.index] = max + libm::log(sum);
@@ -111,13 +128,14 @@ impl Semantics for Attention {
 
     fn expand(&self, b: &mut Builder, args: &[NodeId]) -> Option<NodeIds> {
         let ty = b.ty(args[0]).clone();
-        let rest = &args[3..];
+        let (bias, rest) = args[3..].split_at(self.biases());
         let view = View::new(self, b, args[0], args[1])?;
         let (q, k, v) = (view.q(b, args[0]), view.kv(b, args[1]), view.kv(b, args[2]));
         let scores = view.scores(b, q, k);
         let scores = b.scale(scores, self.scale);
+        let scores = bias.iter().fold(scores, |scores, &bias| view.add_bias(b, scores, bias));
         let scores = view.mask(b, scores, rest, f64::NEG_INFINITY);
-        let all_see = rest.is_empty() && self.visibility.is_plain();
+        let all_see = rest.is_empty() && bias.is_empty() && self.visibility.is_plain();
         let (e, sum, max) = match all_see {
             true => Softmax::parts(b, scores, &view.key.name),
             false => view.parts_or_none(b, scores),
@@ -140,14 +158,11 @@ impl Semantics for Attention {
     }
 
     fn partition(&self, cx: &mut PartContext<'_>) -> Option<NodeIds> {
-        if !self.visibility.is_plain() {
-            let (visibility, kv, rest) = self.visible_part(cx, cx.args, 3, Parts::cuts(cx), Parts::sizes(cx))?;
-            let all = [&[cx.args[0], kv[0], kv[1]], &rest[..]].concat();
-            let all = cx.b.op(Self { visibility, ..self.clone() }, &all);
-            return Some(cx.b.results(all));
-        }
-        let [reach, length] = self.window(cx, cx.args.get(3..5))?;
-        let all = cx.b.op(self.clone(), &[cx.args[0], cx.args[1], cx.args[2], reach, length]);
+        let own = cx.args[3..].iter().take(self.biases()).copied().next();
+        let part = self.bias_part(cx, own);
+        let bias = part.or(own);
+        let (op, operands) = self.part(cx, cx.args, [3, 3 + self.biases()], bias, part.is_some())?;
+        let all = cx.b.op(op, &operands);
         Some(cx.b.results(all))
     }
 
@@ -190,6 +205,8 @@ fn window(args: &[&TensorType], count: usize, name: &str) -> Result<bool, Mismat
 impl Attention {
     /// That the operands from the one numbered `first` on are those of a part, or say who sees whom; whether there are any.
     pub(super) fn parts_or_ids(&self, args: &[&TensorType], first: usize, name: &str) -> Result<bool, Mismatch> {
+        self.check_bias(args, first, name)?;
+        let first = first + self.biases();
         if self.visibility.is_plain() {
             return window(args, first, name);
         }
@@ -207,11 +224,44 @@ impl Attention {
         ty: &TensorType,
         after: usize,
     ) -> Vec<SmallVec<[usize; 2]>> {
+        let Some(after) = after.checked_sub(self.biases()) else { return self.factors_of_bias(parts, ty) };
         match (self.visibility.is_plain(), after.is_multiple_of(2)) {
             (true, _) => vec![],
             (false, true) => parts.of_q(ty),
             (false, false) => parts.of_kv(ty),
         }
+    }
+
+    /// The attention of one rank's parts and its operands: those of `args` before the bias, which is the first of `at`, the
+    /// bias, and who sees whom, from the second of `at` on. `None` where it is what it was, unless the bias is `cut`.
+    pub(super) fn part(
+        &self,
+        cx: &mut PartContext<'_>,
+        args: &[NodeId],
+        [fixed, first]: [usize; 2],
+        bias: Option<NodeId>,
+        cut: bool,
+    ) -> Option<(Self, Vec<NodeId>)> {
+        let mut operands: Vec<NodeId> = args[..fixed].iter().copied().chain(bias).collect();
+        let mut op = self.clone();
+        if self.visibility.is_plain() {
+            match self.window(cx, args.get(first..first + 2)) {
+                Some(window) => operands.extend(window),
+                None if cut => operands.extend(&args[first..]),
+                None => return None,
+            }
+        } else {
+            match self.visible_part(cx, args, first, Parts::cuts(cx), Parts::sizes(cx)) {
+                Some((visibility, kv, rest)) => {
+                    op.visibility = visibility;
+                    operands[1..3].copy_from_slice(&kv);
+                    operands.extend(rest);
+                }
+                None if cut => operands.extend(&args[first..]),
+                None => return None,
+            }
+        }
+        Some((op, operands))
     }
 
     /// The window's two operands for a part, within the one that the whole may have as its last two operands (`given`);
@@ -300,9 +350,11 @@ impl Attention {
         self.multiplied(q, k) / q.size_of(&self.head).unwrap_or(1).max(1) as u64
     }
 
-    /// `rest`: reach and number of keys, or the operands of the visibility.
+    /// `rest`: the bias, then reach and number of keys, or the operands of the visibility.
     pub(super) fn each_row(&self, q: &TensorType, kv: &TensorType, rest: &[&Array], mut f: impl FnMut(&Row)) {
         let rows = self.rows(q);
+        let (bias, rest) = rest.split_at(self.biases());
+        let bias = self.bias_of(bias.first().copied(), &rows);
         let stride = |ty: &TensorType, name: &Name| ty.position(name).map_or(0, |p| ty.strides()[p]);
         let q_strides = strides_in(q, &rows);
         let kv_strides: Vec<usize> = (rows.dims.iter())
@@ -320,6 +372,7 @@ impl Attention {
         let mut row = Row {
             index: 0,
             seen: (0..there).collect(),
+            bias: vec![],
             width: q.size_of(&self.head).unwrap_or(0),
             start: [0; 2],
             step: [stride(q, &self.head), stride(kv, &self.head), stride(kv, &self.kv_len)],
@@ -334,6 +387,9 @@ impl Attention {
                 row.seen.clear();
                 row.seen.extend(0..keys);
             }
+            if let Some(bias) = &bias {
+                bias.row(index, &row.seen, &mut row.bias);
+            }
             f(&row);
             row.index += 1;
         });
@@ -345,6 +401,8 @@ pub(super) struct Row {
     pub index: usize,
     /// The keys that it sees.
     pub seen: Vec<usize>,
+    /// What is added to the score of each of them; empty where nothing is.
+    bias: Vec<f64>,
     pub width: usize,
     start: [usize; 2],
     step: [usize; 3],
@@ -357,6 +415,11 @@ impl Row {
 
     pub fn kv(&self, key: usize, c: usize) -> usize {
         self.start[1] + key * self.step[2] + c * self.step[1]
+    }
+
+    /// What is added to the score of the i-th key that it sees.
+    pub fn added(&self, i: usize) -> f64 {
+        self.bias.get(i).copied().unwrap_or(0.0)
     }
 
     /// Of a row of `x`, laid out as q, with row `key` of `y`, laid out as k.
@@ -441,7 +504,7 @@ impl<'a> Parts<'a> {
 
 /// The expansion's view of its tensors: heads split into (kv heads, group), and a letter for each dim.
 pub(super) struct View<'a> {
-    of: &'a Attention,
+    pub of: &'a Attention,
     split: TensorType,
     kv: TensorType,
     /// The dim of scores along the keys.
@@ -483,6 +546,14 @@ impl<'a> View<'a> {
         let (q_letters, kv_letters) = (letters(&split, &of.q_len, 'i')?, letters(&kv, &of.kv_len, 'j')?);
         let row_letters = q_letters.replace('d', "");
         Some(Self { of, split, kv, key, q_letters, kv_letters, row_letters })
+    }
+
+    /// The dims that the heads of q are in scores.
+    pub fn heads_of_scores(&self) -> Vec<Dim> {
+        let kv = self.kv.dims.iter().map(|d| &d.name);
+        let own = [&self.of.q_len, &self.of.head];
+        let others: Vec<&Name> = kv.filter(|n| **n != self.of.kv_heads).collect();
+        self.split.dims.iter().filter(|d| !own.contains(&&d.name) && !others.contains(&&d.name)).cloned().collect()
     }
 
     /// A tensor laid out as q, wide and with its heads split.

@@ -1,5 +1,6 @@
 //! The closed set of operators. To add one: a file here, a line in the macro call below, and each target's lowering.
 
+mod bias;
 mod elementwise;
 #[macro_use]
 mod identity;
@@ -213,6 +214,7 @@ operators! {
     rope::Rope,
     attention::Attention,
     attention_grad::AttentionGrad,
+    attention_bias_grad::AttentionBiasGrad,
     cross_entropy::CrossEntropy,
     cross_entropy_grad::CrossEntropyGrad,
     adamw::Adamw,

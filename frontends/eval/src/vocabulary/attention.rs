@@ -3,7 +3,7 @@
 use diag::Diagnostic;
 use ir::ops::RopeForm;
 use ir::{Op, ops};
-use types::{Dim, Name};
+use types::{Dim, Name, TensorType};
 
 use super::axes::position;
 use super::tensor;
@@ -12,7 +12,7 @@ use crate::evaluator::Evaluator;
 use crate::stop::Eval;
 use crate::value::{Leaf, Operand, Value};
 
-pub const METHODS: &[&str] = &["rotate_pairs", "rotate_halves", "segments", "positions", "window", "scale"];
+pub const METHODS: &[&str] = &["rotate_pairs", "rotate_halves", "segments", "positions", "window", "bias", "scale"];
 
 pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     if args.name.starts_with("rotate_") { rotate(ev, x, args) } else { refine(ev, x, args) }
@@ -43,8 +43,17 @@ fn refine<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'
     let twice = || {
         Diagnostic::error(format!("the {name} of this attention are given twice")).at(args.site.span, "the second time")
     };
-    let fixed = 3;
+    let fixed = 3 + op.biases();
     match name {
+        "bias" => {
+            args.expect(1, "attend(q, k, v).bias(t)")?;
+            if op.bias.is_some() {
+                return Err(twice().into());
+            }
+            let bias = tensor(ev, args, 0)?;
+            op.bias = Some(keys_of(bias.tensor(), operands[0].tensor(), &op, args)?);
+            operands.insert(fixed, bias);
+        }
         "segments" => {
             args.expect(2, "attend(q, k, v).segments(of_q, of_k)")?;
             if op.visibility.segments {
@@ -77,6 +86,25 @@ fn refine<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'
         out = ev.trace.op(op, &[Operand { leaf: &out, span: x.span }], args.site)?;
     }
     Ok(Value::Tensor(out))
+}
+
+/// The axis of a bias that runs along the keys: the one that queries do not have.
+fn keys_of<'a>(bias: &TensorType, q: &TensorType, op: &ops::Attention, args: &Args<'a>) -> Eval<'a, Name> {
+    let others: Vec<&Dim> = bias.dims.iter().filter(|d| q.position(&d.name).is_none()).collect();
+    match others.as_slice() {
+        [key] => Ok(key.name.clone()),
+        [] => Err(Diagnostic::error("this bias is the same for all keys of a query, so that it changes nothing")
+            .at(args.span(0), format!("this is `{bias}`, without an axis of keys"))
+            .help(match op.q_len == op.kv_len {
+                true => format!("queries and keys are both {0}: give the keys another name, `.rename({0}, KEYS)`", op.kv_len),
+                false => format!("the keys' axis is {}", op.kv_len),
+            })
+            .into()),
+        _ => Err(Diagnostic::error("this bias has axes that the scores have not")
+            .at(args.span(0), format!("this is `{bias}`"))
+            .help(format!("it has the keys' axis and any of those of `{}` but {}", q, op.head))
+            .into()),
+    }
 }
 
 fn first<'a>(results: Vec<Leaf>, args: &Args<'a>) -> Eval<'a, Leaf> {
@@ -120,6 +148,7 @@ pub fn attend<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>, causal: bool) -> Eval
         causal,
         scale: 1.0 / (size as f64).sqrt(),
         visibility: ops::Visibility::default(),
+        bias: None,
     };
     // The last dim of each is a head's.
     let others = |leaf: &Leaf| leaf.tensor().dims.split_last().map(|(_, others)| others.to_vec());

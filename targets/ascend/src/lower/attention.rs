@@ -2,6 +2,9 @@
 //!
 //! CANN's forward gives each row's maximum and sum of exponentials, eight times over; ours gives the log of the whole
 //! sum. The gradient takes the log as the maximum and 1 as the sum, which is the same softmax.
+//!
+//! CANN scales the bias (`real_shift`, `pse_shift`) with the product it is added to, so it gets one that is divided by the
+//! scale. What a row of a bias that is all -inf gives is not said.
 
 use ir::ops::{Attention, AttentionGrad};
 use types::{Name, TensorType};
@@ -22,10 +25,11 @@ const LEAST: f64 = -1e30;
 pub fn attention(cx: &mut Cx<'_>, op: &Attention) -> Vec<Tensor> {
     let site = Site::new(cx, op);
     let [q, k, v] = [site.q(cx, 0), site.kv(cx, 1), site.kv(cx, 2)];
-    let window = Window::new(cx, op, &site, 3);
+    let window = Window::new(cx, op, &site, 3 + op.biases());
     let (mask, sparse) = site.mask(cx, op, window.as_ref());
     let mut inputs = vec![None; Op::FlashAttentionScore.spec().inputs.len()];
     (inputs[0], inputs[1], inputs[2], inputs[6]) = (Some(q), Some(k), Some(v), mask);
+    inputs[3] = site.bias(cx, op, 3);
     let made = cx.g.node(Op::FlashAttentionScore, &inputs, &site.attributes(op, sparse), None);
     let (max, sum, mut out) = (made[0], made[1], made[3]);
     let rows = [site.batch, site.heads, site.queries];
@@ -52,7 +56,7 @@ pub fn attention(cx: &mut Cx<'_>, op: &Attention) -> Vec<Tensor> {
 pub fn attention_grad(cx: &mut Cx<'_>, op: &AttentionGrad) -> Vec<Tensor> {
     let forward = &op.forward();
     let site = Site::new(cx, forward);
-    let window = Window::new(cx, forward, &site, 6);
+    let window = Window::new(cx, forward, &site, 6 + forward.biases());
     let (mask, sparse) = site.mask(cx, forward, window.as_ref());
     let [q, k, v] = [site.q(cx, 0), site.kv(cx, 1), site.kv(cx, 2)];
     let [out, dout] = [site.q(cx, 3), site.q(cx, 5)];
@@ -68,6 +72,7 @@ pub fn attention_grad(cx: &mut Cx<'_>, op: &AttentionGrad) -> Vec<Tensor> {
     let sum = cx.fill(1.0, &rows, DataType::Float);
     let mut inputs = vec![None; Op::FlashAttentionScoreGrad.spec().inputs.len()];
     (inputs[0], inputs[1], inputs[2], inputs[3]) = (Some(q), Some(k), Some(v), Some(dout));
+    inputs[4] = site.bias(cx, forward, 6);
     (inputs[7], inputs[8], inputs[9], inputs[11]) = (mask, Some(max), Some(sum), Some(out));
     let made = cx.g.node(Op::FlashAttentionScoreGrad, &inputs, &site.attributes(forward, sparse), None);
     vec![
@@ -132,6 +137,32 @@ impl Site {
         let x = cx.reshape(x, &there);
         let x = cx.broadcast(x, &full);
         cx.reshape(x, &if of_queries { [self.batch, size, 1] } else { [self.batch, 1, size] })
+    }
+
+    /// Operand `i` as [batch or 1, heads, queries, keys], divided by the scale.
+    fn bias(&self, cx: &mut Cx<'_>, op: &Attention, i: usize) -> Option<Tensor> {
+        let key = op.bias.as_ref()?;
+        let (own, q) = (cx.of(i), cx.of(0));
+        let last = [&op.heads, &op.q_len, key];
+        let batch: Vec<_> =
+            self.q_order.iter().map(|&p| &q.dims[p]).filter(|d| !last.contains(&&d.name) && d.name != op.head).collect();
+        let batched = batch.iter().any(|d| own.position(&d.name).is_some());
+        let of_batch = batch.iter().filter(|_| batched).map(|d| (&d.name, d.size as i64));
+        let of_scores = last.into_iter().zip([self.heads, self.queries, self.keys]);
+        let all: Vec<(&Name, i64)> = of_batch.chain(of_scores).collect();
+        let order: Vec<usize> = all.iter().filter_map(|(name, _)| own.position(name)).collect();
+        let there: Vec<i64> =
+            all.iter().map(|(name, _)| own.size_of(name).map_or(1, |size| size as i64)).collect();
+        let full: Vec<i64> = all.iter().map(|(_, size)| *size).collect();
+        let x = cx.transpose(cx.arg(i), &order);
+        let x = cx.reshape(x, &there);
+        let x = cx.broadcast(x, &full);
+        let x = cx.reshape(x, &[if batched { self.batch } else { 1 }, self.heads, self.queries, self.keys]);
+        if op.scale == 1.0 {
+            return Some(x);
+        }
+        let inverse = cx.scalar(1.0 / op.scale, cx.dtype(x));
+        Some(cx.g.op(Op::Mul, &[x, inverse], &[]))
     }
 
     fn q(&self, cx: &mut Cx<'_>, i: usize) -> Tensor {

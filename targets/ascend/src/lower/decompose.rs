@@ -1,5 +1,6 @@
 //! Which operators of a kernel CANN has nothing for, in which types, and their expansion before the lowering.
 
+use ir::ops::{Attention, AttentionGrad};
 use ir::{Builder, Function, Inst, Node, NodeId, Op, Type};
 use types::{DType, TensorType};
 
@@ -24,10 +25,18 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
             Some("GroupedMatmul wants rows in the order of experts; here are the products with all experts")
         }
         Op::Window(_) => return Some(("Slice wants offsets that are known when it is compiled", false)),
-        Op::Attention(_) | Op::AttentionGrad(_) => {
-            let known = matches!(args[0].dtype, DType::BF16 | DType::F16);
-            (!known).then_some("FlashAttentionScore takes f16 and bf16 only")
+        Op::Attention(Attention { bias, scale, .. }) | Op::AttentionGrad(AttentionGrad { bias, scale, .. }) => {
+            let at = if matches!(op, Op::Attention(_)) { 3 } else { 6 };
+            let whole = |scale: f64| scale > 0.0 && scale.log2().fract() == 0.0;
+            if !matches!(args[0].dtype, DType::BF16 | DType::F16) {
+                Some("FlashAttentionScore takes f16 and bf16 only")
+            } else if bias.is_some() && (args[at].dtype != args[0].dtype || !whole(*scale)) {
+                Some("FlashAttentionScore scales the bias too, which is exact for one of the queries' type and powers of 2 only")
+            } else {
+                None
+            }
         }
+        Op::AttentionBiasGrad(_) => Some("FlashAttentionScoreGrad gives no gradient of scores"),
         Op::Adamw(adamw) => {
             let alike = args[..4].iter().all(|a| a.dtype == DType::F32);
             if !alike {

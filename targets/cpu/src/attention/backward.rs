@@ -9,12 +9,12 @@
 mod layout;
 mod tile;
 
-use self::layout::Layout;
+use self::layout::{EXTENT, Layout};
 use super::tiles::Rows;
 use super::visibility::{Extent, Side};
-use super::{Attention, Bases, DK, DOUT, DQ, DV, K, LSE, OUT, Place, Q, V, Window};
+use super::{Attention, Bases, DBIAS, DK, DOUT, DQ, DV, K, LSE, OUT, Place, Q, V, Window};
 use crate::cpu::Cpu;
-use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
+use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
 use crate::matmul::Word;
 
 impl Attention {
@@ -29,7 +29,7 @@ impl Attention {
 }
 
 impl Emitter {
-    /// Emits dq, dk and dv, those that have an address. The workspace has [`Attention::backward_workspace`] bytes.
+    /// Emits dq, dk and dv, or the gradients of scores: those that have an address. The workspace has [`Attention::backward_workspace`] bytes.
     pub fn attention_grad(
         &mut self,
         kernel: &Kernel,
@@ -58,11 +58,16 @@ impl Emitter {
                     kv_head,
                     by_keys: by_keys && of_keys,
                     by_queries: by_queries && bases[DQ].is_some(),
+                    by_scores: by_queries && bases[DBIAS].is_some(),
                     keys: k,
                     queries: q,
                     kept: false,
                 };
-                if by_queries { task.block(e) } else { task.blocks(e) }
+                if by_queries {
+                    task.block(e);
+                } else if task.by_keys {
+                    task.blocks(e);
+                }
             };
         self.for_each((from, to, 1), &[], |e, index, _| {
             let zero = e.i64(0);
@@ -115,6 +120,8 @@ struct Task<'a> {
     by_keys: bool,
     /// Makes dq.
     by_queries: bool,
+    /// Makes the gradients of scores.
+    by_scores: bool,
     /// From, to.
     keys: (Val, Val),
     queries: (Val, Val),
@@ -211,13 +218,23 @@ impl Task<'_> {
     fn block(&self, e: &mut Emitter) {
         let (attention, layout, form) = (self.attention, self.layout, &self.layout.form);
         let (zero, group) = (e.i64(0), attention.group_size());
-        e.for_count(group, 1, |e, member| {
-            self.row_numbers(e, member);
-            self.copy_queries(e, member);
-        });
-        if self.by_queries {
-            let sums = self.area(e, layout.q_sums);
-            e.clear(sums, group * layout.rows_here * form.depth);
+        if self.sides.is_some() {
+            self.note_tiles(e);
+        } else {
+            e.for_count(group, 1, |e, member| {
+                self.row_numbers(e, member, self.queries);
+                self.copy_queries(e, member, self.queries);
+            });
+            if self.by_queries {
+                let sums = self.area(e, layout.q_sums);
+                e.clear(sums, group * layout.rows_here * form.depth);
+            }
+        }
+        if self.by_scores {
+            e.for_count(group, 1, |e, member| {
+                let place = self.place(e, member);
+                attention.clear_score_gradients(e, self.bases, &place, self.queries);
+            });
         }
         let end = self.window.seen_before(e, attention, self.queries.1);
         let end = e.min_int(end, self.keys.1);
@@ -253,7 +270,7 @@ impl Task<'_> {
                     Vec::new()
                 });
                 if self.by_queries {
-                    e.interleave_rows(k, form, key, (count, lanes), keys);
+                    self.interleave(e, k, key, (count, lanes), keys);
                 }
                 // The first tile with a query that sees the first key.
                 let start = match attention.causal {
@@ -279,18 +296,20 @@ impl Task<'_> {
                             self.tile(e, member, &tile);
                             return Vec::new();
                         };
-                        let (size, left) = (e.i64(layout.queries_tile as i64), e.sub(self.queries.1, query));
-                        let here = e.min_int(size, left);
-                        let own = queries.extent(e, query, here);
+                        let index = self.tile_index(e, query);
+                        let saved = self.area(e, layout.extents);
+                        let saved = e.offset_words(saved, index, EXTENT);
+                        let own = Extent::read(queries, e, saved);
                         let any = attention.may_see(e, &own, &extent);
                         e.if_then(any, |e| {
-                            let (from, keys) = attention.trim(e, &own, numbers, (key, keys));
-                            let some = e.cmp(Cmp::Lt, from, keys);
+                            let part = attention.trim(e, &own, numbers, (key, keys));
+                            let some = e.cmp(Cmp::Lt, part.from, part.to);
                             e.if_then(some, |e| {
+                                self.prepare(e, member, query, index);
                                 let span = e.i64(form.span as i64);
-                                let from = e.div_unsigned(from, span);
+                                let from = e.div_unsigned(part.from, span);
                                 let from = e.mul(from, span);
-                                let lanes = e.next_multiple(keys, form.span);
+                                let (keys, lanes) = (part.to, e.next_multiple(part.to, form.span));
                                 self.tile(e, member, &Tile { query, extent: Some(own), key, from, keys, lanes, row });
                             });
                         });
@@ -308,6 +327,9 @@ impl Task<'_> {
         if self.by_queries {
             e.for_count(group, 1, |e, member| {
                 let Some(dq) = self.rows(e, member, DQ) else { return };
+                if self.sides.is_some() {
+                    self.clear_unseen(e, member);
+                }
                 let (sums, row) = (self.area(e, layout.q_sums), self.sum_row(e, member, self.queries.0));
                 let sums = e.offset_words(sums, row, form.depth);
                 let count = e.sub(self.queries.1, self.queries.0);
@@ -338,10 +360,10 @@ impl Task<'_> {
     }
 
     /// Copies a member's queries and the gradients of its results: every tile of keys reads them.
-    fn copy_queries(&self, e: &mut Emitter, member: Val) {
+    fn copy_queries(&self, e: &mut Emitter, member: Val, (first, end): (Val, Val)) {
         let (layout, form) = (self.layout, &self.layout.form);
         let (Some(q), Some(dout)) = (self.rows(e, member, Q), self.rows(e, member, DOUT)) else { return };
-        let (first, count) = (self.queries.0, e.sub(self.queries.1, self.queries.0));
+        let count = e.sub(end, first);
         let count = (count, e.next_multiple(count, layout.queries_tile));
         let row = self.sum_row(e, member, first);
         for (rows, area, interleaved) in
@@ -349,12 +371,99 @@ impl Task<'_> {
         {
             let to = self.area(e, area);
             let to = e.offset_words(to, row, form.stride);
-            e.copy_rows(rows, form, first, count, to);
+            match form.word {
+                // What products that sum over queries read is what lies here.
+                Word::F32 => self.interleave(e, rows, first, count, to),
+                Word::Bf16Pair => e.copy_rows(rows, form, first, count, to),
+            }
             if form.word == Word::Bf16Pair && self.by_keys {
                 let to = self.interleaved(e, interleaved, row);
-                e.interleave_rows(rows, form, first, count, to);
+                self.interleave(e, rows, first, count, to);
             }
         }
+    }
+
+    /// Copies rows for products that sum over rows. Where numbers hide some of them, a weight of zero hides what is no number
+    /// too: all else that a query or a key that is none makes of its sample comes through the log-sum-exp.
+    fn interleave(&self, e: &mut Emitter, rows: Rows, first: Val, count: (Val, Val), to: Val) {
+        match self.sides.is_some() {
+            true => drop(e.interleave_finite_rows(rows, &self.layout.form, first, count, to)),
+            false => e.interleave_rows(rows, &self.layout.form, first, count, to),
+        }
+    }
+
+    fn tile_index(&self, e: &mut Emitter, query: Val) -> Val {
+        let size = e.i64(self.layout.queries_tile as i64);
+        let own = e.sub(query, self.queries.0);
+        e.div_unsigned(own, size)
+    }
+
+    /// Whether a member's tile of queries is copied.
+    fn copied(&self, e: &mut Emitter, member: Val, index: Val) -> Val {
+        let (area, tiles) = (self.area(e, self.layout.copied), self.layout.rows_here / self.layout.queries_tile);
+        let tiles = e.i64(tiles as i64);
+        let line = e.mul(member, tiles);
+        let at = e.add(line, index);
+        e.at(area, Elem::I32, at)
+    }
+
+    /// Notes what the numbers of each tile of queries extend over, and that none is copied.
+    fn note_tiles(&self, e: &mut Emitter) {
+        let (layout, group) = (self.layout, self.attention.group_size());
+        let Some([queries, _]) = &self.sides else { return };
+        e.for_each((self.queries.0, self.queries.1, layout.queries_tile as i64), &[], |e, query, _| {
+            let index = self.tile_index(e, query);
+            let (most, left) = (e.i64(layout.queries_tile as i64), e.sub(self.queries.1, query));
+            let here = e.min_int(most, left);
+            let saved = self.area(e, layout.extents);
+            let saved = e.offset_words(saved, index, EXTENT);
+            queries.extent(e, query, here).save(e, saved);
+            e.for_count(group, 1, |e, member| {
+                let (at, no) = (self.copied(e, member, index), e.int(Ty::scalar(Elem::I32), 0));
+                e.store(no, at);
+            });
+            Vec::new()
+        });
+    }
+
+    /// Copies a member's tile of queries, and clears its sums, before it is met for the first time.
+    fn prepare(&self, e: &mut Emitter, member: Val, query: Val, index: Val) {
+        let at = self.copied(e, member, index);
+        let ty = Ty::scalar(Elem::I32);
+        let (is, no) = (e.load(at, ty), e.int(ty, 0));
+        let missing = e.cmp(Cmp::Eq, is, no);
+        e.if_then(missing, |e| {
+            let one = e.int(ty, 1);
+            e.store(one, at);
+            let size = e.i64(self.layout.queries_tile as i64);
+            let past = e.add(query, size);
+            let tile = (query, e.min_int(past, self.queries.1));
+            self.row_numbers(e, member, tile);
+            self.copy_queries(e, member, tile);
+            if self.by_queries {
+                self.clear_tile(e, member, query);
+            }
+        });
+    }
+
+    fn clear_tile(&self, e: &mut Emitter, member: Val, query: Val) {
+        let (layout, row) = (self.layout, self.sum_row(e, member, query));
+        let sums = self.area(e, layout.q_sums);
+        let sums = e.offset_words(sums, row, layout.form.depth);
+        e.clear(sums, layout.queries_tile * layout.form.depth);
+    }
+
+    /// Clears the sums of the tiles that see no key.
+    fn clear_unseen(&self, e: &mut Emitter, member: Val) {
+        e.for_each((self.queries.0, self.queries.1, self.layout.queries_tile as i64), &[], |e, query, _| {
+            let index = self.tile_index(e, query);
+            let at = self.copied(e, member, index);
+            let ty = Ty::scalar(Elem::I32);
+            let (is, no) = (e.load(at, ty), e.int(ty, 0));
+            let missing = e.cmp(Cmp::Eq, is, no);
+            e.if_then(missing, |e| self.clear_tile(e, member, query));
+            Vec::new()
+        });
     }
 
     /// Where a row of queries lies in an area of interleaved ones.
@@ -366,7 +475,7 @@ impl Task<'_> {
     }
 
     /// `-lse` in the exponent of 2, infinite for rows that are not there; and `rowsum(dout out)`.
-    fn row_numbers(&self, e: &mut Emitter, member: Val) {
+    fn row_numbers(&self, e: &mut Emitter, member: Val, (from, to): (Val, Val)) {
         let (layout, lanes, vf32) = (self.layout, self.layout.form.lanes, e.vf32());
         let (Some(out), Some(dout), Some(lse)) =
             (self.rows(e, member, OUT), self.rows(e, member, DOUT), self.rows(e, member, LSE))
@@ -378,8 +487,9 @@ impl Task<'_> {
             e.offset_words(base, member, layout.rows)
         };
         let (lses, deltas) = (line(e, layout.lses), line(e, layout.deltas));
-        let (from, to) = self.queries;
-        let past = e.next_multiple(to, layout.queries_tile);
+        let here = e.sub(to, from);
+        let here = e.next_multiple(here, layout.queries_tile);
+        let past = e.add(from, here);
         e.for_each((from, past, lanes as i64), &[], |e, query, _| {
             let left = e.sub(to, query);
             let mask = e.lanes_below(left);
@@ -391,6 +501,14 @@ impl Task<'_> {
             let values = e.mul(values, log2e);
             let infinite = e.vconst(f32::NEG_INFINITY);
             let values = e.select(mask, values, infinite);
+            let values = if self.attention.may_be_blind() {
+                // A row of scores that are all -inf has weights of zero.
+                let most = e.vconst(f32::INFINITY);
+                let blind = e.cmp(Cmp::Eq, values, most);
+                e.select(blind, infinite, values)
+            } else {
+                values
+            };
             let to = e.at(lses, Elem::F32, query);
             e.store(values, to);
             let (none, to) = (e.vconst(0.0), e.at(deltas, Elem::F32, query));
@@ -407,6 +525,14 @@ impl Task<'_> {
             let sum = e.sum_lanes(sum[0]);
             let to = e.at(deltas, Elem::F32, query);
             e.store(sum, to);
+            if self.sides.is_some() {
+                // A cotangent that is no number is zero in the products: it is told to the row's weights here.
+                let at = e.at(lses, Elem::F32, query);
+                let (lse, none) = (e.load(at, Ty::F32), e.float(Ty::F32, 0.0));
+                let told = e.mul(sum, none);
+                let lse = e.add(lse, told);
+                e.store(lse, at);
+            }
             Vec::new()
         });
     }

@@ -3,11 +3,15 @@
 //! Lanes run along queries, so that softmax needs no horizontal step: panels hold the queries, tiles of keys and values
 //! are packed once for all heads and queries of a task.
 
+mod soften;
+
+use self::soften::Hidden;
+use super::bias::{AlongQueries, BiasTile};
 use super::tiles::TileLayout;
-use super::visibility::{Extent, Number, Side};
-use super::{Attention, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
+use super::visibility::{Extent, Side};
+use super::{Attention, BIAS, Bases, K, LSE, MOST_PARTS, OUT, Place, Q, Scratch, V, Window};
 use crate::cpu::Cpu;
-use crate::emit::{Cmp, Elem, Emitter, Kernel, Ty, Val};
+use crate::emit::{Cmp, Elem, Emitter, Kernel, Val};
 use crate::matmul::{Micro, Word};
 use crate::nest::points;
 
@@ -16,6 +20,9 @@ use crate::nest::points;
 const QUERIES: u64 = 1024;
 const FEWEST: u64 = 256;
 const TASKS: u64 = 16;
+
+/// The same where numbers hide keys: each tile of keys then belongs to few queries.
+const NUMBERED: u64 = 512;
 
 /// Keys in a tile, at the least.
 const KEYS: u64 = 128;
@@ -43,7 +50,16 @@ struct Layout {
     line: u64,
     /// What the numbers of each panel's queries extend over.
     extents: u64,
+    /// A bias that is turned.
+    biases: u64,
     scratch: u64,
+}
+
+impl Layout {
+    /// Where weights are as the product with values reads them.
+    fn ready(&self) -> u64 {
+        if self.form.word == Word::F32 { self.scores } else { self.weights }
+    }
 }
 
 impl Attention {
@@ -51,7 +67,7 @@ impl Attention {
         let form = self.form(cpu, self.queries.size);
         let heads = points(&self.batch) * self.kv_heads.size;
         let few = |queries: &u64| heads * (self.queries.size * self.group_size()).div_ceil(*queries) < TASKS;
-        let halves = std::iter::successors(Some(QUERIES), |queries| Some(queries / 2));
+        let halves = std::iter::successors(Some(if self.visibility.is_some() { NUMBERED } else { QUERIES }), |queries| Some(queries / 2));
         let queries = halves.take_while(|queries| *queries >= FEWEST).find(|queries| !few(queries)).unwrap_or(FEWEST);
         let most = (queries / self.group_size()).max(form.span);
         let block = self.queries.size.div_ceil(self.queries.size.div_ceil(most)).next_multiple_of(form.span);
@@ -75,6 +91,10 @@ impl Attention {
             weights: scratch.take(tile * form.span),
             line: scratch.take(form.lanes * form.lanes),
             extents: scratch.take(if self.visibility.is_some() { panels * EXTENT } else { 0 }),
+            biases: scratch.take(match self.along_queries() {
+                Some(AlongQueries::Turned) => (tile + form.lanes) * form.span,
+                _ => 0,
+            }),
             scratch: scratch.words,
         }
     }
@@ -107,6 +127,12 @@ impl Emitter {
             Vec::new()
         });
     }
+}
+
+/// What is known of the numbers of a tile: that they hide nothing, and that only how far queries see does.
+struct Known {
+    whole: Val,
+    alike: Val,
 }
 
 struct Task<'a> {
@@ -213,21 +239,37 @@ impl Task<'_> {
             let padded = e.next_multiple(count, form.rows);
             let tile = |e: &mut Emitter, extent: Option<&Extent>| {
                 e.copy_rows(k, form, key, (count, padded), keys);
-                e.interleave_rows(v, form, key, (count, padded), values);
+                // Nothing of one sample may reach another through a weight of zero.
+                let odd = match self.sides.is_some() {
+                    true => Some(e.interleave_finite_rows(v, form, key, (count, padded), values)),
+                    false => {
+                        e.interleave_rows(v, form, key, (count, padded), values);
+                        None
+                    }
+                };
                 self.panels(e, |e, panel| match (&self.sides, extent) {
                     (Some(sides), Some(extent)) => {
                         let queries = Extent::read(&sides[0], e, panel.extent);
                         let any = attention.may_see(e, &queries, extent);
                         e.if_then(any, |e| {
-                            let (from, to) = attention.trim(e, &queries, &sides[1], (key, count));
-                            let some = e.cmp(Cmp::Lt, from, to);
+                            let part = attention.trim(e, &queries, &sides[1], (key, count));
+                            let some = e.cmp(Cmp::Lt, part.from, part.to);
                             e.if_then(some, |e| {
                                 let rows = e.i64(form.rows as i64);
-                                let from = e.div_unsigned(from, rows);
+                                let from = e.div_unsigned(part.from, rows);
                                 let from = e.mul(from, rows);
-                                let to = e.next_multiple(to, form.rows);
-                                let all = attention.all_see(e, &queries, extent);
-                                self.tile(e, panel, (key, (from, to)), (keys, values), Some(all));
+                                let to = e.next_multiple(part.to, form.rows);
+                                let size = e.sub(to, from);
+                                let (whole, alike) = (e.cmp(Cmp::Eq, part.all, size), e.cmp(Cmp::Eq, part.alike, size));
+                                let known = Known { whole, alike };
+                                self.tile(e, panel, (key, (from, to)), (keys, values), Some(known));
+                                if let Some(odd) = odd {
+                                    let limit = e.i64(attention.keys.size as i64);
+                                    let weights = self.area(e, self.layout.ready());
+                                    e.if_then(odd, |e| {
+                                        e.add_not_finite(v, form, (key, limit), (from, to), (weights, panel.sums));
+                                    });
+                                }
                             });
                         });
                     }
@@ -247,20 +289,20 @@ impl Task<'_> {
         self.panels(e, |e, panel| self.finish(e, panel));
     }
 
-    /// Some rows of one tile of keys for one panel of queries; `all_see`: whether no number hides any of them.
+    /// Some rows of one tile of keys for one panel of queries.
     fn tile(
         &self,
         e: &mut Emitter,
         panel: &Panel,
         (key, (from, count)): (Val, (Val, Val)),
         (keys, values): (Val, Val),
-        all_see: Option<Val>,
+        known: Option<Known>,
     ) {
         let (attention, layout, form) = (self.attention, self.layout, &self.layout.form);
-        let (scores, weights) = match form.word {
-            Word::F32 => (self.area(e, layout.scores), self.area(e, layout.scores)),
-            Word::Bf16Pair => (self.area(e, layout.scores), self.area(e, layout.weights)),
-        };
+        let (scores, weights) = (self.area(e, layout.scores), self.area(e, layout.ready()));
+        let bias = attention.bias_rows(e, self.bases, &panel.place, BIAS).zip(attention.along_queries());
+        let turned = self.area(e, layout.biases);
+        let bias = bias.map(|(rows, along)| BiasTile { rows, along, first: panel.first, key, turned });
         let span = e.i64(form.span as i64);
         let past = e.add(panel.first, span);
         let seen = self.window.seen_before(e, attention, past);
@@ -282,19 +324,22 @@ impl Task<'_> {
             let all = self.window.seen(e, attention, panel.first);
             let end = e.add(key, count);
             let whole = e.cmp(Cmp::Le, end, all);
-            let whole = all_see.map_or(whole, |all_see| e.and(whole, all_see));
-            e.if_else(
-                whole,
-                &[],
-                |e| {
-                    self.soften(e, panel, (key, (from, count)), (scores, weights), false);
-                    Vec::new()
-                },
-                |e| {
-                    self.soften(e, panel, (key, (from, count)), (scores, weights), true);
-                    Vec::new()
-                },
-            );
+            let whole = known.as_ref().map_or(whole, |known| e.and(whole, known.whole));
+            if let Some(bias) = &bias {
+                bias.turn(e, attention, form, (from, count));
+            }
+            let soften = |e: &mut Emitter, hidden: Hidden| {
+                self.soften(e, panel, (key, (from, count)), (scores, weights), bias.as_ref(), hidden);
+                Vec::new()
+            };
+            let hidden = |e: &mut Emitter| match &known {
+                None => soften(e, Hidden::Run),
+                Some(known) if attention.is_run() => {
+                    e.if_else(known.alike, &[], |e| soften(e, Hidden::Run), |e| soften(e, Hidden::Numbers))
+                }
+                Some(_) => soften(e, Hidden::Numbers),
+            };
+            e.if_else(whole, &[], |e| soften(e, Hidden::Nothing), hidden);
             let pair = e.i64(form.word.depth() as i64);
             let here = e.sub(count, from);
             let (words, one) = (e.div_unsigned(here, pair), e.i64(1));
@@ -314,171 +359,6 @@ impl Task<'_> {
                 sums(e, d, rest);
             }
         });
-    }
-
-    /// Turns scores into weights relative to the new maximum, and rescales what was summed under the old one.
-    fn soften(
-        &self,
-        e: &mut Emitter,
-        panel: &Panel,
-        (key, (from, count)): (Val, (Val, Val)),
-        (scores, weights): (Val, Val),
-        masked: bool,
-    ) {
-        let (attention, form) = (self.attention, &self.layout.form);
-        let vf32 = e.vf32();
-        let lowest = e.vconst(f32::NEG_INFINITY);
-        let vectors: Vec<u64> = (0..form.span / form.lanes).map(|vector| vector * form.lanes).collect();
-        // The largest product has the largest exponent, so that factors can wait until it is known.
-        let keeps_order = attention.factor() > 0.0;
-        // Keys of this tile that each lane sees.
-        let seen: Vec<Option<Val>> =
-            vectors.iter().map(|&lane| masked.then(|| self.seen_lanes(e, panel.first, lane, key))).collect();
-        let own: Vec<Option<Number>> = vectors.iter().map(|&lane| self.numbers(e, panel, lane, masked)).collect();
-        let score = |e: &mut Emitter, row: Val, vector: usize| {
-            let at = e.offset_words(scores, row, form.span);
-            let offset = e.i64(vectors[vector] as i64);
-            let at = e.at(at, Elem::F32, offset);
-            let mut score = e.load(at, vf32);
-            if !keeps_order {
-                let factor = e.vconst(attention.factor());
-                score = e.mul(score, factor);
-            }
-            let Some(seen) = seen[vector] else { return score };
-            let narrow = e.truncate(row, Elem::I32);
-            let narrow = e.splat(narrow);
-            let sees = e.cmp(Cmp::Lt, narrow, seen);
-            let sees = self.sees(e, (own[vector], key, row), sees);
-            e.select(sees, score, lowest)
-        };
-        let lane_at = |e: &mut Emitter, base: Val, lane: u64| {
-            let lane = e.i64(lane as i64);
-            e.at(base, Elem::F32, lane)
-        };
-        let mut old = Vec::new();
-        for &lane in &vectors {
-            let at = lane_at(e, panel.highest, lane);
-            old.push(e.load(at, vf32));
-        }
-        // Rows two by two, whatever the words are.
-        let (one, unseen) = (e.i64(1), vec![lowest; vectors.len()]);
-        let best = e.for_each((from, count, 2), &unseen, |e, row, high| {
-            let next = e.add(row, one);
-            let mut highest = Vec::new();
-            for (vector, &high) in high.iter().enumerate() {
-                let (a, b) = (score(e, row, vector), score(e, next, vector));
-                let high = e.max_fast(high, a);
-                highest.push(e.max_fast(high, b));
-            }
-            highest
-        });
-        let factor = e.vconst(if keeps_order { attention.factor() } else { 1.0 });
-        let mut new = Vec::new();
-        for (&old, &best) in old.iter().zip(&best) {
-            let scaled = e.mul(best, factor);
-            new.push(e.max_fast(old, scaled));
-        }
-        let none = e.vconst(0.0);
-        let mut base = Vec::new();
-        for (vector, &lane) in vectors.iter().enumerate() {
-            let at = lane_at(e, panel.highest, lane);
-            e.store(new[vector], at);
-            // Where nothing is seen yet the maximum is no number to subtract.
-            let blind = e.cmp(Cmp::Eq, new[vector], lowest);
-            base.push(if masked { e.select(blind, none, new[vector]) } else { new[vector] });
-        }
-        let below: Vec<Val> = base.iter().map(|&base| e.neg(base)).collect();
-        let start = vec![none; 2 * vectors.len()];
-        let sums = e.for_each((from, count, 2), &start, |e, row, sums| {
-            let next = e.add(row, one);
-            let mut exponents = Vec::new();
-            for (vector, &below) in below.iter().enumerate() {
-                for row in [row, next] {
-                    let score = score(e, row, vector);
-                    exponents.push(e.fma(score, factor, below));
-                }
-            }
-            let found = e.exp2_fast(&exponents);
-            let mut totals = Vec::new();
-            for (vector, (&lane, pair)) in vectors.iter().zip(found.chunks(2)).enumerate() {
-                totals.push(e.add(sums[2 * vector], pair[0]));
-                totals.push(e.add(sums[2 * vector + 1], pair[1]));
-                match form.word {
-                    Word::F32 => {
-                        for (row, &weight) in [row, next].into_iter().zip(pair) {
-                            let at = e.offset_words(weights, row, form.span);
-                            let at = lane_at(e, at, lane);
-                            e.store(weight, at);
-                        }
-                    }
-                    Word::Bf16Pair => {
-                        let words = e.bf16_pairs(pair[0], pair[1]);
-                        let two = e.i64(2);
-                        let half = e.div_unsigned(row, two);
-                        let at = e.offset_words(weights, half, form.span);
-                        let at = lane_at(e, at, lane);
-                        e.store(words, at);
-                    }
-                }
-            }
-            totals
-        });
-        let fallen: Vec<Val> = old.iter().zip(&base).map(|(&old, &base)| e.sub(old, base)).collect();
-        let shrinks = e.exp2_fast(&fallen);
-        for ((&lane, &shrink), sum) in vectors.iter().zip(&shrinks).zip(sums.chunks(2)) {
-            let at = lane_at(e, panel.totals, lane);
-            let total = e.load(at, vf32);
-            let sum = e.add(sum[0], sum[1]);
-            let total = e.fma(total, shrink, sum);
-            e.store(total, at);
-        }
-        e.for_count(attention.head.size, 1, |e, d| {
-            let line = e.offset_words(panel.sums, d, form.span);
-            for (&lane, &shrink) in vectors.iter().zip(&shrinks) {
-                let at = lane_at(e, line, lane);
-                let sum = e.load(at, vf32);
-                let sum = e.mul(sum, shrink);
-                e.store(sum, at);
-            }
-        });
-    }
-
-    /// The numbers of a panel's queries from `lane` on, where they hide keys.
-    fn numbers(&self, e: &mut Emitter, panel: &Panel, lane: u64, masked: bool) -> Option<Number> {
-        let [queries, _] = self.sides.as_ref().filter(|_| masked)?;
-        let lane = e.i64(lane as i64);
-        let query = e.add(panel.first, lane);
-        Some(queries.lanes(e, query))
-    }
-
-    /// `sees`, where no number hides the key in this row of the tile from `key` on.
-    fn sees(&self, e: &mut Emitter, (own, key, row): (Option<Number>, Val, Val), sees: Val) -> Val {
-        let Some((own, [_, keys])) = own.zip(self.sides.as_ref()) else { return sees };
-        let key = e.add(key, row);
-        let other = keys.one(e, key);
-        match self.attention.sees(e, own, other) {
-            Some(by_number) => e.and(sees, by_number),
-            None => sees,
-        }
-    }
-
-    /// For each of the queries from `first + lane` on, how many keys from `key` on it sees; may be negative.
-    fn seen_lanes(&self, e: &mut Emitter, first: Val, lane: u64, key: Val) -> Val {
-        let left = e.sub(self.window.length, key);
-        let left = e.truncate(left, Elem::I32);
-        let left = e.splat(left);
-        if !self.attention.causal {
-            return left;
-        }
-        let one = e.i64(lane as i64 + 1);
-        let ahead = e.add(first, one);
-        let ahead = e.add(ahead, self.window.reach);
-        let ahead = e.sub(ahead, key);
-        let ahead = e.truncate(ahead, Elem::I32);
-        let ahead = e.splat(ahead);
-        let steps = e.steps(Ty::vector(Elem::I32, ahead.ty.lanes));
-        let ahead = e.add(ahead, steps);
-        e.min_int(ahead, left)
     }
 
     /// Stores what a panel has summed.

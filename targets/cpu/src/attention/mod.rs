@@ -5,13 +5,15 @@
 //! tasks; each result element is made by one task, in an order that depends on shapes alone.
 
 mod backward;
+mod bias;
+mod finite;
 mod forward;
 mod problem;
 mod tiles;
 mod visibility;
 
 pub use problem::{
-    Attention, Bases, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
+    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
     Window,
 };
 pub use visibility::Visibility;

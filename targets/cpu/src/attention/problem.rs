@@ -21,7 +21,10 @@ pub const Q_SEGMENT: usize = 9;
 pub const K_SEGMENT: usize = 10;
 pub const Q_POSITION: usize = 11;
 pub const K_POSITION: usize = 12;
-pub const OPERANDS: usize = 13;
+pub const BIAS: usize = 13;
+/// The gradients of scores: what the bias lacks is summed over elsewhere.
+pub const DBIAS: usize = 14;
+pub const OPERANDS: usize = 15;
 
 /// Scratch is handed out for at most this many parts.
 pub const MOST_PARTS: u64 = 64;
@@ -42,9 +45,11 @@ pub struct Attention {
     pub windowed: bool,
     /// Queries and keys are compared by numbers; then it is neither causal nor windowed.
     pub visibility: Option<Visibility>,
+    /// What is added to scaled scores is stored so.
+    pub bias: Option<Elem>,
     /// Bits of the `f64` by which scores are multiplied.
     pub scale: u64,
-    /// Of everything but `lse`, which is `f32`.
+    /// Of everything but `lse` and the gradients of scores, which are `f32`, and the bias.
     pub elem: Elem,
 }
 

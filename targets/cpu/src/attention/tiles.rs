@@ -138,8 +138,13 @@ impl Rows {
 
     /// A full vector of values from `(row, d)` on, as `f32`.
     pub fn values(&self, e: &mut Emitter, row: Val, d: Val) -> Val {
+        self.values_where(e, row, d, None)
+    }
+
+    /// The same, or zeros if the row is not there.
+    pub fn values_where(&self, e: &mut Emitter, row: Val, d: Val, exists: Option<Val>) -> Val {
         let lanes = u64::from(e.lanes());
-        let loaded = self.load(e, row, d, lanes, None);
+        let loaded = self.load(e, row, d, lanes, exists);
         if loaded.ty.elem == Elem::I16 { e.bf16_bits_to_f32(loaded) } else { loaded }
     }
 }
@@ -183,10 +188,57 @@ impl Emitter {
         if form.word == Word::F32 {
             return self.copy_rows(rows, form, first, (count, padded), to);
         }
+        self.weave_rows(rows, form, first, (count, padded), to, None);
+    }
+
+    /// The same with zeros for what is not finite; returns whether there was any.
+    pub(super) fn interleave_finite_rows(
+        &mut self,
+        rows: Rows,
+        form: &TileLayout,
+        first: Val,
+        (count, padded): (Val, Val),
+        to: Val,
+    ) -> Val {
+        if form.word == Word::Bf16Pair {
+            let none = self.nothing_seen(2 * form.lanes as u32, Elem::I16);
+            let seen = self.weave_rows(rows, form, first, (count, padded), to, Some(none));
+            return self.any_seen(seen[0]);
+        }
+        let (zero, copied) = (self.i64(0), self.i64(form.copied as i64));
+        let none = self.nothing_seen(form.lanes as u32, Elem::I32);
+        let seen = self.for_each((zero, count, 1), &[none], |e, row, seen| {
+            let line = e.offset_words(to, row, form.stride);
+            let row = e.add(first, row);
+            e.for_each((zero, copied, form.lanes as i64), seen, |e, word, seen| {
+                let values = rows.words(e, form, row, word, None);
+                let (values, seen) = e.finite(values, seen[0]);
+                let to = e.at(line, Elem::F32, word);
+                e.store(values, to);
+                vec![seen]
+            })
+        });
+        self.for_range((count, padded, 1), |e, row| {
+            let line = e.offset_words(to, row, form.stride);
+            e.clear(line, form.copied);
+        });
+        self.any_seen(seen[0])
+    }
+
+    /// Interleaves rows of `bf16` two by two; with `seen`, only what is finite.
+    fn weave_rows(
+        &mut self,
+        rows: Rows,
+        form: &TileLayout,
+        first: Val,
+        (count, padded): (Val, Val),
+        to: Val,
+        seen: Option<Val>,
+    ) -> Vec<Val> {
         let (zero, two) = (self.i64(0), self.i64(2));
         let whole = self.div_unsigned(count, two);
         let pairs = self.div_unsigned(padded, two);
-        let weave = |e: &mut Emitter, pair: Val, partly: bool| {
+        let weave = |e: &mut Emitter, pair: Val, seen: &[Val], partly: bool| {
             let line = e.offset_words(to, pair, form.interleaved);
             let row = e.mul(pair, two);
             let one = e.i64(1);
@@ -194,9 +246,14 @@ impl Emitter {
             let exists = |e: &mut Emitter, row| partly.then(|| e.cmp(crate::emit::Cmp::Lt, row, count));
             let there = [exists(e, row), exists(e, next)];
             let at = [e.add(first, row), e.add(first, next)];
-            e.for_count(form.depth, 2 * form.lanes, |e, d| {
-                let low = rows.load(e, at[0], d, 2 * form.lanes, there[0]);
-                let high = rows.load(e, at[1], d, 2 * form.lanes, there[1]);
+            let step = |e: &mut Emitter, d: Val, seen: &[Val]| {
+                let mut low = rows.load(e, at[0], d, 2 * form.lanes, there[0]);
+                let mut high = rows.load(e, at[1], d, 2 * form.lanes, there[1]);
+                let mut seen = seen.to_vec();
+                if let [one] = seen.as_mut_slice() {
+                    (low, *one) = e.finite(low, *one);
+                    (high, *one) = e.finite(high, *one);
+                }
                 let run = 2 * form.lanes as u32;
                 for half in 0..(form.breadth / form.lanes).min(2) as u32 {
                     let order: Vec<u32> = (0..run).map(|lane| half * run / 2 + lane / 2 + lane % 2 * run).collect();
@@ -207,10 +264,23 @@ impl Emitter {
                     let to = e.at(line, Elem::F32, offset);
                     e.store(words, to);
                 }
-            });
+                seen
+            };
+            if seen.is_empty() {
+                e.for_count(form.depth, 2 * form.lanes, |e, d| drop(step(e, d, &[])));
+                return Vec::new();
+            }
+            let depth = e.i64(form.depth as i64);
+            e.for_each((zero, depth, 2 * form.lanes as i64), seen, step)
         };
-        self.for_range((zero, whole, 1), |e, pair| weave(e, pair, false));
-        self.for_range((whole, pairs, 1), |e, pair| weave(e, pair, true));
+        let seen: Vec<Val> = seen.into_iter().collect();
+        if seen.is_empty() {
+            self.for_range((zero, whole, 1), |e, pair| drop(weave(e, pair, &[], false)));
+            self.for_range((whole, pairs, 1), |e, pair| drop(weave(e, pair, &[], true)));
+            return seen;
+        }
+        let seen = self.for_each((zero, whole, 1), &seen, |e, pair, seen| weave(e, pair, seen, false));
+        self.for_each((whole, pairs, 1), &seen, |e, pair, seen| weave(e, pair, seen, true))
     }
 
     /// A panel, `to[word, lane]`, of the rows from `first` on; rows from `limit` on are zero.

@@ -96,11 +96,15 @@ impl Attention {
             });
         };
         if let Some((q, k)) = query.segment.zip(key.segment) {
+            // What is not positive becomes one number for queries and another for keys.
+            let [q, k] = [(q, -1), (k, 0)].map(|(x, nowhere)| {
+                let (zero, nowhere) = (e.int(x.ty, 0), e.int(x.ty, nowhere));
+                let there = e.cmp(Cmp::Gt, x, zero);
+                e.select(there, x, nowhere)
+            });
             let (q, k) = alike(e, q, k);
-            let zero = e.int(k.ty, 0);
-            let (equal, there) = (e.cmp(Cmp::Eq, q, k), e.cmp(Cmp::Gt, k, zero));
+            let equal = e.cmp(Cmp::Eq, q, k);
             both(e, equal);
-            both(e, there);
         }
         if let Some((q, k)) = query.position.zip(key.position) {
             let (q, k) = alike(e, q, k);
@@ -152,16 +156,7 @@ impl Attention {
 
     /// Whether each of the queries sees each of the keys.
     pub fn all_see(&self, e: &mut Emitter, queries: &Extent, keys: &Extent) -> Val {
-        let mut all = e.int(Ty::scalar(Elem::I1), 1);
-        if let Some(((q_low, q_high), (k_low, k_high))) = queries.segments.zip(keys.segments) {
-            let zero = e.i64(0);
-            for (cmp, a, b) in
-                [(Cmp::Eq, q_low, q_high), (Cmp::Eq, k_low, k_high), (Cmp::Eq, q_low, k_low), (Cmp::Gt, k_low, zero)]
-            {
-                let holds = e.cmp(cmp, a, b);
-                all = e.and(all, holds);
-            }
-        }
+        let mut all = self.all_alike(e, queries, keys);
         if let Some(((q_low, q_high), (k_low, k_high))) = queries.positions.zip(keys.positions) {
             let [left, right] = self.bounds();
             if let Some(left) = left {
@@ -180,52 +175,108 @@ impl Attention {
         all
     }
 
-    /// Of `count` keys from `first` on, the part `from..to` outside of which none is seen by any of the queries.
-    pub fn trim(&self, e: &mut Emitter, queries: &Extent, keys: &Side, (first, count): (Val, Val)) -> (Val, Val) {
+    /// Whether all of the queries and keys are of one segment.
+    pub fn all_alike(&self, e: &mut Emitter, queries: &Extent, keys: &Extent) -> Val {
+        let mut all = e.int(Ty::scalar(Elem::I1), 1);
+        if let Some(((q_low, q_high), (k_low, k_high))) = queries.segments.zip(keys.segments) {
+            let zero = e.i64(0);
+            for (cmp, a, b) in
+                [(Cmp::Eq, q_low, q_high), (Cmp::Eq, k_low, k_high), (Cmp::Eq, q_low, k_low), (Cmp::Gt, k_low, zero)]
+            {
+                let holds = e.cmp(cmp, a, b);
+                all = e.and(all, holds);
+            }
+        }
+        all
+    }
+
+    /// Whether positions only count on, so that what a query sees of one segment is one run of keys.
+    pub fn is_run(&self) -> bool {
+        self.visibility.as_ref().is_some_and(|v| v.is_ranged() && !v.positions)
+    }
+
+    /// Where positions count on: the keys from `key` on that the query sees are `low..high`, either end if there is one.
+    pub fn run(&self, e: &mut Emitter, query: Val, key: Val) -> [Option<Val>; 2] {
+        if !self.is_run() {
+            return [None; 2];
+        }
+        let (offset, most) = (self.keys.size as i64 - self.queries.size as i64, (self.keys.size + self.queries.size) as i64);
+        let [left, right] = self.bounds().map(|bound| bound.map(|bound| bound.clamp(-most, most)));
+        let mut end = |bound: Option<i64>| {
+            bound.map(|bound| {
+                let bound = e.i64(bound + offset);
+                let at = e.add(query, bound);
+                e.sub(at, key)
+            })
+        };
+        [end(left.map(|left| -left)), end(right.map(|right| right + 1))]
+    }
+
+    /// Of `count` keys from `first` on, the part outside of which none is seen by any of the queries.
+    pub fn trim(&self, e: &mut Emitter, queries: &Extent, keys: &Side, (first, count): (Val, Val)) -> Trimmed {
         let lanes = e.lanes();
         let ty = Ty::vector(Elem::I64, lanes);
         let (zero, none, most) = (e.i64(0), e.int(ty, 0), e.int(ty, i64::MAX));
-        let found = e.for_each((zero, count, i64::from(lanes)), &[most, none], |e, at, found| {
+        let found = e.for_each((zero, count, i64::from(lanes)), &[most, none, none, none], |e, at, found| {
             let left = e.sub(count, at);
             let there = e.first_lanes(left, lanes);
             let key = e.add(first, at);
             let number = keys.lanes(e, key);
-            let mut seen = there;
+            let (mut seen, mut all) = (there, there);
+            let mut both = |e: &mut Emitter, cmp: Cmp, own: Val, (of_one, of_all): (Val, Val)| {
+                let (of_one, of_all) = (e.broadcast(of_one, lanes), e.broadcast(of_all, lanes));
+                let (near, by_all) = (e.cmp(cmp, own, of_one), e.cmp(cmp, own, of_all));
+                seen = e.and(seen, near);
+                all = e.and(all, by_all);
+                all
+            };
+            let mut alike = there;
             if let Some(((low, high), own)) = queries.segments.zip(number.segment) {
                 let one = e.i64(1);
-                let low = e.max_int(low, one);
-                let (low, high) = (e.broadcast(low, lanes), e.broadcast(high, lanes));
-                let (above, below) = (e.cmp(Cmp::Ge, own, low), e.cmp(Cmp::Le, own, high));
-                seen = e.and(seen, above);
-                seen = e.and(seen, below);
+                let least = e.max_int(low, one);
+                let greatest = e.max_int(high, one);
+                both(e, Cmp::Ge, own, (least, greatest));
+                alike = both(e, Cmp::Le, own, (high, low));
             }
             if let Some(((low, high), own)) = queries.positions.zip(number.position) {
                 let [left, right] = self.bounds();
                 if let Some(left) = left {
                     let left = e.i64(left);
-                    let least = e.sub(low, left);
-                    let least = e.broadcast(least, lanes);
-                    let near = e.cmp(Cmp::Ge, own, least);
-                    seen = e.and(seen, near);
+                    let ends = (e.sub(low, left), e.sub(high, left));
+                    both(e, Cmp::Ge, own, ends);
                 }
                 if let Some(right) = right {
                     let right = e.i64(right);
-                    let last = e.add(high, right);
-                    let last = e.broadcast(last, lanes);
-                    let near = e.cmp(Cmp::Le, own, last);
-                    seen = e.and(seen, near);
+                    let ends = (e.add(high, right), e.add(low, right));
+                    both(e, Cmp::Le, own, ends);
                 }
             }
             let index = e.lane_index(at);
             let ones = e.int(ty, 1);
             let past = e.add(index, ones);
             let (from, to) = (e.select(seen, index, most), e.select(seen, past, none));
-            vec![e.min_int(found[0], from), e.max_int(found[1], to)]
+            let [all, alike] = [(all, found[2]), (alike, found[3])].map(|(is, count)| {
+                let more = e.select(is, ones, none);
+                e.add(count, more)
+            });
+            vec![e.min_int(found[0], from), e.max_int(found[1], to), all, alike]
         });
         let to = e.fold_lanes(found[1], Emitter::max_int);
         let from = e.fold_lanes(found[0], Emitter::min_int);
-        (e.min_int(from, to), to)
+        let [all, alike] = [found[2], found[3]].map(|count| e.fold_lanes(count, Emitter::add));
+        Trimmed { from: e.min_int(from, to), to, all, alike }
     }
+}
+
+/// Keys of a tile, by what some queries see of them.
+pub struct Trimmed {
+    /// Those before `from`, and those from `to` on, are seen by none.
+    pub from: Val,
+    pub to: Val,
+    /// How many are seen by all.
+    pub all: Val,
+    /// How many have the one segment that all the queries have.
+    pub alike: Val,
 }
 
 fn alike(e: &mut Emitter, a: Val, b: Val) -> (Val, Val) {
@@ -237,6 +288,11 @@ fn alike(e: &mut Emitter, a: Val, b: Val) -> (Val, Val) {
 }
 
 impl Side {
+    /// Without positions that count on: what they hide, [`Attention::run`] tells.
+    pub fn stored(self) -> Self {
+        Self { positions: self.positions.filter(|p| matches!(p, Numbers::Stored { .. })), ..self }
+    }
+
     /// The number of one; of those past the end, that of the last.
     pub fn one(&self, e: &mut Emitter, index: Val) -> Number {
         let last = e.i64(self.size as i64 - 1);

@@ -7,7 +7,7 @@ use super::apply::stored;
 use super::eval::Eval;
 use super::{LowerError, Needs, Pointers, behind_views};
 use crate::attention::{
-    Attention, Bases, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
+    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
     Visibility, Window,
 };
 use crate::cpu::Cpu;
@@ -19,7 +19,7 @@ pub struct AttentionKernel {
     attention: Attention,
     /// The operand numbers of the node's arguments, but for those of a part.
     operands: Vec<usize>,
-    backward: bool,
+    results: &'static [usize],
     needs: Needs,
 }
 
@@ -30,14 +30,14 @@ impl AttentionKernel {
         op: &ir::ops::Attention,
         cpu: &Cpu,
     ) -> Result<AttentionKernel, LowerError> {
-        let operands = [&[Q, K, V], &ids(op)[..]].concat();
+        let operands = [&[Q, K, V], &others(op)[..]].concat();
         let attention = describe(function, node, op, &operands, &[OUT, LSE])?;
         let needs = Needs {
             workspace: attention.forward_workspace(cpu),
             parts: attention.forward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(AttentionKernel { node, attention, operands, backward: false, needs })
+        Ok(AttentionKernel { node, attention, operands, results: &[OUT, LSE], needs })
     }
 
     pub fn backward(
@@ -46,14 +46,34 @@ impl AttentionKernel {
         op: &ir::ops::AttentionGrad,
         cpu: &Cpu,
     ) -> Result<AttentionKernel, LowerError> {
-        let operands = [&[Q, K, V, OUT, LSE, DOUT], &ids(&op.forward())[..]].concat();
-        let attention = describe(function, node, &op.forward(), &operands, &[DQ, DK, DV])?;
+        Self::gradient(function, node, &op.forward(), cpu, &[DQ, DK, DV])
+    }
+
+    /// The gradients of the scores, to which a bias is added.
+    pub fn of_scores(
+        function: &Function,
+        node: NodeId,
+        op: &ir::ops::AttentionBiasGrad,
+        cpu: &Cpu,
+    ) -> Result<AttentionKernel, LowerError> {
+        Self::gradient(function, node, &op.forward(), cpu, &[DBIAS])
+    }
+
+    fn gradient(
+        function: &Function,
+        node: NodeId,
+        op: &ir::ops::Attention,
+        cpu: &Cpu,
+        results: &'static [usize],
+    ) -> Result<AttentionKernel, LowerError> {
+        let operands = [&[Q, K, V, OUT, LSE, DOUT], &others(op)[..]].concat();
+        let attention = describe(function, node, op, &operands, results)?;
         let needs = Needs {
             workspace: attention.backward_workspace(cpu),
             parts: attention.backward_parts(cpu),
             in_place: Vec::new(),
         };
-        Ok(AttentionKernel { node, attention, operands, backward: true, needs })
+        Ok(AttentionKernel { node, attention, operands, results, needs })
     }
 
     pub fn needs(&self) -> Needs {
@@ -69,7 +89,6 @@ impl AttentionKernel {
     ) -> Result<(), LowerError> {
         let mut bases: Bases = [None; OPERANDS];
         let operands = &self.operands;
-        let results: &[usize] = if self.backward { &[DQ, DK, DV] } else { &[OUT, LSE] };
         let args = &function.nodes[self.node].args;
         for (&operand, &arg) in operands.iter().zip(args.iter()) {
             bases[operand] = Some(stored_at(function, pointers, arg)?);
@@ -83,26 +102,29 @@ impl AttentionKernel {
             _ => Window::whole(e, &self.attention),
         };
         for (&result, &base) in function.results.iter().zip(&pointers.results) {
-            let node = &function.nodes[behind_views(function, result)];
-            let Inst::Get(index) = node.inst else {
-                return Err(LowerError::new("attention shares its kernel with something else"));
+            let made = behind_views(function, result);
+            let index = match function.nodes[made].inst {
+                Inst::Get(index) => index,
+                _ if made == self.node => 0,
+                _ => return Err(LowerError::new("attention shares its kernel with something else")),
             };
-            bases[results[index]] = Some(base);
+            bases[self.results[index]] = Some(base);
         }
         let workspace = Pointers::workspace(e, function, kernel);
-        match self.backward {
-            false => e.attention(kernel, &self.attention, &bases, window, workspace),
-            true => e.attention_grad(kernel, &self.attention, &bases, window, workspace),
+        match self.results.contains(&OUT) {
+            true => e.attention(kernel, &self.attention, &bases, window, workspace),
+            false => e.attention_grad(kernel, &self.attention, &bases, window, workspace),
         }
         Ok(())
     }
 }
 
-/// The operands that number queries and keys.
-fn ids(op: &ir::ops::Attention) -> Vec<usize> {
+/// The bias, and the operands that number queries and keys.
+fn others(op: &ir::ops::Attention) -> Vec<usize> {
     let (segments, positions) = (op.visibility.segments, op.visibility.positions);
     let there = [(segments, [Q_SEGMENT, K_SEGMENT]), (positions, [Q_POSITION, K_POSITION])];
-    there.into_iter().filter(|(there, _)| *there).flat_map(|(_, operands)| operands).collect()
+    let ids = there.into_iter().filter(|(there, _)| *there).flat_map(|(_, operands)| operands);
+    op.bias.iter().map(|_| BIAS).chain(ids).collect()
 }
 
 fn stored_at(function: &Function, pointers: &Pointers, node: NodeId) -> Result<Val, LowerError> {
@@ -122,10 +144,8 @@ fn describe(
     for (&operand, &arg) in operands.iter().zip(&function.nodes[node].args) {
         types[operand] = function.ty(arg).tensor();
     }
-    if let ir::Type::Tuple(items) = function.ty(node) {
-        for (&result, ty) in results.iter().zip(items) {
-            types[result] = ty.tensor();
-        }
+    for (&result, ty) in results.iter().zip(function.ty(node).tensors()) {
+        types[result] = Some(ty);
     }
     let (Some(q), Some(k)) = (types[Q], types[K]) else {
         return Err(LowerError::new("attention of what is no tensor"));
@@ -135,7 +155,7 @@ fn describe(
         return Err(LowerError::new("no code for attention of f64"));
     }
     // Keys and queries may share the name of a dim: which one it is depends on the operand.
-    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ | Q_SEGMENT | Q_POSITION);
+    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ | Q_SEGMENT | Q_POSITION | BIAS | DBIAS);
     let dim = |name: &Name, size: usize, wanted: &dyn Fn(usize) -> bool| -> Dim {
         let stride = |operand: usize| match types[operand] {
             Some(ty) if wanted(operand) => ty.position(name).map_or(0, |place| ty.strides()[place] as i64),
@@ -151,10 +171,15 @@ fn describe(
         .filter(|batch| !own.contains(&&batch.name))
         .map(|batch| dim(&batch.name, batch.size, &|_| true))
         .collect();
+    let mut keys = dim(&op.kv_len, size(k, &op.kv_len)?, &|operand| !of_queries(operand));
+    if let Some(name) = &op.bias {
+        let of_bias = dim(name, 1, &|operand| matches!(operand, BIAS | DBIAS));
+        [BIAS, DBIAS].into_iter().for_each(|operand| keys.strides[operand] = of_bias.strides[operand]);
+    }
     Ok(Attention {
         batch,
         queries: dim(&op.q_len, size(q, &op.q_len)?, &of_queries),
-        keys: dim(&op.kv_len, size(k, &op.kv_len)?, &|operand| !of_queries(operand)),
+        keys,
         heads: dim(&op.heads, size(q, &op.heads)?, &of_queries),
         kv_heads: dim(&op.kv_heads, size(k, &op.kv_heads)?, &|operand| !of_queries(operand)),
         head: dim(&op.head, size(q, &op.head)?, &|_| true),
@@ -164,6 +189,7 @@ fn describe(
             let ir::ops::Visibility { segments, positions, .. } = op.visibility;
             Visibility { segments, positions, left, right }
         }),
+        bias: types[BIAS].map(|ty| stored(ty.dtype)),
         windowed: function.nodes[node].args.len() > operands.len(),
         scale: op.scale.to_bits(),
         elem,

@@ -2,7 +2,7 @@
 
 use ir::Op;
 use ir::ops::{
-    Argsort, Attention, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul, GroupedMatmulWeight,
+    Argsort, Attention, AttentionBiasGrad, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul, GroupedMatmulWeight,
     Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window,
 };
 use types::Name;
@@ -76,6 +76,7 @@ pub enum Whole<'o> {
     TopK(&'o TopK),
     Attention(&'o Attention),
     AttentionGrad(&'o AttentionGrad),
+    AttentionBiasGrad(&'o AttentionBiasGrad),
 }
 
 impl<'o> Form<'o> {
@@ -127,6 +128,7 @@ impl<'o> Form<'o> {
             Op::TopK(op) => Form::Whole(Whole::TopK(op)),
             Op::Attention(op) => Form::Whole(Whole::Attention(op)),
             Op::AttentionGrad(op) => Form::Whole(Whole::AttentionGrad(op)),
+            Op::AttentionBiasGrad(op) => Form::Whole(Whole::AttentionBiasGrad(op)),
             Op::Log1p(_)
             | Op::GeluTanh(_)
             | Op::GeluTanhGrad(_)

@@ -124,6 +124,9 @@ impl Lowering {
             Some((node, Whole::TopK(op))) => Kind::Sort(SortKernel::first(&function, node, op)?),
             Some((node, Whole::Attention(op))) => Kind::Flash(AttentionKernel::forward(&function, node, op, cpu)?),
             Some((node, Whole::AttentionGrad(op))) => Kind::Flash(AttentionKernel::backward(&function, node, op, cpu)?),
+            Some((node, Whole::AttentionBiasGrad(op))) => {
+                Kind::Flash(AttentionKernel::of_scores(&function, node, op, cpu)?)
+            }
             None => match TransposeKernel::new(&function, cpu) {
                 Some(plan) => Kind::Transpose(plan),
                 None => Kind::Nest(NestKernel::new(&function, cpu)?),

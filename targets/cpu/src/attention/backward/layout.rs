@@ -1,6 +1,7 @@
 //! How the backward falls into tasks, and where their scratch lies.
 
 use super::super::tiles::TileLayout;
+use super::super::visibility::Extent;
 use super::super::{Attention, MOST_PARTS, Scratch};
 use crate::cpu::Cpu;
 use crate::matmul::Word;
@@ -8,6 +9,9 @@ use crate::nest::points;
 
 /// Queries in a tile, at the least.
 const QUERIES: u64 = 64;
+
+/// Words of what the numbers of a tile of queries extend over.
+pub(super) const EXTENT: u64 = 2 * Extent::SAVED;
 
 /// Keys in a tile, at the least.
 const KEYS: u64 = 128;
@@ -52,6 +56,9 @@ pub(super) struct Layout {
     pub(super) interleaved_weights: u64,
     pub(super) interleaved_dscores: u64,
     pub(super) dscore_rows: u64,
+    /// Of each tile of queries, where numbers hide keys: what they extend over, and whether its rows are copied.
+    pub(super) extents: u64,
+    pub(super) copied: u64,
     pub(super) scratch: u64,
 }
 
@@ -99,6 +106,9 @@ impl Layout {
         let interleaved_weights = interleaved(queries_tile / 2 * line, scores);
         let interleaved_dscores = interleaved(queries_tile / 2 * line, dscores);
         let dscore_rows = interleaved(queries_tile * half_line, dscores);
+        let tiles = if problem.visibility.is_some() { rows_here / queries_tile } else { 0 };
+        let extents = scratch.take(tiles * EXTENT);
+        let copied = scratch.take(group * tiles);
         Self {
             form,
             queries_tile,
@@ -128,6 +138,8 @@ impl Layout {
             interleaved_weights,
             interleaved_dscores,
             dscore_rows,
+            extents,
+            copied,
             scratch: scratch.words,
         }
     }

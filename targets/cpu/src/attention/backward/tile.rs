@@ -1,6 +1,7 @@
 //! One tile of queries and keys: scores become weights and their gradients, and each product adds to its sums.
 
-use super::super::visibility::Number;
+use super::super::BIAS;
+use super::super::visibility::{Number, Side};
 use super::{Task, Tile};
 use crate::emit::{Cmp, Elem, Emitter, Ty, Val};
 use crate::matmul::{Micro, Word};
@@ -30,14 +31,14 @@ impl Task<'_> {
             let end = e.add(tile.key, lane);
             let end = e.add(end, span);
             let whole = e.cmp(Cmp::Le, end, all);
-            let whole = match (&self.sides, &tile.extent) {
+            let (whole, alike) = match (&self.sides, &tile.extent) {
                 (Some([_, numbers]), Some(own)) => {
                     let first = e.add(tile.key, lane);
                     let keys = numbers.extent(e, first, span);
                     let all = self.attention.all_see(e, own, &keys);
-                    e.and(whole, all)
+                    (e.and(whole, all), Some(self.attention.all_alike(e, own, &keys)))
                 }
-                _ => whole,
+                _ => (whole, None),
             };
             e.for_range((zero, padded, form.rows as i64), |e, row| {
                 for (rows, panels, to) in [(queries, layout.k_panels, scores), (douts, layout.v_panels, dscores)] {
@@ -47,11 +48,15 @@ impl Task<'_> {
                     let c = e.at(c, Elem::F32, lane);
                     e.micro_words((form.word, inner), (a, panel, c), words, zero);
                 }
-                let weigh = |e: &mut Emitter, masked: bool| {
-                    self.weigh(e, tile, (row, lane), masked);
+                let weigh = |e: &mut Emitter, masked: bool, numbered: bool| {
+                    self.weigh(e, (member, tile), (row, lane), masked, numbered);
                     Vec::new()
                 };
-                e.if_else(whole, &[], |e| weigh(e, false), |e| weigh(e, true));
+                let hidden = |e: &mut Emitter| match alike.filter(|_| self.attention.is_run()) {
+                    Some(alike) => e.if_else(alike, &[], |e| weigh(e, true, false), |e| weigh(e, true, true)),
+                    None => weigh(e, true, true),
+                };
+                e.if_else(whole, &[], |e| weigh(e, false, false), hidden);
             });
             Vec::new()
         });
@@ -134,7 +139,15 @@ impl Task<'_> {
     }
 
     /// Turns a tile of scores from `(first, lane)` on into weights, and products of dout and v into gradients of scores.
-    fn weigh(&self, e: &mut Emitter, tile: &Tile, (first, lane): (Val, Val), masked: bool) {
+    /// `numbered`: whether numbers may hide some, beside how far queries see.
+    fn weigh(
+        &self,
+        e: &mut Emitter,
+        (member, tile): (Val, &Tile),
+        (first, lane): (Val, Val),
+        masked: bool,
+        numbered: bool,
+    ) {
         let (layout, form, vf32) = (self.layout, &self.layout.form, e.vf32());
         let [scores, dscores, lses, deltas] =
             [layout.scores, layout.dscores, layout.lses, layout.deltas].map(|offset| self.area(e, offset));
@@ -145,7 +158,10 @@ impl Task<'_> {
         // Rows two by two, whatever the words are.
         let (one, count) = (e.i64(1), e.i64(form.rows as i64));
         let end = e.add(first, count);
-        let sides = self.sides.as_ref().filter(|_| masked);
+        let sides = self.sides.as_ref().filter(|_| numbered).map(|sides| sides.map(Side::stored));
+        let sides = sides.as_ref();
+        let place = self.place(e, member);
+        let bias = self.attention.bias_rows(e, self.bases, &place, BIAS);
         let keys: Vec<Option<Number>> = vectors
             .iter()
             .map(|&vector| {
@@ -171,8 +187,14 @@ impl Task<'_> {
                     let query = e.add(tile.query, row);
                     let seen = self.window.seen(e, self.attention, query);
                     let seen = e.sub(seen, tile.key);
-                    let seen = e.truncate(seen, Elem::I32);
-                    e.splat(seen)
+                    let [low, high] = self.attention.run(e, query, tile.key);
+                    let seen = high.map_or(seen, |high| e.min_int(high, seen));
+                    [low, Some(seen)].map(|end| {
+                        end.map(|end| {
+                            let end = e.truncate(end, Elem::I32);
+                            e.splat(end)
+                        })
+                    })
                 })
             });
             let own = rows.map(|row| {
@@ -189,35 +211,64 @@ impl Task<'_> {
             };
             let places: Vec<(usize, i64)> = vectors.iter().flat_map(|&vector| [(0, vector), (1, vector)]).collect();
             let mut exponents = Vec::new();
+            let mut visible = Vec::new();
             for &(i, vector) in &places {
                 let score_at = at(e, scores, (rows[i], layout.line), vector);
                 let score = e.load(score_at, vf32);
                 let factor = e.vconst(self.attention.factor());
-                let mut exponent = e.fma(score, factor, numbers[i][0]);
-                if let Some(seen) = seen[i] {
+                let mut exponent = match bias {
+                    None => e.fma(score, factor, numbers[i][0]),
+                    Some(bias) => {
+                        let query = e.add(tile.query, rows[i]);
+                        let offset = e.i64(vector);
+                        let key = e.add(tile.key, lane);
+                        let key = e.add(key, offset);
+                        let added = self.attention.bias_of_keys(e, bias, query, key);
+                        let score = e.fma(score, factor, added);
+                        e.add(score, numbers[i][0])
+                    }
+                };
+                if let Some([low, Some(high)]) = seen[i] {
                     let key = e.i64(vector);
                     let key = e.add(lane, key);
                     let key = e.truncate(key, Elem::I32);
                     let key = e.splat(key);
                     let steps = e.steps(key.ty);
                     let key = e.add(key, steps);
-                    let sees = e.cmp(Cmp::Lt, key, seen);
+                    let mut sees = e.cmp(Cmp::Lt, key, high);
+                    if let Some(low) = low {
+                        let near = e.cmp(Cmp::Ge, key, low);
+                        sees = e.and(sees, near);
+                    }
                     let of_lanes = keys[vector as usize / form.lanes as usize];
                     let by_number = own[i].zip(of_lanes).and_then(|(own, keys)| self.attention.sees(e, own, keys));
                     let sees = by_number.map_or(sees, |by_number| e.and(sees, by_number));
                     let hidden = e.vconst(f32::NEG_INFINITY);
                     exponent = e.select(sees, exponent, hidden);
+                    visible.push(sees);
                 }
                 let most = e.vconst(127.0);
                 exponents.push(e.min_fast(most, exponent));
             }
             let weights = e.exp2_fast(&exponents);
             let mut cells = Vec::new();
-            for (&(i, vector), weight) in places.iter().zip(weights) {
+            let isolated = self.sides.is_some() || self.by_scores;
+            for (n, (&(i, vector), weight)) in places.iter().zip(weights).enumerate() {
                 let dscore_at = at(e, dscores, (rows[i], layout.line), vector);
                 let dscore = e.load(dscore_at, vf32);
                 let centred = e.sub(dscore, numbers[i][1]);
-                let dscore = e.mul(weight, centred);
+                let mut dscore = e.mul(weight, centred);
+                if let Some(&sees) = visible.get(n).filter(|_| isolated) {
+                    let none = e.vconst(0.0);
+                    dscore = e.select(sees, dscore, none);
+                }
+                if self.by_scores {
+                    let (query, offset) = (e.add(tile.query, rows[i]), e.i64(vector));
+                    let key = e.add(tile.key, lane);
+                    let key = e.add(key, offset);
+                    let ends = (self.queries.1, self.keys.1);
+                    self.attention.store_score_gradients(e, (self.bases, &place), (query, key), ends, dscore);
+                }
                 if form.word == Word::F32 {
                     let score_at = at(e, scores, (rows[i], layout.line), vector);
                     e.store(weight, score_at);

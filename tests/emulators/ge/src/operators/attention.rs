@@ -21,14 +21,15 @@ fn seen(op: &OpDef, mask: Option<&Tensor>, [b, i, j]: [usize; 3], queries: usize
     }
 }
 
-/// Scaled products of a row of queries with the keys that it sees, as (key, score).
-fn scores(op: &OpDef, args: &[Option<&Tensor>], mask: usize, [b, n, i]: [usize; 3]) -> Vec<(usize, f64)> {
+/// Products of a row of queries with the keys that it sees, shifted and scaled, as (key, score).
+fn scores(op: &OpDef, args: &[Option<&Tensor>], [shift, mask]: [usize; 2], [b, n, i]: [usize; 3]) -> Vec<(usize, f64)> {
     let (q, k) = (args[0].expect("q"), args[1].expect("k"));
     let kv = n / (q.shape[2] / k.shape[2]);
     let dot = |j| (0..q.shape[3]).map(|d| q.at(&[b, i, n, d]) * k.at(&[b, j, kv, d])).sum::<f64>();
-    let mask = args.get(mask).copied().flatten();
+    let [shift, mask] = [shift, mask].map(|at| args.get(at).copied().flatten());
+    let shift = |j| shift.map_or(0.0, |x| x.at(&[if x.shape[0] == 1 { 0 } else { b }, n, i, j]));
     let visible = (0..k.shape[1]).filter(|&j| seen(op, mask, [b, i, j], q.shape[1], k.shape[1]));
-    visible.map(|j| (j, float(op, "scale_value") * dot(j))).collect()
+    visible.map(|j| (j, float(op, "scale_value") * (dot(j) + shift(j)))).collect()
 }
 
 pub fn attention(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
@@ -37,7 +38,7 @@ pub fn attention(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
     let mut out = vec![0.0; q.data.len()];
     let (mut max, mut sum) = (vec![], vec![]);
     for at in (0..batch * heads * queries).map(|i| unravel(&[batch, heads, queries], i)) {
-        let row = scores(op, args, 6, [at[0], at[1], at[2]]);
+        let row = scores(op, args, [3, 6], [at[0], at[1], at[2]]);
         // What a row that sees nothing gives is not said.
         let top = row.iter().map(|s| s.1).fold(f64::NEG_INFINITY, f64::max);
         let total = if row.is_empty() { f64::NAN } else { row.iter().map(|s| (s.1 - top).exp()).sum::<f64>() };
@@ -63,7 +64,7 @@ pub fn attention_grad(op: &OpDef, args: &[Option<&Tensor>]) -> Vec<Vec<f64>> {
         let kv = n / (heads / k.shape[2]);
         let own = |d: usize| ravel(&q.shape, &[b, i, n, d]);
         let total: f64 = (0..width).map(|d| dy.data[own(d)] * out.data[own(d)]).sum();
-        for (j, s) in scores(op, args, 7, [b, n, i]) {
+        for (j, s) in scores(op, args, [4, 7], [b, n, i]) {
             let p = (s - max.at(&[b, n, i, 0])).exp() / sum.at(&[b, n, i, 0]);
             let key = |d: usize| ravel(&k.shape, &[b, j, kv, d]);
             let dp: f64 = (0..width).map(|d| dy.data[own(d)] * v.data[key(d)]).sum();
