@@ -123,7 +123,11 @@ fn relative_positions_are_those_of_t5() {
         std::fs::write(&model, text).expect("the model");
         let found = |task: &str, mesh: &str, more: &[&str]| {
             let mut compile = command("mmc");
-            compile.arg("compile").arg(&model).args(["--task", task, "--batch", "2", "--dtype", "f32", "-o"]).arg(&plan);
+            compile
+                .arg("compile")
+                .arg(&model)
+                .args(["--task", task, "--batch", "2", "--dtype", "f32", "-o"])
+                .arg(&plan);
             run(compile.args(mesh.split_whitespace())).expect("compiles");
             let mut execute = command("mmrun");
             execute.arg(&plan).arg("--weights").arg(file("weights")).arg("--inputs").arg(file("inputs"));

@@ -476,8 +476,12 @@ fn what_is_no_number_shows_in_its_own_sample() {
 fn check_bias(case: &Case, (dims, dtype): (&[&str], DType), visibility: &ops::Visibility) {
     let [q, kv] = case.types();
     let key: types::Name = "T".into();
-    let forward =
-        ops::Attention { visibility: visibility.clone(), bias: Some(key.clone()), causal: case.causal, ..case.forward() };
+    let forward = ops::Attention {
+        visibility: visibility.clone(),
+        bias: Some(key.clone()),
+        causal: case.causal,
+        ..case.forward()
+    };
     let size = |name: &str| if name == "T" { case.keys } else { q.size_of(name).unwrap() };
     let of_bias = dims.iter().map(|name| types::Dim::new(*name, size(name)));
     let bias = TensorType::new(dtype, of_bias);

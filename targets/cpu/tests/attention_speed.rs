@@ -93,7 +93,8 @@ impl Timed {
     /// Forward and backward.
     fn prepared(&self) -> [Prepared; 2] {
         let Timed { dtype, queries, keys, heads, head, .. } = self;
-        let (q, k) = (format!("{dtype}[L:{queries}, H:{heads}, D:{head}]"), format!("{dtype}[S:{keys}, H:{heads}, D:{head}]"));
+        let (q, k) =
+            (format!("{dtype}[L:{queries}, H:{heads}, D:{head}]"), format!("{dtype}[S:{keys}, H:{heads}, D:{head}]"));
         let lse = format!("f32[L:{queries}, H:{heads}]");
         let [left, right] = self.reach;
         let forward = ops::Attention {

@@ -34,9 +34,11 @@ impl Attention {
             d.name != self.head && own == Some(d.size)
         };
         if !bias.dtype.is_float() || !bias.dims.iter().all(fits) {
-            return Err(Mismatch::new(format!("operand {at} of `{name}` is `{bias}`, which is no bias of `{q}` to `{k}`"))
-                .of([at])
-                .help(format!("it is a float with any of the batch dims, {}, {} and {key}", self.heads, self.q_len)));
+            return Err(Mismatch::new(format!(
+                "operand {at} of `{name}` is `{bias}`, which is no bias of `{q}` to `{k}`"
+            ))
+            .of([at])
+            .help(format!("it is a float with any of the batch dims, {}, {} and {key}", self.heads, self.q_len)));
         }
         Ok(())
     }

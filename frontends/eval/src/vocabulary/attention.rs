@@ -96,7 +96,10 @@ fn keys_of<'a>(bias: &TensorType, q: &TensorType, op: &ops::Attention, args: &Ar
         [] => Err(Diagnostic::error("this bias is the same for all keys of a query, so that it changes nothing")
             .at(args.span(0), format!("this is `{bias}`, without an axis of keys"))
             .help(match op.q_len == op.kv_len {
-                true => format!("queries and keys are both {0}: give the keys another name, `.rename({0}, KEYS)`", op.kv_len),
+                true => format!(
+                    "queries and keys are both {0}: give the keys another name, `.rename({0}, KEYS)`",
+                    op.kv_len
+                ),
                 false => format!("the keys' axis is {}", op.kv_len),
             })
             .into()),

@@ -144,15 +144,18 @@ impl Site {
         let key = op.bias.as_ref()?;
         let (own, q) = (cx.of(i), cx.of(0));
         let last = [&op.heads, &op.q_len, key];
-        let batch: Vec<_> =
-            self.q_order.iter().map(|&p| &q.dims[p]).filter(|d| !last.contains(&&d.name) && d.name != op.head).collect();
+        let batch: Vec<_> = self
+            .q_order
+            .iter()
+            .map(|&p| &q.dims[p])
+            .filter(|d| !last.contains(&&d.name) && d.name != op.head)
+            .collect();
         let batched = batch.iter().any(|d| own.position(&d.name).is_some());
         let of_batch = batch.iter().filter(|_| batched).map(|d| (&d.name, d.size as i64));
         let of_scores = last.into_iter().zip([self.heads, self.queries, self.keys]);
         let all: Vec<(&Name, i64)> = of_batch.chain(of_scores).collect();
         let order: Vec<usize> = all.iter().filter_map(|(name, _)| own.position(name)).collect();
-        let there: Vec<i64> =
-            all.iter().map(|(name, _)| own.size_of(name).map_or(1, |size| size as i64)).collect();
+        let there: Vec<i64> = all.iter().map(|(name, _)| own.size_of(name).map_or(1, |size| size as i64)).collect();
         let full: Vec<i64> = all.iter().map(|(_, size)| *size).collect();
         let x = cx.transpose(cx.arg(i), &order);
         let x = cx.reshape(x, &there);

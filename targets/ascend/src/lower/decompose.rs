@@ -31,7 +31,9 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
             if !matches!(args[0].dtype, DType::BF16 | DType::F16) {
                 Some("FlashAttentionScore takes f16 and bf16 only")
             } else if bias.is_some() && (args[at].dtype != args[0].dtype || !whole(*scale)) {
-                Some("FlashAttentionScore scales the bias too, which is exact for one of the queries' type and powers of 2 only")
+                Some(
+                    "FlashAttentionScore scales the bias too, which is exact for one of the queries' type and powers of 2 only",
+                )
             } else {
                 None
             }

@@ -67,7 +67,10 @@ impl Attention {
         let form = self.form(cpu, self.queries.size);
         let heads = points(&self.batch) * self.kv_heads.size;
         let few = |queries: &u64| heads * (self.queries.size * self.group_size()).div_ceil(*queries) < TASKS;
-        let halves = std::iter::successors(Some(if self.visibility.is_some() { NUMBERED } else { QUERIES }), |queries| Some(queries / 2));
+        let halves =
+            std::iter::successors(Some(if self.visibility.is_some() { NUMBERED } else { QUERIES }), |queries| {
+                Some(queries / 2)
+            });
         let queries = halves.take_while(|queries| *queries >= FEWEST).find(|queries| !few(queries)).unwrap_or(FEWEST);
         let most = (queries / self.group_size()).max(form.span);
         let block = self.queries.size.div_ceil(self.queries.size.div_ceil(most)).next_multiple_of(form.span);

@@ -13,8 +13,8 @@ mod tiles;
 mod visibility;
 
 pub use problem::{
-    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
-    Window,
+    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION,
+    Q_SEGMENT, V, Window,
 };
 pub use visibility::Visibility;
 

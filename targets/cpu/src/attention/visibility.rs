@@ -200,7 +200,8 @@ impl Attention {
         if !self.is_run() {
             return [None; 2];
         }
-        let (offset, most) = (self.keys.size as i64 - self.queries.size as i64, (self.keys.size + self.queries.size) as i64);
+        let (offset, most) =
+            (self.keys.size as i64 - self.queries.size as i64, (self.keys.size + self.queries.size) as i64);
         let [left, right] = self.bounds().map(|bound| bound.map(|bound| bound.clamp(-most, most)));
         let mut end = |bound: Option<i64>| {
             bound.map(|bound| {

@@ -7,8 +7,8 @@ use super::apply::stored;
 use super::eval::Eval;
 use super::{LowerError, Needs, Pointers, behind_views};
 use crate::attention::{
-    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION, Q_SEGMENT, V,
-    Visibility, Window,
+    Attention, BIAS, Bases, DBIAS, DK, DOUT, DQ, DV, K, K_POSITION, K_SEGMENT, LSE, OPERANDS, OUT, Q, Q_POSITION,
+    Q_SEGMENT, V, Visibility, Window,
 };
 use crate::cpu::Cpu;
 use crate::emit::{Elem, Emitter, Kernel, Val};
@@ -155,7 +155,8 @@ fn describe(
         return Err(LowerError::new("no code for attention of f64"));
     }
     // Keys and queries may share the name of a dim: which one it is depends on the operand.
-    let of_queries = |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ | Q_SEGMENT | Q_POSITION | BIAS | DBIAS);
+    let of_queries =
+        |operand: usize| matches!(operand, Q | OUT | LSE | DOUT | DQ | Q_SEGMENT | Q_POSITION | BIAS | DBIAS);
     let dim = |name: &Name, size: usize, wanted: &dyn Fn(usize) -> bool| -> Dim {
         let stride = |operand: usize| match types[operand] {
             Some(ty) if wanted(operand) => ty.position(name).map_or(0, |place| ty.strides()[place] as i64),

@@ -2,8 +2,8 @@
 
 use ir::Op;
 use ir::ops::{
-    Argsort, Attention, AttentionBiasGrad, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul, GroupedMatmulWeight,
-    Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window,
+    Argsort, Attention, AttentionBiasGrad, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul,
+    GroupedMatmulWeight, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window,
 };
 use types::Name;
 

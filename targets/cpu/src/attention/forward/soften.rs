@@ -114,7 +114,11 @@ impl Task<'_> {
             e.store(new[vector], at);
             // Where nothing is seen yet the maximum is no number to subtract.
             let blind = e.cmp(Cmp::Eq, new[vector], lowest);
-            base.push(if masked || attention.may_be_blind() { e.select(blind, none, new[vector]) } else { new[vector] });
+            base.push(if masked || attention.may_be_blind() {
+                e.select(blind, none, new[vector])
+            } else {
+                new[vector]
+            });
         }
         let below: Vec<Val> = base.iter().map(|&base| e.neg(base)).collect();
         let start = vec![none; 2 * vectors.len()];
