@@ -26,7 +26,7 @@ pub fn of_tokens(table: &Embedding) -> Tensor![HEADS, S, T] {
 /// The bucket of each distance, which is the position of a key less that of the query; an i64.
 pub fn bucket(distance: Tensor) -> Tensor {
     let (size, other) = if DIRECTIONS == 2 {
-        (distance.abs(), distance.gt(0).cast(i64) * SIDE)
+        (distance.max(-distance), distance.gt(0).cast(i64) * SIDE)
     } else {
         (-distance.min(0), distance * 0)
     };

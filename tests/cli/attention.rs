@@ -45,11 +45,11 @@ pub struct Seen {
     pub bucket: Tensor,
 }
 
-pub fn forward(net: &Net, x: Tensor![B, S, DIM; f32], distance: Tensor![PLACES; i64]) -> Seen {
+pub fn forward(net: &Net, x: Tensor![B, S, DIM], distance: Tensor![PLACES; i64]) -> Seen {
     Seen { out: net.out(x), bucket: relative_bias::bucket(distance).cast(f32) }
 }
 
-pub fn train(net: &Net, x: Tensor![B, S, DIM; f32], y: Tensor![B, S, DIM; f32]) -> Tensor![; f32] {
+pub fn train(net: &Net, x: Tensor![B, S, DIM], y: Tensor![B, S, DIM; f32]) -> Tensor![; f32] {
     (net.out(x).cast(f32) - y).square().mean()
 }
 
@@ -130,7 +130,7 @@ fn relative_positions_are_those_of_t5() {
                 .arg(&plan);
             run(compile.args(mesh.split_whitespace())).expect("compiles");
             let mut execute = command("mmrun");
-            execute.arg(&plan).arg("--weights").arg(file("weights")).arg("--inputs").arg(file("inputs"));
+            execute.arg(&plan).arg("--weights").arg(file("weights")).arg("--inputs").arg(file(task));
             run(execute.arg("--outputs").arg(&outputs).args(more)).expect("runs");
             read(&outputs).expect("outputs")
         };

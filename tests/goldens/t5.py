@@ -42,7 +42,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         save = lambda name, tensors: save_file({k: v.detach().contiguous() for k, v in tensors.items()}, folder / f"{name}.safetensors")
         save("weights", dict(layer.named_parameters()))
-        save("inputs", {"x": x, "y": y, "distance": distance})
+        save("forward", {"x": x, "distance": distance})
+        save("train", {"x": x, "y": y})
         expected = {"loss": loss.reshape(1), "out": out, "bucket": buckets.float()}
         save("expected", expected | {f"grad/{n}": p.grad for n, p in layer.named_parameters()})
 
