@@ -25,13 +25,10 @@ pub fn of_tokens(table: &Embedding) -> Tensor![HEADS, S, T] {
 
 /// The bucket of each distance, which is the position of a key less that of the query; an i64.
 pub fn bucket(distance: Tensor) -> Tensor {
-    let (size, other) = if DIRECTIONS == 2 {
-        (distance.max(-distance), distance.gt(0).cast(i64) * SIDE)
-    } else {
-        (-distance.min(0), distance * 0)
-    };
+    let size = if DIRECTIONS == 2 { distance.max(-distance) } else { -distance.min(0) };
     // The series is compared with whole numbers, of which some are on it.
     let steps = powers(FARTHEST / NEAR.f64(), (iota(FAR, f32) + 1.0) / FAR.f64()) * NEAR.f64() - 0.001;
     let passed = size.cast(f32).ge(steps).cast(i64).sum_over([FAR]);
-    (size.min(NEAR) + passed).min(SIDE - 1) + other
+    let bucket = (size.min(NEAR) + passed).min(SIDE - 1);
+    if DIRECTIONS == 2 { bucket + distance.gt(0).cast(i64) * SIDE } else { bucket }
 }
