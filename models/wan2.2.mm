@@ -287,10 +287,12 @@ config! {
         expect(cross_attn_norm | true == true),
         expect(qk_norm | "rms_norm_across_heads" == "rms_norm_across_heads"),
         IMAGE = image_dim | 0,
-        expect(added_kv_proj_dim | 0 == if IMAGE > 0 { DIM } else { 0 }),
+        expect(added_kv_proj_dim | 0 == DIM.at_most(IMAGE * DIM)),
         // First and last frame: two pictures a sample, with positions.
         expect(pos_embed_seq_len | 0 == 0),
         TI2V = model_index.expand_timesteps | false, BOUNDARY = model_index.boundary_ratio | 0.0,
+        SHIFT = scheduler.flow_shift | scheduler.shift,
+        schedulers("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"),
         ignore(rope_max_seq_len, model_index.*),
     },
     // The original release.
@@ -300,6 +302,9 @@ config! {
         expect(patch_size | [1, 2, 2] == [PF, PH, PW]),
         expect(cross_attn_norm | true == true),
         expect(qk_norm | true == true),
+        // 2.2's image-to-video says the same, and sees the picture in the condition alone.
+        IMAGE = match model_type | "t2v" { "i2v" => 1280 | 0, "t2v" | "ti2v" => 0 },
+        TI2V = match model_type | "t2v" { "ti2v" => true, "t2v" | "i2v" => false },
         ignore(text_len),
     },
 }

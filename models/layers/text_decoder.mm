@@ -66,11 +66,11 @@ impl Layer {
         }
     }
 
-    /// The residual stays in f32, as PyTorch's autocast has it.
-    fn forward(&self, x: Tensor![B, S, HIDDEN; f32], rope: Rope) -> Tensor![B, S, HIDDEN; f32] {
+    /// The residual stays in f32, as PyTorch's autocast has it; a class that is loaded in bf16 has it in that.
+    fn forward(&self, x: Tensor![B, S, HIDDEN; stream], rope: Rope) -> Tensor![B, S, HIDDEN; stream] {
         let seen = self.self_attn.forward(self.input_layernorm.forward(x).cast(work), rope);
-        let x = x + seen.cast(f32);
-        x + self.mlp.forward(self.post_attention_layernorm.forward(x).cast(work)).cast(f32)
+        let x = x + seen.cast(stream);
+        x + self.mlp.forward(self.post_attention_layernorm.forward(x).cast(work)).cast(stream)
     }
 }
 
@@ -84,7 +84,7 @@ pub struct Body {
 
 impl Body {
     fn new() -> Self {
-        let table = embedding(VOCAB, HIDDEN).init(normal(0.02)).keep(f32);
+        let table = embedding(VOCAB, HIDDEN).init(normal(0.02)).keep(stream);
         Self {
             embed_tokens: if TIE { table.tied_to("lm_head.weight") } else { table },
             layers: stack(LAYERS, Layer::new),

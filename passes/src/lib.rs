@@ -62,7 +62,7 @@ pub use microbatches::{Microbatches, SizedConstants};
 pub use narrow_weights::NarrowWeights;
 pub use offload_optimizer::OffloadOptimizer;
 pub use optimizer::{Optimizer, OptimizerKind, Schedule};
-pub use options::{MeshOptions, OffloadChoice, Options, OverlapChoice, RecomputeChoice};
+pub use options::{MeshOptions, OffloadChoice, Options, OverlapChoice, PrecisionMode, RecomputeChoice};
 pub use overlap::{MAX_PIECES, Overlap};
 pub use partition::Partition;
 pub use pipeline::{Context, Form, Pass, Pipeline, PipelineError, ProgramPass};

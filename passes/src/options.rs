@@ -20,6 +20,11 @@ pub struct Options {
     /// attention in it, and f32 otherwise.
     #[arg(long)]
     pub dtype: Option<WorkType>,
+    /// What is computed in bf16: products, convolutions and attention, and what follows from them alone, as torch.autocast has it;
+    /// or all but what the model's class computes in f32 when it is loaded in bf16. By default as autocast, if --dtype is
+    /// bf16.
+    #[arg(long)]
+    pub precision: Option<PrecisionMode>,
     /// The optimiser: kind=adamw|sgd, lr, beta1, beta2, eps, weight_decay, clip, schedule=constant|cosine, warmup, total.
     #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
     pub optim: String,
@@ -110,6 +115,16 @@ fn fill(own: &mut Value, others: Value) {
         (own @ Value::Null, value) => *own = value,
         _ => {}
     }
+}
+
+/// What stays in f32 where the working type is bf16.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionMode {
+    /// Sums of what layers give, and what a model marks.
+    Autocast,
+    /// What a model marks.
+    Pure,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,7 +258,7 @@ mod tests {
 
     #[test]
     fn options_read_back() {
-        let words = "--dtype bf16 --optim lr=1 --grads resident --recompute auto --offload optimizer --overlap 4 \
+        let words = "--dtype bf16 --precision pure --optim lr=1 --grads resident --recompute auto --offload optimizer --overlap 4 \
             --memory 1.5GiB --pp 2 --schedule zb-v --virtual-stages 2 --cp 4 --ulysses 2";
         let options = parsed(words);
         let text = serde_json::to_string(&options).expect("text");

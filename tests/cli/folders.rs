@@ -148,3 +148,99 @@ fn quantised_weights_are_called_by_name() {
         assert!(found.contains(code) && found.contains(told) && !found.contains("warning"), "{found}");
     }
 }
+
+/// A text of a config chooses a figure, or is refused with those that would.
+#[test]
+fn texts_choose_figures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path).join("config.json");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/cli/models/texts.mm"), folder.path().join("texts.mm"))
+        .expect("copied");
+    let texts = |key: &str, value: Value| with(json!({"architectures": ["TextsModel"]}), key, value);
+    write(&at("none"), &json!({"architectures": ["TextsModel"]}));
+    write(&at("linear"), &texts("rope_scaling", json!({"type": "linear", "factor": 4.0})));
+    write(&at("mrope"), &with(texts("rope_scaling", json!({"rope_type": "mrope"})), "norm", json!("rms_norm")));
+    write(&at("longrope"), &texts("rope_parameters", json!({"rope_type": "longrope"})));
+    write(&at("relu"), &texts("hidden_act", json!("relu")));
+    write(&at("gelu"), &with(texts("hidden_act", json!("gelu")), "scoring_func", json!("noaux")));
+    write(&at("other"), &texts("norm", json!("none")));
+    write(&at("picture"), &texts("model_type", json!("i2v")));
+    let commands = ["none", "linear", "mrope", "longrope", "relu", "gelu", "other", "picture"];
+    let told = commands.map(|name| {
+        let words = format!("ir texts.mm --config {name} --task forward --after eval");
+        // Of a model, what it computes.
+        let shown = shown(folder.path(), &words);
+        let computed = ["silu", "erf", "sigmoid", "mul"].map(|op| shown.matches(&format!("= {op}(")).count());
+        let [silu, erf, sigmoid, mul] = computed;
+        match shown.contains("error") {
+            true => shown,
+            false => format!(
+                "{}\nsilu {silu}, erf {erf}, sigmoid {sigmoid}, mul {mul}\n",
+                shown.lines().next().unwrap_or_default()
+            ),
+        }
+    });
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// The original releases of Wan say with a text whether a video begins with a picture.
+#[test]
+fn original_releases_of_wan_are_obeyed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let original = |kind: &str, channels: i64| {
+        json!({
+            "_class_name": "WanModel", "_diffusers_version": "0.30.0", "dim": 36, "eps": 1e-6, "ffn_dim": 40,
+            "freq_dim": 16, "in_dim": channels, "model_type": kind, "num_heads": 3, "num_layers": 2, "out_dim": 4,
+            "text_dim": 20, "text_len": 512,
+        })
+    };
+    for (kind, channels) in [("t2v", 4), ("i2v", 12), ("ti2v", 4), ("s2v", 4)] {
+        write(&folder.path().join(kind).join("config.json"), &original(kind, channels));
+    }
+    let set = "--set F=2 --set H=4 --set W=4 --set S=3 --task forward";
+    let commands = ["t2v", "i2v", "ti2v", "s2v", "i2v --set IMAGE=0"].map(|name| format!("check {name} {set}"));
+    insta::assert_snapshot!(commands.map(|words| shown(folder.path(), &words)).join("\n"));
+}
+
+/// What a task samples with comes from a flag, else the folder, else the model's file; each is printed with its origin.
+#[test]
+fn settings_of_sampling_come_from_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path);
+    let scheduler = json!({
+        "_class_name": "UniPCMultistepScheduler", "_diffusers_version": "0.33.0", "flow_shift": 3.0, "predict_x0": true,
+        "solver_order": 2, "solver_p": null, "use_flow_sigmas": true,
+    });
+    let index = json!({
+        "_class_name": "WanPipeline", "boundary_ratio": 0.75, "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+    });
+    for (name, scheduler) in [
+        ("unipc", Some(scheduler.clone())),
+        ("euler", Some(json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 7.0}))),
+        ("ddim", Some(with(scheduler, "_class_name", json!("DDIMScheduler")))),
+        ("none", None),
+    ] {
+        write(&at(name).join("transformer/config.json"), &wan());
+        write(&at(name).join("model_index.json"), &index);
+        scheduler.into_iter().for_each(|of| write(&at(name).join("scheduler/scheduler_config.json"), &of));
+    }
+    let set = "--set F=2 --set H=4 --set W=4 --set S=3";
+    let shown = [
+        format!("check unipc --task sample {set}"),
+        format!("check unipc --task sample {set} --set SHIFT=2.5"),
+        format!("check euler --task sample {set}"),
+        format!("check ddim --task sample {set}"),
+        format!("check none --task sample {set}"),
+        format!("check unipc --task forward {set}"),
+        "check wan2.2.mm --preset ti2v-5b --task sample".into(),
+    ]
+    .map(|words| shown(folder.path(), &words));
+    let told = shown.map(|text| {
+        let lines = text.lines().filter(|l| {
+            !["feed", "draw", "gives", "graph", "parameters"].iter().any(|w| l.trim_start().starts_with(w))
+        });
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    });
+    insta::assert_snapshot!(told.join("\n"));
+}

@@ -2,10 +2,13 @@
 
 mod attention;
 mod bad_record;
+mod composites;
 mod docs;
 mod folders;
 mod forms;
+mod hints;
 mod levels;
+mod precision;
 mod programs;
 mod replay;
 mod saves;

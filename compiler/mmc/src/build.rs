@@ -10,7 +10,7 @@ use passes::{Compiled, Context, DefaultPipeline, MemoryPolicy};
 use plan::{Header, KERNEL_ABI, Plan};
 use report::quantity;
 use target::Target;
-use types::{Mesh, Name, Runs};
+use types::{DType, Mesh, Name, Runs};
 
 use crate::args::{Compile, Options};
 use crate::memory_limit::Limit;
@@ -21,6 +21,8 @@ pub struct Built {
     pub plan: Plan,
     pub module: Module,
     pub warnings: Diagnostics,
+    /// Of a task that samples.
+    pub settings: Vec<eval::Setting>,
     pub target: Box<dyn Target>,
     /// The machine whose figures decided the order of instructions.
     pub machine: Machine,
@@ -59,7 +61,7 @@ pub fn pipeline(
 ) -> Result<(DefaultPipeline, Option<Limit>), Diagnostics> {
     let own = directives::filled(&options.policy, &traced.evaluated)?;
     let optim = optim::checked(&options.policy.optim)?;
-    let own = passes::Options { dtype: Some(targets::work_type(options)), optim, ..own };
+    let own = passes::Options { dtype: Some(targets::work_type(options, traced.precision)), optim, ..own };
     let limit = Limit::of(&own, known);
     let stages = mesh::stages(&own.mesh, &traced.evaluated.directives);
     let policy = MemoryPolicy::of(&own, limit.as_ref().map(|limit| limit.budget));
@@ -71,17 +73,19 @@ pub fn pipeline(
 pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics> {
     let start = Instant::now();
     let Place { target, asked, known, machine } = Place::of(&args.options, args.cache.as_deref())?;
-    let traced = model::trace(&args.model, &args.options.policy.mesh, sources)?;
+    let traced = model::trace(&args.model, &args.options.policy, sources)?;
     let (pipeline, limit) = pipeline(&traced, &args.options, known.as_ref())?;
-    let model::Traced { evaluated, microbatches, sized } = traced;
+    let model::Traced { evaluated, microbatches, sized, precision } = traced;
     let mut warnings = evaluated.warnings;
     let evaluation = start.elapsed();
 
     let start_passes = Instant::now();
     let samples = evaluated.batch as u64 * u64::from(microbatches);
     let tokens = tokens_of(samples, mesh::tokens(&evaluated.directives, &evaluated.dims))?;
-    let mut header = header(args, &*target, evaluated.module.mesh.clone(), &evaluated.preset);
+    let dtype = targets::work_type(&args.options, precision).into();
+    let mut header = header(args, &*target, evaluated.module.mesh.clone(), (&evaluated.preset, dtype));
     header.configs = evaluated.configs;
+    let settings = evaluated.settings;
     if let Some(machine) = asked.as_ref().filter(|_| header.device.is_empty()) {
         header.device = machine.name.as_str().into();
     }
@@ -100,7 +104,8 @@ pub fn build(args: &Compile, sources: &mut Sources) -> Result<Built, Diagnostics
     for program in &mut plan.programs {
         program.tokens = if program.runs == Runs::Prepare { 0 } else { tokens };
     }
-    Ok(Built { plan, module, warnings, target, machine, known, evaluation, passes: start_passes.elapsed() })
+    let passes = start_passes.elapsed();
+    Ok(Built { plan, module, warnings, settings, target, machine, known, evaluation, passes })
 }
 
 /// Tokens of a step.
@@ -123,7 +128,7 @@ fn too_much(class: &str, bytes: u64, limit: &Limit) -> Diagnostic {
     ))
 }
 
-fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str) -> Header {
+fn header(args: &Compile, target: &dyn Target, mesh: Mesh, (preset, dtype): (&str, DType)) -> Header {
     let machine = target.machine();
     let file = args.model.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Header {
@@ -133,7 +138,7 @@ fn header(args: &Compile, target: &dyn Target, mesh: Mesh, preset: &str) -> Head
         target: target.name().into(),
         device: machine.cpu.into(),
         features: machine.features.into_iter().map(Name::from).collect(),
-        dtype: targets::work_type(&args.options).into(),
+        dtype,
         seed: args.options.seed,
         compiler: env!("CARGO_PKG_VERSION").into(),
         mesh,

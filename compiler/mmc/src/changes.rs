@@ -106,7 +106,7 @@ fn hopeless(args: &Compile, built: &Built, limit: &Limit) -> Option<String> {
     let (scope, least) = all.max_by_key(|(_, least)| least.parameters.max(least.operands))?;
     // In bf16 an Ascend has attention without scores in memory.
     let is_narrow = targets::family(&args.options).is_some_and(|family| family.narrow.is_some());
-    let fused = is_narrow && targets::work_type(&args.options) == WorkType::F32;
+    let fused = is_narrow && targets::work_type(&args.options, args.options.policy.precision) == WorkType::F32;
     if least.operands / FACTOR > limit.budget.bytes && !fused {
         let instruction = &scope.body.instructions[least.instruction];
         let place = plan.places.get(instruction.place.index()).filter(|p| !p.file.is_empty());
@@ -167,7 +167,7 @@ fn candidates(args: &Compile) -> Vec<(String, Compile)> {
     let recompute = args.options.policy.recompute.unwrap_or(RecomputeChoice::None);
     let offload = args.options.policy.offload.unwrap_or(OffloadChoice::None);
     let is_narrow = targets::family(&args.options).is_some_and(|family| family.narrow.is_some());
-    if is_narrow && targets::work_type(&args.options) == WorkType::F32 {
+    if is_narrow && targets::work_type(&args.options, args.options.policy.precision) == WorkType::F32 {
         add(BF16.into(), &|c| c.options.policy.dtype = Some(WorkType::Bf16));
         if recompute == RecomputeChoice::None {
             add(format!("{BF16} --recompute full"), &|c| {

@@ -44,7 +44,7 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
         said.severity = diag::Severity::Warning;
         built.warnings.push(said);
     }
-    let Built { plan, module, mut warnings, target, evaluation, passes, .. } = built;
+    let Built { plan, module, mut warnings, settings, target, evaluation, passes, .. } = built;
     let start_code = Instant::now();
     let plan = with_code(plan, &module, &*target)?;
     let code = start_code.elapsed();
@@ -58,7 +58,8 @@ pub fn compile(args: &Compile, sources: &mut Sources) -> Done {
     #[cfg(feature = "ascend")]
     warnings.0.extend(crate::ascend::too_large(&plan, is_narrower));
     let times = summary::Times { evaluation, passes, code, whole: start.elapsed() };
-    output::tell(&summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times));
+    let summary = summary::of_plan(&plan, &args.output, bytes.len() as u64, &hash.to_string(), &times);
+    output::tell(&(summary + &output::settings(&settings)));
     Ok(warnings)
 }
 

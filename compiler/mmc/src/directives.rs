@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 use diag::{Diagnostic, Diagnostics, Span};
 use eval::{Evaluated, PlanDirective};
-use passes::{Options, StageSchedule};
+use passes::{Options, PrecisionMode, StageSchedule};
 
 /// The options of the command line, and where it leaves one open, the plan's.
 pub fn filled(options: &Options, evaluated: &Evaluated) -> Result<Options, Diagnostics> {
@@ -13,6 +13,7 @@ pub fn filled(options: &Options, evaluated: &Evaluated) -> Result<Options, Diagn
         match directive {
             PlanDirective::Recompute(word) => choose("recompute", &mut planned.recompute, word, *span)?,
             PlanDirective::Offload(word) => choose("offload", &mut planned.offload, word, *span)?,
+            PlanDirective::Precision(word) => choose("precision", &mut planned.precision, word, *span)?,
             PlanDirective::Pipeline { dim, axis, schedule } => {
                 pipeline(evaluated, dim, axis, *span)?;
                 // One that does not take --virtual-stages gives way to it.
@@ -24,6 +25,17 @@ pub fn filled(options: &Options, evaluated: &Evaluated) -> Result<Options, Diagn
         }
     }
     Ok(options.or(&planned))
+}
+
+/// What the plan says is computed in bf16.
+pub fn precision(evaluated: &Evaluated) -> Result<Option<PrecisionMode>, Diagnostics> {
+    let mut found = None;
+    for (directive, span) in &evaluated.directives.0 {
+        if let PlanDirective::Precision(word) = directive {
+            choose("precision", &mut found, word, *span)?;
+        }
+    }
+    Ok(found)
 }
 
 fn choose<T: ValueEnum + Copy>(what: &str, choice: &mut Option<T>, word: &str, at: Span) -> Result<(), Diagnostics> {

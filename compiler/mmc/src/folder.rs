@@ -32,6 +32,7 @@ impl Config {
             return Self::read(path);
         }
         let folder = snapshot(path)?;
+        let folder = newest(folder)?;
         let config = folder.join("config.json");
         if config.exists() {
             return Self::read(&config);
@@ -71,6 +72,11 @@ impl Config {
             let mut said = object(&index)?;
             said.retain(|_, value| !value.is_array());
             flatten("model_index", &Value::Object(said), &mut facts);
+        }
+        // How a pipeline samples.
+        let scheduler = path.parent().and_then(Path::parent).map(|above| above.join("scheduler/scheduler_config.json"));
+        if let Some(scheduler) = scheduler.filter(|scheduler| scheduler.is_file()) {
+            flatten("scheduler", &Value::Object(object(&scheduler)?), &mut facts);
         }
         Ok(Self { path: path.into(), class, facts, quantised })
     }
@@ -150,31 +156,36 @@ fn parts(folder: &Path) -> Result<Vec<Config>, Diagnostics> {
     Ok(parts)
 }
 
+/// In a folder of checkpoints the newest, which `latest` names; else the folder itself.
+fn newest(folder: PathBuf) -> Result<PathBuf, Diagnostics> {
+    let own = ["config.json", "model_index.json"].iter().any(|name| folder.join(name).exists());
+    let Ok(name) = input::text(&folder.join("latest"), 4096) else { return Ok(folder) };
+    if own {
+        return Ok(folder);
+    }
+    let named = folder.join(name.trim());
+    if name.trim().is_empty() || Path::new(name.trim()).components().count() != 1 || !named.is_dir() {
+        let what =
+            format!("{} names {:?}, which is no checkpoint beside it", folder.join("latest").display(), name.trim());
+        return Err(Diagnostic::error(what).help("give the folder of one: step-N").into());
+    }
+    Ok(named)
+}
+
 /// The snapshot in a hub's cache of a model, `models--ORG--NAME`; else the folder itself.
 fn snapshot(folder: &Path) -> Result<PathBuf, Diagnostics> {
     let snapshots = folder.join("snapshots");
     if !snapshots.is_dir() {
         return Ok(folder.into());
     }
-    if let Ok(hash) = input::text(&folder.join("refs/main"), 4096) {
-        let named = snapshots.join(hash.trim());
-        if named.is_dir() {
-            return Ok(named);
-        }
-    }
-    let entries = fs::read_dir(&snapshots).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
-    found.sort();
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        several => {
-            let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
-            let what = format!(
-                "{} is a hub's cache with {} snapshots, and refs/main names none",
-                folder.display(),
-                names.len()
-            );
-            Err(Diagnostic::error(what).help(format!("give one of them: {}", names.join(", "))).into())
+    let reference = input::text(&folder.join("refs/main"), 4096).ok();
+    let entries = fs::read_dir(&snapshots).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    match types::hub_snapshot(reference.as_deref(), &names) {
+        Ok(name) => Ok(snapshots.join(name)),
+        Err(unclear) => {
+            Err(Diagnostic::error(format!("{} {}", folder.display(), unclear.what)).help(unclear.help).into())
         }
     }
 }

@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use diag::{Diagnostic, Diagnostics, Sources};
 use ir::{Input, Type};
-use passes::{Context, DefaultPipeline, Form, MemoryPolicy, MeshOptions, Options, Pipeline, Stats};
+use passes::{Context, DefaultPipeline, Form, MemoryPolicy, Options, Pipeline, Stats};
 use report::quantity::{count, seconds};
 use types::FileForm;
 
 use crate::args::{Ir, Model, Opt};
 use crate::build::{self, Place};
-use crate::output::print;
+use crate::output::{self, print};
 use crate::{Done, directives, input, model};
 
 pub fn check(args: &Model, sources: &mut Sources) -> Done {
     let start = Instant::now();
-    let evaluated = model::trace(args, &MeshOptions::default(), sources)?.evaluated;
+    let evaluated = model::trace(args, &Options::default(), sources)?.evaluated;
     directives::filled(&Options::default(), &evaluated)?;
     ir::verify(&evaluated.module)
         .map_err(|found| unsound(Diagnostic::internal("the traced graph is not sound"), &found))?;
@@ -43,6 +43,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
             }
         }
     }
+    out.push_str(&output::settings(&evaluated.settings));
     let _ = writeln!(out, "  graph       {nodes} nodes in {} functions", module.functions.len());
     let _ = writeln!(out, "  checked in  {}", seconds(start.elapsed()));
     print(&out)?;
@@ -50,7 +51,7 @@ pub fn check(args: &Model, sources: &mut Sources) -> Done {
 }
 
 pub fn manifest(args: &Model, sources: &mut Sources) -> Done {
-    let evaluated = model::trace(args, &MeshOptions::default(), sources)?.evaluated;
+    let evaluated = model::trace(args, &Options::default(), sources)?.evaluated;
     ir::check_extent(&evaluated.module).map_err(|found| passes::too_long(&evaluated.module, &found))?;
     let (mut out, mut told) = (String::new(), BTreeSet::new());
     for (family, parameter) in &evaluated.module.parameters {
@@ -92,7 +93,7 @@ fn readers(module: &ir::Module, parameter: &str) -> String {
 
 pub fn ir(args: &Ir, sources: &mut Sources) -> Done {
     let Place { target, known, machine, .. } = Place::of(&args.options, None)?;
-    let traced = model::trace(&args.model, &args.options.policy.mesh, sources)?;
+    let traced = model::trace(&args.model, &args.options.policy, sources)?;
     let (pipeline, _) = build::pipeline(&traced, &args.options, known.as_ref())?;
     let mut form = Form::Graph(traced.evaluated.module);
     let mut warnings = traced.evaluated.warnings;

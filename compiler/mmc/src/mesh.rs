@@ -88,7 +88,30 @@ pub fn plan(args: &MeshOptions, evaluated: &mut Evaluated) -> Result<(), Diagnos
     }
     let hints = hints(args, evaluated, few)?;
     evaluated.module.hints = hints;
+    let idle = idle(args, &evaluated.directives);
+    evaluated.warnings.0.extend(idle);
     Ok(())
+}
+
+/// A warning for each axis of the mesh over which the plan cuts no dim.
+fn idle(args: &MeshOptions, directives: &PlanDirectives) -> Vec<Diagnostic> {
+    let cuts = |axis: &str| {
+        directives.0.iter().any(|(directive, _)| match directive {
+            PlanDirective::Shard { axis: of, .. } => {
+                let of = of.split('.').next().unwrap_or(of);
+                of == axis || (DATA.contains(&of) && DATA.contains(&axis))
+            }
+            _ => false,
+        })
+    };
+    // Stages are cut whether the plan names the stack or not.
+    let open = args.axes().into_iter().filter(|(axis, size)| *axis != "pp" && *size > 1 && !cuts(axis));
+    open.map(|(axis, size)| {
+        Diagnostic::warning(format!("--{axis} {size}, and the model's plan cuts no dim over `{axis}`"))
+            .note(format!("{size} ranks at a time compute the same"))
+            .help(format!("write `p.shard(DIM, \"{axis}\")` in its `plan`, or leave the flag out"))
+    })
+    .collect()
 }
 
 /// Refuses what no model could be compiled for.
@@ -236,7 +259,7 @@ fn hints(
                 fsdp = Some((parts, over.iter().any(|axis| axis == "fsdp"), place));
             }
             PlanDirective::Pipeline { axis, .. } => drop(axes(module, axis, place)?),
-            PlanDirective::Recompute(_) | PlanDirective::Offload(_) => {}
+            PlanDirective::Recompute(_) | PlanDirective::Offload(_) | PlanDirective::Precision(_) => {}
         }
     }
     let cut_by = |axis: &str, out: &[(ShardingHint, PlaceId)]| -> Vec<Name> {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use diag::{Diagnostic, Diagnostics, SourceId, Sources};
 use eval::{Evaluated, Origin, Published, Sibling};
 use ir::Module;
-use passes::{MeshOptions, SizedConstants};
+use passes::{MeshOptions, Options, PrecisionMode, SizedConstants, WorkType};
 
 use crate::args::{self, Model};
 use crate::{built_in, folder, input};
@@ -89,6 +90,8 @@ pub struct Traced {
     pub microbatches: u32,
     /// Of a step of several: the constants that the number of samples is in.
     pub sized: Option<SizedConstants>,
+    /// What is asked for, or what the plan says.
+    pub precision: Option<PrecisionMode>,
 }
 
 /// `--set B=N` and `--batch N` are two words for the samples of a step: from here on `batch` alone says it. What is given
@@ -117,30 +120,52 @@ pub fn agree(args: &mut Model) -> Result<(), Diagnostics> {
     Ok(())
 }
 
-pub fn trace(args: &Model, mesh: &MeshOptions, sources: &mut Sources) -> Result<Traced, Diagnostics> {
+pub fn trace(args: &Model, policy: &Options, sources: &mut Sources) -> Result<Traced, Diagnostics> {
+    if let (Some(WorkType::F32), Some(precision)) = (policy.dtype, policy.precision) {
+        let word = precision.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+        return Err(Diagnostic::error(format!("--precision {word} computes in bf16, and --dtype f32 does not"))
+            .help("leave one of them out")
+            .into());
+    }
+    let first = trace_in(args, policy, policy.precision, sources)?;
+    // In f32 everything is as wide as everything else.
+    let open = policy.precision.is_none() && policy.dtype != Some(WorkType::F32);
+    match crate::directives::precision(&first.evaluated)?.filter(|_| open) {
+        Some(PrecisionMode::Pure) => trace_in(args, policy, Some(PrecisionMode::Pure), sources),
+        planned => Ok(Traced { precision: first.precision.or(planned), ..first }),
+    }
+}
+
+fn trace_in(
+    args: &Model,
+    policy: &Options,
+    precision: Option<PrecisionMode>,
+    sources: &mut Sources,
+) -> Result<Traced, Diagnostics> {
+    let (mesh, pure) = (&policy.mesh, precision == Some(PrecisionMode::Pure));
     crate::mesh::refuse(mesh, args.batch)?;
     let microbatches = crate::mesh::microbatches(mesh, args.batch);
     let groups = |microbatches| {
         let samples = crate::mesh::micro_batch(mesh, microbatches, args.batch)?;
         Ok::<_, Diagnostics>(crate::mesh::groups(mesh, microbatches, samples))
     };
-    let evaluated = evaluate(args, mesh, microbatches, groups(microbatches)?, sources)?;
-    let mut traced = Traced { evaluated, microbatches, sized: None };
+    let evaluated = evaluate(args, (mesh, pure), microbatches, groups(microbatches)?, sources)?;
+    let mut traced = Traced { evaluated, microbatches, sized: None, precision };
     if microbatches > 1 && traced.evaluated.module.trains() {
-        traced.sized = sized(args, mesh, microbatches, &traced.evaluated.module, sources);
+        traced.sized = sized(args, (mesh, pure), microbatches, &traced.evaluated.module, sources);
     }
     // Micro-batches that nobody asked for are for tasks that train.
     if microbatches == 1 || mesh.microbatches.is_some() || traced.evaluated.module.trains() {
         return Ok(traced);
     }
-    let evaluated = evaluate(args, mesh, 1, groups(1)?, sources)?;
-    Ok(Traced { evaluated, microbatches: 1, sized: None })
+    let evaluated = evaluate(args, (mesh, pure), 1, groups(1)?, sources)?;
+    Ok(Traced { evaluated, microbatches: 1, sized: None, precision })
 }
 
 /// The constants of a micro-batch that are others in the whole batch, which is traced to find them.
 fn sized(
     args: &Model,
-    mesh: &MeshOptions,
+    (mesh, pure): (&MeshOptions, bool),
     microbatches: u32,
     part: &Module,
     sources: &Sources,
@@ -149,13 +174,13 @@ fn sized(
     let batch = u32::try_from(samples).ok()?.checked_mul(microbatches)?;
     let whole = Model { batch: Some(batch), ..args.clone() };
     let groups = crate::mesh::groups(mesh, microbatches, samples).map(|groups| groups * microbatches as usize);
-    let evaluated = evaluate(&whole, mesh, 1, groups, &mut sources.clone()).ok()?;
+    let evaluated = evaluate(&whole, (mesh, pure), 1, groups, &mut sources.clone()).ok()?;
     SizedConstants::of(part, &evaluated.module, microbatches as usize)
 }
 
 fn evaluate(
     args: &Model,
-    mesh: &MeshOptions,
+    (mesh, pure): (&MeshOptions, bool),
     microbatches: u32,
     groups: Option<usize>,
     sources: &mut Sources,
@@ -171,6 +196,8 @@ fn evaluate(
         batch: args.batch.map(|_| micro_batch),
         default_batch: micro_batch,
         groups,
+        pure,
+        library: built_in::names().chain(built_in::layers()).map(String::from).collect(),
         probe: args.probe.clone(),
     };
     let mut sibling = siblings(&args.model);

@@ -13,6 +13,13 @@ use tempfile::NamedTempFile;
 /// As many links as the system follows.
 const MOST_LINKS: usize = 40;
 
+/// What a task samples with, a line each.
+pub fn settings(settings: &[eval::Setting]) -> String {
+    let line =
+        |eval::Setting { name, value, origin }: &eval::Setting| format!("  setting     {name} {value} ({origin})\n");
+    settings.iter().map(line).collect()
+}
+
 /// Writes a file whole: a half-written one must never be found under its name. Links are followed, and what is no regular
 /// file (a pipe, a device) is written through.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostics> {

@@ -8,7 +8,7 @@ mod cpu;
 use std::path::Path;
 
 use diag::{Diagnostic, Diagnostics};
-use passes::WorkType;
+use passes::{PrecisionMode, WorkType};
 use target::{NoTarget, Target};
 
 use crate::args::Options;
@@ -51,9 +51,10 @@ pub fn family(options: &Options) -> Option<&'static Family> {
     TARGETS.iter().find(|family| (family.names)().contains(&options.target.as_str()))
 }
 
-/// The working type: what is asked for, or the target's own.
-pub fn work_type(options: &Options) -> WorkType {
+/// The working type: what is asked for, that of a precision, or the target's own.
+pub fn work_type(options: &Options, precision: Option<PrecisionMode>) -> WorkType {
     let is_narrow = family(options).is_some_and(|family| family.narrow.is_some());
+    let is_narrow = is_narrow || precision.is_some();
     options.policy.dtype.unwrap_or(if is_narrow { WorkType::Bf16 } else { WorkType::F32 })
 }
 

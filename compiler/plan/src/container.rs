@@ -16,7 +16,7 @@ use crate::{Plan, Violation, structure};
 
 const MAGIC: [u8; 8] = *b"\x89mmplan\n";
 /// Raised whenever an older reader would misread a newer file.
-pub const FORMAT_VERSION: u32 = 9;
+pub const FORMAT_VERSION: u32 = 10;
 /// Feature bits this reader understands: none are in use yet.
 const KNOWN_FEATURES: u64 = 0;
 const PREAMBLE: usize = 64;

@@ -46,6 +46,7 @@ fn config() -> Config {
     let figure = |key: &str, value, setting: Option<&str>| Figure {
         keys: vec![key.into()],
         default: None,
+        cases: vec![],
         value,
         setting: setting.map(Into::into),
     };
@@ -54,6 +55,8 @@ fn config() -> Config {
         class: "Regression".into(),
         figures: vec![figure("rate", rate, Some("RATE")), figure("kind", kind, None)],
         ignored_weights: vec![],
+        renames: vec![],
+        other_weights: vec![],
     }
 }
 

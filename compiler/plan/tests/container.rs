@@ -45,11 +45,11 @@ fn the_object_lies_on_a_page_boundary() {
     assert_eq!((opened.object.as_ptr() as usize - bytes.as_ptr() as usize) % 4096, 0);
 }
 
-/// These files must stay readable for as long as version 9 is; a change of the format needs a new version.
+/// These files must stay readable for as long as version 10 is; a change of the format needs a new version.
 #[test]
-fn golden_files_of_version_9() {
-    assert_eq!(FORMAT_VERSION, 9);
-    for (name, plan) in [("version_9.plan", plan()), ("version_9_programs.plan", filled(sample::several()))] {
+fn golden_files_of_version_10() {
+    assert_eq!(FORMAT_VERSION, 10);
+    for (name, plan) in [("version_10.plan", plan()), ("version_10_programs.plan", filled(sample::several()))] {
         let path = golden(name);
         let (bytes, _) = plan.to_bytes().expect("a small plan can be written");
         if !path.exists() && std::env::var_os("WRITE_GOLDEN").is_some() {
@@ -64,15 +64,15 @@ fn golden_files_of_version_9() {
 
 /// Collectives of version 1 had no element types, bodies of version 2 no units of work, those of version 3 no memory of
 /// the host, kernels of version 4 one count of operations, headers of version 5 no figures of configs, instructions
-/// of version 6 no origins, programs of version 7 no feeds and emits of their own, and manifests of version 8 no ragged
-/// axes: their files are refused, and the message says what to do.
+/// of version 6 no origins, programs of version 7 no feeds and emits of their own, manifests of version 8 no ragged
+/// axes, and figures of version 9 no cases: their files are refused, and the message says what to do.
 #[test]
 fn older_versions_are_refused() {
-    for version in [1, 2, 3, 4, 5, 6, 7, 8] {
+    for version in [1, 2, 3, 4, 5, 6, 7, 8, 9] {
         let old = std::fs::read(golden(&format!("version_{version}.plan"))).expect("the golden file is there");
         let error = PlanFile::open(&old).map(|_| ()).expect_err("refused").to_string();
         let expected = format!(
-            "the plan file has format version {version}; this program reads version 9: compile the model again with the \
+            "the plan file has format version {version}; this program reads version 10: compile the model again with the \
              mmc that came with it"
         );
         assert_eq!(error, expected);
@@ -148,7 +148,7 @@ fn errors_say_what_is_wrong() {
     for (case, change) in [
         ("empty", (&|b: &mut Vec<u8>| b.clear()) as &dyn Fn(&mut Vec<u8>)),
         ("another file", &|b: &mut Vec<u8>| b[1] = b'x'),
-        ("later version", &|b: &mut Vec<u8>| b[8] = 10),
+        ("later version", &|b: &mut Vec<u8>| b[8] = 11),
         ("unknown feature", &|b: &mut Vec<u8>| b[16] = 4),
         ("cut short", &|b: &mut Vec<u8>| b.truncate(1000)),
         ("too long", &|b: &mut Vec<u8>| b.push(0)),

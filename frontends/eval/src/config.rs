@@ -7,8 +7,8 @@ use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Expr, Ident, Lit, LitStr, Token, parenthesized};
-use types::{Fact, Name, NamePattern, fact_at};
+use syn::{BinOp, Expr, Ident, Lit, LitStr, Token, parenthesized};
+use types::{Fact, Name, NamePattern, Rename, fact_at};
 
 use crate::macros::place;
 
@@ -42,13 +42,34 @@ pub struct ClassConfig {
     pub ignored: Vec<Name>,
     /// Tensors that are passed over in files of weights.
     pub ignored_weights: Vec<NamePattern>,
+    /// The part of the config that is the model's: `"Class" in thinker_config`.
+    pub part: Option<Name>,
+    /// How files of the class write the beginning of names.
+    pub renames: Vec<Rename>,
+    /// Tensors of its other parts.
+    pub other_weights: Vec<NamePattern>,
+    /// Classes of schedulers whose settings mean here what they mean there.
+    pub schedulers: Vec<Name>,
 }
 
-/// `NAME = key | other.key | default`, or `expect(key | default == value)`.
+/// The class of a pipeline's scheduler.
+pub const SCHEDULER: &str = "scheduler._class_name";
+
+/// `NAME = key | other.key | default`, or `expect(key | default == value)`. In place of keys there may be
+/// `match key | default { "text" => value, .. }`.
 pub struct Entry {
     pub keys: Vec<Name>,
     pub default: Option<Fact>,
+    /// What the values under the keys stand for; empty where they are the figure itself.
+    pub cases: Vec<Arm>,
     pub wanted: Wanted,
+}
+
+/// `"a" | "b" => value`, `_ => value`, or `"a" => value | other`.
+pub struct Arm {
+    /// Empty for `_`.
+    pub said: Vec<Fact>,
+    pub values: Vec<Expr>,
 }
 
 pub enum Wanted {
@@ -69,9 +90,14 @@ pub fn parse_config(source: SourceId, whole: Span, tokens: TokenStream) -> Resul
 impl Parse for ClassConfig {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let class = input.parse()?;
+        let part = match input.parse::<Option<Token![in]>>()? {
+            Some(_) => Some(Name::from(parse_path(input)?)),
+            None => None,
+        };
         let body;
         syn::braced!(body in input);
         let (mut entries, mut ignored, mut ignored_weights) = (vec![], vec![], vec![]);
+        let (mut renames, mut other_weights, mut schedulers) = (vec![], vec![], vec![]);
         while !body.is_empty() {
             let name = syn::Path::parse_mod_style(&body)?;
             if name.is_ident("ignore") {
@@ -80,12 +106,18 @@ impl Parse for ClassConfig {
                 let keys = Punctuated::<Name, Token![,]>::parse_terminated_with(&inside, parse_pattern)?;
                 ignored.extend(keys);
             } else if name.is_ident("ignore_weights") {
+                parse_weights(&body, &mut ignored_weights)?;
+            } else if name.is_ident("other_weights") {
+                parse_weights(&body, &mut other_weights)?;
+            } else if name.is_ident("schedulers") {
                 let inside;
                 parenthesized!(inside in body);
-                for text in Punctuated::<LitStr, Token![,]>::parse_terminated(&inside)? {
-                    let pattern = NamePattern::new(&text.value());
-                    ignored_weights.push(pattern.map_err(|what| syn::Error::new(text.span(), what))?);
-                }
+                let names = Punctuated::<LitStr, Token![,]>::parse_terminated(&inside)?;
+                schedulers.extend(names.iter().map(|name| Name::from(name.value())));
+            } else if name.is_ident("rename") {
+                let inside;
+                parenthesized!(inside in body);
+                renames.extend(Punctuated::<Rename, Token![,]>::parse_terminated_with(&inside, parse_rename)?);
             } else {
                 entries.push(Entry::parse(name, &body)?);
             }
@@ -93,7 +125,13 @@ impl Parse for ClassConfig {
                 body.parse::<Token![,]>()?;
             }
         }
-        Ok(Self { class, entries, ignored, ignored_weights })
+        let place = |key: &Name| match &part {
+            Some(part) => key.split(" / ").map(|path| within(part, path)).collect::<Vec<_>>().join(" / ").into(),
+            None => key.clone(),
+        };
+        entries.iter_mut().flat_map(|entry| &mut entry.keys).for_each(|key| *key = place(key));
+        ignored.iter_mut().for_each(|key| *key = place(key));
+        Ok(Self { class, entries, ignored, ignored_weights, part, renames, other_weights, schedulers })
     }
 }
 
@@ -101,23 +139,103 @@ impl Entry {
     fn parse(name: syn::Path, input: ParseStream<'_>) -> syn::Result<Self> {
         if !name.is_ident("expect") {
             input.parse::<Token![=]>()?;
-            let (keys, default) = parse_keys(input)?;
-            return Ok(Self { keys, default, wanted: Wanted::Named(name) });
+            let (keys, default, cases) = parse_source(input)?;
+            return Ok(Self { keys, default, cases, wanted: Wanted::Named(name) });
         }
         let inside;
         parenthesized!(inside in input);
-        let (keys, default) = parse_keys(&inside)?;
+        let (keys, default, cases) = parse_source(&inside)?;
         inside.parse::<Token![==]>()?;
         let wanted = Wanted::Equal(inside.parse()?);
         if !inside.is_empty() {
             return Err(inside.error("expected `)`"));
         }
-        Ok(Self { keys, default, wanted })
+        Ok(Self { keys, default, cases, wanted })
     }
 
-    pub fn value(&self, facts: &BTreeMap<Name, Fact>) -> Option<(&Name, Fact)> {
-        self.keys.iter().find_map(|key| Some((key, fact_at(key, |k| facts.get(k).cloned())?)))
+    /// The first key that a config has, with its value. Of a scheduler that the class does not know nothing is read.
+    pub fn value(&self, facts: &BTreeMap<Name, Fact>, class: &ClassConfig) -> Option<(&Name, Fact)> {
+        let reads = |key: &str| !key.starts_with("scheduler.") || class.knows_scheduler(facts);
+        let keys = self.keys.iter().filter(|key| reads(key));
+        keys.into_iter().find_map(|key| Some((key, fact_at(key, |k| facts.get(k).cloned())?)))
     }
+}
+
+/// A key of a class's part, in the whole config: `super.key` is outside of the part, and what stands in other files is no
+/// part's.
+fn within(part: &str, key: &str) -> String {
+    match key.strip_prefix("super.") {
+        Some(outside) => outside.into(),
+        None if key.starts_with("model_index.") || key.starts_with("scheduler.") => key.into(),
+        None => format!("{part}.{key}"),
+    }
+}
+
+/// Keys, or `match keys { .. }`.
+fn parse_source(input: ParseStream<'_>) -> syn::Result<(Vec<Name>, Option<Fact>, Vec<Arm>)> {
+    let word = input.parse::<Option<Token![match]>>()?;
+    let (keys, default) = parse_keys(input)?;
+    let Some(word) = word else { return Ok((keys, default, vec![])) };
+    let body;
+    syn::braced!(body in input);
+    let arms: Vec<Arm> = Punctuated::<Arm, Token![,]>::parse_terminated(&body)?.into_iter().collect();
+    if arms.is_empty() {
+        return Err(syn::Error::new(word.span, "expected `\"text\" => value` in the braces"));
+    }
+    if arms.iter().rev().skip(1).any(|arm| arm.said.is_empty()) {
+        return Err(syn::Error::new(word.span, "`_` takes all that is left: it stands last"));
+    }
+    Ok((keys, default, arms))
+}
+
+impl Parse for Arm {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut said = vec![];
+        if input.parse::<Option<Token![_]>>()?.is_none() {
+            said.push(parse_fact(input)?);
+            while input.parse::<Option<Token![|]>>()?.is_some() {
+                said.push(parse_fact(input)?);
+            }
+        }
+        input.parse::<Token![=>]>()?;
+        let mut values = vec![];
+        alternatives(input.parse()?, &mut values);
+        Ok(Self { said, values })
+    }
+}
+
+/// What stands between the `|` of a value.
+fn alternatives(e: Expr, values: &mut Vec<Expr>) {
+    match e {
+        Expr::Binary(syn::ExprBinary { left, op: BinOp::BitOr(_), right, .. }) => {
+            alternatives(*left, values);
+            alternatives(*right, values);
+        }
+        e => values.push(e),
+    }
+}
+
+/// `("^mtp\\.", ..)`: patterns of tensors' names.
+fn parse_weights(input: ParseStream<'_>, patterns: &mut Vec<NamePattern>) -> syn::Result<()> {
+    let inside;
+    parenthesized!(inside in input);
+    for text in Punctuated::<LitStr, Token![,]>::parse_terminated(&inside)? {
+        let pattern = NamePattern::new(&text.value());
+        patterns.push(pattern.map_err(|what| syn::Error::new(text.span(), what))?);
+    }
+    Ok(())
+}
+
+/// `"model." = "model.language_model." | "language_model.model."`
+fn parse_rename(input: ParseStream<'_>) -> syn::Result<Rename> {
+    let text = |input: ParseStream<'_>| Ok::<_, syn::Error>(Name::from(input.parse::<LitStr>()?.value()));
+    let model = text(input)?;
+    input.parse::<Token![=]>()?;
+    let mut files = vec![text(input)?];
+    while input.parse::<Option<Token![|]>>()?.is_some() {
+        files.push(text(input)?);
+    }
+    Ok(Rename { model, files })
 }
 
 /// Keys with `|` between them, of which the last may be a value instead.
@@ -191,13 +309,26 @@ impl ClassConfig {
         self.class.value()
     }
 
+    /// Whether the settings of the pipeline's scheduler are understood.
+    pub fn knows_scheduler(&self, facts: &BTreeMap<Name, Fact>) -> bool {
+        matches!(facts.get(SCHEDULER), Some(Fact::Text(class)) if self.schedulers.contains(class))
+    }
+
     /// Whether a key is read, expected or ignored.
     pub fn reads(&self, key: &str) -> bool {
         let below = |pattern: &str| match pattern.strip_suffix(".*") {
             Some(above) => key.strip_prefix(above).is_some_and(|rest| rest.starts_with('.')),
             None => key == pattern,
         };
-        BOOKKEEPING.contains(&key)
+        // Of a part, the words of its own; of the whole, what lies in no other part.
+        let last = match &self.part {
+            Some(part) => key.strip_prefix(part.as_str()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(key),
+            None => key,
+        };
+        BOOKKEEPING.contains(&last)
+            // What is not followed of a scheduler is told where something is sampled.
+            || key.starts_with("scheduler.")
+            || self.part.is_some() && last == key && key.contains('.')
             || self.ignored.iter().any(|pattern| below(pattern))
             || self.entries.iter().flat_map(|e| &e.keys).any(|k| k.split(" / ").any(|path| path == key))
     }

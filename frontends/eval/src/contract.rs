@@ -259,6 +259,9 @@ impl<'a> Evaluator<'a> {
 
     fn contract_dtype(&self, scope: &Scope<'a>, contract: &TensorContract) -> Eval<'a, DType> {
         let Some(ident) = &contract.dtype else { return Ok(DType::Work) };
+        if ident == crate::vocabulary::STREAM {
+            return Ok(self.stream());
+        }
         ident.to_string().parse().map_err(|e: String| Diagnostic::error(e).at(self.span(scope, ident), "").into())
     }
 

@@ -22,6 +22,7 @@ pub enum PlanDirective {
     },
     Recompute(String),
     Offload(String),
+    Precision(String),
 }
 
 /// In the order written, with where each stands.

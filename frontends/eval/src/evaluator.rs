@@ -4,7 +4,7 @@ use diag::{Diagnostic, Diagnostics, PlaceId, SourceId, Span};
 use ir::Id;
 use rustc_hash::FxHashMap;
 use syn::spanned::Spanned;
-use types::{Name, Runs};
+use types::{DType, Name, Runs};
 
 use crate::file::{File, Link, StructDeclaration};
 use crate::instance::{InstanceId, Instances};
@@ -188,6 +188,11 @@ impl<'a> Evaluator<'a> {
 
     pub fn site(&self, scope: &Scope<'a>, span: Span) -> Site {
         Site { span, caller: scope.caller }
+    }
+
+    /// What the type `stream` is.
+    pub fn stream(&self) -> DType {
+        if self.options.pure { DType::Work } else { DType::F32 }
     }
 
     /// Counts one expression.

@@ -113,7 +113,8 @@ impl<'a> Evaluator<'a> {
                     }
                     None => {}
                 }
-                vocabulary::name(name).ok_or_else(|| self.unknown_name(scope, name, span))
+                let stream = (name == vocabulary::STREAM).then(|| Value::DType(self.stream()));
+                stream.or_else(|| vocabulary::name(name)).ok_or_else(|| self.unknown_name(scope, name, span))
             }
             [module @ .., name] => match self.module_at(scope.instance, module) {
                 Some(of) => self.item_of(of, name, span),

@@ -54,6 +54,7 @@ pub struct StructDeclaration {
     pub module: bool,
     pub fields: Vec<FieldDeclaration>,
     pub methods: IndexMap<String, syn::ImplItemFn>,
+    pub public: bool,
     pub span: Span,
 }
 
@@ -201,6 +202,15 @@ impl File {
             || self.functions.contains_key(name)
     }
 
+    /// Whether other files may name what it declares: all dims, and what is `pub`.
+    pub fn is_public(&self, name: &str) -> bool {
+        let public = |vis: &syn::Visibility| matches!(vis, syn::Visibility::Public(_));
+        self.dims.contains_key(name)
+            || self.constants.get(name).is_some_and(|item| public(&item.vis))
+            || self.structs.get(name).is_some_and(|item| item.public)
+            || self.functions.get(name).is_some_and(|item| public(&item.vis))
+    }
+
     /// Every name that it declares.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let numbers = self.dims.keys().chain(self.constants.keys());
@@ -299,7 +309,8 @@ fn struct_declaration(source: SourceId, item: &syn::ItemStruct) -> Result<Struct
         let alias = attribute_text(source, field, "alias")?;
         fields.push(FieldDeclaration { ident, ty: field.ty.clone(), name, alias });
     }
-    Ok(StructDeclaration { name, module, fields, methods: IndexMap::new(), span })
+    let public = matches!(item.vis, syn::Visibility::Public(_));
+    Ok(StructDeclaration { name, module, fields, methods: IndexMap::new(), public, span })
 }
 
 fn attribute_text(source: SourceId, field: &syn::Field, name: &str) -> Result<Option<String>, Diagnostic> {

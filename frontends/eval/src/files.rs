@@ -32,6 +32,8 @@ pub type Load<'l> = dyn FnMut(&str, Origin) -> Option<Sibling> + Send + 'l;
 struct Loader<'l> {
     sources: &'l mut Sources,
     load: &'l mut Load<'l>,
+    /// Names of files that there are, for messages.
+    library: &'l [String],
     files: Vec<Option<File>>,
     /// By path and origin.
     known: FxHashMap<(String, Origin), usize>,
@@ -54,11 +56,13 @@ pub fn read<'l>(
     sources: &'l mut Sources,
     main: SourceId,
     load: &'l mut Load<'l>,
+    library: &'l [String],
 ) -> Result<Vec<File>, Vec<Diagnostic>> {
     let path = sources.path(main).to_string();
     let mut loader = Loader {
         sources,
         load,
+        library,
         files: vec![],
         known: FxHashMap::default(),
         asked: FxHashMap::default(),
@@ -141,6 +145,14 @@ impl Loader<'_> {
                 Brought::All => true,
                 Brought::Name { name, .. } => self.offers(file, name),
             };
+            if let (Brought::Name { name, .. }, Some(declaring)) = (&u.brought, &self.files[file])
+                && declaring.declares(name)
+                && !declaring.is_public(name)
+            {
+                return Err(Diagnostic::error(format!("`{name}` of `{}` is private", declaring.path))
+                    .at(u.span, "")
+                    .help("write `pub` before it there"));
+            }
             if offered {
                 self.add_module(at, module, file, u.span)?;
                 self.add_item(at, module.clone(), &u.brought);
@@ -160,7 +172,15 @@ impl Loader<'_> {
             }
         }
         tried.extend(above);
-        Err(Diagnostic::error(format!("there is no file `{}` beside this one", tried.join("` or `"))).at(u.span, ""))
+        let error =
+            Diagnostic::error(format!("there is no file `{}` beside this one", tried.join("` or `"))).at(u.span, "");
+        let folder = tried.first().and_then(|name| name.rsplit_once('/')).map_or("", |(folder, _)| folder);
+        let here = self.library.iter().filter(|name| name.rsplit_once('/').map_or("", |(of, _)| of) == folder);
+        let here: Vec<&str> = here.map(String::as_str).collect();
+        Err(match here.is_empty() {
+            true => error,
+            false => error.help(format!("built in are {}", listed(here))),
+        })
     }
 
     /// The file at a path; it is read if this is the first time. None if there is none.

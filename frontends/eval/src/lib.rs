@@ -53,6 +53,7 @@ use crate::value::Value;
 pub use config::Published;
 pub use directives::{PlanDirective, PlanDirectives};
 pub use files::{Load, Origin, Sibling};
+pub use published::Setting;
 pub use vocabulary::{schedules, words};
 
 /// What to evaluate of a file, and under which settings.
@@ -72,6 +73,10 @@ pub struct Options {
     /// Data groups that the samples fall into, where a step has several: replicas of a micro-batch. Models without ragged axes
     /// do not need them.
     pub groups: Option<usize>,
+    /// The type `stream` is the working type: residual streams are no wider than what they are the sums of.
+    pub pure: bool,
+    /// Names of files that `use` finds wherever the model lies, for messages.
+    pub library: Vec<String>,
     /// Outputs of modules whose paths match this regular expression are results of the programs.
     pub probe: Option<String>,
 }
@@ -97,6 +102,8 @@ pub struct Evaluated {
     pub stacks: Vec<usize>,
     /// What the configs of the classes that the file declares say, with the values under this preset.
     pub configs: Vec<Config>,
+    /// Of a task that samples: the constants that it does so with.
+    pub settings: Vec<Setting>,
 }
 
 /// What a file offers, by name.
@@ -132,7 +139,7 @@ pub fn evaluate(
     load: &mut Load<'_>,
 ) -> Result<Evaluated, Diagnostics> {
     with_stack(|| {
-        let files = files::read(sources, file, load).map_err(Diagnostics)?;
+        let files = files::read(sources, file, load, &options.library).map_err(Diagnostics)?;
         let mut ev = prepare(&files, options)?;
         check_numbers(&mut ev)?;
         finish(&mut ev, options).map_err(diagnostics)
@@ -149,7 +156,7 @@ pub fn directives(
     load: &mut Load<'_>,
 ) -> Result<PlanDirectives, Diagnostics> {
     with_stack(|| {
-        let files = files::read(sources, model, load).map_err(Diagnostics)?;
+        let files = files::read(sources, model, load, &options.library).map_err(Diagnostics)?;
         let plan = files::read_plan(sources, plan).map_err(Diagnostics)?;
         let mut ev = prepare(&files, options)?;
         if !plan.functions.contains_key("plan") {
@@ -258,8 +265,9 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
     ev.trace.module.ragged = ev.ragged_axes()?;
     ev.probe()?;
     let configs = ev.configs()?;
+    let (settings, unfollowed) = (ev.settings()?, ev.check_scheduler());
     let dims = sizes(ev);
-    let warnings = Diagnostics(unread.into_iter().chain(unused_parameters(ev)).collect());
+    let warnings = Diagnostics(unread.into_iter().chain(unfollowed).chain(unused_parameters(ev)).collect());
     Ok(Evaluated {
         module: std::mem::take(&mut ev.trace.module),
         warnings,
@@ -272,5 +280,6 @@ fn finish<'a>(ev: &mut Evaluator<'a>, options: &Options) -> Result<Evaluated, St
         directives: std::mem::take(&mut ev.directives),
         stacks: std::mem::take(&mut ev.stacks),
         configs,
+        settings,
     })
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use diag::{Diagnostic, Span};
 use ir::{Parameter, ParameterInfo};
-use types::{FileForm, Name};
+use types::{FileForm, Name, Rename};
 
 use crate::evaluator::Evaluator;
 use crate::file::StructDeclaration;
@@ -103,13 +103,29 @@ impl<'a> Evaluator<'a> {
     fn place_parameter(&mut self, param: &Param, path: &Path) -> Eval<'a, Param> {
         let name = Name::from(path.name.clone());
         let placed = |form: &FileForm| FileForm { name: joined(&path.owner, &form.name).into(), ..form.clone() };
+        let mut forms: Vec<FileForm> = param.spec.forms.iter().map(placed).collect();
+        let mut aliases = if path.aliased { vec![Name::from(path.alias.clone())] } else { vec![] };
+        let own = forms.clone();
+        // Files of classes that have the model as a part.
+        for class in &self.file(InstanceId::MODEL).configs {
+            for other in Rename::all(&class.renames, &name).map(Name::from) {
+                if other != name && !aliases.contains(&other) {
+                    aliases.push(other);
+                }
+            }
+            for form in &own {
+                let others = Rename::all(&class.renames, &form.name).map(Name::from);
+                let others = others.filter(|other| *other != form.name);
+                forms.extend(others.map(|name| FileForm { name, saved: false, ..form.clone() }));
+            }
+        }
         let record = ParameterInfo {
             init: param.spec.init,
             trainable: param.spec.trainable,
-            aliases: if path.aliased { vec![Name::from(path.alias.clone())] } else { vec![] },
+            aliases,
             stored: None,
             tied: param.spec.tied.clone(),
-            forms: param.spec.forms.iter().map(placed).collect(),
+            forms,
         };
         let entry = Parameter { ty: param.leaf.ty.clone(), record };
         if name.is_empty() || self.trace.module.parameters.insert(name.clone(), entry).is_some() {

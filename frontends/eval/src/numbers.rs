@@ -116,7 +116,14 @@ impl<'a> Evaluator<'a> {
         if let Some(near) = nearest(full, own().chain(instances.iter().map(String::as_str))) {
             error = error.help(format!("did you mean `{near}`?"));
         }
-        Err(error.help(format!("there are {}", listed(own().chain(instances.iter().map(String::as_str))))))
+        let error = error.help(format!("there are {}", listed(own().chain(instances.iter().map(String::as_str)))));
+        let names = self.instances.iter().skip(1).map(|(_, instance)| instance.name.as_str());
+        let names: Vec<&str> = names.filter(|_| full.contains('.')).collect();
+        let is_instance = full.rsplit_once('.').is_some_and(|(of, _)| names.contains(&of));
+        Err(match names.is_empty() || is_instance {
+            true => error,
+            false => error.help(format!("instances are {}", listed(names))),
+        })
     }
 
     pub fn dim(&mut self, instance: InstanceId, declared: &'a DimDeclaration, used: Span) -> Eval<'a, Dim> {
@@ -379,7 +386,7 @@ pub fn type_name(ty: &Type) -> Option<String> {
 }
 
 /// The texts of `one_of(["a", "b"])`.
-fn choices(e: &Expr) -> Vec<String> {
+pub fn choices(e: &Expr) -> Vec<String> {
     let Expr::Call(call) = e else { return vec![] };
     let Some(Expr::Array(array)) = call.args.first() else { return vec![] };
     let text = |e: &Expr| match e {

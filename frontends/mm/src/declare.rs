@@ -46,17 +46,6 @@ macro_rules! instances {
     };
 }
 
-/// Where the `config.json` of a published class has the figures of the model: `THETA = rope_parameters.rope_theta |
-/// rope_theta | 1e4` names keys, of which the first that is there counts, and last what the class takes where there is
-/// none; `dim / num_heads` is the quotient of two keys. `expect(hidden_act | "silu" == "silu")` says what the model
-/// computes, whatever is set. Keys that change nothing are listed in `ignore(use_cache, rope.*)`; `mmc` warns of others. Keys
-/// of a pipeline's index are `model_index.key`. A config takes the place of a preset: `mmc compile DIR`. Weights beside a
-/// config that says otherwise are refused.
-#[macro_export]
-macro_rules! config {
-    ($($class:literal { $($figure:tt)* }),* $(,)?) => {};
-}
-
 /// Other names that data may have for a task's inputs: `aliases! { input_ids = ids }`.
 #[macro_export]
 macro_rules! aliases {
@@ -95,6 +84,14 @@ macro_rules! State {
 /// What presets and `instances!` may set, and to what.
 pub trait Setting<V> {
     fn set(&self, value: V);
+}
+
+/// A dim or constant that a config sets, whatever its type.
+pub fn named<T>(_: &T) {}
+
+/// A value that a config has, as arms of `match` in [`config!`](crate::config) compare it.
+pub fn said<T>() -> T {
+    unreachable!("a type alone: nothing here computes")
 }
 
 impl Setting<i64> for Size {

@@ -16,15 +16,15 @@ mod stack;
 mod tensor;
 
 pub use attention::{attend, attend_causal};
-pub use declare::{Setting, one_of, require};
-pub use mm_derive::Module;
+pub use declare::{Setting, named, one_of, require, said};
+pub use mm_derive::{Module, config};
 pub use modules::{Embedding, LayerNorm, Linear, Module, Param, RmsNorm, embedding, layer_norm, linear, rms_norm};
 pub use operators::Operand;
 pub use plan::{Plan, Run, Schedule};
 pub use size::{Part, Size};
 pub use sources::{Init, Random, constant, draw, iota, normal, normal_like, powers, uniform, zeros};
 pub use stack::{Chunks, Stack, stack, stack_at};
-pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, geglu, i32, i64, select, swiglu, work};
+pub use tensor::{DType, Tensor, concat, cross_entropy, f32, f64, geglu, i32, i64, select, stream, swiglu, work};
 
 /// Everything a .mm file uses.
 pub mod prelude {
@@ -33,6 +33,6 @@ pub mod prelude {
         Chunks, DType, Embedding, Init, LayerNorm, Linear, Module, Param, Plan, Random, RmsNorm, Run, Schedule, Size,
         Stack, State, Tensor, aliases, attend, attend_causal, concat, config, constant, cross_entropy, dims, draw,
         embedding, f32, f64, geglu, i32, i64, instances, iota, layer_norm, linear, normal, normal_like, one_of, owners,
-        powers, presets, require, rms_norm, select, stack, stack_at, swiglu, uniform, work, zeros,
+        powers, presets, require, rms_norm, select, stack, stack_at, stream, swiglu, uniform, work, zeros,
     };
 }

@@ -43,6 +43,11 @@ impl Plan {
     pub fn offload(&mut self, _what: &str) -> &mut Self {
         self
     }
+
+    /// `autocast` or `pure`: what is computed in bf16.
+    pub fn precision(&mut self, _what: &str) -> &mut Self {
+        self
+    }
 }
 
 /// The programs of a task, one after the other. They share parameters and states.

@@ -17,6 +17,8 @@ pub const i64: DType = DType;
 pub const i32: DType = DType;
 /// The model's working type: f32 or bf16, as `--dtype` says.
 pub const work: DType = DType;
+/// The type of a residual stream: f32, or the working type under `--precision pure`.
+pub const stream: DType = DType;
 
 macro_rules! unary {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {

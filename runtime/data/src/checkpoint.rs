@@ -22,12 +22,12 @@ use indexmap::IndexMap;
 use plan::Parameter;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use types::{FileForm, TensorType};
+use types::{Config, FileForm, Rename, TensorType};
 
 use crate::data_file::DataFile;
 use crate::parameter_files::{Found, Held};
 use crate::pretrained::Origin;
-use crate::{DataError, Problem, Share, TensorFile, TensorView};
+use crate::{DataError, Problem, Share, TensorFile, TensorView, config_check};
 
 /// The folder of a checkpoint for what is not the model.
 pub(crate) const STATE: &str = "state";
@@ -70,7 +70,7 @@ struct Trainer {
 }
 
 /// A file of tensors.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Part {
     /// Path in the checkpoint.
     name: String,
@@ -79,6 +79,35 @@ struct Part {
     /// Before the names of its tensors in the plan.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     prefix: String,
+    /// How the beginning of names is written in it, behind the prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    renames: Vec<Rename>,
+    /// Holds weights of the class's other parts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    others: bool,
+}
+
+/// A file of parameters.
+struct ModelFile {
+    /// Before its names in the plan.
+    prefix: String,
+    renames: Vec<Rename>,
+    file: TensorFile,
+}
+
+impl ModelFile {
+    fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        let name = name.strip_prefix(self.prefix.as_str())?;
+        match Rename::saved(&self.renames, name) {
+            Some(name) => self.file.get(&name),
+            None => self.file.get(name),
+        }
+    }
+
+    /// The names in the plan of what it holds.
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.file.names().map(|name| format!("{}{}", self.prefix, Rename::of_saved(&self.renames, name)))
+    }
 }
 
 /// No list of a checkpoint's files comes near.
@@ -90,8 +119,7 @@ pub struct Checkpoint {
     pub position: Position,
     /// Hash of the list of its files, and with it of all that is in them.
     pub content: String,
-    /// Files with the prefix that the plan has before their names.
-    model: Vec<(String, TensorFile)>,
+    model: Vec<ModelFile>,
     /// Parameters that the model's files hold rounded.
     masters: Vec<TensorFile>,
     state: Vec<TensorFile>,
@@ -127,6 +155,9 @@ impl Checkpoint {
                 return Err(DataError::format(&path, "damaged: not what was written"));
             }
             let file = TensorFile::open(&path)?;
+            if part.others {
+                continue;
+            }
             let own = if trainer.format == FLAT { Some(part.name.as_str()) } else { part.name.strip_prefix("state/") };
             match own {
                 Some(name) if name.starts_with(OPTIMIZER) => state.push(file),
@@ -137,7 +168,7 @@ impl Checkpoint {
                     if !parts.contains(&place) {
                         parts.push(place);
                     }
-                    model.push((part.prefix, file));
+                    model.push(ModelFile { prefix: part.prefix, renames: part.renames, file });
                 }
             }
         }
@@ -166,6 +197,14 @@ impl Checkpoint {
         Origin { root: self.folder.clone(), parts: self.parts.clone() }
     }
 
+    /// Proves that no config beside the weights says otherwise than the plan: it is what the next checkpoint gets. Gives what
+    /// is to be told.
+    pub fn check_configs(&self, configs: &[Config]) -> Result<Vec<String>, DataError> {
+        let paths = self.parts.iter().map(|(part, _)| self.folder.join(part).join("config.json"));
+        let told = paths.filter(|path| path.exists()).map(|path| config_check::check(&path, configs));
+        Ok(told.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
     /// The names of the state tensors.
     pub fn states(&self) -> impl Iterator<Item = &str> {
         self.state.iter().flat_map(TensorFile::names)
@@ -189,7 +228,7 @@ impl Checkpoint {
                 }
             }
         }
-        let model = self.model.iter().flat_map(|(prefix, file)| file.names().map(move |n| format!("{prefix}{n}")));
+        let model = self.model.iter().flat_map(ModelFile::names);
         let model = model.filter(|name| !beside.contains(name));
         compare(&want, model, |name| self.held(name), &mut problems);
         let want = states.into_iter().map(|(name, ty)| (name.to_string(), ty.clone())).collect();
@@ -224,7 +263,7 @@ impl Checkpoint {
 
     /// A parameter as the run held it.
     fn held(&self, name: &str) -> Option<TensorView<'_>> {
-        let model = || self.model.iter().find_map(|(prefix, file)| file.get(name.strip_prefix(prefix.as_str())?));
+        let model = || self.model.iter().find_map(|file| file.get(name));
         find(&self.masters, name).or_else(model)
     }
 

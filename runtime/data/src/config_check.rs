@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use types::{Config, Fact, Figure, Quantisation, fact_at};
+use types::{Case, Config, Fact, Figure, Quantisation, fact_at};
 
 use crate::data_file::DataFile;
 use crate::{DataError, Problem, foreign};
@@ -32,10 +32,12 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     // Of a class that the model does not know, what its config says counts, and what it leaves out means nothing.
     let there = |c: &&Config| c.figures.iter().filter(|f| !found(&value, f).is_empty()).count();
     let Some(config) = class.or_else(|| known.iter().rev().max_by_key(there)) else { return Ok(None) };
-    let (mut problems, mut settings) = (Vec::new(), Vec::new());
+    let (mut problems, mut settings, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     let (mut computed, mut unclear, mut wrong_kind) = (false, false, false);
     // What a pipeline's index says is not the weights' to contradict.
-    let own = |figure: &&Figure| !figure.keys.iter().all(|key| key.starts_with("model_index."));
+    let own = |figure: &&Figure| {
+        !figure.keys.iter().all(|key| ["model_index.", "scheduler."].iter().any(|of| key.starts_with(of)))
+    };
     for figure in config.figures.iter().filter(own) {
         let mut said = found(&value, figure);
         // A key that another figure has first is only the last resort of this one.
@@ -47,17 +49,21 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
             None => figure.value.to_string(),
         };
         let facts: Vec<Fact> = said.iter().filter_map(|(_, value)| Fact::of_json(value)).collect();
-        if facts.iter().any(|f| !f.equals(&facts[0])) {
+        let alike = |a: &Fact, b: &Fact| {
+            let case = |fact| Case::of(&figure.cases, fact);
+            a.equals(b) || case(a).is_some_and(|of| case(b) == Some(of))
+        };
+        if facts.iter().any(|f| !alike(f, &facts[0])) {
             unclear = true;
             let each = said.iter().zip(&facts).map(|((key, value), fact)| match value {
-                Value::String(_) if is_number(&figure.value) => format!("{key} is {value}"),
+                Value::String(_) if wants_number(figure) => format!("{key} is {value}"),
                 _ => format!("{key} is {fact}"),
             });
             problems.push(Problem::Figures { each: each.collect::<Vec<_>>().join(", "), plan });
             continue;
         }
         let (key, fact, told) = match (said.first(), facts.into_iter().next(), &figure.default) {
-            (Some((key, value)), Some(fact), _) if is_number(&figure.value) && !is_number(&fact) => {
+            (Some((key, value)), Some(fact), _) if wants_number(figure) && !is_number(&fact) => {
                 wrong_kind = true;
                 let told = match value {
                     Value::String(_) => format!("the string {value}, where a number is needed"),
@@ -73,12 +79,15 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
             }
             _ => continue,
         };
-        if fact.equals(&figure.value) {
+        if figure.accepts(&fact) {
             continue;
         }
-        match &figure.setting {
-            Some(setting) => settings.push(format!("--set {setting}={fact}")),
-            None => computed = true,
+        let case = Case::of(&figure.cases, &fact);
+        match (&figure.setting, figure.cases.is_empty(), case.and_then(|case| case.values.first())) {
+            (Some(setting), true, _) => settings.push(format!("--set {setting}={fact}")),
+            (Some(setting), _, Some(value)) => settings.push(format!("--set {setting}={value}")),
+            (Some(_), _, None) => unknown.push(format!("{key} takes {}", Case::known(&figure.cases))),
+            (None, ..) => computed = true,
         }
         problems.push(Problem::Figure { key: key.into(), config: told, plan });
     }
@@ -95,6 +104,7 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     if !settings.is_empty() {
         help.push(format!("compile the plan with the preset of these weights, or with {}", settings.join(" ")));
     }
+    help.extend(unknown.into_iter().map(|known| format!("{known}: these weights need another model")));
     if computed {
         help.push("the model has no setting for what is named without one: these weights need another model".into());
     }
@@ -133,6 +143,11 @@ fn found<'f>(config: &Value, figure: &'f Figure) -> Vec<(&'f str, Value)> {
     figure.keys.iter().filter_map(|key| Some((key.as_str(), value(key)?))).collect()
 }
 
+/// Whether its keys hold the number itself.
+fn wants_number(figure: &Figure) -> bool {
+    figure.cases.is_empty() && is_number(&figure.value)
+}
+
 fn is_number(fact: &Fact) -> bool {
     matches!(fact, Fact::Integer(_) | Fact::Number(_))
 }
@@ -154,7 +169,7 @@ mod tests {
 
     fn figure(keys: &[&str], default: Option<Fact>, value: Fact, setting: Option<&str>) -> Figure {
         let keys = keys.iter().map(|k| (*k).into()).collect();
-        Figure { keys, default, value, setting: setting.map(Into::into) }
+        Figure { keys, default, cases: vec![], value, setting: setting.map(Into::into) }
     }
 
     fn check(text: &str, expect: Result<Option<&str>, &[&str]>) {
@@ -176,6 +191,8 @@ mod tests {
                 figure(&["heads"], None, Fact::Integer(4), Some("HEADS")),
             ],
             ignored_weights: vec![],
+            renames: vec![],
+            other_weights: vec![],
         };
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config.json");
@@ -237,6 +254,54 @@ mod tests {
         );
         check(r#"{"rope_parameters": {"rope_theta": 1e6}, "rope_theta": 1000000}"#, Ok(None));
         check(r#"{"rope_parameters": {"rope_theta": 1e6}, "rope_theta": null}"#, Ok(None));
+    }
+
+    #[test]
+    fn values_that_stand_for_a_figure_are_looked_up() {
+        let case = |said: &str, values: &[i64]| Case {
+            said: vec![Fact::Text(said.into())],
+            values: values.iter().map(|v| Fact::Integer(*v)).collect(),
+        };
+        let of = |value: i64| Config {
+            class: "Net".into(),
+            figures: vec![Figure {
+                cases: vec![case("i2v", &[1280, 0]), case("t2v", &[0])],
+                ..figure(&["model_type", "kind"], Some(Fact::Text("t2v".into())), Fact::Integer(value), Some("IMAGE"))
+            }],
+            ignored_weights: vec![],
+            renames: vec![],
+            other_weights: vec![],
+        };
+        let told = |value, text: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("config.json");
+            std::fs::write(&path, text).expect("written");
+            match super::check(&path, &[of(value)]) {
+                Ok(_) => String::new(),
+                Err(error) => format!("{error} help: {}", error.help().unwrap_or_default()),
+            }
+        };
+        assert_eq!(told(1280, r#"{"_class_name": "Net", "model_type": "i2v"}"#), "");
+        assert_eq!(told(0, r#"{"_class_name": "Net", "model_type": "i2v", "kind": "i2v"}"#), "");
+        assert_eq!(told(0, r#"{"_class_name": "Net"}"#), "");
+        for (text, parts) in [
+            (
+                r#"{"_class_name": "Net", "model_type": "t2v"}"#,
+                ["model_type is t2v, and the plan was compiled with IMAGE = 1280", "--set IMAGE=0"],
+            ),
+            (r#"{"_class_name": "Net"}"#, ["model_type is not there, which means t2v for Net", "--set IMAGE=0"]),
+            (
+                r#"{"_class_name": "Net", "model_type": "s2v"}"#,
+                ["model_type is s2v", "model_type takes `i2v` and `t2v`: these weights need another model"],
+            ),
+            (
+                r#"{"_class_name": "Net", "model_type": "i2v", "kind": "t2v"}"#,
+                ["model_type is i2v, kind is t2v", "contradict each other"],
+            ),
+        ] {
+            let told = told(1280, text);
+            parts.iter().for_each(|part| assert!(told.contains(part), "{text}: {told}"));
+        }
     }
 
     #[test]

@@ -31,7 +31,12 @@ impl Scales {
         let (blocks, rest) = (rows.div_ceil(block[0]), columns.div_ceil(block[1]));
         let expect: Vec<usize> = outer.iter().copied().chain([blocks, rest]).collect();
         if scale.shape != expect {
-            return Err(ReadError::Scales(format!("{}, and {expect:?} is needed", scale.text())));
+            let [down, across] = block;
+            return Err(ReadError::Scales(format!(
+                "{}, and {expect:?} is needed for blocks of {down} x {across}, as `weight_block_size` in the config's \
+                 quantization_config says, or 128 x 128 where it does not",
+                scale.text()
+            )));
         }
         let mut bytes = vec![0; expect.iter().product::<usize>() * 4];
         convert(scale.dtype, &scale.data()?, DType::F32, &mut bytes)?;

@@ -15,28 +15,17 @@ pub fn snapshot(folder: &Path) -> Result<PathBuf, DataError> {
     if !snapshots.is_dir() {
         return Ok(folder.into());
     }
-    if let Ok(name) = DataFile::whole(&folder.join("refs/main"), LONGEST_REFERENCE) {
-        let named = snapshots.join(String::from_utf8_lossy(&name).trim());
-        if named.is_dir() {
-            return Ok(named);
-        }
-    }
+    let reference = DataFile::whole(&folder.join("refs/main"), LONGEST_REFERENCE).ok();
+    let reference = reference.as_deref().map(String::from_utf8_lossy);
     let entries = fs::read_dir(&snapshots).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|e| DataError::file(&snapshots, e))?;
-    let mut found: Vec<PathBuf> = entries.into_iter().map(|e| e.path()).filter(|path| path.is_dir()).collect();
-    found.sort();
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        several => {
-            let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
-            Err(DataError::Mismatch {
-                what: format!("{} is a hub's cache, and refs/main names none of its snapshots", folder.display()),
-                problems: Vec::new(),
-                help: Some(match names.as_slice() {
-                    [] => "it has none: download the model again".into(),
-                    names => format!("give one of them: {}", names.join(", ")),
-                }),
-            })
+    let folders = entries.iter().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    match types::hub_snapshot(reference.as_deref(), &names) {
+        Ok(name) => Ok(snapshots.join(name)),
+        Err(unclear) => {
+            Err(DataError::Refused { what: format!("{} {}", folder.display(), unclear.what), help: unclear.help })
         }
     }
 }
@@ -54,10 +43,7 @@ mod tests {
         assert_eq!(snapshot(folder.path()).expect("the only one"), at("snapshots/a"));
         fs::create_dir_all(at("snapshots/b")).expect("made");
         let error = snapshot(folder.path()).expect_err("two");
-        assert!(
-            error.help().is_some_and(|help| help.contains("snapshots/a") && help.contains("snapshots/b")),
-            "{error}"
-        );
+        assert!(error.help().is_some_and(|help| help.contains("snapshots: a, b")), "{error}");
         fs::create_dir_all(at("refs")).expect("made");
         fs::write(at("refs/main"), "b\n").expect("written");
         assert_eq!(snapshot(folder.path()).expect("named"), at("snapshots/b"));

@@ -16,6 +16,7 @@ mod hub_cache;
 mod initial;
 mod inputs;
 mod open_files;
+mod other_weights;
 mod outputs;
 mod parallel;
 mod parameter_files;

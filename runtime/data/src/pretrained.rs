@@ -7,9 +7,10 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use plan::Parameter;
 use rustc_hash::FxHashMap;
-use types::{Config, DType, FileForm, TensorType};
+use types::{Config, DType, FileForm, Rename, TensorType};
 
 use crate::checkpoint;
+use crate::other_weights::OtherWeights;
 use crate::pretrained_config::{self, Library};
 use crate::pretrained_files::{self, Beside};
 use crate::{DataError, Pieces};
@@ -39,6 +40,10 @@ pub(crate) struct ModelPart {
     prefix: String,
     stem: &'static str,
     largest: usize,
+    /// How the class writes the beginning of names.
+    renames: Vec<Rename>,
+    /// Weights of the class's other parts.
+    others: Option<Arc<OtherWeights>>,
 }
 
 /// The published folder that a model was read from.
@@ -72,6 +77,10 @@ pub(crate) struct FileSet<'a> {
     pub prefix: &'a str,
     pub largest: usize,
     pub tensors: Vec<Pieces<'a>>,
+    /// How the names of its tensors begin in the plan.
+    pub renames: &'a [Rename],
+    /// What lies in a file of its own behind the others.
+    pub others: Option<&'a OtherWeights>,
 }
 
 /// One set of weights at the top, with nothing beside it.
@@ -89,7 +98,14 @@ impl Default for Pretrained {
 
 impl ModelPart {
     fn top(library: Library) -> Self {
-        Self { folder: String::new(), prefix: String::new(), stem: library.stem(), largest: library.largest_file() }
+        Self {
+            folder: String::new(),
+            prefix: String::new(),
+            stem: library.stem(),
+            largest: library.largest_file(),
+            renames: vec![],
+            others: None,
+        }
     }
 }
 
@@ -128,7 +144,11 @@ impl Pretrained {
             if let Some((text, _)) = config {
                 saved.beside.push(Beside::text(&format!("{folder}config.json"), text));
             }
-            saved.parts.push(ModelPart { folder, prefix: prefix.clone(), ..ModelPart::top(library) });
+            let class = pretrained_config::class_of(&at, configs)?.filter(|class| class.has_parts());
+            let renames = class.map_or(vec![], |class| class.renames.clone());
+            let others = class.map_or(&[][..], |class| &class.other_weights);
+            let others = OtherWeights::in_folder(&at, others)?.map(Arc::new);
+            saved.parts.push(ModelPart { folder, prefix: prefix.clone(), renames, others, ..ModelPart::top(library) });
         }
         if origin.parts.iter().all(|(folder, _)| !folder.is_empty()) {
             saved.beside.extend(pretrained_files::of_pipeline(&origin.root, &origin.parts)?);
@@ -171,7 +191,8 @@ impl Pretrained {
         let mut tensors: IndexMap<String, SavedTensor> = IndexMap::new();
         for (number, (name, ty)) in parameters.enumerate() {
             let parts = self.parts.iter().enumerate().filter(|(_, part)| name.starts_with(&part.prefix));
-            let Some((part, ModelPart { prefix, .. })) = parts.max_by_key(|(_, part)| part.prefix.len()) else {
+            let Some((part, ModelPart { prefix, renames, .. })) = parts.max_by_key(|(_, part)| part.prefix.len())
+            else {
                 continue;
             };
             let dtype = self.saved(ty.dtype);
@@ -182,7 +203,8 @@ impl Pretrained {
                     None => (name.to_string(), ty.with_dtype(dtype)),
                 };
                 let new = || {
-                    let name = tensor.strip_prefix(prefix.as_str()).unwrap_or(&tensor).to_string();
+                    let name = tensor.strip_prefix(prefix.as_str()).unwrap_or(&tensor);
+                    let name = Rename::saved(renames, name).unwrap_or_else(|| name.to_string());
                     SavedTensor { name, ty: of, part, holds: vec![] }
                 };
                 let entry = tensors.entry(tensor.clone()).or_insert_with(new);
@@ -201,7 +223,14 @@ impl Pretrained {
     ) -> Vec<FileSet<'a>> {
         let set = |part: &'a ModelPart| {
             let stem = format!("{}{}", part.folder, part.stem);
-            FileSet { stem, prefix: &part.prefix, largest: part.largest, tensors: vec![] }
+            FileSet {
+                stem,
+                prefix: &part.prefix,
+                largest: part.largest,
+                tensors: vec![],
+                renames: &part.renames,
+                others: part.others.as_deref(),
+            }
         };
         let mut sets: Vec<FileSet<'a>> = self.parts.iter().map(set).collect();
         let mut exact = vec![false; parameters.len()];
@@ -226,6 +255,8 @@ impl Pretrained {
             prefix: "",
             largest: self.largest_state,
             tensors,
+            renames: &[],
+            others: None,
         };
         if !masters.is_empty() {
             sets.push(state(checkpoint::MASTERS, masters));
@@ -262,6 +293,7 @@ impl Pretrained {
         let mut tensors: Vec<(&str, &TensorType)> = model.iter().map(|t| (t.name.as_str(), &t.ty)).collect();
         rounded.copied().chain(states).for_each(|tensor| tensors.push(tensor));
         let beside: u64 = self.beside.iter().map(Beside::bytes).sum();
-        beside + crate::needed(tensors)
+        let others: u64 = self.parts.iter().flat_map(|part| &part.others).map(|others| others.bytes()).sum();
+        beside + others + crate::needed(tensors)
     }
 }

@@ -46,13 +46,11 @@ pub fn of_folder(folder: &Path, declared: &[Config], dtype: DType) -> Result<Opt
     let Value::Object(mut config) = value else {
         return Err(DataError::format(&path, "no config: it is no JSON object"));
     };
-    let class = match (&config.get("architectures"), config.get("_class_name")) {
-        (Some(Value::Array(names)), _) => names.first().and_then(Value::as_str),
-        (_, Some(Value::String(name))) => Some(name.as_str()),
-        _ => None,
-    };
-    // The tensors have the names of the first class: another one's config would not find them.
-    if class.is_some() && declared.first().is_some_and(|c| class != Some(&c.class)) {
+    let class = class_name(&config);
+    // The tensors have the names of the first class: another one's config would not find them. Of a class that has the model
+    // as a part they get those.
+    let has_parts = |class: &str| declared.iter().any(|c| c.class == *class && c.has_parts());
+    if class.is_some_and(|class| !has_parts(class)) && declared.first().is_some_and(|c| class != Some(&c.class)) {
         return Ok(of_plan(declared, dtype));
     }
     let diffusers = config.contains_key("_class_name") && !config.contains_key("architectures");
@@ -67,6 +65,25 @@ pub fn of_folder(folder: &Path, declared: &[Config], dtype: DType) -> Result<Opt
     Ok(Some((if config == before { text } else { pretty(config) }, library)))
 }
 
+/// What the model declares of the class that a folder's config names.
+pub fn class_of<'c>(folder: &Path, declared: &'c [Config]) -> Result<Option<&'c Config>, DataError> {
+    let path = folder.join("config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = DataFile::whole(&path, LONGEST)?;
+    let config = serde_json::from_slice(&text).map_err(|e| DataError::format(&path, format!("no config: {e}")))?;
+    Ok(class_name(&config).and_then(|class| declared.iter().find(|c| c.class == *class)))
+}
+
+fn class_name(config: &Map<String, Value>) -> Option<&str> {
+    match (config.get("architectures"), config.get("_class_name")) {
+        (Some(Value::Array(names)), _) => names.first().and_then(Value::as_str),
+        (_, Some(Value::String(name))) => Some(name.as_str()),
+        _ => None,
+    }
+}
+
 /// The figures of the first class that the model declares, where its config has them.
 pub fn of_plan(declared: &[Config], dtype: DType) -> Option<(Vec<u8>, Library)> {
     let class = declared.first()?;
@@ -79,19 +96,19 @@ pub fn of_plan(declared: &[Config], dtype: DType) -> Option<(Vec<u8>, Library)> 
     } else {
         config.insert("_class_name".into(), json!(class.class));
     }
-    class.figures.iter().for_each(|figure| set(&mut config, figure));
+    class.figures.iter().for_each(|figure| set(&mut config, figure, &class.figures));
     let library = if transformers { Library::Transformers } else { Library::Diffusers };
     Some((pretty(config), library))
 }
 
 /// Enters a figure under the first of its keys that is a path in this file.
-fn set(config: &mut Map<String, Value>, figure: &Figure) {
+fn set(config: &mut Map<String, Value>, figure: &Figure, figures: &[Figure]) {
     // A size of 0 that the class has where the key is missing stands for nothing at all.
-    if figure.value == Fact::Integer(0) && figure.default == Some(Fact::Integer(0)) {
+    if figure.cases.is_empty() && figure.value == Fact::Integer(0) && figure.default == Some(Fact::Integer(0)) {
         return;
     }
-    let is_path = |key: &&str| !key.contains(" / ") && !key.starts_with("model_index.");
-    let Some(key) = figure.keys.iter().map(|key| key.as_str()).find(is_path) else { return };
+    let Some(key) = own_key(figure) else { return };
+    let Some(said) = said(figure, key, figures) else { return };
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or_default();
     let mut at = config;
@@ -100,7 +117,23 @@ fn set(config: &mut Map<String, Value>, figure: &Figure) {
         let Value::Object(inner) = inner else { return };
         at = inner;
     }
-    at.insert(last.into(), json_of(&figure.value));
+    at.insert(last.into(), json_of(&said));
+}
+
+/// The first of a figure's keys that is a path in the config itself.
+fn own_key(figure: &Figure) -> Option<&str> {
+    let elsewhere = |key: &str| ["model_index.", "scheduler."].iter().any(|of| key.starts_with(of));
+    figure.keys.iter().map(|key| key.as_str()).find(|key| !key.contains(" / ") && !elsewhere(key))
+}
+
+/// What a config says that has this figure: itself, or what stands for it and for all others that are under the key.
+fn said(figure: &Figure, key: &str, figures: &[Figure]) -> Option<Fact> {
+    if figure.cases.is_empty() {
+        return Some(figure.value.clone());
+    }
+    let under: Vec<&Figure> = figures.iter().filter(|f| own_key(f) == Some(key)).collect();
+    let candidates = figure.default.iter().chain(figure.cases.iter().flat_map(|case| &case.said));
+    candidates.into_iter().find(|said| under.iter().all(|f| f.accepts(said))).cloned()
 }
 
 fn json_of(fact: &Fact) -> Value {
@@ -142,10 +175,25 @@ fn pretty(config: Map<String, Value>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use types::Case;
+
     use super::*;
 
     fn figure(keys: &[&str], default: Option<Fact>, value: Fact) -> Figure {
-        Figure { keys: keys.iter().map(|k| (*k).into()).collect(), default, value, setting: None }
+        Figure { keys: keys.iter().map(|k| (*k).into()).collect(), default, cases: vec![], value, setting: None }
+    }
+
+    fn config(class: &str, figures: Vec<Figure>) -> Config {
+        Config { class: class.into(), figures, ignored_weights: vec![], renames: vec![], other_weights: vec![] }
+    }
+
+    fn standing(key: &str, cases: &[(&[&str], i64)], value: i64) -> Figure {
+        let case = |(said, value): &(&[&str], i64)| Case {
+            said: said.iter().map(|text| Fact::Text((*text).into())).collect(),
+            values: vec![Fact::Integer(*value)],
+        };
+        let cases = cases.iter().map(case).collect();
+        Figure { cases, ..figure(&[key], Some(Fact::Text("plain".into())), Fact::Integer(value)) }
     }
 
     fn declared() -> Vec<Config> {
@@ -155,12 +203,11 @@ mod tests {
             figure(&["rope.theta", "theta"], Some(Fact::Number(1e4)), Fact::Number(1e6)),
             figure(&["rope.kind"], Some(Fact::Text("default".into())), Fact::Text("default".into())),
             figure(&["image_dim"], Some(Fact::Integer(0)), Fact::Integer(0)),
+            standing("kind", &[(&["plain", "text"], 0), (&["image"], 1280)], 0),
+            standing("kind", &[(&["plain", "image"], 0), (&["text"], 1)], 1),
             figure(&["model_index.expand"], Some(Fact::Bool(false)), Fact::Bool(true)),
         ];
-        vec![
-            Config { class: "Net".into(), figures, ignored_weights: vec![] },
-            Config { class: "OldNet".into(), figures: vec![], ignored_weights: vec![] },
-        ]
+        vec![config("Net", figures), config("OldNet", vec![])]
     }
 
     #[test]
@@ -170,7 +217,7 @@ mod tests {
         let found: Value = serde_json::from_slice(&text).expect("JSON");
         let expect = json!({
             "architectures": ["Net"], "dtype": "bfloat16", "model_type": "net", "head_dim": 8,
-            "rope": { "theta": 1e6, "kind": "default" },
+            "rope": { "theta": 1e6, "kind": "default" }, "kind": "text",
         });
         assert_eq!(found, expect);
         assert!(of_plan(&[], DType::F32).is_none());

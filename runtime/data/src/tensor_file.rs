@@ -9,7 +9,7 @@ use crate::foreign;
 use crate::tensors::{ReadFault, TensorView, Tensors};
 
 /// A safetensors file that is open for reading.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TensorFile {
     pub path: PathBuf,
     file: Arc<DataFile>,

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
-use types::TensorType;
+use types::{DType, TensorType};
 
 use crate::convert::{ConvertError, stored};
 use crate::work::Sink;
@@ -140,7 +140,11 @@ impl From<ConvertError> for Fault {
 }
 
 fn refused(tensor: &Pieces<'_>, error: ConvertError) -> io::Error {
-    io::Error::other(format!("`{}`: {error}", tensor.name))
+    let way_out = match error {
+        ConvertError::Overflow(_, DType::F16) => "; bf16 and f32 hold it, if it is finite",
+        _ => "",
+    };
+    io::Error::other(format!("`{}`: {error}{way_out}", tensor.name))
 }
 
 /// Writes tensors to a new file and makes sure that they are on disk. One tensor at a time is made whole.

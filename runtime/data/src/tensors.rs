@@ -135,6 +135,21 @@ impl TensorView<'_> {
         })
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives its bytes, as the file has them, block by block.
+    pub fn copy(&self, mut take: impl FnMut(&[u8]) -> Result<(), DataError>) -> Result<(), DataError> {
+        let mut block = vec![0; CHUNK.min(self.bytes)];
+        for at in (0..self.bytes).step_by(CHUNK) {
+            let block = &mut block[..CHUNK.min(self.bytes - at)];
+            self.file.read(self.at + at as u64, block)?;
+            take(block)?;
+        }
+        Ok(())
+    }
+
     /// All its bytes, as the file has them.
     pub fn data(&self) -> Result<Vec<u8>, DataError> {
         let mut out = vec![0; self.bytes];

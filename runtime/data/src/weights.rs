@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plan::Parameter;
-use types::{Config, Fact, Quantisation, nearest};
+use types::{Config, Fact, Name, Quantisation, nearest};
 
 use crate::checkpoint::STATE;
 use crate::data_file::DataFile;
@@ -265,6 +265,12 @@ impl Weights {
         let free: Vec<&str> = self.tensors.keys().map(String::as_str).filter(|n| !taken.contains(*n)).collect();
         let ignored = |name: &str| configs.iter().flat_map(|c| &c.ignored_weights).any(|pattern| pattern.matches(name));
         let (passed, free): (Vec<&str>, Vec<&str>) = free.into_iter().partition(|name| ignored(name));
+        let of_others = |name: &str| configs.iter().flat_map(|c| &c.other_weights).any(|pattern| pattern.matches(name));
+        let (others, free): (Vec<&str>, Vec<&str>) = free.into_iter().partition(|name| of_others(name));
+        if let Some(first) = others.first() {
+            let plural = if others.len() == 1 { "" } else { "s" };
+            notes.push(format!("{} tensor{plural} of other parts, such as `{first}`", others.len()));
+        }
         if let Some(first) = passed.first() {
             let plural = if passed.len() == 1 { "" } else { "s" };
             notes.push(format!(
@@ -308,6 +314,14 @@ impl Weights {
             self.check_equal(parameters, configs)?;
             return Ok(notes);
         }
+        // What is there already in the form that was taken.
+        let twice = parameters.iter().zip(&held).filter(|(_, held)| held.is_some()).find_map(|(parameter, _)| {
+            let other = tensors_of(parameter).find(|name| free.contains(&name.as_str()))?;
+            Some(format!(
+                "`{}` lies in the files in two forms, of which one is `{other}`: take one of them out",
+                parameter.name
+            ))
+        });
         let (wrong, total) = (problems.len(), parameters.len());
         Err(DataError::Mismatch {
             what: format!(
@@ -315,8 +329,27 @@ impl Weights {
                 self.path.display()
             ),
             problems,
-            help: Some(self.help()),
+            help: Some(self.lacking(configs).or(twice).unwrap_or_else(|| self.help())),
         })
+    }
+
+    /// What is said where a class has the model as a part, and no name begins as that part's do.
+    fn lacking(&self, configs: &[Config]) -> Option<String> {
+        let begins: Vec<&str> =
+            configs.iter().flat_map(|c| &c.renames).flat_map(|r| &r.files).map(Name::as_str).collect();
+        let names = || self.tensors.values().map(|(_, name)| name.as_str());
+        if begins.is_empty() || names().any(|name| begins.iter().any(|begin| name.starts_with(begin))) {
+            return None;
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        names().for_each(|name| *counts.entry(name.split_inclusive('.').next().unwrap_or(name)).or_default() += 1);
+        let there: Vec<String> = counts.iter().map(|(begin, count)| format!("`{begin}` ({count})")).collect();
+        let begins: Vec<String> = begins.iter().map(|begin| format!("`{begin}`")).collect();
+        Some(format!(
+            "no name begins with {}, as those of the model's part do: there are {}",
+            begins.join(" or "),
+            there.join(", ")
+        ))
     }
 
     /// The way out where tensors and parameters do not fit.

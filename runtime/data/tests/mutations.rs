@@ -96,10 +96,17 @@ fn config() -> Config {
     let figure = Figure {
         keys: vec!["rope_parameters.rope_theta".into(), "rope_theta".into()],
         default: Some(Fact::Number(1e4)),
+        cases: vec![],
         value: Fact::Number(1e6),
         setting: Some("THETA".into()),
     };
-    Config { class: "Net".into(), figures: vec![figure], ignored_weights: vec![] }
+    Config {
+        class: "Net".into(),
+        figures: vec![figure],
+        ignored_weights: vec![],
+        renames: vec![],
+        other_weights: vec![],
+    }
 }
 
 fn read_data(path: &Path) {

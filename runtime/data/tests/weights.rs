@@ -33,6 +33,7 @@ fn tie() -> Config {
     let figure = Figure {
         keys: vec!["tie_word_embeddings".into()],
         default: None,
+        cases: vec![],
         value: Fact::Bool(true),
         setting: Some("TIE".into()),
     };
@@ -40,6 +41,8 @@ fn tie() -> Config {
         class: "Net".into(),
         figures: vec![figure],
         ignored_weights: vec![NamePattern::new(r"^mtp\.").expect("a pattern")],
+        renames: vec![],
+        other_weights: vec![],
     }
 }
 

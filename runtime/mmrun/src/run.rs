@@ -178,7 +178,9 @@ fn outputs(steps: &mut Steps<'_>, path: &Path) -> Result<(), Failure> {
         // What an earlier run wrote is better than a part.
         let there = world.together().agree("look for outputs", Ok(vec![u8::from(path.exists())]))?;
         if there[0] == [1] {
-            world.note(&format!("{} stays as it is: no step was run", path.display()));
+            let params = steps.args.emit.iter().any(|word| word == "params");
+            let also = if params { ", and --emit params writes nothing" } else { "" };
+            world.note(&format!("{} stays as it is: no step was run{also}", path.display()));
             return Ok(());
         }
         world.note("no step was run: what steps give is not in the outputs");

@@ -73,6 +73,7 @@ fn origin(
         if at.seed != plan.header.seed {
             told.push(format!("that run had seed {}, and this plan has seed {}", at.seed, plan.header.seed));
         }
+        told.extend(checkpoint.check_configs(&plan.header.configs)?);
         told.extend(records(args, &checkpoint, data)?);
         if args.weights.is_some() {
             told.push("--weights is not read: the run goes on from its checkpoint".into());

@@ -10,7 +10,7 @@ use crate::stop::Eval;
 use crate::suggest::listed;
 use crate::value::{Function, Value};
 
-pub const METHODS: &[&str] = &["shard", "pipeline", "fsdp", "recompute", "offload"];
+pub const METHODS: &[&str] = &["shard", "pipeline", "fsdp", "recompute", "offload", "precision"];
 
 pub const ON_RUNS: &[&str] = &["repeat", "prepare", "offer"];
 
@@ -87,9 +87,13 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>
             args.expect(1, "p.recompute(\"auto\")")?;
             PlanDirective::Recompute(axis(0)?)
         }
-        _ => {
+        "offload" => {
             args.expect(1, "p.offload(\"none\")")?;
             PlanDirective::Offload(axis(0)?)
+        }
+        _ => {
+            args.expect(1, "p.precision(\"autocast\")")?;
+            PlanDirective::Precision(axis(0)?)
         }
     };
     ev.directives.0.push((directive, args.site.span));

@@ -30,6 +30,9 @@ use crate::stop::Eval;
 use crate::suggest::{listed, nearest};
 use crate::value::{Function, Leaf, Operand, StructKind, Value};
 
+/// The type of a residual stream: f32, or the working type where all is computed in it.
+pub const STREAM: &str = "stream";
+
 /// Names that are values.
 const CONSTANTS: &[(&str, Value<'static>)] = &[
     ("f32", Value::DType(DType::F32)),
@@ -84,7 +87,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn own_names() -> impl Iterator<Item = &'static str> {
-    CONSTANTS.iter().map(|(n, _)| *n).chain(FUNCTIONS.iter().copied())
+    CONSTANTS.iter().map(|(n, _)| *n).chain([STREAM]).chain(FUNCTIONS.iter().copied())
 }
 
 /// Every word but those of [`schedules`]: names, and methods of any value.

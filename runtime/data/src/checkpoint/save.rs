@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::folder::Folder;
 use super::lock::unique;
 use super::{FORMAT, Part, Position, STATE, TRAINER, Trainer, remove, sync, write_synced};
+use crate::other_weights::OtherWeights;
 use crate::pretrained::FileSet;
 use crate::{DataError, Pieces, Pretrained, TensorWriter, Together};
 
@@ -120,8 +121,10 @@ fn write(
     let (mut parts, mut writers, mut order, mut indexed) = (Vec::new(), Vec::new(), Vec::new(), Ok(()));
     for set in model.files(tensors, &saved) {
         let groups = groups(&set.tensors, set.largest);
-        let names: Vec<String> = (1..=groups.len()).map(|i| file_name(&set.stem, i, groups.len())).collect();
+        let count = groups.len() + usize::from(set.others.is_some());
+        let mut names: Vec<String> = (1..=count).map(|i| file_name(&set.stem, i, count)).collect();
         order.extend(names.iter().cloned());
+        let of_others = set.others.and_then(|others| Some((others, names.pop()?)));
         for (name, group) in names.iter().zip(&groups) {
             let path = folder.join(name);
             let types: Vec<_> = group.iter().map(|t| (t.name, t.ty)).collect();
@@ -135,15 +138,30 @@ fn write(
             let hashes = together.agree(&format!("write {}", path.display()), hash.map(String::into_bytes))?;
             let hash = hashes.iter().find(|h| !h.is_empty()).map(|h| String::from_utf8_lossy(h).into_owned());
             let Some(writer) = writer else { continue };
-            let part =
-                Part { name: name.clone(), bytes: writer.bytes(), blake3: String::new(), prefix: set.prefix.into() };
+            let part = Part {
+                name: name.clone(),
+                bytes: writer.bytes(),
+                blake3: String::new(),
+                prefix: set.prefix.into(),
+                renames: set.renames.to_vec(),
+                others: false,
+            };
             match hash {
                 Some(blake3) => parts.push(Part { blake3, ..part }),
                 None => writers.push((part, writer)),
             }
         }
-        if together.is_first() && groups.len() > 1 && indexed.is_ok() {
-            indexed = write_index(folder, &set, &names, &groups);
+        if let Some((others, name)) = &of_others {
+            let written = if together.is_first() { copy(folder, name, others).map(Some) } else { Ok(None) };
+            let (part, told) = match written {
+                Ok(part) => (part, Ok(Vec::new())),
+                Err(error) => (None, Err(error)),
+            };
+            together.agree(&format!("copy {name}"), told)?;
+            parts.extend(part);
+        }
+        if together.is_first() && count > 1 && indexed.is_ok() {
+            indexed = write_index(folder, &set, (&names, &groups), of_others);
         }
     }
     let hashed = indexed.and_then(|()| hashes(folder, &writers, together));
@@ -155,6 +173,13 @@ fn write(
         parts.sort_by_key(|part| order.iter().position(|name| *name == part.name));
     }
     Ok(parts)
+}
+
+/// Writes the weights of a class's other parts to a file of their own.
+fn copy(folder: &Path, name: &str, others: &OtherWeights) -> Result<Part, DataError> {
+    let (bytes, hash) = others.write(&folder.join(name))?;
+    let (name, blake3) = (name.into(), hash.to_hex().to_string());
+    Ok(Part { name, bytes, blake3, prefix: String::new(), renames: vec![], others: true })
 }
 
 /// Tensors in files, in their order.
@@ -179,15 +204,18 @@ fn file_name(stem: &str, number: usize, of: usize) -> String {
 fn write_index(
     folder: &Path,
     set: &FileSet<'_>,
-    names: &[String],
-    groups: &[Vec<&Pieces<'_>>],
+    (names, groups): (&[String], &[Vec<&Pieces<'_>>]),
+    others: Option<(&OtherWeights, String)>,
 ) -> Result<(), DataError> {
     let path = folder.join(format!("{}.safetensors.index.json", set.stem));
-    let total: usize = groups.iter().flatten().map(|t| t.ty.bytes()).sum();
+    let own: usize = groups.iter().flatten().map(|t| t.ty.bytes()).sum();
+    let total = own as u64 + others.as_ref().map_or(0, |(others, _)| others.bytes());
     // An index has the names of files that lie beside it.
     let beside = |name: &String| name.rsplit('/').next().unwrap_or(name).to_string();
     let files = names.iter().zip(groups).flat_map(|(name, group)| group.iter().map(move |t| (t.name, name)));
-    let map: serde_json::Map<_, _> = files.map(|(tensor, file)| (tensor.to_string(), beside(file).into())).collect();
+    let others = others.iter().flat_map(|(others, file)| others.names().map(move |name| (name, file)));
+    let entry = |(tensor, file): (&str, &String)| (tensor.to_string(), beside(file).into());
+    let map: serde_json::Map<_, _> = files.chain(others).map(entry).collect();
     let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
     let text = serde_json::to_vec_pretty(&index).map_err(|e| DataError::format(&path, e))?;
     write_synced(&path, &text)
@@ -197,8 +225,7 @@ fn write_index(
 fn hashes(folder: &Path, files: &[(Part, TensorWriter)], together: &Together) -> Result<Vec<u8>, DataError> {
     let mut own = Vec::new();
     for (_, (part, writer)) in files.iter().enumerate().filter(|(i, _)| i % together.count() == together.number()) {
-        let (name, prefix) = (part.name.clone(), part.prefix.clone());
-        own.push(Part { name, bytes: part.bytes, blake3: writer.read_back()?.to_hex().to_string(), prefix });
+        own.push(Part { blake3: writer.read_back()?.to_hex().to_string(), ..part.clone() });
     }
     serde_json::to_vec(&own).map_err(|e| DataError::format(folder, e))
 }
