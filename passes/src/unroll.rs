@@ -4,6 +4,7 @@
 //! holds all parameters; `stages` parts it among the ranks of a pipeline.
 
 mod kernels;
+mod layouts;
 mod persistent;
 mod phases;
 mod places;
@@ -17,15 +18,16 @@ use ir::{
 };
 use plan::{
     Buffer, BufferId, BufferKind, Collect, CollectKind, EmitId, FeedId, Kernel, KernelId, Launch, Layout, Life, Op,
-    PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
+    ParameterId, PlaceId, Reduce, ReduceKind, Slice, Source, Space, When,
 };
 use program::{Instruction, Origin, RankModule, RankProgram, Turn, Update};
 use rustc_hash::{FxHashMap, FxHashSet};
 use target::{KernelFacts, Target};
-use types::{DType, Dim, GROUPS, Name, Ragged, TensorType};
+use types::{DType, Name, TensorType};
 
 use self::kernels::kernel;
-use self::persistent::{coordinate, members, persistent};
+use self::layouts::{joined, ungrouped, whole};
+use self::persistent::{coordinate, member_name, members, persistent};
 use self::places::Places;
 
 pub use self::kernels::kernels;
@@ -45,39 +47,6 @@ pub fn collect_kind(collective: Collective, dtype: DType, operands: usize) -> Op
         Collective::AllToAll { axes, why } => (CollectKind::AllToAll, axes, why),
         Collective::Permute { axes, shift, why } => (CollectKind::Permute { shifts: vec![shift; operands] }, axes, why),
     })
-}
-
-/// The logical tensor of which `ty` is a rank's part, and how it is cut.
-fn whole(ty: &TensorType, logical: Option<&Logical>) -> (TensorType, Layout) {
-    match logical {
-        Some(l) if l.cuts.iter().any(|c| !c.axes.is_empty()) => (l.ty.clone(), Layout { cuts: l.cuts.clone() }),
-        _ => (ty.clone(), Layout::whole()),
-    }
-}
-
-/// Parts of a feed, for one micro-batch each, lie side by side along its first dim.
-fn joined(part: &TensorType, parts: usize) -> TensorType {
-    let mut ty = part.clone();
-    if let Some(samples) = ty.dims.first_mut() {
-        samples.size *= parts;
-    }
-    ty
-}
-
-/// A feed in which data have one row a sample is that of all data groups together; in others, each group has rows of its own.
-fn ungrouped(ty: TensorType, mut layout: Layout, ragged: &[Ragged]) -> Option<(TensorType, Layout)> {
-    let is_grouped = ty.dims.first().is_some_and(|dim| dim.name == *GROUPS);
-    let Some(rows) = ty.dims.get(1).filter(|dim| is_grouped && ragged.iter().all(|r| r.axis != dim.name)) else {
-        return Some((ty, layout));
-    };
-    if layout.cuts.get(1).is_some_and(|cut| !cut.axes.is_empty()) {
-        return None;
-    }
-    let samples = Dim { name: rows.name.clone(), size: ty.dims[0].size * rows.size };
-    if !layout.cuts.is_empty() {
-        layout.cuts.remove(1);
-    }
-    Some((TensorType::new(ty.dtype, [samples].into_iter().chain(ty.dims[2..].iter().cloned())), layout))
 }
 
 /// Where a value lies.
@@ -350,20 +319,22 @@ impl Unroller<'_> {
                 }
                 return Ok(());
             }
-            Output::Gradient(name) => (Name::from(format!("grad/{name}")), When::OnRequest("grads".into())),
+            Output::Gradient(of) => (Name::from(format!("grad/{of}")), When::OnRequest("grads".into())),
             Output::Probe(path) => (Name::from(format!("probe/{path}")), When::OnRequest("probes".into())),
             Output::Loss(name) | Output::Emit(name) => (name.clone(), When::Always),
         };
-        for ((member, _, of), from) in members(&name, ty).zip(slices) {
+        for ((member, i, part), from) in members(&name, ty).zip(slices) {
+            let parameter = if let Output::Gradient(of) = output { self.homes.get(&member_name(of, i)) } else { None };
+            let of = parameter.map(|&home| ParameterId::new(home));
             if let Some(buffer) = self.own(from.buffer)
-                && matches!(output, Output::Gradient(_))
+                && of.is_some()
             {
                 buffer.kind = BufferKind::Gradient;
                 buffer.name = member.clone();
             }
             let id = *self.emit_ids.entry(member.clone()).or_insert_with(|| {
-                let ((ty, layout), when) = (whole(of, logical), group.clone());
-                self.emits.push(plan::Emit { name: member.clone(), ty, layout, when });
+                let ((ty, layout), when) = (whole(part, logical), group.clone());
+                self.emits.push(plan::Emit { name: member.clone(), of, ty, layout, when });
                 self.emits.len() - 1
             });
             self.push(Op::Emit { emit: EmitId::new(id), from }, place, &format!("emit {member}"));

@@ -206,9 +206,10 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
     for s in &plan.manifest.states {
         let Some(id) = s.buffer(class) else { continue };
         let of = match &s.init {
-            StateInit::Parameter(name) => {
-                let of = plan.manifest.parameter(name).ok_or_else(|| missing(name))?;
-                let held = of.buffer(class).and_then(|id| executor.read(id).ok()?).ok_or_else(|| missing(name))?;
+            StateInit::Parameter => {
+                let of =
+                    s.of.and_then(|of| plan.manifest.parameters.get(of.index())).ok_or_else(|| missing(&s.name))?;
+                let held = of.buffer(class).and_then(|id| executor.read(id).ok()?).ok_or_else(|| missing(&of.name))?;
                 decode(of.ty.dtype, held)
             }
             _ => vec![],
@@ -220,7 +221,7 @@ fn fill(executor: &mut Executor, plan: &Plan, rank: usize) -> Result<(), String>
                 let at = mesh.position(axis).map_or(0, |p| coordinates[p]);
                 encode(s.ty.dtype, &[at as f64], to);
             }
-            StateInit::Parameter(_) => encode(s.ty.dtype, &of, to),
+            StateInit::Parameter => encode(s.ty.dtype, &of, to),
             // Its program makes it.
             StateInit::Prepared => {}
         }

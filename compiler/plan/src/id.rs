@@ -42,5 +42,7 @@ ids! {
     FeedId "feed",
     EmitId "emit",
     ClassId "class",
+    /// Of the parameters of the manifest.
+    ParameterId "parameter",
     ResidencyId "residency",
 }

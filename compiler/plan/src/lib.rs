@@ -29,7 +29,7 @@ pub use buffer::{Buffer, BufferKind, Life, Slice, Space};
 pub use container::{FORMAT_VERSION, PlanFile, PlanHash, ReadError, WriteError};
 pub use coordinate::{Affine, Layout, Ranks, Term};
 pub use header::Header;
-pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, PlaceId, ResidencyId};
+pub use id::{BufferId, ClassId, EmitId, EventId, FeedId, KernelId, LaneId, ParameterId, PlaceId, ResidencyId};
 pub use instruction::{Collect, CollectKind, Instruction, Launch, Op, Origin, Phase, Reduce, ReduceKind};
 pub use kept::{Kept, Way};
 pub use kernel::{Access, KERNEL_ABI, Kernel};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use types::{Distribution, FileForm, GROUPS, Indices, Init, Name, Ragged, TensorType};
 
-use crate::{BufferId, ClassId, Layout};
+use crate::{BufferId, ClassId, Layout, ParameterId};
 
 /// What all programs share. Feeds and emits belong to a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Parameter {
 pub struct State {
     /// `step`, `exp_avg/blocks.0.ffn.net.2.weight`, ...
     pub name: Name,
+    /// The parameter whose moment or copy it is.
+    #[serde(default)]
+    pub of: Option<ParameterId>,
     pub ty: TensorType,
     pub layout: Layout,
     pub init: StateInit,
@@ -73,8 +76,8 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StateInit {
     Value(Init),
-    /// Holds the parameter of that name in its own type, from when that is loaded on; no checkpoint holds it.
-    Parameter(Name),
+    /// Holds the parameter that it is of in its own type, from when that is loaded on; no checkpoint holds it.
+    Parameter,
     /// The rank's coordinate on a mesh axis, as one i64; no checkpoint holds it.
     Coordinate(Name),
     /// A prepared value: a program that runs as [`types::Runs::Prepare`] computes it from parameters; no checkpoint holds it.
@@ -85,6 +88,9 @@ pub enum StateInit {
 pub struct Emit {
     /// `loss`, `out`, `grad/blocks.0.ffn.net.2.weight`, ...
     pub name: Name,
+    /// The parameter whose gradient it is.
+    #[serde(default)]
+    pub of: Option<ParameterId>,
     pub ty: TensorType,
     pub layout: Layout,
     pub when: When,

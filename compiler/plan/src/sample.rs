@@ -15,7 +15,7 @@ pub use self::mutations::{mutations, split};
 pub use self::several::several;
 use crate::{
     Access, Affine, Body, Buffer, BufferId, BufferKind, Class, Emit, Feed, Header, Instruction, KERNEL_ABI, Kernel,
-    KernelId, LaneId, Launch, Layout, Life, Op, Origin, PlaceId, Program, Slice, Space, When,
+    KernelId, LaneId, Launch, Layout, Life, Op, Origin, ParameterId, PlaceId, Program, Slice, Space, When,
 };
 
 fn ty(text: &str) -> TensorType {
@@ -90,7 +90,8 @@ fn program(name: &str, feeds: Vec<Feed>, emits: Vec<Emit>, body: Body) -> Progra
 }
 
 fn emit(name: &str, of: &str, layout: Layout, when: When) -> Emit {
-    Emit { name: name.into(), ty: ty(of), layout, when }
+    let parameter = name.starts_with("grad/").then_some(ParameterId(0));
+    Emit { name: name.into(), of: parameter, ty: ty(of), layout, when }
 }
 
 fn buffer(name: &str, kind: BufferKind, offset: u64, of: &str, life: Life) -> Buffer {

@@ -192,11 +192,13 @@ fn manifest(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for s in &m.states {
         let init = match &s.init {
             StateInit::Value(init) => format!("{init:?}"),
-            StateInit::Parameter(name) => format!("as parameter {name}"),
+            StateInit::Parameter => "as its parameter".into(),
             StateInit::Coordinate(axis) => format!("as the coordinate on {axis}"),
             StateInit::Prepared => "prepared".into(),
         };
-        writeln!(f, "state {} {}{} init {init}", s.name, s.ty, layout(&s.layout, &s.ty))?;
+        let of =
+            s.of.and_then(|of| m.parameters.get(of.index())).map(|of| format!(" of {}", of.name)).unwrap_or_default();
+        writeln!(f, "state {} {}{}{of} init {init}", s.name, s.ty, layout(&s.layout, &s.ty))?;
     }
     for r in &m.ragged {
         writeln!(f, "ragged {} = {} up to {} rows", r.axis, r.owner, r.capacity)?;

@@ -65,7 +65,7 @@ fn golden_files_of_version_10() {
 /// Collectives of version 1 had no element types, bodies of version 2 no units of work, those of version 3 no memory of
 /// the host, kernels of version 4 one count of operations, headers of version 5 no figures of configs, instructions
 /// of version 6 no origins, programs of version 7 no feeds and emits of their own, manifests of version 8 no ragged
-/// axes, and figures of version 9 no cases: their files are refused, and the message says what to do.
+/// axes, figures of version 9 no cases, and its gradients no parameter: their files are refused, and the message says what to do.
 #[test]
 fn older_versions_are_refused() {
     for version in [1, 2, 3, 4, 5, 6, 7, 8, 9] {

@@ -71,6 +71,7 @@ fn empty(mesh: Mesh, buffers: u64) -> Plan {
     let mut plan = sample::line();
     plan.programs.truncate(1);
     plan.manifest = plan::Manifest::default();
+    plan.programs.iter_mut().flat_map(|p| &mut p.emits).for_each(|emit| emit.of = None);
     plan.header.mesh = mesh;
     let template = plan.classes[0].persistent[0].clone();
     plan.classes[0].persistent = (0..buffers)

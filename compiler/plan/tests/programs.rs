@@ -1,8 +1,8 @@
 //! Tests of several programs over one arena: feeds and emits of their own, residencies and prepared values.
 
 use plan::{
-    BufferId, BufferKind, ClassId, EmitId, FeedId, Life, Op, Plan, ResidencyId, Rule, Slice, StateInit, memory, sample,
-    verify,
+    BufferId, BufferKind, ClassId, EmitId, FeedId, Life, Op, ParameterId, Plan, ResidencyId, Rule, Slice, StateInit,
+    memory, sample, verify,
 };
 use types::Runs;
 
@@ -74,6 +74,24 @@ fn no_program_touches_the_parameters_of_another_residency() {
 }
 
 #[test]
+fn what_belongs_to_a_parameter_names_one() {
+    let of_none = "is of no parameter that it can follow";
+    check(Rule::Structure, &format!("state `twice w` {of_none}"), |p| {
+        p.manifest.states[0].of = Some(ParameterId(3));
+    });
+    check(Rule::Structure, &format!("state `twice w` {of_none}"), |p| {
+        p.manifest.states[0].init = StateInit::Parameter;
+    });
+    // Of another shape.
+    check(Rule::Structure, &format!("state `twice w` {of_none}"), |p| {
+        (p.manifest.states[0].init, p.manifest.states[0].of) = (StateInit::Parameter, Some(ParameterId(2)));
+    });
+    check(Rule::Structure, "is the gradient of no parameter", |p| {
+        p.programs[1].emits[0].of = Some(ParameterId(3));
+    });
+}
+
+#[test]
 fn memory_is_what_always_lies_there_and_one_residency() {
     let plan = sample::several();
     let of = |program| memory(plan.scope(program, ClassId::new(0)).expect("a program"));
@@ -102,6 +120,7 @@ fn prepared_values_follow_from_parameters() {
         let w = p.manifest.parameters.remove(0);
         p.manifest.states.push(plan::State {
             name: w.name,
+            of: None,
             ty: w.ty,
             layout: w.layout,
             init: StateInit::Prepared,

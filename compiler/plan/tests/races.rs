@@ -26,6 +26,7 @@ fn random(dice: &mut Dice) -> Plan {
     let mut plan = sample::line();
     plan.programs.truncate(1);
     plan.manifest = plan::Manifest::default();
+    plan.programs.iter_mut().flat_map(|p| &mut p.emits).for_each(|emit| emit.of = None);
     let class = &mut plan.classes[0];
     let template = class.persistent[0].clone();
     class.persistent = (0..4)

@@ -10,7 +10,7 @@ mod phases;
 mod segments;
 
 pub use plan::Phase;
-use plan::{Body, Class, Plan};
+use plan::{Body, Plan};
 
 pub use self::flow::Read;
 use self::loops::{Loop, Loops};
@@ -39,13 +39,13 @@ pub fn outline<'p>(plan: &'p Plan, program: &'p plan::Program) -> Vec<Outline<'p
     let reads: Vec<_> = parts.iter().map(|(class, body)| flow::reads(plan, class, body)).collect();
     let phases = phases::phases(parts.iter().map(|(_, body)| *body));
     let each = parts.into_iter().zip(reads).zip(phases);
-    each.map(|(((class, body), reads), phase)| of_body(class, body, reads, phase)).collect()
-}
-
-fn of_body<'p>(class: &'p Class, body: &'p Body, reads: Vec<Vec<Read>>, phase: Vec<Phase>) -> Outline<'p> {
-    let Loops { list: loops, first, around } = loops::loops(&body.instructions, &phase);
-    let (parameters, weight) = names::parameters(class, body, &reads);
-    Outline { body, reads, phase, first, loops, parameters, weight, around }
+    each.map(|(((class, body), reads), phase)| {
+        let Loops { list: loops, first, around } = loops::loops(&body.instructions, &phase);
+        let gradients = names::gradients(plan, program, body);
+        let (parameters, weight) = names::parameters(class, body, &gradients, &reads);
+        Outline { body, reads, phase, first, loops, parameters, weight, around }
+    })
+    .collect()
 }
 
 impl Outline<'_> {

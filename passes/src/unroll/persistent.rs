@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ir::{Collective, Holds, Input, Inst, Module, Output, Type};
-use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, Space, StateInit};
+use plan::{Buffer, BufferId, BufferKind, Layout, Life, Manifest, ParameterId, Space, StateInit};
 use types::{DType, FileForm, Name, Runs, TensorType};
 
 /// How parameters and states are cut, by whether it is a parameter and by name.
@@ -34,7 +34,7 @@ pub fn coordinate(axis: &str) -> Name {
     format!("coordinate/{axis}").into()
 }
 
-/// Buffers of parameters and state, families written out; by each, the parameter that it holds a moment or a copy of; and
+/// Buffers of parameters, numbered as in the manifest, and behind them of state, families written out; by each, the parameter that it holds a moment or a copy of; and
 /// their entries in the manifest.
 pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<BufferId>>, Manifest) {
     let cuts = cuts(module);
@@ -60,7 +60,7 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
     for (family, parameter) in &module.parameters {
         let layout = layout(true, family);
         for (name, i, ty) in members(family, &parameter.ty) {
-            let expand = |n: &Name| if i.is_some() { ir::indexed_name(n, i.unwrap_or(0)).into() } else { n.clone() };
+            let expand = |n: &Name| member_name(n, i);
             let record = &parameter.record;
             let home = add(name.clone(), BufferKind::Parameter, None, ty, &layout);
             homes.insert(name.clone(), home);
@@ -89,16 +89,16 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
             None => BufferKind::State,
         };
         for (name, i, ty) in members(family, &state.ty) {
-            let member = |of: &Name| i.map_or_else(|| of.clone(), |i| ir::indexed_name(of, i).into());
-            let of = state.parameter().and_then(|of| homes.get(&member(of)).copied());
+            let of = state.parameter().and_then(|of| homes.get(&member_name(of, i)).copied());
             manifest.states.push(plan::State {
                 buffers: vec![Some(add(name.clone(), kind, of, ty, &layout))],
                 name,
+                of: of.map(|home| ParameterId(home.0)),
                 ty: ty.clone(),
                 layout: layout.clone(),
                 init: match state.copy_of() {
                     _ if is_prepared => StateInit::Prepared,
-                    Some(of) => StateInit::Parameter(member(of)),
+                    Some(_) => StateInit::Parameter,
                     None => StateInit::Value(state.init),
                 },
             });
@@ -118,6 +118,7 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
         manifest.states.push(plan::State {
             buffers: vec![Some(add(name.clone(), BufferKind::State, None, &ty, &Layout::whole()))],
             name,
+            of: None,
             ty,
             layout: Layout::whole(),
             init: StateInit::Coordinate(axis),
@@ -130,9 +131,14 @@ pub fn persistent(module: &Module, alignment: u64) -> (Vec<Buffer>, Vec<Option<B
 pub fn members<'a>(family: &'a Name, ty: &'a Type) -> impl Iterator<Item = (Name, Option<usize>, &'a TensorType)> {
     let stacked = matches!(ty, Type::Stack { .. });
     ty.element().into_iter().flat_map(move |of| {
-        (0..ty.count()).map(move |i| match stacked {
-            true => (Name::from(ir::indexed_name(family, i)), Some(i), of),
-            false => (family.clone(), None, of),
+        (0..ty.count()).map(move |i| {
+            let i = stacked.then_some(i);
+            (member_name(family, i), i, of)
         })
     })
+}
+
+/// The name of a family's tensor `i`, or of a plain tensor.
+pub fn member_name(family: &Name, i: Option<usize>) -> Name {
+    i.map_or_else(|| family.clone(), |i| ir::indexed_name(family, i).into())
 }

@@ -161,7 +161,7 @@ fn fill_rank(executor: &mut Executor, plan: &Plan, origin: &Origin) -> Result<()
             }
             // The executor makes it before the first step.
             (StateInit::Prepared, _) => {}
-            (StateInit::Parameter(name), _) => as_parameter(executor, plan, s, name, id)?,
+            (StateInit::Parameter, _) => as_parameter(executor, plan, s, id)?,
             (_, Origin::Checkpoint(checkpoint)) => checkpoint.state(&s.name, &share, slot(executor, id)?)?,
             // Optimisers begin with as many zeros as there are parameters, twice: pages that are zero stay untouched.
             (StateInit::Value(Init::Zeros), _) if executor.begins_zeroed() => {}
@@ -181,13 +181,13 @@ fn parameter(p: &Parameter, share: &Share, seed: u64, origin: &Origin, out: &mut
 }
 
 /// Fills a state that follows a parameter, which the same rank holds in the same layout.
-fn as_parameter(executor: &mut Executor, plan: &Plan, state: &State, name: &str, id: BufferId) -> Result<(), Failure> {
-    let parameter = plan.manifest.parameter(name).and_then(|p| Some((p, p.buffer(executor.class())?)));
-    let missing = || Failure::new(format!("there is no parameter `{name}`"));
-    let (p, from) = parameter.ok_or_else(missing)?;
+fn as_parameter(executor: &mut Executor, plan: &Plan, state: &State, id: BufferId) -> Result<(), Failure> {
+    let parameter = state.of.and_then(|of| plan.manifest.parameters.get(of.index()));
+    let missing = || Failure::new(format!("state `{}` follows a parameter that the rank does not hold", state.name));
+    let (p, from) = parameter.and_then(|p| Some((p, p.buffer(executor.class())?))).ok_or_else(missing)?;
     let values = executor.read(from)?.ok_or_else(missing)?.to_vec();
     data::convert_values(p.ty.dtype, &values, state.ty.dtype, slot(executor, id)?)
-        .map_err(|e| Failure::new(format!("state `{}` cannot begin as `{name}`: {e}", state.name)))
+        .map_err(|e| Failure::new(format!("state `{}` cannot begin as `{}`: {e}", state.name, p.name)))
 }
 
 fn slot(executor: &mut Executor, id: BufferId) -> Result<&mut [u8], Failure> {

@@ -11,8 +11,8 @@ use types::{Cut, Distribution, Init, Name};
 use super::{at, buffer, close, emit, header, kernels, launch, program, ty};
 use crate::{
     Body, Buffer, BufferId, BufferKind, Class, Collect, CollectKind, Emit, EmitId, EventId, Feed, FeedId, Instruction,
-    LaneId, LaneKind, Layout, Life, Manifest, Op, Parameter, Place, Plan, Ranks, Reduce, ReduceKind, Slice, Source,
-    State, StateInit, When,
+    LaneId, LaneKind, Layout, Life, Manifest, Op, Parameter, ParameterId, Place, Plan, Ranks, Reduce, ReduceKind,
+    Slice, Source, State, StateInit, When,
 };
 
 const W: BufferId = BufferId(0);
@@ -115,6 +115,7 @@ fn given(name: &str) -> Emit {
 fn manifest() -> Manifest {
     let state = |name: &str, of: &str, layout, init, buffer| State {
         name: name.into(),
+        of: name.starts_with("exp_avg/").then_some(ParameterId(0)),
         ty: ty(of),
         layout,
         init,

@@ -5,7 +5,7 @@ use types::{Cut, Distribution, Init, Name};
 use super::{at, buffer, close, emit, header, kernels, launch, program, ty};
 use crate::{
     Body, Buffer, BufferId, BufferKind, Class, Emit, EmitId, EventId, Feed, FeedId, Instruction, LaneId, LaneKind,
-    Layout, Life, Manifest, Op, Parameter, Place, Plan, Ranks, Slice, Source, State, StateInit, When,
+    Layout, Life, Manifest, Op, Parameter, ParameterId, Place, Plan, Ranks, Slice, Source, State, StateInit, When,
 };
 
 const W: BufferId = BufferId(0);
@@ -50,6 +50,7 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
         states: vec![
             State {
                 name: "exp_avg/w".into(),
+                of: Some(ParameterId(0)),
                 ty: ty("f32[OUT:2, IN:3]"),
                 layout: Layout::whole(),
                 init: StateInit::Value(Init::Zeros),
@@ -57,6 +58,7 @@ fn plan(lanes: Vec<LaneKind>) -> Plan {
             },
             State {
                 name: "step".into(),
+                of: None,
                 ty: ty("i64[]"),
                 layout: Layout::whole(),
                 init: StateInit::Value(Init::Zeros),

@@ -44,6 +44,7 @@ pub fn several() -> Plan {
     };
     let twice = State {
         name: "twice w".into(),
+        of: None,
         ty: ty("f32[OUT:2, IN:3]"),
         layout: Layout::whole(),
         init: StateInit::Prepared,

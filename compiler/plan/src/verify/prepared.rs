@@ -91,7 +91,7 @@ fn contents(plan: &Plan, class: ClassId, count: usize) -> Vec<Content> {
     for state in &plan.manifest.states {
         let content = match state.init {
             StateInit::Value(_) => Content::Other,
-            StateInit::Parameter(_) => Content::Parameter,
+            StateInit::Parameter => Content::Parameter,
             StateInit::Coordinate(_) => Content::Coordinate,
             StateInit::Prepared => Content::Prepared,
         };

@@ -128,6 +128,9 @@ fn interface(plan: &Plan, program: &Program, findings: &mut Findings) {
     distinct("emits", program.emits.iter().map(|e| &e.name), findings);
     program.feeds.iter().for_each(|x| typed(mesh, "feed", &x.name, &x.ty, &x.layout, findings));
     program.emits.iter().for_each(|x| typed(mesh, "emit", &x.name, &x.ty, &x.layout, findings));
+    for emit in program.emits.iter().filter(|e| e.of.is_some_and(|of| of.index() >= plan.manifest.parameters.len())) {
+        findings.add(Rule::Structure, format!("emit `{}` is the gradient of no parameter", emit.name));
+    }
     if let Some(residency) = program.residency.filter(|r| r.index() >= plan.residencies.len()) {
         findings.add(Rule::Structure, format!("needs {residency}, which does not exist"));
     }
@@ -149,17 +152,16 @@ fn manifest(plan: &Plan, findings: &mut Findings) {
     }
     for s in &m.states {
         let kinds: &[BufferKind] = match &s.init {
-            StateInit::Parameter(_) | StateInit::Prepared => &[BufferKind::Parameter],
+            StateInit::Parameter | StateInit::Prepared => &[BufferKind::Parameter],
             _ => &[BufferKind::Optimizer, BufferKind::State],
         };
         held(plan, "state", &s.name, (&s.ty, &s.layout), &s.buffers, kinds, findings);
-        if let StateInit::Parameter(name) = &s.init
-            && !m.parameter(name).is_some_and(|p| p.ty.sizes() == s.ty.sizes() && p.layout == s.layout)
+        let of = s.of.map(|of| m.parameters.get(of.index()));
+        let follows = s.init == StateInit::Parameter;
+        if of.is_some_and(|of| of.is_none())
+            || follows && !of.flatten().is_some_and(|p| p.ty.sizes() == s.ty.sizes() && p.layout == s.layout)
         {
-            findings.add(
-                Rule::Structure,
-                format!("state `{}` follows `{name}`, which is no parameter of its shape", s.name),
-            );
+            findings.add(Rule::Structure, format!("state `{}` is of no parameter that it can follow", s.name));
         }
     }
 }
