@@ -32,11 +32,14 @@ pub fn in_place(program: &mut RankProgram) {
         let is_whole = !program.is_persistent(value.buffer)
             && value == Slice::whole(value.buffer, program.buffer(value.buffer).bytes);
         let is_free = is_whole && !renamed.contains_key(&value.buffer) && !taken.contains(&home);
-        let changed = if is_free { changed_rows(program, &def_use, value.buffer, home) } else { None };
-        if changed.is_some() || is_free && is_safe(program, &def_use, value.buffer, home) {
-            renamed.insert(value.buffer, home);
+        let changed = if is_free { changed_rows(program, &def_use, value.buffer, home) } else { vec![] };
+        if !changed.is_empty() || is_free && is_safe(program, &def_use, value.buffer, home) {
             taken.insert(home);
-            dropped.extend(changed);
+            renamed.insert(value.buffer, home);
+            for (copy, version) in changed {
+                renamed.insert(version, home);
+                dropped.insert(copy);
+            }
         } else {
             copies.push(update);
         }
@@ -73,17 +76,28 @@ fn remove(program: &mut RankProgram, dropped: &FxHashSet<usize>) {
     });
 }
 
-/// A launch that changes rows of a copy of `home` may change `home` itself if nothing reads the old value behind the copy:
-/// gives the copy.
-fn changed_rows(program: &RankProgram, def_use: &DefUse, value: BufferId, home: BufferId) -> Option<usize> {
-    let mut writers = def_use.writers(value);
-    let (copy, launch) = (writers.next()?, writers.next().filter(|_| writers.next().is_none())?);
-    let is_copy = matches!(&program.instructions[copy].op, Op::Copy { from, to }
-        if from.buffer == home && to.buffer == value && from.offset == 0 && to.offset == 0);
-    let is_launch = matches!(program.instructions[launch].op, Op::Launch(_));
-    let is_last = def_use.readers(home).next_back() == Some(copy) && def_use.writers(home).next().is_none();
-    // Another argument of the launch that reads the home would see it change.
-    (is_copy && is_launch && is_last && copy < launch).then_some(copy)
+/// A launch that changes rows of a copy of `home` may change `home` itself if nothing reads the old value behind the copy;
+/// and so may one that changes rows of a copy of what that launch made. Gives the copies, each with the buffer it makes, or
+/// none.
+fn changed_rows(program: &RankProgram, def_use: &DefUse, value: BufferId, home: BufferId) -> Vec<(usize, BufferId)> {
+    let mut copies = vec![];
+    let mut version = value;
+    while version != home {
+        let mut writers = def_use.writers(version);
+        let (Some(copy), Some(launch), None) = (writers.next(), writers.next(), writers.next()) else { return vec![] };
+        let Op::Copy { from, to } = &program.instructions[copy].op else { return vec![] };
+        let is_launch = matches!(program.instructions[launch].op, Op::Launch(_));
+        let is_whole = to.buffer == version && from.offset == 0 && to.offset == 0;
+        let is_known = from.buffer == home || !program.is_persistent(from.buffer);
+        // Another argument of the launch that reads the older version would see it change.
+        let is_last = def_use.readers(from.buffer).next_back() == Some(copy);
+        if !is_launch || !is_whole || !is_known || !is_last || copy > launch || copies.iter().any(|(c, _)| *c == copy) {
+            return vec![];
+        }
+        copies.push((copy, version));
+        version = from.buffer;
+    }
+    if def_use.writers(home).next().is_some() { vec![] } else { copies }
 }
 
 /// `value` may be written straight into `home` if one launch writes it whole and nothing reads the old `home` later;

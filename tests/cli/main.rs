@@ -3,6 +3,7 @@
 mod attention;
 mod bad_record;
 mod composites;
+mod decode;
 mod docs;
 mod folders;
 mod forms;

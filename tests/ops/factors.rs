@@ -336,6 +336,7 @@ fn parts_of_operands_give_parts_of_results() {
         "grouped_matmul_weight",
         "iota",
         "scatter_add",
+        "write",
     ];
     assert!(seen.knows_its_part.iter().eq(&knowing), "{:?}", seen.knows_its_part);
 }

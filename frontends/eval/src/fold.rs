@@ -1,5 +1,7 @@
 //! Folds: a body traced once, called for every element of a stack.
 
+use std::rc::Rc;
+
 use diag::{Diagnostic, Span};
 use ir::{Call, Type};
 
@@ -21,9 +23,28 @@ impl<'a> Evaluator<'a> {
     ) -> Eval<'a, Value<'a>> {
         let mut value = self.only_tensors(first, at_first, site)?;
         for run in &stack.runs {
-            value = self.fold_run(stack, run, (value, at_first), body.clone(), site)?;
+            value = self.fold_run(stack, run, (value, at_first), body.clone(), false, site)?.0;
         }
         Ok(value)
+    }
+
+    /// `stack.scan(first, |x, item| (x, out))`: what is carried in the end, and the stack of what each turn gave beside it.
+    pub fn scan(
+        &mut self,
+        stack: &Stack<'a>,
+        (first, at_first): (Value<'a>, Span),
+        body: (Value<'a>, Span),
+        site: Site,
+    ) -> Eval<'a, Value<'a>> {
+        let first = self.only_tensors(first, at_first, site)?;
+        let (true, [run]) = (stack.only().is_some(), stack.runs.as_slice()) else {
+            return Err(Diagnostic::error("`scan` is for stacks of equal elements")
+                .at(site.span, "this one holds several kinds of modules")
+                .into());
+        };
+        let (last, given) = self.fold_run(stack, run, (first, at_first), body, true, site)?;
+        let given = given.map(|item| Value::Stack(Rc::new(Stack::equal(stack.count, item, false, None))));
+        Ok(Value::tuple([last].into_iter().chain(given)))
     }
 
     fn fold_run(
@@ -32,13 +53,14 @@ impl<'a> Evaluator<'a> {
         run: &Run<'a>,
         (first, at_first): (Value<'a>, Span),
         body: (Value<'a>, Span),
+        gives: bool,
         site: Site,
-    ) -> Eval<'a, Value<'a>> {
+    ) -> Eval<'a, (Value<'a>, Option<Value<'a>>)> {
         let carried = leaves(&first);
         let elements: Vec<Leaf> = run.slots.iter().flat_map(|slot| leaves(&slot.item)).collect();
         let frame = self.trace.open(true);
-        let result = self.fold_body(run, &first, at_first, body, frame, site);
-        let (result, handed_on) = match result {
+        let result = self.fold_body(run, &first, at_first, body, gives, frame, site);
+        let ((result, given), handed_on) = match result {
             Ok(value) => value,
             Err(stop) => {
                 self.trace.abandon();
@@ -71,10 +93,13 @@ impl<'a> Evaluator<'a> {
         self.trace.callee = self.options.probe.as_ref().map(|_| module);
         let call = Call { callee, times: Some(run.times), carried: carried.len(), shared, reverse: false };
         let mut results = self.trace.call(call, &operands, site)?.into_iter();
-        map_leaves::<Stop<'a>>(&result, &mut |leaf| Ok(results.next().unwrap_or_else(|| leaf.clone())))
+        let mut named = |value: &Value<'a>| {
+            map_leaves::<Stop<'a>>(value, &mut |leaf| Ok(results.next().unwrap_or_else(|| leaf.clone())))
+        };
+        Ok((named(&result)?, given.as_ref().map(named).transpose()?))
     }
 
-    /// Traces the body for each element of a period; the last one's value, and the leaves that it hands to the next turn.
+    /// Traces the body for each element of a period; the last one's value, what it gives beside it, and the leaves of both.
     #[allow(clippy::type_complexity)]
     fn fold_body(
         &mut self,
@@ -82,9 +107,10 @@ impl<'a> Evaluator<'a> {
         first: &Value<'a>,
         at_first: Span,
         (body, at_body): (Value<'a>, Span),
+        gives: bool,
         frame: u32,
         site: Site,
-    ) -> Eval<'a, (Value<'a>, Vec<(Leaf, Span)>)> {
+    ) -> Eval<'a, ((Value<'a>, Option<Value<'a>>), Vec<(Leaf, Span)>)> {
         let mut count = 0;
         let mut inside = |leaf: &Leaf| {
             count += 1;
@@ -98,15 +124,30 @@ impl<'a> Evaluator<'a> {
         for leaf in &before {
             self.trace.node(leaf, at_first)?;
         }
-        let mut result = start;
+        let (mut result, mut beside) = (start, None);
         for item in items {
             let given = vec![(result, at_first), (item, at_body)];
             result = self.invoke(body.clone(), given, site)?;
+            if gives {
+                let pair = match result {
+                    Value::Tuple(pair) => <[Value<'a>; 2]>::try_from(pair.to_vec()).ok(),
+                    _ => None,
+                };
+                let Some([carried, given]) = pair else {
+                    return Err(Diagnostic::error("a scan's closure returns a pair")
+                        .at(at_body, "")
+                        .help("what it carries, and what it gives for this element: `(x, state)`")
+                        .into());
+                };
+                result = carried;
+                beside = Some(self.only_tensors(given, at_body, site)?);
+            }
             result = self.only_tensors(result, at_body, site)?;
             handed_on(&before, &leaves(&result), at_body, at_first)?;
         }
-        let handed_on = leaves(&result).into_iter().map(|l| (l, at_body)).collect();
-        Ok((result, handed_on))
+        let beside_too = beside.iter().flat_map(leaves);
+        let handed_on = leaves(&result).into_iter().chain(beside_too).map(|l| (l, at_body)).collect();
+        Ok(((result, beside), handed_on))
     }
 
     /// A tensor, or a tuple or array of tensors.

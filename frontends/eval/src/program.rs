@@ -1,8 +1,10 @@
 //! The task: its function's parameters become the program's inputs, its value the outputs.
 
+use std::rc::Rc;
+
 use diag::{Diagnostic, PlaceId, Span};
-use ir::{Feed, Function, Id, Input, Output, Program, State, Type};
-use types::{DType, Init, Name, Runs, TensorType};
+use ir::{Feed, Function, Id, Input, Inst, Module, NodeId, Output, Program, State};
+use types::{DType, Init, MAX_STACK, Name, Runs, TensorType};
 
 use crate::call::{returned, typed_inputs};
 use crate::evaluator::{Evaluator, Found, Scope};
@@ -10,7 +12,7 @@ use crate::instance::InstanceId;
 use crate::stop::Eval;
 use crate::suggest::{listed, nearest};
 use crate::trace::FeedDeclaration;
-use crate::value::{Leaf, Source, Value};
+use crate::value::{Leaf, Source, Stack, Value};
 
 impl<'a> Evaluator<'a> {
     pub fn task(&mut self) -> Eval<'a, ()> {
@@ -131,7 +133,11 @@ impl<'a> Evaluator<'a> {
                 self.trace.check_size(&declared, self.span(scope, ty))?;
                 self.feed(scope, &name, declared, state, at)
             }
-            syn::Type::Path(path) => match optional(path) {
+            syn::Type::Path(path) if inner_macro(path, "Stack").is_some() => {
+                let ty = inner_macro(path, "Stack").ok_or_else(|| bad_input(at))?;
+                self.family(scope, &name, ty, at)
+            }
+            syn::Type::Path(path) => match inner_macro(path, "Option") {
                 Some(ty) => {
                     let declared = self.feed_type(scope, ty)?;
                     // An optional input is there when it has elements.
@@ -163,10 +169,52 @@ impl<'a> Evaluator<'a> {
         let ty = if work { declared.with_dtype(DType::F32) } else { declared };
         self.check_rows_first(name, &ty, at)?;
         let ty = self.grouped(ty);
-        let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state }, at)?;
+        let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state, count: None }, at)?;
         self.trace.node(&leaf, at)?;
         let site = self.site(scope, at);
         Ok(Value::Tensor(if work { self.cast_leaf(&leaf, DType::Work, at, site)? } else { leaf }))
+    }
+
+    /// `caches: Stack<State![LAYERS, B, S]>`: a state for each of LAYERS, 0 at the start.
+    fn family(&mut self, scope: &mut Scope<'a>, name: &str, ty: &'a syn::TypeMacro, at: Span) -> Eval<'a, Value<'a>> {
+        let span = self.span(scope, ty);
+        let mut declared = self.feed_type(scope, ty)?;
+        if !ty.mac.path.is_ident("State") || declared.dims.is_empty() || declared.dtype == DType::Work {
+            return Err(Diagnostic::error("a stack among the inputs of a task is one of states")
+                .at(span, "")
+                .help("write `caches: Stack<State![LAYERS, B, S; f32]>`: the first axis counts the states")
+                .into());
+        }
+        let count = declared.dims.remove(0).size;
+        if !(1..=MAX_STACK).contains(&count) {
+            return Err(Diagnostic::error(format!("a family of {count} states, at least 1 and at most {MAX_STACK}"))
+                .at(span, "")
+                .into());
+        }
+        self.trace.check_size(&declared, span)?;
+        let ty = self.grouped(declared);
+        let feed = FeedDeclaration { name: name.into(), ty, draw: None, state: true, count: Some(count) };
+        let leaf = self.declare_feed(feed, at)?;
+        self.trace.node(&leaf, at)?;
+        Ok(Value::Stack(Rc::new(Stack::equal(count, Value::Tensor(leaf), false, Some(name.into())))))
+    }
+
+    /// The state of that name whose next value this is, if it is one of a family.
+    fn next_of_family(&self, name: &Name, value: &Value<'a>, at: Span) -> Eval<'a, Option<(Name, Leaf)>> {
+        let Some(feed) = self.trace.feeds.iter().find(|f| f.state && f.count.is_some() && f.name == *name) else {
+            return Ok(None);
+        };
+        let given = match value {
+            Value::Stack(stack) => stack.only().cloned(),
+            _ => None,
+        };
+        match given {
+            Some(Value::Tensor(leaf)) if leaf.ty == feed.full_type() => Ok(Some((feed.full_name(), leaf))),
+            _ => Err(Diagnostic::error(format!("the next value of `{name}` is no stack of {}", feed.ty))
+                .at(at, "")
+                .help("`.scan(first, |x, item| (x, state))` gives the stack of all states")
+                .into()),
+        }
     }
 
     /// Other names that data may have for an input, but for those of other inputs.
@@ -191,7 +239,8 @@ impl<'a> Evaluator<'a> {
             return Err(Diagnostic::error(what).at(at, "").into());
         };
         let casts = declared.dtype != DType::Work && declared.dtype != ty.dtype;
-        let leaf = self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state: true }, at)?;
+        let leaf =
+            self.declare_feed(FeedDeclaration { name: name.into(), ty, draw: None, state: true, count: None }, at)?;
         self.trace.node(&leaf, at)?;
         let site = self.site(scope, at);
         Ok(Value::Tensor(if casts { self.cast_leaf(&leaf, declared.dtype, at, site)? } else { leaf }))
@@ -203,7 +252,7 @@ impl<'a> Evaluator<'a> {
                 .at(at, "the second")
                 .into());
         }
-        let leaf = Leaf::new(feed.ty.clone(), Source::Feed(self.trace.feeds.len()));
+        let leaf = Leaf { ty: feed.full_type(), source: Source::Feed(self.trace.feeds.len()) };
         self.trace.feeds.push(feed);
         Ok(leaf)
     }
@@ -243,6 +292,11 @@ impl<'a> Evaluator<'a> {
                     .into());
             }
             for (name, value) in named {
+                if let Some((family, leaf)) = self.next_of_family(&name, &value, at)? {
+                    outputs.push(Output::State(family));
+                    results.push((leaf, at));
+                    continue;
+                }
                 let leaf = self.output_leaf(value, at, DType::F32)?;
                 let counts = !leaf.tensor().dtype.is_float();
                 if states.contains(&name) {
@@ -275,7 +329,7 @@ impl<'a> Evaluator<'a> {
                 Source::Feed(i) => {
                     let feed = &self.trace.feeds[*i];
                     match feed.state {
-                        true => Input::State(feed.name.clone()),
+                        true => Input::State(feed.full_name()),
                         false => {
                             let indices = self.trace.module.indices(function, param).filter(|_| feed.draw.is_none());
                             let aliases = self.aliases(&feed.name);
@@ -286,13 +340,24 @@ impl<'a> Evaluator<'a> {
                 _ => return Err(Diagnostic::error("a task reads a value from nowhere").at(at, "").into()),
             });
         }
+        let next = &self.trace.module.functions[function];
+        let written: Vec<&Name> = (outputs.iter().zip(&next.results))
+            .filter_map(|(output, &node)| match output {
+                Output::State(name) if is_written(&self.trace.module, next, node) => Some(name),
+                _ => None,
+            })
+            .collect();
+        let mut states = vec![];
         for feed in self.trace.feeds.iter().filter(|f| f.state && !self.prepared.contains(&f.name)) {
-            // A count starts at 0, all else as noise.
+            // What is counted or written to starts at 0, all else as noise.
+            let name = feed.full_name();
             let noise = Init::Random(types::Distribution::Normal { mean: 0.0, std: 1.0 });
-            let init = if feed.ty.dtype.is_float() { noise } else { Init::Zeros };
-            let state = State { ty: Type::Tensor(feed.ty.clone()), init, of: None };
-            self.trace.module.states.insert(feed.name.clone(), state);
+            let starts_as_noise = feed.ty.dtype.is_float() && feed.count.is_none() && !written.contains(&&name);
+            let known = self.trace.module.states.get(&name).map(|state| state.init);
+            let init = if starts_as_noise { known.unwrap_or(noise) } else { Init::Zeros };
+            states.push((name, State { ty: feed.full_type(), init, of: None }));
         }
+        self.trace.module.states.extend(states);
         let (name, runs) = (task.into(), self.runs_as);
         self.trace.module.programs.push(Program { name, runs, function, inputs, outputs, logical: vec![] });
         Ok(())
@@ -346,9 +411,25 @@ fn bad_input<'a>(at: Span) -> crate::stop::Stop<'a> {
         .into()
 }
 
-/// The macro in `Option<Tensor![..]>`.
-fn optional(path: &syn::TypePath) -> Option<&syn::TypeMacro> {
-    let last = path.path.segments.last().filter(|s| s.ident == "Option")?;
+/// Whether a value is a state to which rows were written.
+fn is_written(module: &Module, function: &Function, node: NodeId) -> bool {
+    let of = |node: NodeId, result: usize| match &function.nodes[node].inst {
+        Inst::Op(ir::Op::Write(_)) => true,
+        Inst::Call(call) => {
+            let callee = &module.functions[call.callee];
+            callee.results.get(result).is_some_and(|&inner| is_written(module, callee, inner))
+        }
+        _ => false,
+    };
+    match function.nodes[node].inst {
+        Inst::Get(i) => of(function.nodes[node].args[0], i),
+        _ => of(node, 0),
+    }
+}
+
+/// The macro in `Option<Tensor![..]>` or `Stack<State![..]>`.
+fn inner_macro<'s>(path: &'s syn::TypePath, around: &str) -> Option<&'s syn::TypeMacro> {
+    let last = path.path.segments.last().filter(|s| s.ident == around)?;
     let syn::PathArguments::AngleBracketed(inner) = &last.arguments else { return None };
     match inner.args.first()? {
         syn::GenericArgument::Type(syn::Type::Macro(m)) => Some(m),

@@ -19,9 +19,25 @@ pub struct Tracer {
     pub empty_dims: FxHashMap<Name, Span>,
     /// Tables with elements that are no numbers, and where those came up.
     nans: Vec<(Rc<Array>, Span)>,
+    /// Values that are changed in place, and where: they must not be read any more.
+    stale: Vec<(Source, Span)>,
     /// Whose method the next call runs, if modules are marked.
     pub callee: Option<Name>,
     next_frame: u32,
+}
+
+impl FeedDeclaration {
+    /// The name in the program: a family's has braces for the number.
+    pub fn full_name(&self) -> Name {
+        self.count.map_or_else(|| self.name.clone(), |_| Name::from(format!("{}.{{}}", self.name)))
+    }
+
+    pub fn full_type(&self) -> Type {
+        match self.count {
+            Some(count) => Type::Stack { count, of: self.ty.clone() },
+            None => Type::Tensor(self.ty.clone()),
+        }
+    }
 }
 
 pub struct FeedDeclaration {
@@ -30,6 +46,8 @@ pub struct FeedDeclaration {
     pub draw: Option<Distribution>,
     /// A state of the program instead of a feed.
     pub state: bool,
+    /// Of a family, how many there are.
+    pub count: Option<usize>,
 }
 
 /// A function being built.
@@ -204,6 +222,11 @@ impl Tracer {
         self.nans.push((array.clone(), known.unwrap_or(at)));
     }
 
+    /// From here on `leaf` is not what it was.
+    pub fn note_changed(&mut self, leaf: &Leaf, at: Span) {
+        self.stale.push((leaf.source.clone(), at));
+    }
+
     fn nan_made(&self, source: &Source) -> Option<Span> {
         let Source::Const(array) = source else { return None };
         self.nans.iter().find(|(nan, _)| Rc::ptr_eq(nan, array)).map(|(_, made)| *made)
@@ -226,6 +249,12 @@ impl Tracer {
 
     /// The node of the innermost function that holds this value; a parameter is added if it comes from outside.
     pub fn node(&mut self, leaf: &Leaf, span: Span) -> Result<NodeId, Diagnostic> {
+        if let Some((_, written)) = self.stale.iter().find(|(source, _)| *source == leaf.source) {
+            return Err(Diagnostic::error("this is a state as it was before something was written to it")
+                .at(span, "read here")
+                .at(*written, "written here, in place")
+                .help("read what `write` gives instead, or read this before"));
+        }
         let place = self.module.places.add(span, PlaceId::NONE);
         let made = self.nan_made(&leaf.source);
         let frame = self.frame()?;

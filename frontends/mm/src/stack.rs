@@ -14,10 +14,28 @@ impl<M> Stack<M> {
         body(first, &self.0)
     }
 
+    /// Carries a value through all, and collects what each turn gives beside it.
+    pub fn scan<A, O>(&self, first: A, body: impl FnOnce(A, &M) -> (A, O)) -> (A, Stack<O>) {
+        let (last, out) = body(first, &self.0);
+        (last, Stack(out))
+    }
+
+    /// Pairs of elements.
+    pub fn zip<'s, U>(&'s self, other: &'s Stack<U>) -> Stack<(&'s M, &'s U)> {
+        Stack((&self.0, &other.0))
+    }
+
     /// The backward of a fold over it computes the body again instead of keeping its values.
     #[must_use]
     pub fn recompute(&self) -> &Self {
         self
+    }
+}
+
+impl<A, B> Stack<(A, B)> {
+    /// The stack of the first of each pair, and that of the second.
+    pub fn unzip(self) -> (Stack<A>, Stack<B>) {
+        (Stack(self.0.0), Stack(self.0.1))
     }
 }
 

@@ -231,6 +231,20 @@ impl Tensor {
         self
     }
 
+    /// This state with rows in the places that ids name, changed where it lies: what it was must not be read any more. An id
+    /// below 0 writes nothing; no two are the same.
+    #[must_use]
+    pub fn write(self, _dim: Size, _ids: Tensor, _rows: Tensor) -> Tensor {
+        self
+    }
+
+    /// Sums of these rows: row i is added to the row `ids[i]` of TO, which takes the place of the axis. Other axes of the ids
+    /// are batch axes.
+    #[must_use]
+    pub fn scatter_add(self, _dim: Size, _ids: Tensor, _to: Size) -> Tensor {
+        self
+    }
+
     /// Turns the pairs of neighbours 2i and 2i + 1 by the angles whose cosines and sines these are.
     #[must_use]
     pub fn rotate_pairs(self, _head: Size, _cos: Tensor, _sin: Tensor) -> Tensor {

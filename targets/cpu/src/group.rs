@@ -184,6 +184,7 @@ impl Grouping<'_> {
             Op::GroupedMatmul(_)
             | Op::GroupedMatmulWeight(_)
             | Op::ScatterAdd(_)
+            | Op::Write(_)
             | Op::Cumsum(_)
             | Op::Argsort(_)
             | Op::TopK(_)

@@ -48,6 +48,9 @@ impl Target for CpuTarget {
                 in_place: needs.in_place,
                 ..facts
             };
+            if let Some((pair, bytes)) = lowering.overwrites() {
+                (facts.overwrites, facts.bytes) = (vec![pair], bytes);
+            }
         }
         facts
     }

@@ -57,6 +57,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("cut state", 2),
     ("cut top_k", 1),
     ("cut transpose", 2),
+    ("cut write", 1),
     ("gradients", 20),
     ("bf16", 1),
     ("held up", 20),

@@ -87,7 +87,7 @@ impl Graph<'_, '_> {
 
     /// One more value, most of the time.
     pub fn grow(&mut self) {
-        let new = match self.tape.below(37) {
+        let new = match self.tape.below(38) {
             0 | 1 => self.linear(),
             2 => self.unary(),
             3 | 4 => self.binary(),
@@ -112,6 +112,7 @@ impl Graph<'_, '_> {
             32 => self.largest(),
             33 => self.reordered(),
             34..=36 => self.experts(),
+            37 => self.written(),
             _ => self.linear(),
         };
         self.values.extend(new);
@@ -492,6 +493,22 @@ impl Graph<'_, '_> {
         let ignore = if self.tape.one_in(2) { 1 } else { -100 };
         let loss = self.op(CrossEntropy { dim: classes.name, ignore }, &[x, labels])?;
         Some(self.b.cast(loss, self.float))
+    }
+
+    /// Rows of a table in place of others.
+    fn written(&mut self) -> Option<NodeId> {
+        let table = self.pick();
+        let along = self.a_dim(table)?;
+        let dims = self.b.ty(table).dims.to_vec();
+        let at = dims.iter().position(|d| *d == along)?;
+        let picked = Dim { name: Name::new("J"), size: 2 };
+        let batch = dims[..at].iter().filter(|_| self.tape.one_in(3)).cloned();
+        let of_ids: Vec<Dim> = batch.chain([picked.clone()]).collect();
+        let ids = self.indices(&of_ids, along.size);
+        let mut of_rows = dims;
+        of_rows[at] = picked;
+        let rows = self.input(&of_rows, NORMAL);
+        self.op(Write { dim: along.name }, &[table, ids, rows])
     }
 
     /// To a shorter type and back.

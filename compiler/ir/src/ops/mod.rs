@@ -196,6 +196,7 @@ operators! {
     gather::Gather,
     // Reductions and contractions.
     scatter_add::ScatterAdd,
+    write::Write,
     reduce_sum::ReduceSum,
     reduce_max::ReduceMax,
     cumsum::Cumsum,

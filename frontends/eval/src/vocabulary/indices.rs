@@ -5,12 +5,14 @@ use ir::{Op, ops};
 use types::Dim;
 
 use super::axes::position;
+use super::tensor;
 use crate::args::Args;
 use crate::evaluator::Evaluator;
 use crate::stop::Eval;
 use crate::value::{Operand, Value};
 
-pub const METHODS: &[&str] = &["cumsum", "argsort", "top_k", "argmax", "floor_div", "remainder"];
+pub const METHODS: &[&str] =
+    &["cumsum", "argsort", "top_k", "argmax", "floor_div", "remainder", "write", "scatter_add"];
 
 pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let ty = x.leaf.tensor().clone();
@@ -29,6 +31,24 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
             let op = ops::TopK { dim: own(args)?, to: args.dim(1)? };
             let results = ev.trace.ops(op, &[x], args.site)?;
             return Ok(Value::Tuple(results.into_iter().map(Value::Tensor).collect()));
+        }
+        "write" => {
+            args.expect(3, "state.write(DIM, ids, rows)")?;
+            let (dim, ids, rows) = (own(args)?, tensor(ev, args, 1)?, tensor(ev, args, 2)?);
+            let rows = ev.cast_leaf(&rows, ty.dtype, args.span(2), args.site)?;
+            let at = [x.span, args.span(1), args.span(2)];
+            let operands: Vec<Operand<'_>> =
+                [x.leaf, &ids, &rows].into_iter().zip(at).map(|(leaf, span)| Operand { leaf, span }).collect();
+            let written = ev.trace.op(ops::Write { dim }, &operands, args.site)?;
+            ev.trace.note_changed(x.leaf, args.site.span);
+            written
+        }
+        "scatter_add" => {
+            args.expect(3, "rows.scatter_add(DIM, ids, TO)")?;
+            let (dim, ids, to) = (own(args)?, tensor(ev, args, 1)?, args.dim(2)?);
+            let batch = ids.tensor().dims.iter().map(|d| d.name.clone()).filter(|name| *name != dim).collect();
+            let operands = [x, Operand { leaf: &ids, span: args.span(1) }];
+            ev.trace.op(ops::ScatterAdd { dim: to, batch }, &operands, args.site)?
         }
         "argmax" => {
             args.expect(1, "x.argmax(DIM)")?;

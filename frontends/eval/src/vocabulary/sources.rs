@@ -113,6 +113,6 @@ fn draw<'a>(ev: &mut Evaluator<'a>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     let (distribution, dims) = &*spec;
     let ty = ev.grouped(TensorType::new(DType::F32, dims.iter().cloned()));
     ev.trace.check_size(&ty, args.site.span)?;
-    let feed = FeedDeclaration { name: (&*name).into(), ty, draw: Some(*distribution), state: false };
+    let feed = FeedDeclaration { name: (&*name).into(), ty, draw: Some(*distribution), state: false, count: None };
     Ok(Value::Tensor(ev.declare_feed(feed, args.site.span)?))
 }

@@ -13,7 +13,7 @@ use crate::stop::Eval;
 use crate::value::{Operand, Stack, Value};
 
 pub const ON_TENSORS: &[&str] = &["chunks"];
-pub const ON_STACKS: &[&str] = &["fold", "zip", "recompute"];
+pub const ON_STACKS: &[&str] = &["fold", "scan", "zip", "unzip", "recompute"];
 
 /// `x.chunks(DIM, N)`: N equal pieces along the first dim.
 pub fn chunks<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Value<'a>> {
@@ -78,6 +78,21 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, stack: &Stack<'a>, at: Span, args: &Ar
             let item = Value::tuple([own.clone(), its.clone()]);
             let recompute = stack.recompute || other.recompute;
             Ok(Value::Stack(Rc::new(Stack::equal(stack.count, item, recompute, stack.name.clone()))))
+        }
+        "unzip" => {
+            args.expect(0, "stack.unzip()")?;
+            let Some(Value::Tuple(pair)) = stack.only().filter(|item| matches!(item, Value::Tuple(p) if p.len() == 2))
+            else {
+                return Err(Diagnostic::error("`unzip` is for a stack of pairs").at(at, "").into());
+            };
+            let part = |item: &Value<'a>| {
+                Value::Stack(Rc::new(Stack::equal(stack.count, item.clone(), stack.recompute, stack.name.clone())))
+            };
+            Ok(Value::tuple(pair.iter().map(part)))
+        }
+        "scan" => {
+            args.expect(2, "stack.scan(first, |x, item| (x, out))")?;
+            ev.scan(stack, args.get(0)?, args.get(1)?, args.site)
         }
         _ => {
             args.expect(2, "stack.fold(first, |x, item| ..)")?;

@@ -20,6 +20,7 @@ fn reason(op: &Op, args: &[&TensorType]) -> Option<(&'static str, bool)> {
             return Some(("CrossEntropyLoss is not in every release's headers, LogSoftmaxV2 is", false));
         }
         Op::Argsort(_) => return Some(("Sort leaves open where NaN stands, two stable sorts do not", false)),
+        Op::Write(_) => Some("ScatterUpdate wants ids in range, and a variable"),
         Op::TopK(_) => Some("TopKV2 leaves open which of equal elements come first, a stable sort does not"),
         Op::GroupedMatmul(_) | Op::GroupedMatmulWeight(_) => {
             Some("GroupedMatmul wants rows in the order of experts; here are the products with all experts")

@@ -154,7 +154,7 @@ fn lower(cx: &mut Cx<'_>, op: &Ir) -> Vec<Tensor> {
         Ir::CrossEntropy(op) => loss::cross_entropy(cx, op),
         Ir::CrossEntropyGrad(op) => loss::cross_entropy_grad(cx, op),
         Ir::Adamw(op) => adamw::adamw(cx, op),
-        Ir::TopK(_) | Ir::GroupedMatmul(_) | Ir::GroupedMatmulWeight(_) | Ir::AttentionBiasGrad(_) => {
+        Ir::TopK(_) | Ir::GroupedMatmul(_) | Ir::GroupedMatmulWeight(_) | Ir::AttentionBiasGrad(_) | Ir::Write(_) => {
             cx.g.fail(format!("`{}` is lowered in parts", op.name()));
             vec![]
         }

@@ -3,7 +3,7 @@
 use ir::Op;
 use ir::ops::{
     Argsort, Attention, AttentionBiasGrad, AttentionGrad, Comparison, Constant, Cumsum, Gather, GroupedMatmul,
-    GroupedMatmulWeight, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window,
+    GroupedMatmulWeight, Matmul, Pad, ReduceMax, ReduceSum, ScatterAdd, Slice, TopK, Window, Write,
 };
 use types::Name;
 
@@ -71,6 +71,7 @@ pub enum Whole<'o> {
     GroupedMatmul(&'o GroupedMatmul),
     GroupedMatmulWeight(&'o GroupedMatmulWeight),
     ScatterAdd(&'o ScatterAdd),
+    Write(&'o Write),
     Cumsum(&'o Cumsum),
     Argsort(&'o Argsort),
     TopK(&'o TopK),
@@ -123,6 +124,7 @@ impl<'o> Form<'o> {
             Op::GroupedMatmul(op) => Form::Whole(Whole::GroupedMatmul(op)),
             Op::GroupedMatmulWeight(op) => Form::Whole(Whole::GroupedMatmulWeight(op)),
             Op::ScatterAdd(op) => Form::Whole(Whole::ScatterAdd(op)),
+            Op::Write(op) => Form::Whole(Whole::Write(op)),
             Op::Cumsum(op) => Form::Whole(Whole::Cumsum(op)),
             Op::Argsort(op) => Form::Whole(Whole::Argsort(op)),
             Op::TopK(op) => Form::Whole(Whole::TopK(op)),

@@ -5,6 +5,7 @@
 //! | one product and what follows it elementwise | [`product`] |
 //! | one product by expert, its weight's gradient | [`experts`] |
 //! | one scatter-add | [`scatter`] |
+//! | one write of rows | [`write`] |
 //! | one cumulative sum | [`cumsum`] |
 //! | one sort, or the first few of one | [`sort`] |
 //! | attention, its gradient | [`flash`] |
@@ -28,6 +29,7 @@ mod scatter;
 mod sort;
 mod table;
 mod transpose;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -45,6 +47,7 @@ use product::ProductKernel;
 use scatter::ScatterKernel;
 use sort::SortKernel;
 use transpose::TransposeKernel;
+use write::WriteKernel;
 
 pub use expand::expand;
 
@@ -87,6 +90,7 @@ enum Kind {
     Product(ProductKernel),
     Experts(ExpertKernel),
     Scatter(ScatterKernel),
+    Write(WriteKernel),
     Cumsum(CumsumKernel),
     Sort(SortKernel),
     Flash(AttentionKernel),
@@ -119,6 +123,7 @@ impl Lowering {
                 Kind::Experts(ExpertKernel::weight(&function, node, op, cpu)?)
             }
             Some((node, Whole::ScatterAdd(op))) => Kind::Scatter(ScatterKernel::new(&function, node, op)?),
+            Some((node, Whole::Write(op))) => Kind::Write(WriteKernel::new(&function, node, op)?),
             Some((node, Whole::Cumsum(op))) => Kind::Cumsum(CumsumKernel::new(&function, node, op)?),
             Some((node, Whole::Argsort(op))) => Kind::Sort(SortKernel::whole(&function, node, op)?),
             Some((node, Whole::TopK(op))) => Kind::Sort(SortKernel::first(&function, node, op)?),
@@ -141,10 +146,19 @@ impl Lowering {
             Kind::Product(plan) => plan.needs(),
             Kind::Experts(plan) => plan.needs(),
             Kind::Scatter(plan) => plan.needs(),
+            Kind::Write(plan) => plan.needs(),
             Kind::Cumsum(plan) => plan.needs(self.lanes),
             Kind::Sort(plan) => plan.needs(),
             Kind::Flash(plan) => plan.needs(),
             Kind::Transpose(plan) => plan.needs(),
+        }
+    }
+
+    /// The pair (parameter, result) that is one argument, of which some rows change, and the bytes that it then touches.
+    pub fn overwrites(&self) -> Option<((usize, usize), u64)> {
+        match &self.kind {
+            Kind::Write(plan) => Some(((plan.table, 0), plan.bytes)),
+            _ => None,
         }
     }
 
@@ -160,6 +174,7 @@ impl Lowering {
                 Kind::Product(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Experts(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Scatter(plan) => plan.emit(e, kernel, &self.function, &pointers),
+                Kind::Write(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Cumsum(plan) => plan.emit(e, kernel, &pointers),
                 Kind::Sort(plan) => plan.emit(e, kernel, &self.function, &pointers),
                 Kind::Flash(plan) => plan.emit(e, kernel, &self.function, &pointers),

@@ -17,7 +17,7 @@ pub fn names(text: &str) -> Vec<Name> {
 }
 
 /// An array's bytes as a buffer holds them.
-fn pack(array: &Array) -> Vec<u8> {
+pub fn pack(array: &Array) -> Vec<u8> {
     let mut bytes = Vec::new();
     for &x in &array.data {
         match array.ty.dtype {
