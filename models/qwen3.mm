@@ -7,6 +7,7 @@ dims! {
     B, S = 4096, TOKENS = S,                              // samples, tokens of a sample
     LAYERS = 28, HIDDEN = 1024, HEADS = 16, KV_HEADS = 8, HEAD = 128, FFN = 3072, VOCAB = 151936,
     Q = HEADS * HEAD, KV = KV_HEADS * HEAD,
+    MASK = S * MASKED,                                    // tokens of the mask
 }
 
 instances! {
@@ -30,21 +31,37 @@ pub const TIE: bool = true;
 const EPS: f64 = 1e-6;
 const THETA: f64 = 1_000_000.0;
 
+/// 1 where inputs have an `attention_mask`: 0 is padding, and equal numbers see each other.
+pub const MASKED: i64 = 0;
+
 pub struct Predicted {
     pub logits: Tensor![B, S, VOCAB; f32],
 }
 
 /// Arguments and result have the names of the published class.
-pub fn forward(qwen: &CausalLm, input_ids: Tensor![B, S; i64]) -> Predicted {
-    Predicted { logits: qwen.logits(qwen.model.forward(input_ids)) }
+pub fn forward(
+    qwen: &CausalLm,
+    input_ids: Tensor![B, S; i64],
+    attention_mask: Option<Tensor![B, MASK; i64]>,
+) -> Predicted {
+    Predicted { logits: qwen.logits(qwen.model.forward(input_ids, attention_mask.map(segments))) }
+}
+
+fn segments(mask: Tensor![B, MASK; i64]) -> Tensor![B, S; i64] {
+    mask.rename(MASK, S)
 }
 
 aliases! { input_ids = ids }
 
 /// The mean loss over the tokens whose label counts; position s predicts label s + 1.
-pub fn train(qwen: &CausalLm, input_ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) -> Tensor![; f32] {
+pub fn train(
+    qwen: &CausalLm,
+    input_ids: Tensor![B, S; i64],
+    attention_mask: Option<Tensor![B, MASK; i64]>,
+    labels: Tensor![B, S; i64],
+) -> Tensor![; f32] {
     let next = next_token::next(labels);
-    next_token::loss(qwen.model.forward(input_ids), next, |x: Tensor| qwen.logits(x))
+    next_token::loss(qwen.model.forward(input_ids, attention_mask.map(segments)), next, |x: Tensor| qwen.logits(x))
 }
 
 /// Where it runs.
@@ -62,7 +79,17 @@ config! {
         VOCAB = vocab_size | 151936, EPS = rms_norm_eps | 1e-6, TIE = tie_word_embeddings | false,
         // transformers 5 has one table of rope's figures, transformers 4 two keys.
         THETA = rope_parameters.rope_theta | rope_scaling.rope_theta | rope_theta | 1e4,
-        expect(rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type | "default" == "default"),
+        text_decoder::rope::rotary::KIND = rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type | "default",
+        text_decoder::rope::rotary::FACTOR = rope_parameters.factor | rope_scaling.factor | 1.0,
+        text_decoder::rope::rotary::ORIGINAL = rope_parameters.original_max_position_embeddings | rope_scaling.original_max_position_embeddings | 0.0,
+        text_decoder::rope::rotary::LOW = rope_parameters.low_freq_factor | rope_scaling.low_freq_factor | 1.0,
+        text_decoder::rope::rotary::HIGH = rope_parameters.high_freq_factor | rope_scaling.high_freq_factor | 4.0,
+        text_decoder::rope::rotary::BETA_FAST = rope_parameters.beta_fast | rope_scaling.beta_fast | 32.0,
+        text_decoder::rope::rotary::BETA_SLOW = rope_parameters.beta_slow | rope_scaling.beta_slow | 1.0,
+        text_decoder::rope::rotary::TRUNCATE = rope_parameters.truncate | rope_scaling.truncate | true,
+        text_decoder::rope::rotary::ATTENTION = rope_parameters.attention_factor | rope_scaling.attention_factor | 0.0,
+        text_decoder::rope::rotary::MSCALE = rope_parameters.mscale | rope_scaling.mscale | 0.0,
+        text_decoder::rope::rotary::MSCALE_ALL_DIM = rope_parameters.mscale_all_dim | rope_scaling.mscale_all_dim | 0.0,
         expect(hidden_act | "silu" == "silu"),
         expect(attention_bias | false == false),
         expect(use_sliding_window | false == false),

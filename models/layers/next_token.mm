@@ -19,15 +19,29 @@ pub fn next(labels: Tensor![B, S; i64]) -> Tensor![B, S; i64] {
 
 /// The mean loss over the positions whose `next` label counts; `logits` is the head over a chunk.
 pub fn loss(x: Tensor![B, S, HIDDEN], next: Tensor![B, S; i64], logits: impl Fn(Tensor) -> Tensor) -> Tensor![; f32] {
+    let (loss, count) = total(x, next, logits);
+    loss / count
+}
+
+/// How many positions count.
+pub fn count(next: Tensor![B, S; i64]) -> Tensor![; f32] {
+    next.ne(IGNORED).cast(f32).sum()
+}
+
+/// The sum of the losses, and how many there are.
+pub fn total(
+    x: Tensor![B, S, HIDDEN],
+    next: Tensor![B, S; i64],
+    logits: impl Fn(Tensor) -> Tensor,
+) -> (Tensor, Tensor) {
     let more = PADDED - S;
     let x = x.pad(S, 0, more, 0).split(S, [PART, CHUNKS]);
     let next = next.pad(S, 0, more, IGNORED).split(S, [PART, CHUNKS]);
     let x = x.transpose([CHUNKS, B, PART, HIDDEN]).chunks(CHUNKS, CHUNKS);
     let chunks = x.zip(next.transpose([CHUNKS, B, PART]).chunks(CHUNKS, CHUNKS)).recompute();
     let none = constant(0.0, f32);
-    let (loss, count) = chunks.fold((none, none), |(loss, count), (x, next)| {
+    chunks.fold((none, none), |(loss, count), (x, next)| {
         let losses = cross_entropy(logits(x), next, VOCAB, IGNORED);
         (loss + losses.sum(), count + next.ne(IGNORED).cast(f32).sum())
-    });
-    loss / count
+    })
 }

@@ -3,7 +3,8 @@
 //! The module that comes in is traced for one micro-batch. Each feed becomes a stack of `count` parts, and the losses and
 //! gradients of all parts are added in their order. A mean is divided by the number of parts. A factor of the loss that
 //! depends on data, such as a count, is computed of the sums over all parts and taken once. So a mean is never a mean of
-//! means.
+//! means. Numbers that are no sums over samples, and are marked as means over micro-batches, may be added to it: then counts are
+//! taken of the feeds before the first part.
 
 mod body;
 mod loss;
@@ -93,13 +94,45 @@ impl Microbatches {
         let loss = loss::of(module, &program, &old, sized)?;
         let unfit = |m: Mismatch| diagnostics::unfit("microbatches", &old, &m);
         let one = body::of(module, &program, &old, &loss).map_err(unfit)?;
-        let whole = self.whole(module, &program, &old, &loss, one).map_err(unfit)?;
+        let counts = match loss.beside {
+            Some(_) => Some(self.counts(module, &program, &old, &loss).map_err(unfit)?),
+            None => None,
+        };
+        let whole = self.whole(module, &program, &old, &loss, one, counts).map_err(unfit)?;
         program.function = module.functions.add(whole);
         module.programs[index] = program;
         Ok(())
     }
 
-    /// The calls for all micro-batches, and the factors after them.
+    /// What the factors of the loss are made of, for all micro-batches: a function of feeds, which is no work on one of them.
+    fn counts(
+        &self,
+        module: &mut Module,
+        program: &Program,
+        old: &Function,
+        loss: &Loss,
+    ) -> Result<Id<Function>, Mismatch> {
+        let body = body::counts(module, program, old, loss)?;
+        let callee = module.functions[body].clone();
+        let mut b = Builder::new(module.fresh_name(&format!("{}.counts", old.name)));
+        let mut stacks = vec![];
+        for (input, &p) in program.inputs.iter().zip(&old.params) {
+            if let (Input::Feed(_), Type::Tensor(of)) = (input, old.ty(p)) {
+                stacks.push(b.param(Type::Stack { count: self.count, of: of.clone() }));
+            }
+        }
+        let mut derivatives = Derivatives::new(module);
+        let mut operands: Vec<NodeId> = callee.result_types().map(|ty| derivatives.zero(&mut b, ty)).collect();
+        let carried = operands.len();
+        operands.extend(stacks);
+        let call = Call { callee: body, times: Some(self.count), carried, shared: 0, reverse: false };
+        let call = b.call(call, &callee, &operands);
+        b.function.results = b.results(call).to_vec();
+        let counts = b.finish()?;
+        Ok(module.functions.add(counts))
+    }
+
+    /// The calls for all micro-batches, and the factors after them; or before them, if `counts` tells what they are made of.
     fn whole(
         &self,
         module: &mut Module,
@@ -107,6 +140,7 @@ impl Microbatches {
         old: &Function,
         loss: &Loss,
         body: Id<Function>,
+        counts: Option<Id<Function>>,
     ) -> Result<Function, Mismatch> {
         let mut b = Builder::new(module.fresh_name(&format!("{}.microbatches", old.name)));
         let (mut shared, mut stacks) = (vec![], vec![]);
@@ -124,6 +158,13 @@ impl Microbatches {
                 }
             }
         }
+        if let Some(counts) = counts {
+            let callee = module.functions[counts].clone();
+            let call = Call { callee: counts, times: None, carried: 0, shared: stacks.len(), reverse: false };
+            let call = b.call(call, &callee, &stacks);
+            let sums = b.results(call).to_vec();
+            shared.extend(self.known_factors(module, &mut b, old, loss, sums, map.clone())?);
+        }
         let callee = module.functions[body].clone();
         let carried = callee.results.len();
         let mut derivatives = Derivatives::new(module);
@@ -133,11 +174,10 @@ impl Microbatches {
         let call = b.call(call, &callee, &operands);
         let mut sums = b.results(call).to_vec();
         let counted = sums.split_off(old.results.len());
-        for (&(id, total), sum) in loss.sums.iter().zip(counted) {
-            let whole = if total == Total::Mean { self.mean(derivatives.module, &mut b, sum) } else { sum };
-            map[id.index()] = Some(whole);
-        }
-        let factors = factors(&mut b, old, loss, map)?;
+        let factors = match counts {
+            Some(_) => vec![],
+            None => self.factors(derivatives.module, &mut b, old, loss, counted, map)?,
+        };
         let mut results = Vec::with_capacity(sums.len());
         for mut x in sums {
             if loss.total == Total::Mean {
@@ -150,6 +190,45 @@ impl Microbatches {
         }
         b.function.results = results;
         b.finish()
+    }
+
+    /// The factors, of the sums over all micro-batches.
+    fn factors(
+        &self,
+        module: &mut Module,
+        b: &mut Builder,
+        old: &Function,
+        loss: &Loss,
+        sums: Vec<NodeId>,
+        mut map: Vec<Option<NodeId>>,
+    ) -> Result<Vec<(NodeId, bool)>, Mismatch> {
+        for (&(id, total), sum) in loss.sums.iter().zip(sums) {
+            let whole = if total == Total::Mean { self.mean(module, b, sum) } else { sum };
+            map[id.index()] = Some(whole);
+        }
+        factors(b, old, loss, map)
+    }
+
+    /// The factors by which one micro-batch's part of the loss is to be multiplied or divided, so that the mean over
+    /// micro-batches is that of the whole batch.
+    fn known_factors(
+        &self,
+        module: &mut Module,
+        b: &mut Builder,
+        old: &Function,
+        loss: &Loss,
+        sums: Vec<NodeId>,
+        map: Vec<Option<NodeId>>,
+    ) -> Result<Vec<NodeId>, Mismatch> {
+        let mut factors = self.factors(module, b, old, loss, sums, map)?;
+        factors.reverse();
+        if let (Some(Total::Sum { .. }), Some((factor, divides))) = (loss.beside, factors.first_mut())
+            && let Some(element) = b.function.ty(*factor).element().cloned()
+        {
+            let count = b.constant(self.count as f64, element.dtype);
+            *factor = scaled(module, b, *factor, count, *divides);
+        }
+        Ok(factors.into_iter().map(|(factor, _)| factor).collect())
     }
 
     /// `x` over the number of micro-batches.

@@ -110,6 +110,7 @@ fn errors_name_the_key_and_the_way_out() {
     write(&at("unknown"), &json!({"architectures": ["Qwen9ForCausalLM"]}));
     write(&at("gelu"), &with(hub(), "hidden_act", json!("gelu")));
     write(&at("yarn"), &with(hub(), "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})));
+    write(&at("dynamic"), &with(hub(), "rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0})));
     write(&at("unread"), &with(with(hub(), "soft_cap", json!(30.0)), "router", json!({"top_k": 2})));
     write(&at("text"), &with(hub(), "hidden_size", json!("40")));
     write(&at("half"), &with(hub(), "num_hidden_layers", json!(1.5)));
@@ -120,6 +121,7 @@ fn errors_name_the_key_and_the_way_out() {
         "check unknown",
         "check gelu",
         "check yarn",
+        "check dynamic",
         "check unread",
         "check text",
         "check half",

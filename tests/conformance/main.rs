@@ -1,7 +1,7 @@
 //! Whole models through the command line against diffusers and transformers: `mmc compile`, `mmrun`, compare.
 //!
-//! One test for each folder of `tests/goldens/{wan,qwen3}`, or of another folder that `GOLDENS` names; the tolerances are
-//! those of the design.
+//! One test for each folder of `tests/goldens/{wan,qwen3,qwen3_moe,layers}`, or of another folder that `GOLDENS` names; the tolerances
+//! are those of the design.
 
 mod compare;
 
@@ -18,8 +18,11 @@ fn main() {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
     let goldens = std::env::var_os("GOLDENS").map_or(committed.clone(), PathBuf::from);
     let mut cases: Vec<PathBuf> = vec![];
-    for model in ["wan", "qwen3"] {
-        let folder = std::fs::read_dir(goldens.join(model)).expect("tests/goldens has a folder for each model");
+    for model in ["wan", "qwen3", "qwen3_moe", "layers"] {
+        let folder = match std::fs::read_dir(goldens.join(model)) {
+            Err(_) if goldens != committed => continue,
+            folder => folder.expect("tests/goldens has a folder for each model, and one for layers"),
+        };
         cases.extend(folder.map(|e| e.expect("an entry").path()).filter(|p| p.join("case.json").is_file()));
     }
     cases.sort();
@@ -51,9 +54,13 @@ fn run(case: &Path) -> Result<(), Failed> {
         compile.args(["--preset", preset]);
     }
     for (name, value) in spec["set"].as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         compile.args(["--set", &format!("{name}={value}")]);
     }
     compile.args(["--batch", &spec["batch"].to_string()]);
+    if let Some(parts) = spec["microbatches"].as_u64() {
+        compile.args(["--microbatches", &parts.to_string()]);
+    }
     if train {
         compile.args(["--optim", &text("optim")]);
     }

@@ -290,7 +290,12 @@ fn the_batch() {
 #[test]
 fn folds() {
     let messages = [
-        edited("qwen3.mm", "train", "layer.forward(x, rope));", "layer.forward(x, rope).cast(work));"),
+        edited(
+            "qwen3.mm",
+            "train",
+            "layer.forward(x, rope, segments));",
+            "layer.forward(x, rope, segments).cast(work));",
+        ),
         edited("qwen3.mm", "train", "(loss + losses.sum(), count", "(loss + losses.sum(), count, count"),
         edited("qwen3.mm", "train", "let none = constant(0.0, f32);", "let none = 0.0;"),
         edited(

@@ -242,5 +242,5 @@ fn figures_of_configs_are_evaluated() {
     assert_eq!(shown(&[], "num_key_value_heads"), "KV_HEADS num_key_value_heads | 32: 2");
     assert_eq!(shown(&[("TIE", "false")], "tie_word_embeddings"), "TIE tie_word_embeddings | false: false");
     let kind = "rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type";
-    assert_eq!(shown(&[], "rope_scaling.type"), format!("- {kind} | default: default"));
+    assert_eq!(shown(&[], "rope_scaling.type"), format!("text_decoder.rope.rotary.KIND {kind} | default: default"));
 }

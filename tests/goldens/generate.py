@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the golden values of whole models: diffusers' Wan and transformers' Qwen3 with small random configurations.
+"""Writes the golden values of whole models: diffusers' Wan, transformers' Qwen3 and Qwen3-MoE with small random configurations.
 
     python tests/goldens/generate.py            write every case beside this file
     python tests/goldens/generate.py NAME...    only the cases whose folder contains one of the names
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -40,6 +40,13 @@ def qwen3(name, task="train", batch=1, dtype="f32", optim=ADAMW, faint=False, ig
     """`ignored` is the share of labels that are -100."""
     base = dict(LAYERS=2, HIDDEN=40, HEADS=2, KV_HEADS=2, HEAD=16, FFN=56, VOCAB=61, S=11, TIE=0)
     return dict(family="qwen3", name=name, task=task, preset=None, batch=batch, dtype=dtype, optim=optim, faint=faint, ignored=ignored, set=base | dims)
+
+
+def qwen3_moe(name, normalized=False, task="train", batch=1, optim=ADAMW, ignored=0.0, microbatches=1, form="one_by_one", **dims):
+    """`form` is that of experts in the file of weights."""
+    base = dict(LAYERS=2, HIDDEN=44, HEADS=3, KV_HEADS=1, HEAD=12, FFN=50, VOCAB=61, S=11, TIE=0, EXPERTS=7, CHOSEN=3, INNER=18, NORMALIZED=int(normalized))
+    case = dict(form=form, family="qwen3_moe", name=name, task=task, preset=None, batch=batch, dtype="f32", optim=optim, faint=False, ignored=ignored, set=base | dims)
+    return case if microbatches == 1 else case | dict(microbatches=microbatches)
 
 
 # Lengths are odd on purpose, so that no tile, lane or shard divides them.
@@ -90,7 +97,22 @@ CASES = [
     qwen3("ignored_tied_sgd_train", batch=3, TIE=1, HEADS=3, KV_HEADS=1, ignored=0.4, optim="kind=sgd,lr=1e-1,weight_decay=0,clip=0"),
     qwen3("clip_train", batch=2, HEADS=2, KV_HEADS=1, optim="lr=1e-3,weight_decay=0.01,clip=0.05"),
     qwen3("cosine_tied_train", batch=1, TIE=1, optim="lr=2e-3,weight_decay=0.01,clip=1.0,schedule=cosine,warmup=1,total=4"),
+    # Padding behind the first sample and before the others.
+    qwen3("masked_train", batch=3, HEADS=4, KV_HEADS=2, MASKED=1),
     qwen3("bf16_train", batch=3, HEADS=4, KV_HEADS=2, S=47, dtype="bf16"),
+    qwen3_moe("untied_forward", task="forward", batch=2),
+    qwen3_moe("tied_forward", task="forward", normalized=True, form="turned", TIE=1, EXPERTS=16, CHOSEN=1, S=37),
+    qwen3_moe("kinds_forward", task="forward", form="fused", LAYERS=6, DENSE="2,3", SPARSE_STEP=2, HEADS=4, KV_HEADS=2),
+    qwen3_moe("apart_forward", task="forward", form="apart", CHOSEN=7, S=1),
+    qwen3_moe("untied_train", batch=2),
+    qwen3_moe("tied_train", batch=2, normalized=True, TIE=1),
+    qwen3_moe("kinds_train", normalized=True, LAYERS=4, DENSE="0", HEADS=2, KV_HEADS=2, S=17),
+    qwen3_moe("balanced_train", batch=2, BALANCED=1, BALANCE=0.1),
+    qwen3_moe("balanced_kinds_train", batch=3, normalized=True, LAYERS=3, DENSE="1", BALANCED=1, BALANCE=0.02, ignored=0.4, S=13),
+    # Padding is not balanced.
+    qwen3_moe("masked_train", batch=2, MASKED=1, BALANCED=1, BALANCE=0.1),
+    # Each micro-batch balances its own tokens.
+    qwen3_moe("balanced_parts_train", batch=6, microbatches=3, BALANCED=1, BALANCE=0.1, ignored=0.4, S=9),
 ]
 
 
@@ -106,6 +128,18 @@ def build(case):
             qk_norm="rms_norm_across_heads", eps=1e-6, rope_max_seq_len=64,
             **(dict(image_dim=d["IMAGE"], added_kv_proj_dim=d["HEADS"] * d["HEAD"]) if "IMAGE" in d else {}),
         )
+    elif case["family"] == "qwen3_moe":
+        config = Qwen3MoeConfig(
+            vocab_size=d["VOCAB"], hidden_size=d["HIDDEN"], intermediate_size=d["FFN"], num_hidden_layers=d["LAYERS"],
+            num_attention_heads=d["HEADS"], num_key_value_heads=d["KV_HEADS"], head_dim=d["HEAD"], rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6}, tie_word_embeddings=bool(d["TIE"]), num_experts=d["EXPERTS"],
+            num_experts_per_tok=d["CHOSEN"], moe_intermediate_size=d["INNER"], norm_topk_prob=bool(d["NORMALIZED"]),
+            mlp_only_layers=[int(layer) for layer in d.get("DENSE", "").split(",") if layer], decoder_sparse_step=d.get("SPARSE_STEP", 1),
+            output_router_logits=bool(d.get("BALANCED", 0)), router_aux_loss_coef=d.get("BALANCE", 0.0),
+        )
+        config._attn_implementation = "sdpa"
+        config._experts_implementation = "eager"
+        model = Qwen3MoeForCausalLM(config)
     else:
         config = Qwen3Config(
             vocab_size=d["VOCAB"], hidden_size=d["HIDDEN"], intermediate_size=d["FFN"], num_hidden_layers=d["LAYERS"],
@@ -129,6 +163,8 @@ def randomise(model, case, rng):
             value = 0.4 * r
         elif "embed_tokens" in name:
             value = 0.5 * r
+        elif ".experts." in name:
+            value = r / math.sqrt(p.shape[-1])
         else:
             value = r / math.sqrt(math.prod(p.shape[1:]))
         if case["faint"] and any(s in name for s in ("patch_embedding", "embed_tokens", "to_q", "to_k", "q_proj", "k_proj")):
@@ -140,7 +176,7 @@ def randomise(model, case, rng):
 def draw_inputs(case, rng):
     d, b = case["set"], case["batch"]
     randn = lambda *shape: torch.randn(shape, generator=rng)
-    if case["family"] == "qwen3":
+    if case["family"] != "wan":
         tensors = {"input_ids": torch.randint(d["VOCAB"], (b, d["S"]), generator=rng)}
         if case["task"] == "train":
             labels = tensors["input_ids"].clone()
@@ -149,6 +185,11 @@ def draw_inputs(case, rng):
                 labels[0, : d["S"] // 2] = -100  # the samples count very different numbers of tokens,
                 labels[-1, -1] = -100  # and the last position is ignored too
             tensors["labels"] = labels
+            if d.get("MASKED"):
+                mask = torch.ones_like(labels)
+                mask[0, 7:], mask[1:, :3] = 0, 0
+                labels[0, 7:], labels[1:, :4] = -100, -100  # what padding predicts does not count
+                tensors["attention_mask"] = mask
         return tensors
     grid = (d["F"], d["H"], d["W"])
     text = randn(b, d["S"], d["TEXT"])
@@ -171,15 +212,17 @@ def draw_inputs(case, rng):
 
 def predict(model, case, feeds):
     """`forward`."""
-    if case["family"] == "qwen3":
+    if case["family"] != "wan":
         return model(input_ids=feeds["input_ids"], use_cache=False).logits
     return model(hidden_states=feeds["hidden_states"], timestep=feeds["timestep"], encoder_hidden_states=feeds["encoder_hidden_states"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
 
 
 def loss_and_out(model, case, feeds):
     """`train`."""
-    if case["family"] == "qwen3":
-        result = model(input_ids=feeds["input_ids"], labels=feeds["labels"], use_cache=False)
+    if case.get("microbatches", 1) > 1:
+        return microbatches(model, case, feeds)
+    if case["family"] != "wan":
+        result = model(input_ids=feeds["input_ids"], attention_mask=feeds.get("attention_mask"), labels=feeds["labels"], use_cache=False)
         return result.loss, result.logits
     latent, noise, t = feeds["latent"], feeds["noise"], feeds["t"]
     at = t.view(-1, 1, 1, 1, 1)
@@ -194,6 +237,16 @@ def loss_and_out(model, case, feeds):
     out = model(hidden_states=x, timestep=times, encoder_hidden_states=feeds["encoder_hidden_states"], encoder_hidden_states_image=feeds.get("encoder_hidden_states_image"), return_dict=False)[0]
     error = out - (noise - latent)
     return error[:, :, first:].square().mean(), out
+
+
+def microbatches(model, case, feeds):
+    """The mean over all labels that count, and over micro-batches of what is added to it."""
+    ids, labels = (feeds[name].chunk(case["microbatches"]) for name in ("input_ids", "labels"))
+    results = [model(input_ids=i, labels=l, use_cache=False) for i, l in zip(ids, labels)]
+    counts = [(l[:, 1:] != -100).sum() for l in labels]
+    added = [model.router_aux_loss_coef * r.aux_loss for r in results]
+    loss = sum((r.loss - a) * n for r, a, n in zip(results, added, counts)) / sum(counts) + sum(added) / len(added)
+    return loss, torch.cat([r.logits for r in results])
 
 
 def optimiser(model, text):
@@ -271,12 +324,38 @@ def distance(a, b):
 # ---------------------------------------------------------------- one case
 
 
+def saved(name, value, form):
+    """The tensors that files have of a parameter. `save_pretrained` makes one for each expert of it."""
+    if not name.endswith(("experts.gate_up_proj", "experts.down_proj")) or form == "fused":
+        return {name: value}
+    if form == "turned":
+        return {name: value.transpose(1, 2)}
+    parts = {"down_proj": value} if "down" in name else dict(zip(("gate_proj", "up_proj"), value.chunk(2, dim=1)))
+    owner = name.rpartition(".")[0]
+    if form == "apart":
+        return {f"{owner}.{part}": experts.clone() for part, experts in parts.items()}
+    return {f"{owner}.{i}.{part}.weight": one.clone() for part, experts in parts.items() for i, one in enumerate(experts)}
+
+
+def own(tensors):
+    """Gradients and parameters under the names of the `.mm` file, which has gate and up apart."""
+    out = {}
+    for name, value in tensors.items():
+        if name.endswith("experts.gate_up_proj"):
+            out[name.replace("gate_up_proj", "gate")], out[name.replace("gate_up_proj", "up")] = value.chunk(2, dim=1)
+        elif name.endswith("experts.down_proj"):
+            out[name.removesuffix("_proj")] = value
+        else:
+            out[name] = value
+    return out
+
+
 def compute(case):
     """(weights, inputs, expected, noise): `noise` says how far f32 is from f64, for the report."""
     rng = torch.Generator().manual_seed(zlib.crc32(f"{case['family']}/{case['name']}".encode()))
     model = build(case)
     randomise(model, case, rng)
-    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    weights = {name: t.clone() for k, v in model.state_dict().items() for name, t in saved(k, v, case.get("form")).items()}
     if case["set"].get("TIE"):
         del weights["lm_head.weight"]  # save_pretrained keeps one of the two names
     feeds = draw_inputs(case, rng)
@@ -297,9 +376,9 @@ def compute(case):
         loss64, _, grads64 = gradients(wide, case, as_f64(feeds))
     losses, out, grads = train(model, case, feeds)
     expected = {"loss": losses}
-    expected |= {f"grad/{n}": g for n, g in grads.items()}
-    expected |= {f"param/{n}": p.detach() for n, p in model.named_parameters()}
-    expected |= {f"norm64/{n}": g.norm().float() for n, g in grads64.items()}
+    expected |= {f"grad/{n}": g for n, g in own(grads).items()}
+    expected |= {f"param/{n}": p.detach() for n, p in own(dict(model.named_parameters())).items()}
+    expected |= {f"norm64/{n}": g.norm().float() for n, g in own(grads64).items()}
     floor = 1e-6 * torch.stack([g.norm() for g in grads64.values()]).median()
     noise = {"loss": distance(losses[0], loss64), "grad": max(distance(grads[n], g) for n, g in grads64.items() if g.norm() > floor)}
     if bf16:
@@ -311,8 +390,8 @@ def compute(case):
 
 
 def describe(case):
-    keys = ("model", "preset", "set", "task", "batch", "dtype", "optim", "steps")
-    case = case | {"model": {"wan": "wan2.2.mm", "qwen3": "qwen3.mm"}[case["family"]], "steps": STEPS}
+    keys = ("model", "preset", "set", "task", "batch", "dtype", "optim", "steps", *(k for k in ("microbatches",) if k in case))
+    case = case | {"model": {"wan": "wan2.2.mm", "qwen3": "qwen3.mm", "qwen3_moe": "qwen3_moe.mm"}[case["family"]], "steps": STEPS}
     return {k: case[k] for k in keys if case["task"] == "train" or k not in ("optim", "steps")}
 
 

@@ -195,6 +195,57 @@ const CASES: &[Case] = &[
         flags: "--preset tiny --batch 1 --set S=700",
         meshes: &["--tp 2", "--cp 2 --ulysses 1"],
     },
+    Case {
+        name: "qwen3 of experts",
+        model: "qwen3_moe.mm",
+        flags: "--preset tiny --batch 4",
+        meshes: &[
+            "--tp 2",
+            "--tp 2 --set CUT=experts",
+            "--fsdp 2 --dp 2",
+            "--cp 2",
+            "--cp 2 --ulysses 1",
+            "--tp 2 --fsdp 2 --cp 2 --ulysses 1",
+            "--tp 2 --fsdp 2 --set CUT=experts",
+            "--microbatches 4",
+            "--microbatches 2 --fsdp 2 --tp 2 --set CUT=experts",
+            "--pp 2",
+            "--pp 2 --tp 2 --microbatches 2",
+        ],
+    },
+    // The tokens of all ranks are balanced together, and layers are of two kinds.
+    Case {
+        name: "balanced qwen3 of experts",
+        model: "qwen3_moe.mm",
+        flags: "--preset tiny --batch 4 --set LAYERS=4 --set DENSE=1 --set BALANCED=1 --set BALANCE=0.1",
+        meshes: &[
+            "--tp 2",
+            "--tp 2 --set CUT=experts",
+            "--dp 2",
+            "--fsdp 2 --cp 2 --ulysses 1",
+            "--pp 2 --microbatches 1 --schedule gpipe",
+        ],
+    },
+    Case {
+        name: "balanced qwen3 of experts in micro-batches",
+        model: "qwen3_moe.mm",
+        flags: "--preset tiny --batch 8 --set LAYERS=4 --set BALANCED=1 --set BALANCE=0.1 --microbatches 2",
+        // Which samples make up a micro-batch depends on the number of replicas, so there is one.
+        meshes: &[
+            "--tp 2",
+            "--tp 2 --cp 2 --ulysses 1 --set CUT=experts",
+            "--pp 2",
+            "--pp 2 --schedule zb-h1",
+            "--pp 4 --tp 2",
+        ],
+    },
+    // Neither experts nor what is inside of them divides, and some experts have no token.
+    Case {
+        name: "uneven qwen3 of experts",
+        model: "qwen3_moe.mm",
+        flags: "--preset tiny --batch 3 --set S=6 --set KV_HEADS=4 --set EXPERTS=7 --set INNER=5 --set CHOSEN=1 --optim kind=sgd,lr=0.1",
+        meshes: &["--tp 2", "--tp 4 --set CUT=experts", "--fsdp 2", "--cp 4 --ulysses 1 --dp 2"],
+    },
     // Two instances of one file at two widths; the second tower has layers of two kinds, one after the other.
     Case {
         name: "towers",
@@ -275,7 +326,7 @@ fn train(work: &Path, case: &Case, mesh: &str) -> Result<BTreeMap<String, Vec<f6
         .args(["--steps", STEPS, "--emit", "loss,grads,params", "--timeout", "60"])
         .arg("--outputs")
         .arg(&out);
-    if case.model == "qwen3.mm" {
+    if case.model.starts_with("qwen3") {
         execute.arg("--inputs").arg(tokens(work, case.flags)?);
     }
     finish(&mut execute)?;

@@ -4,8 +4,11 @@ use diag::{Diagnostics, SourceId, Sources};
 use eval::Offer;
 
 /// Names of files, and their texts.
-const MODELS: &[(&str, &str)] =
-    &[("wan2.2.mm", include_str!("../../../models/wan2.2.mm")), ("qwen3.mm", include_str!("../../../models/qwen3.mm"))];
+const MODELS: &[(&str, &str)] = &[
+    ("wan2.2.mm", include_str!("../../../models/wan2.2.mm")),
+    ("qwen3.mm", include_str!("../../../models/qwen3.mm")),
+    ("qwen3_moe.mm", include_str!("../../../models/qwen3_moe.mm")),
+];
 
 macro_rules! layers {
     ($($name:literal),* $(,)?) => {
@@ -20,11 +23,15 @@ const LAYERS: &[(&str, &str)] = layers!(
     "flow",
     "gated_mlp",
     "grid_rope",
+    "moe",
+    "mrope",
     "next_token",
     "relative_bias",
     "rope",
+    "rotary",
     "text_decoder",
     "video_patches",
+    "vision_rope",
 );
 
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -30,6 +30,6 @@ pub use name_pattern::NamePattern;
 pub use nearest::nearest;
 pub use philox::{Key, philox4x32_10};
 pub use quantisation::Quantisation;
-pub use ragged::{Count, GROUPS, Owner, Ragged};
+pub use ragged::{Count, GROUPS, MICROBATCHES, Owner, Ragged};
 pub use runs::Runs;
 pub use shape::{Dim, TensorType, TypeParseError};

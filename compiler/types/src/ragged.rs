@@ -9,6 +9,9 @@ use crate::Name;
 /// The axis of data groups, which comes first wherever it is. A data group is a micro-batch of one replica.
 pub const GROUPS: &str = "B.groups";
 
+/// The axis of size 1 of a number that, over the micro-batches of a step, is the mean of theirs.
+pub const MICROBATCHES: &str = "B.microbatches";
+
 /// An axis that holds the rows of a data group's samples one after another, and zeros behind them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ragged {

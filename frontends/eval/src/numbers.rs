@@ -338,6 +338,13 @@ impl<'a> Evaluator<'a> {
                 }
                 Value::Str(text.as_str().into())
             }
+            Some("[i64]") => {
+                let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+                let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+                let items = items.map(|item| item.parse().map(Value::Int));
+                let items: Result<Vec<_>, _> = items.collect();
+                Value::array(items.map_err(|_| refuse("whole numbers with commas between them"))?)
+            }
             Some("f64") => match text.parse::<f64>() {
                 Ok(v) if v.is_finite() => Value::Float(v),
                 _ => return Err(refuse("a number")),
@@ -355,10 +362,11 @@ impl<'a> Evaluator<'a> {
             | (Some("bool"), Value::Bool(_))
             | (Some("str"), Value::Str(_))
             | (Some("i64"), Value::Int(_)) => Ok(value),
-            (Some(known @ ("f64" | "bool" | "str" | "i64")), other) => {
+            (Some("[i64]"), Value::Array(items)) if items.iter().all(|item| matches!(item, Value::Int(_))) => Ok(value),
+            (Some(known @ ("f64" | "bool" | "str" | "i64" | "[i64]")), other) => {
                 Err(Diagnostic::error(format!("expected `{known}`, found {}", other.describe())).at(at, "").into())
             }
-            _ => Err(Diagnostic::error("a constant is an `f64`, `i64`, `bool` or `&str`")
+            _ => Err(Diagnostic::error("a constant is an `f64`, `i64`, `bool`, `&str` or `&[i64]`")
                 .at(at, "")
                 .help("sizes of axes are declared in `dims!`")
                 .into()),
@@ -375,12 +383,13 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// The last word of a type, `str` for `&str` and `&'static str`.
+/// The last word of a type, `str` for `&str` and `&'static str`, `[i64]` for `&[i64]`.
 pub fn type_name(ty: &Type) -> Option<String> {
     match ty {
         Type::Reference(r) => type_name(&r.elem),
         Type::Path(p) => p.path.segments.last().map(|s| s.ident.to_string()),
         Type::Paren(p) => type_name(&p.elem),
+        Type::Slice(s) => Some(format!("[{}]", type_name(&s.elem)?)),
         _ => None,
     }
 }

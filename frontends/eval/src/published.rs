@@ -121,8 +121,13 @@ impl<'a> Evaluator<'a> {
                 let known = listed(choices.iter().map(String::as_str));
                 return Err(unknown(published, key, &Fact::Text(v), &known).at(at, "read here").into());
             }
+            (Some("[i64]"), Fact::List(items)) if items.iter().all(|item| matches!(item, Fact::Integer(_))) => {
+                let number = |item: &Fact| if let Fact::Integer(v) = item { Some(Value::Int(*v)) } else { None };
+                return Ok(Some(Value::array(items.iter().filter_map(number))));
+            }
             (kind, said) => {
                 let wants = match kind {
+                    Some("[i64]") => "a list of whole numbers",
                     Some("f64") => "a number",
                     Some("bool") => "true or false",
                     Some("str") => "a text",

@@ -10,14 +10,15 @@ use types::{DType, TensorType};
 
 use crate::value::{Operand, Source};
 
-/// Larger tables of f32 are quicker to compute than to carry in the plan; f64 has to be folded whatever its size.
+/// Larger tables of f32 are quicker to compute than to carry in the plan; what is f64, or made of it, has to be folded.
 const MAX_F32_BYTES: usize = 64 << 10;
 
 /// The result of an operator on constants, each step rounded to its type; `None` if it is left to run time.
 pub fn fold(op: &Op, operands: &[Operand<'_>], results: &[TensorType]) -> Option<Array> {
     let [ty] = results else { return None };
+    let wide = ty.dtype == DType::F64 || operands.iter().any(|o| o.leaf.tensor().dtype == DType::F64);
     let folds = matches!(ty.dtype, DType::F32 | DType::F64)
-        && ty.bytes() <= if ty.dtype == DType::F32 { MAX_F32_BYTES } else { Table::MAX_BYTES }
+        && ty.bytes() <= if wide { Table::MAX_BYTES } else { MAX_F32_BYTES }
         && !matches!(op, Op::Broadcast(_));
     if !folds {
         return None;

@@ -118,6 +118,10 @@ impl Setting<&str> for &str {
     fn set(&self, _: &str) {}
 }
 
+impl Setting<&[i64]> for &[i64] {
+    fn set(&self, _: &[i64]) {}
+}
+
 /// A constant that is one of these texts; the first is the default.
 pub const fn one_of<const N: usize>(texts: [&'static str; N]) -> &'static str {
     texts[0]

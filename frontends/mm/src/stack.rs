@@ -45,6 +45,7 @@ pub trait Positions {}
 impl Positions for std::ops::Range<i64> {}
 impl Positions for std::ops::RangeInclusive<i64> {}
 impl<const N: usize> Positions for [i64; N] {}
+impl Positions for &[i64] {}
 
 /// A module for each position, by which the checkpoint counts: `layers.3`, `layers.4` ... They may be of several kinds,
 /// such as every fourth with another attention: each kind is traced once where the kinds follow a pattern.

@@ -174,6 +174,9 @@ impl Tensor {
         sum,
         /// Over all axes.
         mean,
+        /// This number is no sum over samples, such as a product of two means; where a step is cut into micro-batches,
+        /// each has its own, and the loss has their mean.
+        mean_over_microbatches,
     );
 
     #[must_use]

@@ -20,6 +20,9 @@ pub struct Loss {
     pub sums: Vec<(NodeId, Total)>,
     /// The factors and what they follow from, down to the sums and what no feed changes.
     pub expression: BTreeSet<usize>,
+    /// The total of the part that the factors multiply, where numbers are added to it of which each micro-batch has its own.
+    /// Then the loss is a mean over micro-batches, and the factors are known before the first of them.
+    pub beside: Option<Total>,
 }
 
 /// A number from data by which the sum is multiplied or divided, such as a count.
@@ -47,17 +50,32 @@ pub fn of(
     };
     let (batch, params) = feeds(program, function, sized);
     let samples = samples::of(module, function, &batch, &params, &BTreeSet::new());
-    let (factors, rest) = factors(module, program, function, &samples, root);
+    let (mut factors_of_root, mut rest) = factors(module, program, function, &samples, root);
+    let mut beside = None;
+    if let Some((main, mean)) = added_mean(function, &samples, rest) {
+        let (factors, summed) = factors(module, program, function, &samples, main);
+        if !factors.is_empty() && factors_of_root.is_empty() {
+            (factors_of_root, rest, beside) = (factors, summed, Some((main, mean)));
+        }
+    }
+    let factors = factors_of_root;
     let known = factors.iter().map(|f| f.node.index()).collect::<BTreeSet<_>>();
-    if reaches(function, rest, &known) {
+    if reaches(function, rest, &known) || beside.is_some_and(|(_, mean)| reaches(function, mean, &known)) {
         let error = Diagnostic::error("what the loss is divided by is a part of the sum, too")
             .help("write the loss as a sum over a count; or compile with --microbatches 1");
         return Err(diagnostics::at(module, function.nodes[root].place, error).into());
     }
-    let total = total(module, function, &samples::of(module, function, &batch, &params, &known), root)?;
-    let mut loss = Loss { total, factors, sums: vec![], expression: BTreeSet::new() };
+    let where_known = samples::of(module, function, &batch, &params, &known);
+    let mut loss = Loss { total: Total::Mean, factors, sums: vec![], expression: BTreeSet::new(), beside: None };
+    match beside {
+        Some((main, _)) => loss.beside = Some(total(module, function, &where_known, main)?),
+        None => loss.total = total(module, function, &where_known, root)?,
+    }
     for at in 0..loss.factors.len() {
         expression(module, function, &samples, &batch, &mut loss, at)?;
+    }
+    if beside.is_some() {
+        counted_apart(module, program, function, &loss)?;
     }
     if loss.factors.is_empty() && loss.total != Total::Mean {
         let error = Diagnostic::error("the loss is a sum over samples, not a mean")
@@ -117,6 +135,26 @@ fn factors(
             _ => return (factors, at),
         };
     }
+}
+
+/// The two parts of a sum of which one is a mean over micro-batches, that one last.
+fn added_mean(function: &Function, samples: &[samples::Results], root: NodeId) -> Option<(NodeId, NodeId)> {
+    let node = &function.nodes[root];
+    let (Inst::Op(Op::Add(_)), &[a, b]) = (&node.inst, node.args.as_slice()) else { return None };
+    let is_mean = |id: NodeId| samples[id.index()][..] == [Samples::Sum(Total::Mean)];
+    [(a, b), (b, a)].into_iter().find(|(_, mean)| is_mean(*mean))
+}
+
+/// That the sums which factors are made of follow from the inputs alone, so that they are there before the first
+/// micro-batch.
+fn counted_apart(module: &Module, program: &Program, function: &Function, loss: &Loss) -> Result<(), Diagnostics> {
+    let params = program.inputs.iter().zip(&function.params);
+    let trained = params.filter(|(input, _)| !matches!(input, Input::Feed(_))).map(|(_, p)| p.index()).collect();
+    let Some((sum, _)) = loss.sums.iter().find(|(sum, _)| reaches(function, *sum, &trained)) else { return Ok(()) };
+    let error = Diagnostic::error("what the loss is divided by is counted together with the loss")
+        .note("a mean over micro-batches is added to the quotient, so that the count has to be known before the first of them")
+        .help("count in a value of its own what is in the inputs, such as `labels.ne(-100).cast(f32).sum()`; or compile with --microbatches 1");
+    Err(diagnostics::at(module, function.nodes[*sum].place, error).into())
 }
 
 /// Whether a value follows from one of these nodes.

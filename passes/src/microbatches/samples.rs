@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use diag::PlaceId;
 use ir::{Call, Factor, FactorKind, Factors, Function, Id, Inst, Module, Node, NodeId, Op, Type};
 use smallvec::{SmallVec, smallvec};
-use types::{Name, TensorType};
+use types::{MICROBATCHES, Name, TensorType};
 
 use super::sized::{Growth, SizedConstants};
 
@@ -162,6 +162,11 @@ fn applied(function: &Function, node: &Node, op: &Op, batch: &Batch<'_>, args: &
     let types: Vec<&TensorType> = node.args.iter().filter_map(|&a| function.ty(a).element()).collect();
     let results: Vec<TensorType> = node.ty.items().iter().filter_map(|ty| ty.element().cloned()).collect();
     let mixed = Samples::Mixed(op.name(), node.place);
+    // The model says that each micro-batch has a number of its own.
+    if matches!(op, Op::Reshape(_)) && results.iter().any(|ty| ty.position(MICROBATCHES).is_some()) {
+        let own = if args.iter().any(Samples::is_fed) { Samples::Sum(Total::Mean) } else { Samples::None };
+        return results.iter().map(|_| own.clone()).collect();
+    }
     let every = |samples: Samples| -> Results { results.iter().map(|_| samples.clone()).collect() };
     if let Some(&Samples::Mixed(earlier, place)) = args.iter().find(|a| matches!(a, Samples::Mixed(..))) {
         // A count is compared with 0 where it divides; the quotient is what was written there.

@@ -108,6 +108,11 @@ fn set(config: &mut Map<String, Value>, figure: &Figure, figures: &[Figure]) {
         return;
     }
     let Some(key) = own_key(figure) else { return };
+    // In a table such as rope's, a number is there only where its kind asks for it.
+    let is_default = figure.default.as_ref().is_some_and(|default| default.equals(&figure.value));
+    if key.contains('.') && is_default && !matches!(figure.value, Fact::Text(_)) {
+        return;
+    }
     let Some(said) = said(figure, key, figures) else { return };
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or_default();

@@ -13,7 +13,7 @@ pub const ON_NUMBERS: &[&str] = &[
     "sqrt", "rsqrt", "ln", "exp", "powf", "f64", "i64", "div_ceil", "at_least", "at_most", "range", "max", "min",
     "abs", "within",
 ];
-pub const ON_ARRAYS: &[&str] = &["map", "len"];
+pub const ON_ARRAYS: &[&str] = &["map", "len", "contains"];
 pub const ON_OPTIONS: &[&str] = &["is_some", "is_none", "map", "unwrap_or", "as_ref"];
 
 pub fn call<'a>(name: &str, args: &Args<'a>) -> Eval<'a, Value<'a>> {
@@ -99,6 +99,16 @@ pub fn truncated(x: f64, span: Span) -> Result<i64, Diagnostic> {
 pub fn on_array<'a>(ev: &mut Evaluator<'a>, items: &Rc<[Value<'a>]>, at: Span, args: &Args<'a>) -> Eval<'a, Value<'a>> {
     if args.name == "len" {
         return Ok(Value::Int(items.len() as i64));
+    }
+    if args.name == "contains" {
+        args.expect(1, "array.contains(&x)")?;
+        let (item, at) = args.get(0)?;
+        let Some(wanted) = whole(&item) else {
+            return Err(Diagnostic::error(format!("a list of whole numbers has no {}", item.describe()))
+                .at(at, "")
+                .into());
+        };
+        return Ok(Value::Bool(items.iter().any(|item| whole(item) == Some(wanted))));
     }
     args.expect(1, "array.map(|x| ..)")?;
     let (f, _) = args.get(0)?;

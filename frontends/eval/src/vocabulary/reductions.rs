@@ -2,7 +2,7 @@
 
 use diag::Diagnostic;
 use ir::ops;
-use types::{DType, GROUPS, Name, TensorType};
+use types::{DType, Dim, GROUPS, MICROBATCHES, Name, TensorType};
 
 use super::axes::{no_dim, position};
 use super::tensor;
@@ -17,6 +17,7 @@ pub const METHODS: &[&str] = &[
     "sum_over",
     "mean",
     "mean_over",
+    "mean_over_microbatches",
     "max_over",
     "softmax",
     "normalize",
@@ -44,6 +45,10 @@ pub fn method<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Ev
         "mean_over" => {
             args.expect(1, "x.mean_over([A, B])")?;
             mean(ev, x, own_names(args, 0, x)?, args)?
+        }
+        "mean_over_microbatches" => {
+            args.expect(0, "x.mean_over_microbatches()")?;
+            over_microbatches(ev, x, args)?
         }
         "max_over" => {
             args.expect(1, "x.max_over([A, B])")?;
@@ -115,6 +120,21 @@ fn mean<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, dims: Vec<Name>, args: &Args
     let count = number_like(&Value::Float(n), dtype, args.site.span)?;
     let (total, count) = (Operand { leaf: &total, span: x.span }, Operand { leaf: &count, span: x.span });
     Ok(ev.trace.op(ops::Div {}, &[total, count], args.site)?)
+}
+
+/// A number that a step of several micro-batches takes the mean of, whatever it is made of; over data groups, too.
+fn over_microbatches<'a>(ev: &mut Evaluator<'a>, x: Operand<'_>, args: &Args<'a>) -> Eval<'a, Leaf> {
+    let dims: Vec<Name> = x.leaf.tensor().dims.iter().map(|d| d.name.clone()).collect();
+    if let Some(dim) = dims.iter().find(|name| **name != *GROUPS) {
+        return Err(Diagnostic::error(format!("a micro-batch has one number, and this tensor has the dim {dim}"))
+            .at(x.span, format!("this is `{}`", x.leaf.tensor()))
+            .help("take its sum or its mean first")
+            .into());
+    }
+    let one = mean(ev, x, dims, args)?;
+    let dim = Dim { name: MICROBATCHES.into(), size: 1 };
+    let marked = ev.trace.op(ops::Reshape { dims: vec![dim] }, &[Operand { leaf: &one, span: x.span }], args.site)?;
+    sum(ev, Operand { leaf: &marked, span: x.span }, vec![MICROBATCHES.into()], args)
 }
 
 /// Sums of products over the dims in `over`; other dims that both have are batch dims.

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use egg::Id;
 use ir::Op;
 use ir::ops::{
-    Add, AllGather, AllReduce, AllToAll, Cast, Concat, Constant, Coordinate, Mul, ReduceScatter, Transpose, Window,
+    Add, AllGather, AllReduce, AllToAll, Broadcast, Cast, Concat, Constant, Coordinate, Mul, ReduceScatter, Transpose,
+    Window,
 };
 use types::{DType, Dim, Name};
 
@@ -79,6 +80,50 @@ pub const RULES: &[Rule] = &[
         example: "fn @f(%0: f32[A:3, B:2]) {
             %1 = all_reduce(%0) {\"axes\":[\"x\"],\"ranks\":2} : f32[A:3, B:2]
             %2 = reduce_sum(%1) {\"dims\":[\"A\"]} : f32[B:2]
+            return %2 }",
+    },
+    Rule {
+        name: "sum before it is scattered",
+        law: "sum over A of reduce_scatter(x) = reduce_scatter(sum over A of x), for rows of tokens",
+        of: Of::Op("reduce_sum"),
+        apply: |s| {
+            let op = s.op.clone();
+            if !s.ty_of(s.arg(0)).is_some_and(|many| are_rows(&s.ty.dims, &many.dims)) {
+                return vec![];
+            }
+            let scattered = s.inside(s.arg(0), |op| matches!(op, Op::ReduceScatter(_)).then(|| op.clone()));
+            let mut out = vec![];
+            for (scatter, x) in scattered {
+                out.extend(s.make(op.clone(), &x).and_then(|x| s.make(scatter, &[x])));
+            }
+            out
+        },
+        example: "fn @f(%0: f32[N:2, B:1, S:2, A:3, D:2]) {
+            %1 = reduce_scatter(%0) {\"axes\":[\"x\"]} : f32[B:1, S:2, A:3, D:2]
+            %2 = reduce_sum(%1) {\"dims\":[\"A\"]} : f32[B:1, S:2, D:2]
+            return %2 }",
+    },
+    Rule {
+        name: "broadcast after it travelled",
+        law: "all_gather(broadcast(x)) = broadcast(all_gather(x)), for rows of tokens",
+        of: Of::Op("all_gather"),
+        apply: |s| {
+            let (gather, dims) = (s.op.clone(), s.ty.dims.to_vec());
+            let small = s.inside(s.arg(0), |op| matches!(op, Op::Broadcast(_)).then_some(()));
+            let mut out = vec![];
+            let many = s.ty_of(s.arg(0)).map(|t| t.dims.to_vec()).unwrap_or_default();
+            for (_, x) in small {
+                if !s.ty_of(x[0]).is_some_and(|few| are_rows(&few.dims, &many)) {
+                    continue;
+                }
+                let all = s.make(gather.clone(), &x);
+                out.extend(all.and_then(|all| s.make(Broadcast { dims: dims.clone() }, &[all])));
+            }
+            out
+        },
+        example: "fn @f(%0: f32[B:1, S:2, D:2]) {
+            %1 = broadcast(%0) {\"dims\":[{\"name\":\"B\",\"size\":1},{\"name\":\"S\",\"size\":2},{\"name\":\"A\",\"size\":3},{\"name\":\"D\",\"size\":2}]} : f32[B:1, S:2, A:3, D:2]
+            %2 = all_gather(%1) {\"axes\":[\"x\"],\"dim\":{\"name\":\"R\",\"size\":2}} : f32[R:2, B:1, S:2, A:3, D:2]
             return %2 }",
     },
     Rule {
@@ -250,6 +295,13 @@ pub const RULES: &[Rule] = &[
             return %3 }",
     },
 ];
+
+/// Whether one of two values has rows, and the other several for each of them, before their channels: as many as a token has
+/// experts. Ranks hold parts of tokens or of channels, so they have all that belongs to one.
+fn are_rows(few: &[Dim], many: &[Dim]) -> bool {
+    let at = few.len().saturating_sub(1);
+    few.len() >= 3 && many.len() == few.len() + 1 && few[..at] == many[..at] && few[at] == many[at + 1]
+}
 
 /// More terms than most sums of a model have. Those of a longer one are found in a few rounds: what travels together by then
 /// is one term.
