@@ -1,6 +1,6 @@
 //! The published models in the .mm language and the layers that they share, shown to rustc.
-// `.mm` files have no standard library to take constants from.
-#![allow(clippy::new_without_default, clippy::approx_constant)]
+// `.mm` files have no standard library to take constants from, and constants in them are settings.
+#![allow(clippy::new_without_default, clippy::approx_constant, clippy::modulo_one)]
 
 #[path = "../layers"]
 pub mod layers {
