@@ -31,6 +31,7 @@ MODELS = {
     "dit512": ("DiT 512 x 8, 1,560 tokens", "models/wan2.2.mm", ["--model", "wan", "--dim", "512", "--layers", "8", "--tokens", "1560"]),
     "dit1536": ("DiT 1536 x 2, 1,560 tokens", "models/wan2.2.mm", ["--model", "wan", "--dim", "1536", "--layers", "2", "--tokens", "1560"]),
     "lm512": ("LM 512 x 8, 1,024 tokens, vocabulary 32,000", "models/qwen3.mm", ["--model", "qwen3", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
+    "moe512": ("LM of experts 512 x 8, 32 of which each of 1,024 tokens takes 4, vocabulary 32,000", "models/qwen3_moe.mm", ["--model", "qwen3_moe", "--dim", "512", "--layers", "8", "--tokens", "1024"]),
     "bias512": ("attention with T5's bias, 512 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "bias", "--tokens", "512"]),
     "windows4096": ("64 windows of 64 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "windows", "--tokens", "4096"]),
     "sliding4096": ("a window of 64 to either side, 4,096 tokens, 8 heads of 64", "scripts/bench/attention.mm", ["--model", "attention", "--kind", "sliding", "--tokens", "4096"]),

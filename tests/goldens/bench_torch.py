@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan, transformers' Qwen3, its experts or attention alone in PyTorch, on request.
+"""Full train steps (forward, backward, clip, AdamW) of diffusers' Wan, transformers' Qwen3 and Qwen3-MoE, its experts or attention alone in PyTorch, on request.
 
     python tests/goldens/bench_torch.py --model wan --dim 512 --layers 8 --tokens 1560 --dtype f32 --threads 2
     3
@@ -29,7 +29,7 @@ def latent_grid(tokens):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", choices=["wan", "qwen3", "experts", "attention"], default="wan")
+    p.add_argument("--model", choices=["wan", "qwen3", "qwen3_moe", "experts", "attention"], default="wan")
     p.add_argument("--dim", type=int, default=512)
     p.add_argument("--layers", type=int, default=8)
     p.add_argument("--tokens", type=int, default=1560)
@@ -78,6 +78,28 @@ def qwen3(a):
     )
     config._attn_implementation = "sdpa"
     model = Qwen3ForCausalLM(config).float().train()
+    if a.compile:
+        for layer in model.model.layers:
+            layer.compile()
+    ids = torch.randint(a.vocab, (1, a.tokens))
+    return dims, model, {"ids": ids, "labels": ids.clone()}, lambda: model(input_ids=ids, labels=ids).loss
+
+
+def qwen3_moe(a):
+    """Qwen3-MoE with the quicker of the class's ways through its experts on a CPU: one grouped product, not a loop."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    heads = a.dim // 64
+    dims = {"S": a.tokens, "LAYERS": a.layers, "HIDDEN": a.dim, "HEADS": heads, "KV_HEADS": heads // 2, "HEAD": 64, "FFN": 3 * a.dim, "VOCAB": a.vocab}
+    dims |= {"EXPERTS": 32, "CHOSEN": 4, "INNER": 3 * a.dim // 4, "TIE": 1}
+    config = Qwen3MoeConfig(
+        vocab_size=a.vocab, hidden_size=a.dim, intermediate_size=dims["FFN"], num_hidden_layers=a.layers, num_attention_heads=heads,
+        num_key_value_heads=heads // 2, head_dim=64, rms_norm_eps=1e-6, tie_word_embeddings=True, attention_bias=False, use_cache=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6}, num_experts=dims["EXPERTS"], num_experts_per_tok=dims["CHOSEN"],
+        moe_intermediate_size=dims["INNER"], norm_topk_prob=True,
+    )
+    config._attn_implementation, config._experts_implementation = "sdpa", "grouped_mm"
+    model = Qwen3MoeForCausalLM(config).float().train()
     if a.compile:
         for layer in model.model.layers:
             layer.compile()
@@ -152,7 +174,7 @@ def main():
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3, "experts": experts, "attention": attention}[a.model](a)
+    dims, model, inputs, loss_of = {"wan": wan, "qwen3": qwen3, "qwen3_moe": qwen3_moe, "experts": experts, "attention": attention}[a.model](a)
     if a.inputs:
         save_file(inputs, a.inputs)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
