@@ -1,7 +1,7 @@
 //! Rotary positions along one axis, as language models have them: channel i of a head turns with channel i + n/2.
 //!
 //! `rotary::KIND` and its figures slow pairs down for longer texts.
-use super::rotary::{self, Angles};
+pub use super::rotary::{self, Angles};
 use mm::prelude::*;
 
 dims! { S, HEAD, ROTATED = (HEAD.f64() * PARTIAL) as i64, PAIRS = ROTATED / 2 }

@@ -1,8 +1,8 @@
 //! Language models that see what came before: attention in groups of heads with norms of queries and keys, a gated
 //! network or a mixture of them, and the head over the vocabulary. The names are those of transformers.
 use super::gated_mlp::{self, Mlp};
-use super::moe::{self, Balance, Moe};
-use super::rope::{self, Rope};
+pub use super::moe::{self, Balance, Moe};
+pub use super::rope::{self, Rope};
 use mm::prelude::*;
 
 dims! {

@@ -106,6 +106,10 @@ impl Setting<f64> for f64 {
     fn set(&self, _: f64) {}
 }
 
+impl<const N: usize> Setting<[i64; N]> for &[i64] {
+    fn set(&self, _: [i64; N]) {}
+}
+
 impl Setting<i64> for i64 {
     fn set(&self, _: i64) {}
 }
