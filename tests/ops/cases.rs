@@ -261,21 +261,28 @@ impl Cases {
         self.add(scatter(dim("V", 4), &["A", "B"]), vec![x.clone(), ids]);
         let ids = self.ids(&[("C", c), ("A", a)], 2);
         self.add(scatter(dim("V", 2), &["A"]), vec![x.clone(), ids]);
-        // Rows in place of others; some ids are outside, and the last of equal ones stays.
+        // Rows in place of others; some ids are outside.
         let outside = |dims: &[(&str, usize)], size: usize| Operand {
             ty: ty(DType::I64, dims),
             values: Values::Between(-2, size as i64 + 1),
         };
         for (along, ids, rows) in [
-            ("B", vec![("S", 3)], vec![("A", a), ("S", 3), ("C", c)]),
-            ("B", vec![("A", a), ("S", 2)], vec![("A", a), ("S", 2), ("C", c)]),
-            ("C", vec![("S", 2), ("T", 2)], vec![("A", a), ("B", b), ("S", 2), ("T", 2)]),
+            ("B", vec![("S", 1)], vec![("A", a), ("S", 1), ("C", c)]),
+            ("B", vec![("A", a), ("S", 1)], vec![("A", a), ("S", 1), ("C", c)]),
+            ("C", vec![("S", 1), ("T", 1)], vec![("A", a), ("B", b), ("S", 1), ("T", 1)]),
             ("A", vec![], vec![("B", b), ("C", c)]),
         ] {
-            let (size, one) = (x.ty.size_of(along).unwrap(), ids.is_empty());
-            let operands = vec![x.clone(), outside(&ids, size), self.of(&rows)];
-            // Of equal ids all but one would have no gradient.
-            self.add(Write { dim: along.into() }, operands).constant = if one { vec![] } else { vec![2] };
+            let operands = vec![x.clone(), outside(&ids, x.ty.size_of(along).unwrap()), self.of(&rows)];
+            self.add(Write { dim: along.into() }, operands);
+        }
+        // Of equal ids the last stays, and all others would have no gradient.
+        let whole = |dims: &[(&str, usize)]| Operand { ty: ty(DType::I64, dims), values: Values::Between(-9, 9) };
+        for (ids, rows) in [
+            (vec![("S", 3)], vec![("A", a), ("S", 3), ("C", c)]),
+            (vec![("T", 2), ("A", a), ("S", 2)], vec![("A", a), ("T", 2), ("S", 2), ("C", c)]),
+        ] {
+            let operands = vec![whole(&[("A", a), ("B", b), ("C", c)]), outside(&ids, b), whole(&rows)];
+            self.add(Write { dim: "B".into() }, operands);
         }
     }
 

@@ -59,7 +59,7 @@ impl<'a> Evaluator<'a> {
         let carried = leaves(&first);
         let elements: Vec<Leaf> = run.slots.iter().flat_map(|slot| leaves(&slot.item)).collect();
         let frame = self.trace.open(true);
-        let result = self.fold_body(run, &first, at_first, body, gives, frame, site);
+        let result = self.fold_body(run, &first, at_first, body, (gives, frame), site);
         let ((result, given), handed_on) = match result {
             Ok(value) => value,
             Err(stop) => {
@@ -107,8 +107,7 @@ impl<'a> Evaluator<'a> {
         first: &Value<'a>,
         at_first: Span,
         (body, at_body): (Value<'a>, Span),
-        gives: bool,
-        frame: u32,
+        (gives, frame): (bool, u32),
         site: Site,
     ) -> Eval<'a, ((Value<'a>, Option<Value<'a>>), Vec<(Leaf, Span)>)> {
         let mut count = 0;

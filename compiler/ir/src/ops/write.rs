@@ -35,7 +35,7 @@ impl Write {
 
 impl Semantics for Write {
     const NAME: &'static str = "write";
-    const CLASS: Class = Class::Composite;
+    const CLASS: Class = Class::Move;
     const TEXT: TextForm = TextForm { first: "dim", told: &[] };
 
     fn dims(&mut self) -> SmallVec<[&mut Name; 4]> {
