@@ -5,7 +5,7 @@ use mm::prelude::*;
 
 dims! {
     B, S = 12, D = 16, VOCAB = 32, C = 6, E = 20, FFN = 32, LAYERS = 2,
-    IMAGES: ragged = 6, PATCHES: ragged = 40, TWO = 2, OTHERS = IMAGES, EARLIER = B,
+    IMAGES: ragged = 6, PATCHES: ragged = 40, TWO = 2, OTHERS = IMAGES, EARLIER = B, KINDS = C,
 }
 
 pub const IMAGE: i64 = 9;
@@ -24,7 +24,7 @@ pub struct Block {
 #[derive(Module)]
 pub struct Net {
     embed: Embedding,
-    tower: Linear,
+    tower: Param,
     project: Linear,
     blocks: Stack<Block>,
     head: Linear,
@@ -34,21 +34,24 @@ impl Net {
     pub fn new() -> Self {
         Self {
             embed: embedding(VOCAB, D),
-            tower: linear(C, E),
+            tower: Param::normal([KINDS, E, C], 0.3),
             project: linear(E, D),
             blocks: stack(LAYERS, || Block { up: linear(D, FFN), down: linear(FFN, D) }),
             head: linear(D, VOCAB),
         }
     }
 
-    /// A sample sees the mean of its own patches, found by counting image tokens.
+    /// A sample sees the mean of its own patches, found by counting image tokens. A patch is of the two kinds where it has
+    /// most.
     fn logits(
         &self,
         ids: Tensor![B, S; i64],
         pixels: Tensor![PATCHES, C],
         grid: Tensor![IMAGES, TWO; i64],
     ) -> Tensor![B, S, VOCAB] {
-        let patches = self.project.forward(self.tower.forward(pixels).silu()).cast(f32);
+        let (_, kinds) = pixels.cast(f32).top_k(C, TWO);
+        let (met, _) = pixels.grouped_matmul(KINDS, kinds, self.tower);
+        let patches = self.project.forward(met.sum_over([TWO]).silu()).cast(f32);
         let area = (grid.at(TWO, 0) * grid.at(TWO, 1)).cast(f32);
         let first_patch = before(area, IMAGES, OTHERS);
         let patch = iota(PATCHES, f32);
