@@ -1,14 +1,20 @@
 //! Models of the tests are Rust: what `frontends/eval` runs of them, rustc type-checks.
 #![allow(dead_code, clippy::new_without_default)]
+// Constants are settings of a model.
+#![allow(clippy::approx_constant, clippy::modulo_one, clippy::erasing_op, clippy::absurd_extreme_comparisons)]
 
 #[path = "../../../tests/meshes/layers"]
 mod layers {
     #[path = "../../../models/layers/gated_mlp.mm"]
     pub mod gated_mlp;
+    #[path = "../../../models/layers/moe.mm"]
+    pub mod moe;
     #[path = "../../../models/layers/next_token.mm"]
     pub mod next_token;
     #[path = "../../../models/layers/rope.mm"]
     pub mod rope;
+    #[path = "../../../models/layers/rotary.mm"]
+    pub mod rotary;
     #[path = "../../../models/layers/text_decoder.mm"]
     pub mod text_decoder;
     #[path = "tower.mm"]

@@ -23,12 +23,12 @@ pub struct Predicted {
 }
 
 pub fn forward(qwen: &CausalLm, input_ids: Tensor![B, S; i64]) -> Predicted {
-    Predicted { logits: qwen.logits(qwen.model.forward(input_ids)) }
+    Predicted { logits: qwen.logits(qwen.model.forward(input_ids, None)) }
 }
 
 pub fn train(qwen: &CausalLm, input_ids: Tensor![B, S; i64], labels: Tensor![B, S; i64]) -> Tensor![; f32] {
     let next = next_token::next(labels);
-    next_token::loss(qwen.model.forward(input_ids), next, |x: Tensor| qwen.logits(x))
+    next_token::loss(qwen.model.forward(input_ids, None), next, |x: Tensor| qwen.logits(x))
 }
 
 config! {
