@@ -1,7 +1,6 @@
 //! Models of the tests are Rust: what `frontends/eval` runs of them, rustc type-checks.
-#![allow(dead_code, clippy::new_without_default)]
-// Constants are settings of a model.
-#![allow(clippy::approx_constant, clippy::modulo_one, clippy::erasing_op, clippy::absurd_extreme_comparisons)]
+// Constants in `.mm` files are settings.
+#![allow(dead_code, clippy::new_without_default, clippy::approx_constant, clippy::modulo_one)]
 
 #[path = "../../../tests/meshes/layers"]
 mod layers {
