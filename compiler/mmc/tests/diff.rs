@@ -53,7 +53,11 @@ fn each_kind_of_change_is_told() {
         assert!(text.contains(told), "no `{told}` in\n{text}");
     };
     check("~ seed: 7 -> 8", |plan| plan.header.seed = 8);
-    check("- parameter ", |plan| drop(plan.manifest.parameters.pop()));
+    check("- parameter ", |plan| {
+        plan.manifest.parameters.pop();
+        plan.manifest.states.iter_mut().for_each(|state| state.of = None);
+        plan.programs.iter_mut().flat_map(|p| &mut p.emits).for_each(|emit| emit.of = None);
+    });
     check("code: 0 B -> 3 B", |plan| plan.object = b"abc".to_vec());
     check("the whole arena", |plan| plan.programs[0].bodies[0].arena_bytes *= 2);
     check("on to other bytes", |plan| {
