@@ -4,7 +4,7 @@
 mod attention;
 
 use ir::ops::*;
-use ir::{Array, Op, Semantics};
+use ir::{Array, Op};
 use types::{DType, Dim, Distribution, Key, Name, TensorType, fill, philox4x32_10};
 
 pub struct Case {

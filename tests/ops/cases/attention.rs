@@ -1,5 +1,6 @@
 //! Cases of attention, its gradients and all that says who sees whom.
 
+use ir::Semantics;
 use ir::ops::*;
 
 use types::{DType, Dim, Name, TensorType};
