@@ -188,3 +188,24 @@ fn an_older_version_is_refused_at_its_place() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// What nobody has written yet is 0, in whatever type the state is.
+#[test]
+fn caches_start_empty() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for of in ["f32", "work", "bf16"] {
+        let model = format!(
+            "use mm::prelude::*;\n\ndims! {{ B, N = 3, S = 8, DIM = 4 }}\n\n#[derive(Module)]\npub struct Net {{\n    g: Param,\n}}\n\n\
+             impl Net {{\n    pub fn new() -> Self {{\n        Self {{ g: Param::ones([DIM]) }}\n    }}\n}}\n\n\
+             pub struct Next {{\n    pub keys: Tensor,\n}}\n\n\
+             pub fn forward(net: &Net, x: Tensor![B, N, DIM], at: Tensor![B, N; i64], keys: State![B, S, DIM; {of}]) -> Next {{\n    \
+             Next {{ keys: keys.write(S, at, (x * net.g).cast({of})) }}\n}}\n"
+        );
+        std::fs::write(folder.path().join("net.mm"), model).expect("the model");
+        let mut ir = command("mmc");
+        ir.current_dir(folder.path()).args(["ir", "net.mm", "--task", "forward", "--set", "B=2", "--after", "eval"]);
+        let text = String::from_utf8(run(&mut ir).expect("a graph").stdout).expect("text");
+        let state = text.lines().find(|line| line.starts_with("state \"keys\"")).expect("a state");
+        assert!(state.ends_with("\"zeros\""), "{of}: {state}");
+    }
+}

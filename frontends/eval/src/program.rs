@@ -415,6 +415,7 @@ fn bad_input<'a>(at: Span) -> crate::stop::Stop<'a> {
 fn is_written(module: &Module, function: &Function, node: NodeId) -> bool {
     let of = |node: NodeId, result: usize| match &function.nodes[node].inst {
         Inst::Op(ir::Op::Write(_)) => true,
+        Inst::Op(ir::Op::Cast(_)) => is_written(module, function, function.nodes[node].args[0]),
         Inst::Call(call) => {
             let callee = &module.functions[call.callee];
             callee.results.get(result).is_some_and(|&inner| is_written(module, callee, inner))

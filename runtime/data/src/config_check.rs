@@ -40,8 +40,10 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     };
     for figure in config.figures.iter().filter(own) {
         let mut said = found(&value, figure);
-        // A key that another figure has first is only the last resort of this one.
-        let of_another = |key: &str| config.figures.iter().any(|f| f.keys.first().is_some_and(|k| **k == *key));
+        // A quotient, and a key that another figure has first, are only the last resort of this one.
+        let of_another = |key: &str| {
+            key.contains(" / ") || config.figures.iter().any(|f| f.keys.first().is_some_and(|k| **k == *key))
+        };
         let mut first = true;
         said.retain(|(key, _)| std::mem::take(&mut first) || !of_another(key));
         let plan = match &figure.setting {
@@ -302,6 +304,28 @@ mod tests {
             let told = told(1280, text);
             parts.iter().for_each(|part| assert!(told.contains(part), "{text}: {told}"));
         }
+    }
+
+    #[test]
+    fn a_quotient_counts_where_no_other_key_is_there() {
+        let width = figure(&["head_dim", "width / heads"], None, Fact::Integer(16), Some("HEAD"));
+        let known = Config {
+            class: "Net".into(),
+            figures: vec![width],
+            ignored_weights: vec![],
+            renames: vec![],
+            other_weights: vec![],
+        };
+        let told = |text: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("config.json");
+            std::fs::write(&path, text).expect("written");
+            super::check(&path, std::slice::from_ref(&known)).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(told(r#"{"_class_name": "Net", "head_dim": 16, "width": 24, "heads": 6}"#), "");
+        assert_eq!(told(r#"{"_class_name": "Net", "width": 96, "heads": 6}"#), "");
+        let quotient = told(r#"{"_class_name": "Net", "head_dim": null, "width": 24, "heads": 6}"#);
+        assert!(quotient.contains("width / heads is 4"), "{quotient}");
     }
 
     #[test]
