@@ -65,7 +65,7 @@ pub fn piece(why: &str, count: usize) -> Name {
     format!("{why}, in {count} pieces").into()
 }
 
-/// How text IR writes an operator's attributes: `matmul(%1, %0) "bd,fd->bf" {..} : f32[B:2, F:8]`.
+/// The form of an operator's attributes in text IR: `matmul(%1, %0) "bd,fd->bf" {..} : f32[B:2, F:8]`.
 pub struct TextForm {
     /// The attribute that stands alone before the others; empty if there is none.
     pub first: &'static str,
@@ -73,7 +73,7 @@ pub struct TextForm {
     pub told: &'static [(&'static str, Told)],
 }
 
-/// What a result's type tells of an attribute.
+/// A part of a result's type that an attribute repeats.
 #[derive(Clone, Copy, Debug)]
 pub enum Told {
     Names,

@@ -41,11 +41,11 @@ pub fn check(path: &Path, known: &[Config]) -> Result<Option<String>, DataError>
     for figure in config.figures.iter().filter(own) {
         let mut said = found(&value, figure);
         // A quotient, and a key that another figure has first, are only the last resort of this one.
-        let of_another = |key: &str| {
+        let last_resort = |key: &str| {
             key.contains(" / ") || config.figures.iter().any(|f| f.keys.first().is_some_and(|k| **k == *key))
         };
         let mut first = true;
-        said.retain(|(key, _)| std::mem::take(&mut first) || !of_another(key));
+        said.retain(|(key, _)| std::mem::take(&mut first) || !last_resort(key));
         let plan = match &figure.setting {
             Some(setting) => format!("{setting} = {}", figure.value),
             None => figure.value.to_string(),

@@ -28,7 +28,7 @@ macro_rules! operators {
                 match self { $(Op::$op(_) => <$op as Semantics>::NAME),* }
             }
 
-            /// How the operator called `name` is written; `None` if there is none of that name.
+            /// The form in text of the operator called `name`; `None` if there is none of that name.
             pub(crate) fn text_form(name: &str) -> Option<TextForm> {
                 $(if name == <$op as Semantics>::NAME {
                     return Some(<$op as Semantics>::TEXT);
@@ -107,9 +107,9 @@ macro_rules! operators {
             }
 
             /// The attributes as a JSON object; `{}` if there are none.
-            pub fn attributes(&self) -> String {
-                let text = match self { $(Op::$op(op) => serde_json::to_string(op)),* };
-                text.expect("attributes are plain data")
+            pub fn attributes(&self) -> serde_json::Value {
+                let object = match self { $(Op::$op(op) => serde_json::to_value(op)),* };
+                object.expect("attributes are plain data")
             }
 
             /// The operator called `name` with these attributes.

@@ -9,7 +9,7 @@ use crate::{Op, Type};
 
 /// ` "bd,fd->bf" {"dtype":"f32"}`, or nothing.
 pub(super) fn print(op: &Op, result: &Type) -> String {
-    let mut attributes = all(op);
+    let Value::Object(mut attributes) = op.attributes() else { unreachable!("attributes are an object") };
     let form = Op::text_form(op.name()).expect("an operator has its name");
     if let Some(result) = first_tensor(result) {
         for &(name, told) in form.told {
@@ -50,13 +50,6 @@ pub(super) fn read(name: &str, alone: Option<Value>, others: Map<String, Value>,
         }
     }
     Op::from_attributes(name, Value::Object(attributes))
-}
-
-fn all(op: &Op) -> Map<String, Value> {
-    match serde_json::from_str(&op.attributes()) {
-        Ok(Value::Object(attributes)) => attributes,
-        _ => unreachable!("attributes are an object"),
-    }
 }
 
 fn first_tensor(ty: &Type) -> Option<&TensorType> {

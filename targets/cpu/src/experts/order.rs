@@ -26,8 +26,24 @@ impl Order {
         (2 * (experts.experts.size + 2)).next_multiple_of(16)
     }
 
+    /// The order in the scratch of a part, of so many words, and where the scratch behind it begins.
+    pub fn of_part(
+        e: &mut Emitter,
+        experts: &Experts,
+        bases: &Bases,
+        (part, words): (Val, u64),
+        workspace: Val,
+    ) -> (Order, Val) {
+        let own = e.i64(words as i64);
+        let own = e.mul(part, own);
+        let own = e.at(workspace, Elem::F32, own);
+        let order = Order::new(e, experts, bases, own);
+        let behind = e.i64(Self::words(experts) as i64);
+        (order, e.at(own, Elem::F32, behind))
+    }
+
     /// Sorts all numbers into `scratch`.
-    pub fn new(e: &mut Emitter, experts: &Experts, bases: &Bases, scratch: Val) -> Order {
+    fn new(e: &mut Emitter, experts: &Experts, bases: &Bases, scratch: Val) -> Order {
         let (line, sorted) = (e.i64(Self::line(experts) as i64), e.i64(Self::sorted_at(experts) as i64));
         let next = e.at(scratch, Elem::F32, line);
         let order = Order { starts: scratch, sorted: e.at(scratch, Elem::F32, sorted) };

@@ -52,12 +52,7 @@ impl Emitter {
     pub fn expert_products(&mut self, kernel: &Kernel, experts: &Experts, bases: &Bases, workspace: Val) {
         let (matmul, tiling) = &experts.product_tiling(self.cpu());
         let (words, parts) = experts.product_needs(self.cpu());
-        let own = self.i64(words as i64);
-        let own = self.mul(kernel.part, own);
-        let own = self.at(workspace, Elem::F32, own);
-        let order = Order::new(self, experts, bases, own);
-        let packed = self.i64(Order::words(experts) as i64);
-        let packed = self.at(own, Elem::F32, packed);
+        let (order, packed) = Order::of_part(self, experts, bases, (kernel.part, words), workspace);
         let [lhs, rhs, tile, _] = tiling.scratch().map(|words| {
             let words = self.i64(words as i64);
             self.at(packed, Elem::F32, words)

@@ -11,6 +11,10 @@ use crate::emit::{Cmp, Elem, Emitter, Kernel};
 use crate::experts::{Experts, IDS, OPERANDS, PRODUCTS, ROWS, WEIGHT};
 use crate::nest::Dim;
 
+fn known<'a>(routing: Option<Routing<'a>>, spec: &str) -> Result<Routing<'a>, LowerError> {
+    routing.ok_or_else(|| LowerError::new(format!("`{spec}` is no product by expert")))
+}
+
 pub struct ExpertKernel {
     experts: Experts,
     /// The node whose bytes each operand is; `None` for the result.
@@ -26,7 +30,7 @@ impl ExpertKernel {
         op: &GroupedMatmul,
         cpu: &Cpu,
     ) -> Result<ExpertKernel, LowerError> {
-        let routing = op.routing().ok_or_else(|| LowerError::new(format!("`{}` is no product by expert", op.spec)))?;
+        let routing = known(op.routing(), &op.spec)?;
         Self::new(function, node, &routing, (false, cpu))
     }
 
@@ -36,7 +40,7 @@ impl ExpertKernel {
         op: &GroupedMatmulWeight,
         cpu: &Cpu,
     ) -> Result<ExpertKernel, LowerError> {
-        let routing = op.routing().ok_or_else(|| LowerError::new(format!("`{}` is no product by expert", op.spec)))?;
+        let routing = known(op.routing(), &op.spec)?;
         Self::new(function, node, &routing, (true, cpu))
     }
 
